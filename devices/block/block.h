@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DEVICES_BLOCK_BLOCK_H
+#define DEVICES_BLOCK_BLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/loop.h"
+#include "vmm/sg.h"
+
+/* A disk as the host has it: asynchronous requests, completed on a loop. */
+struct block;
+struct disk_config;
+
+enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
+
+struct block_request {
+    enum block_op op;
+    bool durable;    /* a write is done once it is on stable storage */
+    bool unmap;      /* write zeroes: may also give the space back */
+    uint64_t offset; /* bytes, within the disk */
+    uint64_t length; /* bytes; for read and write that of `data` */
+    struct sg data;  /* its pieces may be changed: see sg_trim() */
+    void (*done)(struct block_request *request, int error); /* 0 or -errno */
+    struct block_request *next;                             /* the engine's while submitted */
+};
+
+struct block_ops {
+    void (*submit)(struct block *block, struct block_request *request);
+    void (*commit)(struct block *block);
+    void (*drain)(struct block *block);
+    void (*close)(struct block *block);
+};
+
+struct block {
+    const struct block_ops *ops;
+    uint64_t size;                        /* bytes, a multiple of 512 */
+    uint32_t logical_size;                /* bytes: the smallest unit of I/O, 512 or more */
+    uint32_t physical_size, optimal_size; /* bytes: units that are cheap; optimal may be 0 */
+    bool read_only;
+    bool can_discard;
+};
+
+/*
+ * Opens and locks a raw image or block device. Refused, with one line printed: no file, a
+ * directory, FIFO or the like, size 0 or no multiple of 512, locked by another. -errno. The block
+ * is used on `loop` only, but opened and closed while the loop does not run or from loop_call().
+ */
+int raw_open(struct block **ret, const struct disk_config *config, struct loop *loop);
+
+static inline void block_close(struct block *block)
+{
+    if (block)
+        block->ops->close(block);
+}
+
+/* Queues a request; done() comes exactly once, later: from the loop or from block_drain(). */
+static inline void block_submit(struct block *block, struct block_request *request)
+{
+    block->ops->submit(block, request);
+}
+
+/* Starts what was submitted since the last commit, with one system call where the host can. */
+static inline void block_commit(struct block *block)
+{
+    block->ops->commit(block);
+}
+
+/* Returns once every submitted request is done. */
+static inline void block_drain(struct block *block)
+{
+    block->ops->drain(block);
+}
+
+#endif

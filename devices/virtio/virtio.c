@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/virtio.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "vmm/base.h"
+#include "vmm/log.h"
+
+/* What the driver writes to status goes forward only; these bits are all it may set. */
+#define DRIVER_STATUS                                                                     \
+    (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK | \
+     VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
+
+static void virtio_queue_ready(struct watch *watch, short revents)
+{
+    struct virtio_queue *queue = container_of(watch, struct virtio_queue, kick);
+    struct virtio_device *v = queue->device;
+    uint64_t count;
+
+    if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
+        return; /* somebody emptied it before us */
+    if (virtq_started(queue->virtq))
+        v->ops->kick(v, (unsigned)(queue - v->queues));
+}
+
+static void virtio_interrupt(void *owner, struct virtq *virtq)
+{
+    struct virtio_queue *queue = owner;
+    struct virtio_device *v = queue->device;
+
+    v->transport_ops->interrupt(v->transport, (unsigned)(queue - v->queues));
+}
+
+static unsigned virtio_set_needs_reset(struct virtio_device *v)
+{
+    return __atomic_fetch_or(&v->status, VIRTIO_CONFIG_S_NEEDS_RESET, __ATOMIC_SEQ_CST);
+}
+
+/* Virtio 1.2, 2.1.2: the device asks to be reset, and says so if the driver is up. */
+static void virtio_broken(void *owner, struct virtq *virtq, const char *why)
+{
+    struct virtio_queue *queue = owner;
+    struct virtio_device *v = queue->device;
+    unsigned before = virtio_set_needs_reset(v);
+
+    if (!(before & VIRTIO_CONFIG_S_NEEDS_RESET))
+        log_warn("%s: queue %u broken by the guest: %s", v->device.name,
+                 (unsigned)(queue - v->queues), why);
+    v->transport_ops->config_changed(v->transport);
+}
+
+static const struct virtq_owner_ops virtio_virtq_ops = {
+    .interrupt = virtio_interrupt,
+    .broken = virtio_broken,
+};
+
+static void virtio_reset(struct virtio_device *v);
+
+static void virtio_device_reset(struct device *dev)
+{
+    virtio_reset(container_of(dev, struct virtio_device, device));
+}
+
+static void virtio_device_destroy(struct device *dev)
+{
+    virtio_destroy(container_of(dev, struct virtio_device, device));
+}
+
+static const struct device_ops virtio_device_ops = {
+    .reset = virtio_device_reset,
+    .destroy = virtio_device_destroy,
+};
+
+static void virtio_free_queues(struct virtio_device *v)
+{
+    for (unsigned i = 0; i < v->ops->queues; i++) {
+        virtq_destroy(v->queues[i].virtq);
+        if (v->queues[i].kick.fd >= 0)
+            close(v->queues[i].kick.fd);
+    }
+}
+
+int virtio_init(struct virtio_device *v, const struct virtio_ops *ops, const char *name,
+                const struct guest_memory *mem, struct loop *loop)
+{
+    assert(ops->queues <= VIRTIO_MAX_QUEUES && ops->queue_size <= VIRTQ_MAX_SIZE);
+    assert(ops->config_size <= VIRTIO_MAX_CONFIG);
+
+    *v = (struct virtio_device){ .device = { .name = name, .ops = &virtio_device_ops },
+                                 .ops = ops,
+                                 .loop = loop };
+    for (unsigned i = 0; i < ops->queues; i++) {
+        struct virtio_queue *queue = &v->queues[i];
+
+        queue->device = v;
+        queue->layout.size = ops->queue_size;
+        queue->virtq = virtq_create(mem, &virtio_virtq_ops, queue);
+        queue->kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        queue->kick.events = POLLIN;
+        queue->kick.ready = virtio_queue_ready;
+        if (!queue->virtq || queue->kick.fd < 0) {
+            int error = queue->virtq ? errno : ENOMEM;
+
+            for (unsigned j = i + 1; j < ops->queues; j++)
+                v->queues[j].kick.fd = -1;
+            virtio_free_queues(v);
+            return -error;
+        }
+    }
+    return 0;
+}
+
+uint64_t virtio_offered_features(struct virtio_device *v)
+{
+    return 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_EVENT_IDX |
+           1ull << VIRTIO_RING_F_INDIRECT_DESC | (v->ops->features ? v->ops->features(v) : 0);
+}
+
+void virtio_set_features(struct virtio_device *v, uint64_t features)
+{
+    if (!(virtio_status(v) & VIRTIO_CONFIG_S_FEATURES_OK))
+        v->features = features;
+}
+
+unsigned virtio_status(const struct virtio_device *v)
+{
+    return __atomic_load_n(&v->status, __ATOMIC_SEQ_CST);
+}
+
+bool virtio_queue_open(const struct virtio_device *v, unsigned index)
+{
+    unsigned status = virtio_status(v);
+
+    return index < v->ops->queues && status & VIRTIO_CONFIG_S_FEATURES_OK &&
+           !(status & VIRTIO_CONFIG_S_DRIVER_OK) && !v->queues[index].ready;
+}
+
+void virtio_set_queue_ready(struct virtio_device *v, unsigned index, bool ready)
+{
+    if (ready && virtio_queue_open(v, index))
+        v->queues[index].ready = true;
+    /* Taking a live queue back needs RING_RESET, which is not offered: only a reset does it. */
+}
+
+/* On the loop: starts every queue the driver made ready, and looks at each once unasked. */
+static void virtio_start(void *arg)
+{
+    struct virtio_device *v = arg;
+
+    for (unsigned i = 0; i < v->ops->queues; i++) {
+        struct virtio_queue *queue = &v->queues[i];
+
+        if (!queue->ready)
+            continue;
+        queue->layout.event_idx = virtio_has_feature(v, VIRTIO_RING_F_EVENT_IDX);
+        queue->layout.indirect = virtio_has_feature(v, VIRTIO_RING_F_INDIRECT_DESC);
+        if (virtq_start(queue->virtq, &queue->layout) < 0) {
+            virtio_broken(queue, queue->virtq, "rings outside RAM, unaligned or of a wrong size");
+            continue;
+        }
+        loop_add(v->loop, &queue->kick);
+    }
+
+    if (v->ops->start)
+        v->ops->start(v);
+    for (unsigned i = 0; i < v->ops->queues; i++)
+        if (virtq_started(v->queues[i].virtq))
+            v->ops->kick(v, i);
+}
+
+static void virtio_stop(void *arg)
+{
+    struct virtio_device *v = arg;
+
+    for (unsigned i = 0; i < v->ops->queues; i++)
+        loop_remove(v->loop, &v->queues[i].kick);
+    if (v->ops->stop)
+        v->ops->stop(v);
+    for (unsigned i = 0; i < v->ops->queues; i++)
+        virtq_stop(v->queues[i].virtq);
+}
+
+static void virtio_reset(struct virtio_device *v)
+{
+    if (virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK)
+        loop_call(v->loop, virtio_stop, v);
+    __atomic_store_n(&v->status, 0, __ATOMIC_SEQ_CST);
+    v->features = 0;
+    for (unsigned i = 0; i < v->ops->queues; i++) {
+        v->queues[i].ready = false;
+        v->queues[i].layout = (struct virtq_layout){ .size = v->ops->queue_size };
+    }
+}
+
+/* Virtio 1.2, 6.2: everything accepted was offered, and VERSION_1 is accepted. */
+static bool virtio_features_ok(struct virtio_device *v)
+{
+    return !(v->features & ~virtio_offered_features(v)) &&
+           virtio_has_feature(v, VIRTIO_F_VERSION_1);
+}
+
+void virtio_set_status(struct virtio_device *v, unsigned status)
+{
+    unsigned old = virtio_status(v);
+    unsigned set = status & DRIVER_STATUS & ~old;
+
+    if (status == 0) {
+        virtio_reset(v);
+        return;
+    }
+
+    if (set & VIRTIO_CONFIG_S_FEATURES_OK && !virtio_features_ok(v)) {
+        log_debug("%s: features refused: %#llx", v->device.name, (unsigned long long)v->features);
+        set &= ~(VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK);
+    }
+    if (!((old | set) & VIRTIO_CONFIG_S_FEATURES_OK))
+        set &= ~VIRTIO_CONFIG_S_DRIVER_OK;
+    if ((old | set) & VIRTIO_CONFIG_S_FAILED)
+        set &= ~VIRTIO_CONFIG_S_DRIVER_OK;
+
+    __atomic_fetch_or(&v->status, set, __ATOMIC_SEQ_CST);
+    if (set & VIRTIO_CONFIG_S_DRIVER_OK)
+        loop_call(v->loop, virtio_start, v);
+}
+
+void virtio_kick(struct virtio_device *v, unsigned index)
+{
+    uint64_t one = 1;
+
+    /* The queue's own eventfd: the loop sees one kind of doorbell. Full means already signalled. */
+    if (index < v->ops->queues && write(v->queues[index].kick.fd, &one, sizeof(one)) < 0)
+        assert(errno == EAGAIN);
+}
+
+struct virtio_config_access {
+    struct virtio_device *device;
+    void *config;
+    unsigned offset, size;
+    uint64_t value;
+};
+
+static void virtio_do_read_config(void *arg)
+{
+    struct virtio_config_access *access = arg;
+
+    access->device->ops->read_config(access->device, access->config);
+}
+
+void virtio_read_config(struct virtio_device *v, void *config)
+{
+    struct virtio_config_access access = { .device = v, .config = config };
+
+    memset(config, 0, VIRTIO_MAX_CONFIG);
+    if (v->ops->read_config)
+        loop_call(v->loop, virtio_do_read_config, &access);
+}
+
+static void virtio_do_write_config(void *arg)
+{
+    struct virtio_config_access *access = arg;
+
+    access->device->ops->write_config(access->device, access->offset, access->size, access->value);
+}
+
+void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value)
+{
+    struct virtio_config_access access = {
+        .device = v, .offset = offset, .size = size, .value = value
+    };
+
+    if (v->ops->write_config)
+        loop_call(v->loop, virtio_do_write_config, &access);
+}
+
+void virtio_config_changed(struct virtio_device *v)
+{
+    if (virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK)
+        v->transport_ops->config_changed(v->transport);
+}
+
+void virtio_destroy(struct virtio_device *v)
+{
+    if (!v)
+        return;
+    virtio_reset(v);
+    virtio_free_queues(v);
+    v->ops->destroy(v);
+}

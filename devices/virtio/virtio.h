@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DEVICES_VIRTIO_VIRTIO_H
+#define DEVICES_VIRTIO_VIRTIO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "devices/virtio/virtq.h"
+#include "vmm/device.h"
+#include "vmm/loop.h"
+
+/*
+ * What virtio's registers mean (virtio 1.2, 2 and 3): status, features, queue set-up, reset. A
+ * transport decodes an access and calls this; a device implements struct virtio_ops.
+ */
+struct virtio_device;
+
+/*
+ * What makes a device a disk, a network card, ... Called on the device's loop, one call at a time:
+ * no device takes a lock. Entries that are NULL do nothing.
+ */
+struct virtio_ops {
+    uint16_t type;        /* VIRTIO_ID_* */
+    uint16_t queues;      /* at most VIRTIO_MAX_QUEUES */
+    uint16_t queue_size;  /* at most VIRTQ_MAX_SIZE */
+    uint16_t config_size; /* bytes, at most VIRTIO_MAX_CONFIG */
+
+    /* What is offered; VERSION_1, EVENT_IDX and INDIRECT_DESC are added by virtio.c. */
+    uint64_t (*features)(struct virtio_device *v);
+    void (*read_config)(struct virtio_device *v, void *config); /* fills config_size bytes */
+    void (*write_config)(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
+    void (*start)(struct virtio_device *v); /* the driver said DRIVER_OK; queues are started */
+    void (*stop)(struct virtio_device *v);  /* ends with nothing in flight; may come unstarted */
+    void (*kick)(struct virtio_device *v,
+                 unsigned queue);             /* look at the queue: spurious at times */
+    void (*destroy)(struct virtio_device *v); /* after stop(); frees the device */
+};
+
+/* How a device reaches its guest. Any thread. */
+struct virtio_transport_ops {
+    void (*interrupt)(void *transport, unsigned queue);
+    void (*config_changed)(void *transport);
+};
+
+#define VIRTIO_MAX_QUEUES 8
+#define VIRTIO_MAX_CONFIG 64 /* bytes */
+
+struct virtio_queue {
+    struct virtio_device *device;
+    struct virtq *virtq;
+    struct virtq_layout layout; /* as the driver writes it; frozen once `ready` */
+    bool ready;
+    struct watch kick; /* an eventfd: the doorbell */
+};
+
+struct virtio_device {
+    struct device device;
+    const struct virtio_ops *ops;
+    struct loop *loop;
+    uint64_t features; /* as negotiated; fixed from FEATURES_OK on */
+    unsigned status;   /* VIRTIO_CONFIG_S_*; atomic: NEEDS_RESET comes from the loop */
+    const struct virtio_transport_ops *transport_ops; /* set by the transport */
+    void *transport;
+    struct virtio_queue queues[VIRTIO_MAX_QUEUES];
+};
+
+/*
+ * For devices: first thing in their create(). `name` as in struct device. The device runs on
+ * `loop`, which outlives it. -ENOMEM or another -errno, with nothing to undo and nothing printed.
+ */
+int virtio_init(struct virtio_device *v, const struct virtio_ops *ops, const char *name,
+                const struct guest_memory *mem, struct loop *loop);
+
+/* The virtqueue for pop, push and flush, on the device's loop. */
+static inline struct virtq *virtio_virtq(struct virtio_device *v, unsigned index)
+{
+    return v->queues[index].virtq;
+}
+
+static inline bool virtio_has_feature(const struct virtio_device *v, unsigned bit)
+{
+    return v->features >> bit & 1;
+}
+
+/* Tells the driver to read the configuration space again. On the device's loop. */
+void virtio_config_changed(struct virtio_device *v);
+
+/*
+ * For transports, one call at a time, not on the device's loop unless nothing else runs. Values
+ * the driver must not write are ignored, as the specification asks for.
+ */
+uint64_t virtio_offered_features(struct virtio_device *v);
+void virtio_set_features(struct virtio_device *v, uint64_t features);
+unsigned virtio_status(const struct virtio_device *v);
+void virtio_set_status(struct virtio_device *v, unsigned status); /* 0 resets the device */
+void virtio_set_queue_ready(struct virtio_device *v, unsigned index, bool ready);
+/* May the driver still describe this queue? False for one that does not exist. */
+bool virtio_queue_open(const struct virtio_device *v, unsigned index);
+void virtio_kick(struct virtio_device *v, unsigned index); /* a doorbell that came by exit */
+void virtio_read_config(struct virtio_device *v, void *config);
+void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
+void virtio_destroy(struct virtio_device *v); /* stops it, then ops->destroy(); accepts NULL */
+
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/virtq.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vmm/base.h"
+#include "vmm/endian.h"
+
+/* Virtio 1.2, 2.7: the split virtqueue as it lies in guest memory. */
+struct virtq_desc {
+    le64 addr;
+    le32 len;
+    le16 flags;
+    le16 next;
+};
+struct virtq_avail {
+    le16 flags;
+    le16 idx;
+    le16 ring[];
+};
+struct virtq_used_elem {
+    le32 id;
+    le32 len;
+};
+struct virtq_used {
+    le16 flags;
+    le16 idx;
+    struct virtq_used_elem ring[];
+};
+
+enum { DESC_NEXT = 1 << 0, DESC_WRITE = 1 << 1, DESC_INDIRECT = 1 << 2 };
+enum { AVAIL_NO_INTERRUPT = 1 << 0 };
+
+struct virtq {
+    const struct guest_memory *mem;
+    const struct virtq_owner_ops *ops;
+    void *owner;
+
+    struct virtq_layout layout;
+    struct virtq_desc *desc; /* NULL unless started */
+    struct virtq_avail *avail;
+    struct virtq_used *used;
+
+    uint16_t next_avail; /* these run freely and wrap at 2^16 */
+    uint16_t next_used;
+    uint16_t flushed;   /* how much of used the driver has been told of */
+    uint16_t in_flight; /* popped and not yet pushed: never more than the queue's size */
+};
+
+/* With EVENT_IDX each side names, past the end of its own ring, where it wants to be woken. */
+static le16 *virtq_used_event(struct virtq *q)
+{
+    return &q->avail->ring[q->layout.size];
+}
+
+static le16 *virtq_avail_event(struct virtq *q)
+{
+    return (le16 *)&q->used->ring[q->layout.size];
+}
+
+struct virtq *virtq_create(const struct guest_memory *mem, const struct virtq_owner_ops *ops,
+                           void *owner)
+{
+    struct virtq *q = calloc(1, sizeof(*q));
+
+    if (q)
+        *q = (struct virtq){ .mem = mem, .ops = ops, .owner = owner };
+    return q;
+}
+
+void virtq_destroy(struct virtq *q)
+{
+    free(q);
+}
+
+int virtq_start(struct virtq *q, const struct virtq_layout *layout)
+{
+    size_t n = layout->size;
+    struct virtq_avail *avail;
+    struct virtq_used *used;
+    struct virtq_desc *desc;
+
+    if (n == 0 || n > VIRTQ_MAX_SIZE || (n & (n - 1)))
+        return -EINVAL;
+    if (layout->desc % 16 || layout->avail % 2 || layout->used % 4)
+        return -EINVAL;
+
+    desc = guest_ptr(q->mem, layout->desc, n * sizeof(*desc));
+    avail = guest_ptr(q->mem, layout->avail, sizeof(*avail) + (n + 1) * sizeof(le16));
+    used = guest_ptr(q->mem, layout->used, sizeof(*used) + n * sizeof(*used->ring) + sizeof(le16));
+    if (!desc || !avail || !used)
+        return -EFAULT;
+
+    q->layout = *layout;
+    q->desc = desc;
+    q->avail = avail;
+    q->used = used;
+    q->next_avail = q->next_used = q->flushed = q->in_flight = 0;
+    return 0;
+}
+
+void virtq_stop(struct virtq *q)
+{
+    q->desc = NULL;
+}
+
+bool virtq_started(const struct virtq *q)
+{
+    return q->desc;
+}
+
+void virtq_break(struct virtq *q, const char *why)
+{
+    if (!q->desc)
+        return;
+    virtq_stop(q);
+    q->ops->broken(q->owner, q, why);
+}
+
+/* Where the walk through one chain has got to. */
+struct virtq_walk {
+    const struct virtq_desc *table;
+    unsigned table_size; /* entries */
+    unsigned index;
+    unsigned readable, writable; /* buffers so far */
+    bool indirect;
+};
+
+/* Steps into an indirect table. NULL, or what is wrong with it. */
+static const char *virtq_enter(const struct virtq *q, struct virtq_walk *walk, gpa_t addr,
+                               uint32_t len)
+{
+    if (!q->layout.indirect)
+        return "indirect table without the feature";
+    /* Virtio 1.2, 2.7.5.3.1: not nested. Linux and others only ever put one first. */
+    if (walk->indirect || walk->readable || walk->writable)
+        return "misplaced indirect table";
+    if (len == 0 || len % sizeof(struct virtq_desc) || addr % 16)
+        return "indirect table of odd length or place";
+
+    walk->table = guest_ptr(q->mem, addr, len);
+    if (!walk->table)
+        return "indirect table outside RAM";
+    walk->table_size = len / sizeof(struct virtq_desc);
+    walk->index = 0;
+    walk->indirect = true;
+    return NULL;
+}
+
+/* Adds one buffer to the chain. NULL, or what is wrong with it. */
+static const char *virtq_add(const struct virtq *q, struct virtq_walk *walk,
+                             struct virtq_chain *chain, gpa_t addr, uint32_t len, bool writable)
+{
+    unsigned count = walk->readable + walk->writable;
+    void *host = guest_ptr(q->mem, addr, len);
+
+    if (!host)
+        return "buffer outside RAM";
+    if (count == q->layout.size)
+        return "chain longer than the queue";
+    if (writable)
+        walk->writable++;
+    else if (walk->writable)
+        return "readable buffer after a writable one";
+    else
+        walk->readable++;
+
+    chain->iov[count] = (struct iovec){ host, len };
+    (writable ? &chain->writable : &chain->readable)->length += len;
+    return NULL;
+}
+
+/* Fills the chain from its head on. NULL, or what is wrong with it. */
+static const char *virtq_read_chain(const struct virtq *q, struct virtq_chain *chain)
+{
+    struct virtq_walk walk = { q->desc, q->layout.size, chain->head, 0, 0, false };
+    const char *fault;
+    uint16_t flags;
+
+    chain->readable = chain->writable = (struct sg){ .iov = chain->iov };
+    do {
+        const struct virtq_desc *desc;
+        uint32_t len;
+        gpa_t addr;
+
+        if (walk.index >= walk.table_size)
+            return "descriptor index out of range";
+        desc = &walk.table[walk.index];
+        addr = le64_load(&desc->addr);
+        len = le32_load(&desc->len);
+        flags = le16_load(&desc->flags);
+        walk.index = le16_load(&desc->next);
+
+        if (!(flags & DESC_INDIRECT)) {
+            fault = virtq_add(q, &walk, chain, addr, len, flags & DESC_WRITE);
+        } else if (flags & DESC_NEXT) {
+            fault = "indirect table with a next descriptor";
+        } else {
+            fault = virtq_enter(q, &walk, addr, len);
+            flags = DESC_NEXT;
+        }
+        if (fault)
+            return fault;
+    } while (flags & DESC_NEXT);
+
+    chain->writable.iov = &chain->iov[walk.readable];
+    return NULL;
+}
+
+bool virtq_pop(struct virtq *q, struct virtq_chain *chain)
+{
+    const char *fault;
+    uint16_t waiting;
+
+    if (!q->desc)
+        return false;
+
+    waiting = le16_load_acquire(&q->avail->idx) - q->next_avail;
+    if (waiting == 0)
+        return false;
+
+    if (waiting > q->layout.size || q->in_flight == q->layout.size) {
+        fault = "more requests than entries";
+    } else {
+        chain->head = le16_load(&q->avail->ring[q->next_avail & (q->layout.size - 1)]);
+        fault = virtq_read_chain(q, chain);
+    }
+    if (fault) {
+        virtq_break(q, fault);
+        return false;
+    }
+
+    q->next_avail++;
+    q->in_flight++;
+    return true;
+}
+
+void virtq_unpop(struct virtq *q)
+{
+    q->next_avail--;
+    q->in_flight--;
+}
+
+void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
+{
+    struct virtq_used_elem *elem;
+
+    if (!q->desc)
+        return; /* broken while the request was in flight */
+    q->in_flight--;
+    elem = &q->used->ring[q->next_used++ & (q->layout.size - 1)];
+    le32_store(&elem->id, chain->head);
+    le32_store(&elem->len, written);
+}
+
+/* Has the driver asked to be woken for an entry in [from, to)? */
+static bool virtq_wants_interrupt(struct virtq *q, uint16_t from, uint16_t to)
+{
+    if (!q->layout.event_idx)
+        return !(le16_load(&q->avail->flags) & AVAIL_NO_INTERRUPT);
+    return (uint16_t)(to - le16_load(virtq_used_event(q)) - 1) < (uint16_t)(to - from);
+}
+
+void virtq_flush(struct virtq *q)
+{
+    uint16_t from = q->flushed;
+
+    if (!q->desc || q->next_used == from)
+        return;
+
+    le16_store_release(&q->used->idx, q->next_used);
+    q->flushed = q->next_used;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* show the index before reading the wish */
+    if (virtq_wants_interrupt(q, from, q->flushed))
+        q->ops->interrupt(q->owner, q);
+}
+
+bool virtq_park(struct virtq *q)
+{
+    if (!q->desc)
+        return true;
+
+    if (q->layout.event_idx)
+        le16_store(virtq_avail_event(q), q->next_avail);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* show the wish before reading the index */
+    return le16_load(&q->avail->idx) == q->next_avail;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DEVICES_VIRTIO_VIRTQ_H
+#define DEVICES_VIRTIO_VIRTQ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/memory.h"
+#include "vmm/sg.h"
+
+#define VIRTQ_MAX_SIZE 256
+
+/*
+ * The device side of one split virtqueue (virtio 1.2, 2.7), and the only place that knows what a
+ * descriptor is. Not locked: it belongs to its device's loop. The life of a request:
+ *
+ *     while (virtq_pop(q, &chain))      the next request; every descriptor read once and checked
+ *         ... sg_read(&chain.readable), sg_write(&chain.writable) ...
+ *         virtq_push(q, &chain, n)      now or later, in any order: n bytes were written
+ *     virtq_flush(q)                    shows the guest what was pushed; one interrupt for all
+ *     virtq_park(q)                     asks to be kicked again
+ *
+ * A guest that breaks the rules loses the queue: pop() gives false, broken() is called once, and
+ * everything after that does nothing until the queue is started again.
+ */
+struct virtq;
+
+/*
+ * One request. Readable and writable are meant from the device, as in the specification. Every
+ * buffer lies in guest RAM. Points into itself: do not copy, and do not move before the push.
+ */
+struct virtq_chain {
+    struct sg readable;
+    struct sg writable;
+    uint16_t head;
+    struct iovec iov[VIRTQ_MAX_SIZE];
+};
+
+struct virtq_owner_ops {
+    void (*interrupt)(void *owner, struct virtq *q);
+    void (*broken)(void *owner, struct virtq *q, const char *why);
+};
+
+/* Where the driver put the rings, and how many entries they have: a power of two. */
+struct virtq_layout {
+    gpa_t desc, avail, used;
+    uint16_t size;
+    bool event_idx;
+    bool indirect;
+};
+
+struct virtq *virtq_create(const struct guest_memory *mem, const struct virtq_owner_ops *ops,
+                           void *owner);
+void virtq_destroy(struct virtq *q); /* accepts NULL */
+
+/* -EINVAL: a size or alignment the specification forbids. -EFAULT: not in RAM. */
+int virtq_start(struct virtq *q, const struct virtq_layout *layout);
+void virtq_stop(struct virtq *q);
+bool virtq_started(const struct virtq *q);
+
+/* The next request, or false: nothing to do, or broken() was called. */
+bool virtq_pop(struct virtq *q, struct virtq_chain *chain);
+
+/* Takes back the last pop(), with nothing pushed since: the same request comes again. */
+void virtq_unpop(struct virtq *q);
+
+/* Gives a request back with `written` bytes filled in; the guest sees it after virtq_flush(). */
+void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written);
+void virtq_flush(struct virtq *q);
+
+/* Asks for a kick on the next request; false if one is already waiting. */
+bool virtq_park(struct virtq *q);
+
+/* For a device that finds the contents of a request against the rules of its own queue. */
+void virtq_break(struct virtq *q, const char *why);
+
+#endif

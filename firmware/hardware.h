@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef FIRMWARE_HARDWARE_H
+#define FIRMWARE_HARDWARE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/memory.h"
+
+/*
+ * What a machine tells its guest about itself, whatever the form: ACPI tables, a device tree, an
+ * e820 map. Filled by the machine as it is built; also what --dry-run prints.
+ */
+
+#define HARDWARE_MAX_VIRTIO 16
+
+/* A window of registers with an interrupt. size 0: the machine has none. */
+struct hardware_device {
+    uint64_t base; /* a guest-physical address, or an x86 port */
+    uint64_t size; /* bytes */
+    uint32_t gsi;
+    const char *name; /* "blk0" */
+};
+
+struct hardware {
+    unsigned cpus;
+    unsigned ram_ranges;
+    struct {
+        gpa_t base;
+        uint64_t size; /* bytes */
+    } ram[2];
+    struct hardware_device serial; /* x86: ports, 16550; aarch64: PL011 */
+    struct hardware_device power;  /* devices/acpi_power.h: sleep, reset, power button */
+    struct hardware_device pvpanic;
+    struct hardware_device debug_exit;
+    unsigned virtio_count;
+    struct hardware_device virtio[HARDWARE_MAX_VIRTIO]; /* in the order the guest shall find them */
+};
+
+#endif

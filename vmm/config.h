@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_CONFIG_H
+#define VMM_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/log.h"
+
+/* What the command line says, and no more: strings point into argv or are owned by the config. */
+
+enum console_kind { CONSOLE_NONE, CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_FD };
+
+struct console_config {
+    enum console_kind kind;
+    char *path; /* CONSOLE_FILE: created, or appended to if append */
+    bool append;
+    int fd; /* CONSOLE_FD: output and input */
+};
+
+enum disk_engine { DISK_ENGINE_AUTO, DISK_ENGINE_IO_URING, DISK_ENGINE_THREAD };
+
+struct disk_config {
+    char *path;
+    bool read_only;
+    bool direct;
+    enum disk_engine engine;
+    char serial[21]; /* what get-id answers; "" for the default */
+    struct disk_config *next;
+};
+
+enum net_kind { NET_USER, NET_TAP };
+
+struct forward_config {
+    bool udp;
+    uint32_t host_addr; /* network byte order */
+    uint16_t host_port, guest_port;
+    struct forward_config *next;
+};
+
+struct net_config {
+    enum net_kind kind;
+    bool implied;       /* nobody asked: the default card */
+    char *interface;    /* NET_TAP: its name, or NULL and fd */
+    int fd;             /* NET_TAP: an open tap, or -1 */
+    bool host_loopback; /* NET_USER */
+    struct forward_config *forwards;
+    uint8_t mac[6];
+    bool mac_set;
+    struct net_config *next;
+};
+
+struct config {
+    char *kernel, *initrd; /* initrd may be NULL */
+    char *cmdline;         /* NULL: the default for this machine */
+    uint64_t memory;       /* bytes */
+    unsigned cpus;
+    struct disk_config *disks; /* in the order given */
+    struct net_config *nets;
+    struct console_config serial;  /* COM1, PL011 */
+    struct console_config console; /* virtio-console */
+    bool rng;
+    bool reboot;         /* a guest reset starts it again rather than ends us */
+    uint64_t timeout_ms; /* 0: none */
+    uint64_t grace_ms;   /* from SIGTERM to the end */
+    enum log_level log_level;
+    bool dry_run;
+};
+
+enum config_result { CONFIG_RUN, CONFIG_DONE, CONFIG_USAGE };
+
+/*
+ * Reads the command line. CONFIG_DONE after --help or --version, whose text went to stdout.
+ * CONFIG_USAGE after one line on stderr that names the wrong word and the remedy.
+ */
+enum config_result config_parse(struct config *config, int argc, char **argv);
+void config_finish(struct config *config);
+
+#endif

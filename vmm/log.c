@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static enum log_level log_level = LOG_LEVEL_WARN;
+
+void log_set_level(enum log_level level)
+{
+    log_level = level;
+}
+
+/* One write() a line, so that threads do not mix; \r because the terminal may be raw. */
+static void log_line(const char *fmt, va_list args, int error)
+{
+    char line[1024] = "minivmm: ";
+    size_t size = sizeof(line) - 2; /* room for the line's end */
+    size_t used = strlen(line);
+
+    vsnprintf(line + used, size - used, fmt, args);
+    used = strlen(line);
+    if (error)
+        snprintf(line + used, size - used, ": %s", strerror(error));
+    strcat(line, isatty(STDERR_FILENO) ? "\r\n" : "\n");
+    if (write(STDERR_FILENO, line, strlen(line)) < 0)
+        return; /* nobody left to tell */
+}
+
+void log_print(enum log_level level, const char *fmt, ...)
+{
+    va_list args;
+
+    if (level > log_level)
+        return;
+    va_start(args, fmt);
+    log_line(fmt, args, 0);
+    va_end(args);
+}
+
+int log_error(int error, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    log_line(fmt, args, error);
+    va_end(args);
+    return -error;
+}
+
+int log_refuse(int error, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    log_line(fmt, args, 0);
+    va_end(args);
+    return -error;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_LOG_H
+#define VMM_LOG_H
+
+/* One line each on stderr, "minivmm: " in front. Any thread. */
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+void log_set_level(enum log_level level); /* before the first thread; WARN unless set */
+void log_print(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#define log_warn(...)  log_print(LOG_LEVEL_WARN, __VA_ARGS__)
+#define log_info(...)  log_print(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...) log_print(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+/* Prints "fmt: strerror(error)" and returns -error: `return log_error(errno, "open %s", path);` */
+int log_error(int error, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same where the sentence already says what is wrong and strerror() would add nothing. */
+int log_refuse(int error, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
