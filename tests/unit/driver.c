@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/unit/driver.h"
+
+#include <assert.h>
+#include <linux/virtio_config.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "vmm/endian.h"
+
+/* Each queue has 64 KiB from here on: descriptors, available ring, used ring. */
+#define RINGS      0x10000u
+#define RING_STEP  0x10000u
+#define AVAIL_PART 0x4000u
+#define USED_PART  0x8000u
+
+static uint64_t desc_of(unsigned queue)
+{
+    return RINGS + (uint64_t)queue * RING_STEP;
+}
+
+static void driver_interrupt(void *transport, unsigned queue)
+{
+    struct driver *d = transport;
+
+    d->interrupts++;
+}
+
+static void driver_config_changed(void *transport)
+{
+    struct driver *d = transport;
+
+    d->config_changes++;
+}
+
+static const struct virtio_transport_ops driver_transport = {
+    .interrupt = driver_interrupt,
+    .config_changed = driver_config_changed,
+};
+
+void driver_init(struct driver *d)
+{
+    *d = (struct driver){ .mem = guest_memory_create(), .loop = loop_create() };
+    if (!d->mem || !d->loop || guest_memory_add(d->mem, 0, DRIVER_RAM) < 0)
+        abort();
+}
+
+bool driver_start(struct driver *d, struct virtio_device *device, uint64_t features)
+{
+    const unsigned steps[] = { VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER };
+    unsigned status = 0;
+
+    d->device = device;
+    device->transport_ops = &driver_transport;
+    device->transport = d;
+    d->queue_size = DRIVER_QUEUE_SIZE;
+    if (d->queue_size > device->ops->queue_size)
+        d->queue_size = device->ops->queue_size;
+
+    for (unsigned i = 0; i < 2; i++) {
+        status |= steps[i];
+        virtio_set_status(device, status);
+    }
+    virtio_set_features(device, features | 1ull << VIRTIO_F_VERSION_1);
+    status |= VIRTIO_CONFIG_S_FEATURES_OK;
+    virtio_set_status(device, status);
+    if (!(virtio_status(device) & VIRTIO_CONFIG_S_FEATURES_OK))
+        return false;
+
+    for (unsigned i = 0; i < device->ops->queues; i++) {
+        struct virtq_layout *layout = &device->queues[i].layout;
+
+        layout->size = (uint16_t)d->queue_size;
+        layout->desc = desc_of(i);
+        layout->avail = desc_of(i) + AVAIL_PART;
+        layout->used = desc_of(i) + USED_PART;
+        virtio_set_queue_ready(device, i, true);
+        d->avail_idx[i] = d->used_seen[i] = 0;
+    }
+    virtio_set_status(device, status | VIRTIO_CONFIG_S_DRIVER_OK);
+    return true;
+}
+
+void driver_finish(struct driver *d)
+{
+    virtio_destroy(d->device);
+    loop_destroy(d->loop);
+    guest_memory_destroy(d->mem);
+}
+
+void *driver_ram(const struct driver *d, uint64_t addr)
+{
+    void *host = guest_ptr(d->mem, addr, 1);
+
+    assert(host);
+    return host;
+}
+
+void driver_describe_at(struct driver *d, uint64_t table, unsigned index, uint64_t addr,
+                        uint32_t len, uint16_t flags, uint16_t next)
+{
+    uint64_t at = table + 16ull * index;
+
+    le64_store(driver_ram(d, at), addr);
+    le32_store(driver_ram(d, at + 8), len);
+    le16_store(driver_ram(d, at + 12), flags);
+    le16_store(driver_ram(d, at + 14), next);
+}
+
+void driver_describe(struct driver *d, unsigned queue, unsigned index, uint64_t addr, uint32_t len,
+                     uint16_t flags, uint16_t next)
+{
+    driver_describe_at(d, desc_of(queue), index, addr, len, flags, next);
+}
+
+void driver_publish(struct driver *d, unsigned queue, uint16_t head)
+{
+    uint64_t avail = desc_of(queue) + AVAIL_PART;
+    uint16_t slot = d->avail_idx[queue]++ & (d->queue_size - 1);
+
+    le16_store(driver_ram(d, avail + 4 + 2ull * slot), head);
+    le16_store_release(driver_ram(d, avail + 2), d->avail_idx[queue]);
+}
+
+void driver_set_avail_idx(struct driver *d, unsigned queue, uint16_t idx)
+{
+    le16_store_release(driver_ram(d, desc_of(queue) + AVAIL_PART + 2), idx);
+}
+
+void driver_kick(struct driver *d, unsigned queue)
+{
+    virtio_kick(d->device, queue);
+    loop_turn(d->loop, 0);
+}
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+bool driver_wait(struct driver *d, unsigned queue, uint32_t *ret_head, uint32_t *ret_written)
+{
+    uint64_t used = desc_of(queue) + USED_PART;
+    double deadline = now() + 2;
+    uint64_t elem;
+
+    while (le16_load_acquire(driver_ram(d, used + 2)) == d->used_seen[queue]) {
+        if (now() > deadline)
+            return false;
+        loop_turn(d->loop, 10);
+    }
+    elem = used + 4 + 8ull * (d->used_seen[queue]++ & (d->queue_size - 1));
+    if (ret_head)
+        *ret_head = le32_load(driver_ram(d, elem));
+    if (ret_written)
+        *ret_written = le32_load(driver_ram(d, elem + 4));
+    return true;
+}
+
+bool driver_broken(const struct driver *d)
+{
+    return virtio_status(d->device) & VIRTIO_CONFIG_S_NEEDS_RESET;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TESTS_UNIT_DRIVER_H
+#define TESTS_UNIT_DRIVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "devices/virtio/virtio.h"
+#include "vmm/loop.h"
+#include "vmm/memory.h"
+
+/*
+ * The guest's side of a virtio device, as polite or hostile as a test wants it. It plays transport
+ * and driver: RAM at 0, rings at fixed places, descriptors written raw. The loop is not started:
+ * it turns on the test's thread, by driver_wait() or loop_turn().
+ */
+#define DRIVER_RAM        (4u << 20) /* bytes, from address 0 */
+#define DRIVER_BUFFERS    0x100000u  /* tests may use RAM from here on as they like */
+#define DRIVER_QUEUE_SIZE 64
+
+enum { DRIVER_NEXT = 1, DRIVER_WRITE = 2, DRIVER_INDIRECT = 4 }; /* descriptor flags */
+
+struct driver {
+    struct guest_memory *mem;
+    struct loop *loop;
+    struct virtio_device *device;
+    unsigned queue_size;                   /* DRIVER_QUEUE_SIZE, or less if the device says so */
+    unsigned interrupts;                   /* so far */
+    unsigned config_changes;               /* so far */
+    uint16_t avail_idx[VIRTIO_MAX_QUEUES]; /* as last published */
+    uint16_t used_seen[VIRTIO_MAX_QUEUES];
+};
+
+/* In this order: driver_init(), create the device with d->mem and d->loop, driver_start(). */
+void driver_init(struct driver *d);
+/* Negotiates `features` (VERSION_1 is added) and starts all queues; false if refused. */
+bool driver_start(struct driver *d, struct virtio_device *device, uint64_t features);
+void driver_finish(struct driver *d); /* destroys device, loop and memory */
+
+/* Writes descriptor `index` of `queue`'s table. */
+void driver_describe(struct driver *d, unsigned queue, unsigned index, uint64_t addr, uint32_t len,
+                     uint16_t flags, uint16_t next);
+/* The same for a table anywhere in RAM (indirect). */
+void driver_describe_at(struct driver *d, uint64_t table, unsigned index, uint64_t addr,
+                        uint32_t len, uint16_t flags, uint16_t next);
+/* Puts a chain's head into the available ring, without a kick; driver_kick() rings the bell. */
+void driver_publish(struct driver *d, unsigned queue, uint16_t head);
+void driver_set_avail_idx(struct driver *d, unsigned queue, uint16_t idx); /* a lie */
+void driver_kick(struct driver *d, unsigned queue);
+
+/* Turns the loop until the device used one more chain, at most 2 s; false if it did not. */
+bool driver_wait(struct driver *d, unsigned queue, uint32_t *ret_head, uint32_t *ret_written);
+bool driver_broken(const struct driver *d); /* DEVICE_NEEDS_RESET is set */
+
+/* Guest RAM at `addr`. */
+void *driver_ram(const struct driver *d, uint64_t addr);
+
+#endif
