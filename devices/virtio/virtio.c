@@ -50,31 +50,14 @@ static void virtio_broken(void *owner, struct virtq *virtq, const char *why)
     unsigned before = virtio_set_needs_reset(v);
 
     if (!(before & VIRTIO_CONFIG_S_NEEDS_RESET))
-        log_warn("%s: queue %u broken by the guest: %s", v->device.name,
-                 (unsigned)(queue - v->queues), why);
+        log_warn("%s: queue %u broken by the guest: %s", v->name, (unsigned)(queue - v->queues),
+                 why);
     v->transport_ops->config_changed(v->transport);
 }
 
 static const struct virtq_owner_ops virtio_virtq_ops = {
     .interrupt = virtio_interrupt,
     .broken = virtio_broken,
-};
-
-static void virtio_reset(struct virtio_device *v);
-
-static void virtio_device_reset(struct device *dev)
-{
-    virtio_reset(container_of(dev, struct virtio_device, device));
-}
-
-static void virtio_device_destroy(struct device *dev)
-{
-    virtio_destroy(container_of(dev, struct virtio_device, device));
-}
-
-static const struct device_ops virtio_device_ops = {
-    .reset = virtio_device_reset,
-    .destroy = virtio_device_destroy,
 };
 
 static void virtio_free_queues(struct virtio_device *v)
@@ -92,9 +75,7 @@ int virtio_init(struct virtio_device *v, const struct virtio_ops *ops, const cha
     assert(ops->queues <= VIRTIO_MAX_QUEUES && ops->queue_size <= VIRTQ_MAX_SIZE);
     assert(ops->config_size <= VIRTIO_MAX_CONFIG);
 
-    *v = (struct virtio_device){ .device = { .name = name, .ops = &virtio_device_ops },
-                                 .ops = ops,
-                                 .loop = loop };
+    *v = (struct virtio_device){ .name = name, .ops = ops, .loop = loop };
     for (unsigned i = 0; i < ops->queues; i++) {
         struct virtio_queue *queue = &v->queues[i];
 
@@ -186,7 +167,7 @@ static void virtio_stop(void *arg)
         virtq_stop(v->queues[i].virtq);
 }
 
-static void virtio_reset(struct virtio_device *v)
+void virtio_reset(struct virtio_device *v)
 {
     if (virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK)
         loop_call(v->loop, virtio_stop, v);
@@ -216,7 +197,7 @@ void virtio_set_status(struct virtio_device *v, unsigned status)
     }
 
     if (set & VIRTIO_CONFIG_S_FEATURES_OK && !virtio_features_ok(v)) {
-        log_debug("%s: features refused: %#llx", v->device.name, (unsigned long long)v->features);
+        log_debug("%s: features refused: %#llx", v->name, (unsigned long long)v->features);
         set &= ~(VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK);
     }
     if (!((old | set) & VIRTIO_CONFIG_S_FEATURES_OK))

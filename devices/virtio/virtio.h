@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 #include "devices/virtio/virtq.h"
-#include "vmm/device.h"
 #include "vmm/loop.h"
 
 /*
@@ -55,7 +54,7 @@ struct virtio_queue {
 };
 
 struct virtio_device {
-    struct device device;
+    const char *name; /* "blk0": in front of what it logs */
     const struct virtio_ops *ops;
     struct loop *loop;
     uint64_t features; /* as negotiated; fixed from FEATURES_OK on */
@@ -66,8 +65,9 @@ struct virtio_device {
 };
 
 /*
- * For devices: first thing in their create(). `name` as in struct device. The device runs on
- * `loop`, which outlives it. -ENOMEM or another -errno, with nothing to undo and nothing printed.
+ * For devices: first thing in their create(). `name` lives as long as the device. The device runs
+ * on `loop`, which outlives it. -ENOMEM or another -errno, with nothing to undo and nothing
+ * printed.
  */
 int virtio_init(struct virtio_device *v, const struct virtio_ops *ops, const char *name,
                 const struct guest_memory *mem, struct loop *loop);
@@ -100,6 +100,7 @@ bool virtio_queue_open(const struct virtio_device *v, unsigned index);
 void virtio_kick(struct virtio_device *v, unsigned index); /* a doorbell that came by exit */
 void virtio_read_config(struct virtio_device *v, void *config);
 void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
+void virtio_reset(struct virtio_device *v);
 void virtio_destroy(struct virtio_device *v); /* stops it, then ops->destroy(); accepts NULL */
 
 #endif
