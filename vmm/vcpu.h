@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_VCPU_H
+#define VMM_VCPU_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct kvm_run;
+struct vm;
+
+struct vcpu {
+    struct vm *vm;
+    unsigned index;
+    int fd;
+    struct kvm_run *run; /* shared with KVM */
+    size_t run_size;     /* bytes */
+    pthread_t thread;
+    bool started;
+};
+
+/* Prints why it failed; -errno. */
+int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size);
+void vcpu_finish(struct vcpu *vcpu); /* the thread has ended, or never was; accepts a zeroed one */
+
+int vcpu_start(struct vcpu *vcpu); /* its thread waits for vm->go; -errno */
+
+/* Makes the vCPU leave KVM_RUN soon, once its pending register access is complete. Any thread. */
+void vcpu_kick(struct vcpu *vcpu);
+
+/* Once in a process, before the first vCPU: the signal behind vcpu_kick(). */
+int vcpu_setup_kick(void);
+
+#endif

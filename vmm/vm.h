@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_VM_H
+#define VMM_VM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/bus.h"
+#include "vmm/event.h"
+#include "vmm/irq.h"
+#include "vmm/memory.h"
+
+/*
+ * One KVM virtual machine and its vCPU threads. A reset makes a new one: KVM's own state has no
+ * other way back to power-on that is as sure. Devices and memory outlive it.
+ */
+struct vcpu;
+struct boot_entry;
+
+struct vm {
+    int kvm; /* /dev/kvm, open across resets */
+    int fd;
+    struct vcpu *vcpus;
+    unsigned vcpu_count;
+    const struct bus *mmio, *ports; /* what the vCPUs' exits go to; ports on x86 only */
+    struct event_sink events;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool go;          /* under the mutex: false until vm_start() has all threads */
+    unsigned stopped; /* under the mutex: vCPU threads that have left the guest for good */
+    bool stop;        /* atomic: every vCPU thread leaves the guest */
+    int all_stopped;  /* an eventfd: signalled by the last one */
+};
+
+/* Opens /dev/kvm and checks what it offers. Prints why it cannot, and the remedy; -errno. */
+int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
+            const struct event_sink *events);
+void vm_finish(struct vm *vm); /* after vm_stop(); accepts a zeroed or half-made one */
+
+/* The virtual machine itself with `mem` as its RAM, and its vCPUs, not yet running. */
+int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
+
+/* Starts one thread for each vCPU; the first begins at `entry`, the others wait for it. */
+int vm_start(struct vm *vm, const struct boot_entry *entry);
+
+/* Asks every vCPU thread to leave the guest; `all_stopped` is signalled when they have. Any thread,
+   a vCPU's own included. Does not wait. */
+void vm_stop(struct vm *vm);
+
+/* After `all_stopped`, or before vm_start(): joins the threads and gives the machine back to KVM.
+ */
+void vm_destroy(struct vm *vm);
+
+struct irq_line vm_irq_line(struct vm *vm, uint32_t gsi);
+struct wiring vm_wiring(struct vm *vm);
+
+/* ioctl() again while it is interrupted: KVM's set-up calls are restartable. */
+int vm_ioctl(int fd, unsigned long request, const void *arg);
+
+#endif
