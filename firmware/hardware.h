@@ -14,6 +14,11 @@
 
 #define HARDWARE_MAX_VIRTIO 16
 
+struct hardware_range {
+    gpa_t base;
+    uint64_t size; /* bytes */
+};
+
 /* A window of registers with an interrupt. size 0: the machine has none. */
 struct hardware_device {
     uint64_t base; /* a guest-physical address, or an x86 port */
@@ -25,10 +30,9 @@ struct hardware_device {
 struct hardware {
     unsigned cpus;
     unsigned ram_ranges;
-    struct {
-        gpa_t base;
-        uint64_t size; /* bytes */
-    } ram[2];
+    struct hardware_range ram[2];
+    struct hardware_range acpi;    /* x86: where the tables lie, the RSDP at its start */
+    gpa_t lapic, ioapic;           /* x86 */
     struct hardware_device serial; /* x86: ports, 16550; aarch64: PL011 */
     struct hardware_device power;  /* devices/acpi_power.h: sleep, reset, power button */
     struct hardware_device pvpanic;

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ARCH_X86_64_LAYOUT_H
+#define ARCH_X86_64_LAYOUT_H
+
+#include "vmm/base.h"
+
+/*
+ * Guest-physical addresses:
+ *
+ *     0x0000_0500  GDT                        what boot.c leaves for the first
+ *     0x0000_6000  setup data (RNG seed)      instructions; the guest may use
+ *     0x0000_7000  zero page, or PVH start    all of it as RAM afterwards
+ *     0x0000_8000  stack, up to 0x8ff0
+ *     0x0000_9000  page tables: PML4, PDPT, four directories
+ *     0x0002_0000  command line
+ *     0x000a_0000  no RAM in the guest's eyes, as on any PC
+ *     0x000e_0000  ACPI: RSDP, then the tables
+ *     0x0010_0000  RAM: kernel, and at its end the initrd
+ *            ...
+ *     0xc000_0000  3 GiB: RAM ends here at the latest
+ *     0xc000_0000  virtio-mmio, a page each
+ *     0xfec0_0000  I/O APIC
+ *     0xfee0_0000  local APIC
+ *     0xfffb_c000  KVM's own: a page table and a TSS, for CPUs without unrestricted guest mode
+ *   0x1_0000_0000  4 GiB: the rest of RAM
+ *
+ * Ports: 0x60 i8042 · 0xf4 debug exit · 0x3f8 COM1 · 0x505 pvpanic · 0x600 power
+ */
+#define GDT_BASE         0x500
+#define GDT_SIZE         (6 * 8)
+#define SETUP_DATA_BASE  0x6000
+#define BOOT_PARAMS_BASE 0x7000
+#define BOOT_STACK_TOP   0x8ff0
+#define PAGE_TABLES_BASE 0x9000 /* the PML4: what CR3 holds */
+#define CMDLINE_BASE     0x20000
+#define CMDLINE_SIZE     (64 * KIB)
+#define ACPI_BASE        0xe0000
+#define ACPI_SIZE        (128 * KIB)
+
+#define LOW_RAM_END       (3 * GIB)
+#define HIGH_RAM_BASE     (4 * GIB)
+#define VIRTIO_MMIO_BASE  0xc0000000
+#define VIRTIO_MMIO_SIZE  0x1000 /* each */
+#define IOAPIC_BASE       0xfec00000
+#define IOAPIC_PINS       24
+#define LAPIC_BASE        0xfee00000
+#define KVM_IDENTITY_BASE 0xfffbc000
+#define KVM_TSS_BASE      0xfffbd000
+
+/* Selectors in that GDT, as the Linux boot protocol has them. */
+#define BOOT_CS  0x10
+#define BOOT_DS  0x18
+#define BOOT_TSS 0x20
+
+#define I8042_DATA_PORT    0x60
+#define I8042_COMMAND_PORT 0x64
+#define DEBUG_EXIT_PORT    0xf4
+#define COM1_PORT          0x3f8
+#define COM1_SIZE          8
+#define PVPANIC_PORT       0x505
+#define POWER_PORT         0x600
+#define POWER_SIZE         4
+
+#define COM1_GSI         4
+#define POWER_GSI        9
+#define VIRTIO_GSI_FIRST 5
+#define VIRTIO_GSIS      18 /* the I/O APIC's pins from 5 on, without 9 */
+
+/* The interrupt of the n-th virtio device, n < VIRTIO_GSIS. */
+static inline unsigned virtio_gsi(unsigned n)
+{
+    unsigned gsi = VIRTIO_GSI_FIRST + n;
+
+    return gsi < POWER_GSI ? gsi : gsi + 1;
+}
+
+#endif
