@@ -6,35 +6,46 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "vmm/endian.h"
 #include "vmm/loop.h"
 #include "vmm/sg.h"
 
 /*
- * A way out for Ethernet frames: slirp.c (user mode), tap.c. Every frame has a struct
- * virtio_net_hdr_v1 in front (12 bytes, virtio 1.2, 5.1.6). All of it runs on the card's loop.
+ * A way out for Ethernet frames: slirp.c (user mode), tap.c. Everything here runs on the card's
+ * loop; no backend calls its card from inside an operation of struct net_ops.
  */
 struct net;
 struct net_config;
 
+/* In front of every frame: struct virtio_net_hdr_v1 (virtio 1.2, 5.1.6). */
+struct net_header {
+    uint8_t flags;    /* VIRTIO_NET_HDR_F_* */
+    uint8_t gso_type; /* VIRTIO_NET_HDR_GSO_* */
+    le16 hdr_len;
+    le16 gso_size;
+    le16 csum_start, csum_offset;
+    le16 num_buffers; /* the card's business: backends leave it alone */
+};
+
 #define NET_HEADER_SIZE 12
-#define NET_FRAME_MAX                                                           \
-    (NET_HEADER_SIZE + 65550) /* bytes: the largest a guest or backend may send \
-                               */
+#define NET_FRAME_MAX   65554 /* bytes without header: 64 KiB, Ethernet header, VLAN tag */
 
 struct net_ops {
-    ssize_t (*send)(struct net *net, struct sg *frame);       /* -EAGAIN: wait for writable(); other
-                                                                 errors: the frame is dropped */
-    ssize_t (*receive)(struct net *net, struct sg *room);     /* frame size; -EAGAIN: none;
-                                                                 -EMSGSIZE: did not fit, and is gone */
-    void (*want_receive)(struct net *net, bool want);         /* may readable() be called? */
+    /* 0; -EAGAIN: wait for writable(); else the frame is lost. The header is checked, and a copy
+     * the guest cannot change. The pieces of `frame` may be changed: see sg_trim(). */
+    int (*send)(struct net *net, const struct net_header *header, struct sg *frame);
+    /* Fills in header and frame and returns the size of both; -EAGAIN: there is none. `room` takes
+     * the largest possible, so nothing is cut off. */
+    ssize_t (*receive)(struct net *net, struct sg *room);
+    void (*want_receive)(struct net *net, bool want); /* may readable() be called? At first: no */
     void (*set_offloads)(struct net *net, uint64_t features); /* VIRTIO_NET_F_*; may be NULL */
     void (*close)(struct net *net);
 };
 
 /* The card: told when to try again. */
 struct net_client {
-    void (*readable)(void *owner);
-    void (*writable)(void *owner);
+    void (*readable)(void *owner); /* again and again while there are frames and they are wanted */
+    void (*writable)(void *owner); /* once after a send() that gave -EAGAIN */
     void *owner;
 };
 
@@ -44,10 +55,16 @@ struct net {
     uint64_t offloads;        /* VIRTIO_NET_F_* bits the backend can do */
 };
 
-/* Opens config->interface through /dev/net/tun, or takes over the tap descriptor config->fd. */
+/*
+ * Opens config->interface, which must exist, or takes over the tap descriptor config->fd: it
+ * becomes non-blocking, for whoever shares it too. -errno, with one line printed.
+ */
 int tap_open(struct net **ret, const struct net_config *config, struct loop *loop);
 
-/* Loads libslirp; -ENOSYS if it is not there. Both print what went wrong. */
+/*
+ * Loads libslirp (-ENOSYS if it is not there) and opens the forwarded ports. Becomes the loop's
+ * poller. -errno, with one line printed.
+ */
 int slirp_open(struct net **ret, const struct net_config *config, struct loop *loop);
 
 static inline void net_close(struct net *net)

@@ -244,13 +244,18 @@ void virtq_unpop(struct virtq *q)
 
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
 {
+    virtq_push_head(q, chain->head, written);
+}
+
+void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written)
+{
     struct virtq_used_elem *elem;
 
     if (!q->desc)
         return; /* broken while the request was in flight */
     q->in_flight--;
     elem = &q->used->ring[q->next_used++ & (q->layout.size - 1)];
-    le32_store(&elem->id, chain->head);
+    le32_store(&elem->id, head);
     le32_store(&elem->len, written);
 }
 

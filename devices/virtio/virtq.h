@@ -66,6 +66,8 @@ void virtq_unpop(struct virtq *q);
 
 /* Gives a request back with `written` bytes filled in; the guest sees it after virtq_flush(). */
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written);
+/* The same for who has kept no more of the request than its head and its pieces. */
+void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written);
 void virtq_flush(struct virtq *q);
 
 /* Asks for a kick on the next request; false if one is already waiting. */

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/net.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/net/net.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base.h"
+#include "vmm/log.h"
+
+/*
+ * Receiving. Nobody can tell how large the next frame is before it has been read, so buffers are
+ * popped ahead, enough for the largest, and kept: `buffers`, and their pieces of guest memory end
+ * to end in `pieces`. A frame is read straight into them, with `spill` behind for what does not
+ * fit. As a rule that stays empty; otherwise the frame waits until the guest has posted more.
+ */
+enum { NET_RX, NET_TX };
+
+#define NET_BURST      64  /* frames one way before the other has its turn */
+#define NET_MAX_PIECES 768 /* with the spill below what readv() takes at once */
+#define NET_PLAIN_SIZE (NET_HEADER_SIZE + ETH_FRAME_LEN + 4 /* VLAN tag */)
+#define NET_ANY_SIZE   (NET_HEADER_SIZE + NET_FRAME_MAX)
+
+#define BIT(feature) (1ull << (feature))
+
+static_assert(sizeof(struct net_header) == NET_HEADER_SIZE, "virtio 1.2, 5.1.6");
+
+struct virtio_net_registers {
+    uint8_t mac[ETH_ALEN];
+    le16 status;
+};
+
+struct net_buffer {
+    uint16_t head;
+    uint16_t pieces;
+    size_t size; /* bytes */
+};
+
+struct virtio_net {
+    struct virtio_device virtio;
+    struct net *net;
+    struct virtio_net_registers registers;
+
+    unsigned buffer_count, piece_count;
+    size_t room;       /* bytes in all buffers kept */
+    size_t wanted;     /* bytes to have ready before a frame is read */
+    size_t frame_size; /* of the frame that was read and waits, or 0 */
+    size_t spilled;    /* bytes of it that lie in `spill` */
+    bool warned;       /* once per reset */
+    struct net_buffer buffers[VIRTQ_MAX_SIZE];
+    struct iovec pieces[NET_MAX_PIECES + 1];
+
+    struct virtq_chain chain;
+    uint8_t spill[NET_ANY_SIZE];
+};
+
+static bool net_mergeable(const struct virtio_net *n)
+{
+    return virtio_has_feature(&n->virtio, VIRTIO_NET_F_MRG_RXBUF);
+}
+
+/* The guest has given all that it can, or more pieces than anybody needs. */
+static bool net_full(const struct virtio_net *n)
+{
+    return n->buffer_count == n->virtio.queues[NET_RX].layout.size ||
+           n->piece_count > NET_MAX_PIECES - VIRTQ_MAX_SIZE;
+}
+
+static bool net_wants_buffers(const struct virtio_net *n)
+{
+    if (!net_mergeable(n))
+        return n->buffer_count == 0;
+    return n->room < (n->frame_size ? n->frame_size : n->wanted) && !net_full(n);
+}
+
+static void net_keep(struct virtio_net *n, struct virtq_chain *chain)
+{
+    unsigned pieces = sg_trim(&chain->writable);
+    size_t size = chain->writable.length;
+
+    memcpy(&n->pieces[n->piece_count], chain->writable.iov, pieces * sizeof(*n->pieces));
+    n->piece_count += pieces;
+    n->room += size;
+    n->buffers[n->buffer_count++] = (struct net_buffer){ chain->head, (uint16_t)pieces, size };
+}
+
+/* Pops what is missing; if there is not enough, a kick will tell of more. */
+static void net_collect(struct virtio_net *n)
+{
+    struct virtq *q = virtio_virtq(&n->virtio, NET_RX);
+
+    do {
+        while (net_wants_buffers(n) && virtq_pop(q, &n->chain))
+            net_keep(n, &n->chain);
+    } while (net_wants_buffers(n) && !virtq_park(q));
+}
+
+/* How many of the buffers kept it takes for `size` bytes. */
+static unsigned net_span(const struct virtio_net *n, size_t size)
+{
+    unsigned count = 0;
+
+    while (size > n->buffers[count].size)
+        size -= n->buffers[count++].size;
+    return count + 1;
+}
+
+/* Gives the oldest buffers back, with a frame of `size` bytes in them. */
+static void net_return(struct virtio_net *n, unsigned count, size_t size)
+{
+    struct virtq *q = virtio_virtq(&n->virtio, NET_RX);
+    unsigned pieces = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct net_buffer *buffer = &n->buffers[i];
+        size_t part = size < buffer->size ? size : buffer->size;
+
+        virtq_push_head(q, buffer->head, (uint32_t)part);
+        size -= part;
+        n->room -= buffer->size;
+        pieces += buffer->pieces;
+    }
+    n->buffer_count -= count;
+    n->piece_count -= pieces;
+    memmove(n->buffers, &n->buffers[count], n->buffer_count * sizeof(*n->buffers));
+    memmove(n->pieces, &n->pieces[pieces], n->piece_count * sizeof(*n->pieces));
+    n->frame_size = 0;
+}
+
+/* The guest has posted all it means to and the frame does not fit: it gets the buffers empty. */
+static void net_drop(struct virtio_net *n)
+{
+    if (!n->warned)
+        log_warn("%s: the guest's receive buffers are too small, frames are lost",
+                 n->virtio.name);
+    n->warned = true;
+    net_return(n, n->buffer_count, 0);
+}
+
+/* Hands over the frame that was read. False if the guest must post more buffers first. */
+static bool net_deliver(struct virtio_net *n)
+{
+    struct sg header = { .iov = n->pieces, .length = n->room };
+    struct sg rest = header;
+    unsigned count;
+    le16 number;
+
+    if (n->frame_size > n->room) {
+        if (net_mergeable(n) && !net_full(n))
+            return false;
+        net_drop(n);
+        return true;
+    }
+
+    sg_skip(&rest, n->frame_size - n->spilled);
+    sg_write(&rest, n->spill, n->spilled);
+    count = net_span(n, n->frame_size);
+    le16_store(&number, (uint16_t)count);
+    sg_skip(&header, offsetof(struct net_header, num_buffers));
+    sg_write(&header, &number, sizeof(number));
+    net_return(n, count, n->frame_size);
+    return true;
+}
+
+/* Reads a frame into guest memory. False if there is none. */
+static bool net_fetch(struct virtio_net *n)
+{
+    struct sg room = { .iov = n->pieces, .length = n->room + sizeof(n->spill) };
+    ssize_t size;
+
+    n->pieces[n->piece_count] = (struct iovec){ n->spill, sizeof(n->spill) };
+    size = n->net->ops->receive(n->net, &room);
+    if (size < NET_HEADER_SIZE)
+        return false;
+    n->frame_size = (size_t)size;
+    n->spilled = n->frame_size > n->room ? n->frame_size - n->room : 0;
+    if (n->spilled)
+        net_collect(n);
+    return true;
+}
+
+static void net_receive(struct virtio_net *n)
+{
+    struct virtq *q = virtio_virtq(&n->virtio, NET_RX);
+
+    for (unsigned i = 0; i < NET_BURST; i++) {
+        net_collect(n);
+        if (n->buffer_count == 0 || !virtq_started(q))
+            break;
+        if (n->frame_size == 0 && !net_fetch(n))
+            break;
+        if (!net_deliver(n))
+            break;
+    }
+    virtq_flush(q);
+    n->net->ops->want_receive(n->net,
+                              virtq_started(q) && n->buffer_count > 0 && n->frame_size == 0);
+}
+
+/* What the guest may ask of a segmented frame: a type, and the feature that allows it. */
+static const struct {
+    uint8_t type;
+    uint8_t feature;
+} net_gso_types[] = {
+    { VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_F_HOST_TSO4 },
+    { VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_F_HOST_TSO6 },
+};
+
+static bool net_gso_ok(const struct virtio_net *n, const struct net_header *header, size_t size)
+{
+    uint8_t type = header->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
+
+    if (header->gso_type & VIRTIO_NET_HDR_GSO_ECN &&
+        !virtio_has_feature(&n->virtio, VIRTIO_NET_F_HOST_ECN))
+        return false;
+    if (!(header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || le16_load(&header->gso_size) == 0 ||
+        le16_load(&header->hdr_len) > size)
+        return false;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(net_gso_types); i++)
+        if (net_gso_types[i].type == type)
+            return virtio_has_feature(&n->virtio, net_gso_types[i].feature);
+    return false;
+}
+
+static bool net_checksum_ok(const struct net_header *header, size_t size)
+{
+    uint16_t start = le16_load(&header->csum_start);
+    uint16_t offset = le16_load(&header->csum_offset);
+
+    return start <= size && offset <= size - start && sizeof(le16) <= size - start - offset;
+}
+
+/* Checks our copy of the header against `size` bytes of frame, and clears what means nothing. */
+static bool net_header_ok(const struct virtio_net *n, struct net_header *header, size_t size)
+{
+    if (!virtio_has_feature(&n->virtio, VIRTIO_NET_F_CSUM))
+        *header = (struct net_header){ 0 };
+    header->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    le16_store(&header->num_buffers, 0);
+
+    if (header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM && !net_checksum_ok(header, size))
+        return false;
+    if (header->gso_type != VIRTIO_NET_HDR_GSO_NONE)
+        return net_gso_ok(n, header, size);
+    le16_store(&header->hdr_len, 0);
+    le16_store(&header->gso_size, 0);
+    return true;
+}
+
+/* Sends one request's frame, if it is one: anything else vanishes as on a wire. */
+static int net_send(struct virtio_net *n, struct sg *frame)
+{
+    struct net_header header;
+
+    if (!sg_read(frame, &header, sizeof(header)) || frame->length < ETH_HLEN ||
+        frame->length > NET_FRAME_MAX || !net_header_ok(n, &header, frame->length)) {
+        log_debug("%s: bad frame dropped", n->virtio.name);
+        return 0;
+    }
+    return n->net->ops->send(n->net, &header, frame);
+}
+
+static void net_transmit(struct virtio_net *n)
+{
+    struct virtq *q = virtio_virtq(&n->virtio, NET_TX);
+    unsigned sent = 0;
+    bool blocked = false;
+
+    while (sent < NET_BURST && !blocked && virtq_pop(q, &n->chain)) {
+        blocked = net_send(n, &n->chain.readable) == -EAGAIN;
+        if (blocked) {
+            virtq_unpop(q); /* until net_writable() */
+        } else {
+            virtq_push(q, &n->chain, 0);
+            sent++;
+        }
+    }
+    virtq_flush(q);
+    if (sent == NET_BURST || (!blocked && !virtq_park(q)))
+        virtio_kick(&n->virtio, NET_TX); /* the rest in the loop's next round */
+}
+
+static void net_readable(void *owner)
+{
+    net_receive(owner);
+}
+
+static void net_writable(void *owner)
+{
+    net_transmit(owner);
+}
+
+static struct virtio_net *net_of(struct virtio_device *v)
+{
+    return container_of(v, struct virtio_net, virtio);
+}
+
+static void net_kick(struct virtio_device *v, unsigned queue)
+{
+    if (queue == NET_RX)
+        net_receive(net_of(v));
+    else
+        net_transmit(net_of(v));
+}
+
+static uint64_t net_features(struct virtio_device *v)
+{
+    return BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_MRG_RXBUF) |
+           net_of(v)->net->offloads;
+}
+
+static void net_read_config(struct virtio_device *v, void *config)
+{
+    memcpy(config, &net_of(v)->registers, sizeof(struct virtio_net_registers));
+}
+
+static void net_set_offloads(struct virtio_net *n, uint64_t features)
+{
+    if (n->net->ops->set_offloads)
+        n->net->ops->set_offloads(n->net, features);
+}
+
+static void net_start(struct virtio_device *v)
+{
+    struct virtio_net *n = net_of(v);
+    bool large = v->features & (BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6));
+
+    n->wanted = large ? NET_ANY_SIZE : NET_PLAIN_SIZE;
+    net_set_offloads(n, v->features);
+}
+
+static void net_stop(struct virtio_device *v)
+{
+    struct virtio_net *n = net_of(v);
+
+    n->buffer_count = n->piece_count = 0;
+    n->room = n->frame_size = n->spilled = 0;
+    n->warned = false;
+    n->net->ops->want_receive(n->net, false);
+    net_set_offloads(n, 0);
+}
+
+static void net_destroy(struct virtio_device *v)
+{
+    net_close(net_of(v)->net);
+    free(net_of(v));
+}
+
+static const struct virtio_ops net_ops = {
+    .type = VIRTIO_ID_NET,
+    .queues = 2,
+    .queue_size = VIRTQ_MAX_SIZE,
+    .config_size = sizeof(struct virtio_net_registers),
+    .features = net_features,
+    .read_config = net_read_config,
+    .start = net_start,
+    .stop = net_stop,
+    .kick = net_kick,
+    .destroy = net_destroy,
+};
+
+int virtio_net_create(struct virtio_device **ret, const char *name, struct net *net,
+                      const uint8_t mac[6], const struct guest_memory *mem, struct loop *loop)
+{
+    struct virtio_net *n = calloc(1, sizeof(*n));
+    int error;
+
+    if (!n)
+        return -ENOMEM;
+    error = virtio_init(&n->virtio, &net_ops, name, mem, loop);
+    if (error < 0) {
+        free(n);
+        return error;
+    }
+
+    memcpy(n->registers.mac, mac, ETH_ALEN);
+    le16_store(&n->registers.status, VIRTIO_NET_S_LINK_UP);
+    n->net = net;
+    net->client = (struct net_client){ net_readable, net_writable, n };
+    *ret = &n->virtio;
+    return 0;
+}
