@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: MIT
+"""The nested lane: a small Linux with KVM on a CPU that QEMU emulates.
+
+QEMU (L0) emulates a machine whose CPU has virtualization; Debian's kernel
+boots on it (L1) and runs a command that may use /dev/kvm. L1 has two disks,
+both memory of the machine (virtio-pmem): its root, made once and cached, and
+what the caller brings, made for each run. Output comes back over ports of a
+virtio-serial device; the log of L1's kernel goes to a file.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+LAB = Path(__file__).resolve().parent
+SCRIPTS = LAB.parent.parent / "scripts"
+MIB = 1 << 20
+EXIT_TIMEOUT = 124
+EXIT_FAILED = 125
+
+
+class LabError(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Machine:
+    debian: str            # Debian's name of the architecture
+    qemu: str
+    qemu_package: str
+    options: tuple[str, ...]
+    console: str
+    modules: tuple[str, ...]
+
+
+MACHINES = {
+    "x86_64": Machine(
+        debian="amd64",
+        qemu="qemu-system-x86_64",
+        qemu_package="qemu-system-x86",
+        options=("-machine", "q35", "-cpu", "max"),
+        console="ttyS0",
+        modules=("kvm_amd", "tun", "virtio_pci", "nd_pmem", "virtio_pmem"),
+    ),
+    "aarch64": Machine(
+        debian="arm64",
+        qemu="qemu-system-aarch64",
+        qemu_package="qemu-system-arm",
+        options=("-machine", "virt,virtualization=on,gic-version=3",
+                 "-cpu", "max,pauth-impdef=on"),
+        console="ttyAMA0",
+        modules=("tun", "virtio_pci", "nd_pmem", "virtio_pmem"),
+    ),
+}
+
+ROOT_PACKAGES = """
+    acpica-tools bash busybox coreutils curl dash diffutils e2fsprogs findutils
+    gawk grep hostname iperf3 iproute2 iputils-ping kmod less libfdt1 libslirp0
+    liburing2 libzstd1 mount procps psmisc python3 sed strace tmux util-linux
+    zlib1g
+""".split()
+
+ROOT_INIT = """#!/bin/sh
+mount -t ext4 LABEL=lab-files /files
+exec /bin/sh /files/.lab/init
+"""
+
+
+def cache() -> Path:
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minivmm"
+    directory = Path(os.environ.get("MINIVMM_CACHE") or default)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def script(name: str, *arguments: object) -> str:
+    command = [str(SCRIPTS / name), *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise LabError(f"{name} failed")
+    return done.stdout.strip()
+
+
+def content_key(*things: object) -> str:
+    return hashlib.sha256(repr(things).encode()).hexdigest()[:12]
+
+
+def make_ext4(tree: Path, image: Path, label: str, spare: int):
+    """Makes IMAGE from TREE; its size is a multiple of what pmem needs."""
+    used = sum(file.lstat().st_blocks * 512 + 4096 for file in tree.rglob("*"))
+    size = (used + used // 8 + spare) // (2 * MIB) * (2 * MIB) + 2 * MIB
+    tool = shutil.which("mke2fs", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if not tool:
+        raise LabError("mke2fs is missing: scripts/install-packages lab")
+    done = subprocess.run(
+        [tool, "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-L", label,
+         "-E", "root_owner=0:0", "-d", str(tree), str(image), f"{size // 1024}k"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise LabError(f"mke2fs: {done.stderr.strip()}")
+
+
+# Parts that are made once.
+
+def qemu(machine: Machine) -> list[str]:
+    """The command that starts QEMU, with its own libraries and loader."""
+    host = MACHINES[platform.machine()].debian
+    top = cache() / f"{machine.qemu}-{host}"
+    if not top.exists():
+        making = top.with_suffix(f".{os.getpid()}")
+        try:
+            unpack_qemu(machine, making)
+            making.rename(top)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    triplet = f"{platform.machine()}-linux-gnu"
+    loader = next(path for pattern in ("lib/ld-linux-*", "lib64/ld-linux-*", "usr/lib*/ld-linux-*")
+                  for path in top.glob(pattern))
+    libraries = f"{top}/usr/lib/{triplet}:{top}/lib/{triplet}"
+    return [str(loader), "--library-path", libraries, f"{top}/usr/bin/{machine.qemu}",
+            "-L", f"{top}/usr/share/qemu", "-L", f"{top}/usr/share/seabios"]
+
+
+def unpack_qemu(machine: Machine, directory: Path):
+    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    if release == "bookworm":
+        # 7.2 can live-lock under an instruction clock.
+        try:
+            script("unpack-packages", "--suite", "bookworm-backports", directory,
+                   machine.qemu_package)
+            return
+        except LabError:
+            print("lab: no backports here, taking the release's QEMU", file=sys.stderr)
+    script("unpack-packages", directory, machine.qemu_package)
+
+
+def root_image(machine: Machine, extra_packages: list[str]) -> Path:
+    packages = sorted({*ROOT_PACKAGES, *extra_packages})
+    key = content_key(packages, ROOT_INIT, machine.debian,
+                      platform.freedesktop_os_release().get("VERSION_ID"))
+    image = cache() / f"lab-root-{machine.debian}-{key}.img"
+    if image.exists():
+        return image
+    with tempfile.TemporaryDirectory(dir=cache(), prefix="lab-root-") as directory:
+        tree = Path(directory) / "tree"
+        script("unpack-packages", "--arch", machine.debian, tree, *packages)
+        finish_root(tree)
+        made = Path(directory) / "image"
+        make_ext4(tree, made, "lab-root", 64 * MIB)
+        made.rename(image)
+    return image
+
+
+def finish_root(tree: Path):
+    """What the packages' maintainer scripts would have done."""
+    for name in ("bin", "sbin", "lib", "lib64"):
+        split = tree / name
+        if split.is_dir() and not split.is_symlink():
+            subprocess.run(["cp", "-al", "-n", f"{split}/.", tree / "usr" / name],
+                           check=True) if (tree / "usr" / name).exists() else \
+                shutil.copytree(split, tree / "usr" / name, symlinks=True)
+            shutil.rmtree(split)
+        if not split.exists():
+            (tree / "usr" / name).mkdir(exist_ok=True)
+            split.symlink_to(f"usr/{name}")
+    for name, target in (("sh", "dash"), ("awk", "gawk")):
+        link = tree / "usr/bin" / name
+        if not link.is_symlink():
+            link.symlink_to(target)
+    for name in ("doc", "man", "locale", "info"):
+        shutil.rmtree(tree / "usr/share" / name, ignore_errors=True)
+    for name in ("proc", "sys", "dev", "run", "tmp", "root", "files", "etc"):
+        (tree / name).mkdir(exist_ok=True)
+    (tree / "etc/passwd").write_text("root::0:0:root:/root:/bin/bash\n")
+    (tree / "etc/group").write_text("root:x:0:\ntty:x:5:\n")
+    (tree / "etc/hosts").write_text("127.0.0.1 localhost lab\n::1 localhost\n")
+    init = tree / "usr/sbin/init"
+    init.unlink(missing_ok=True)
+    init.write_text(ROOT_INIT)
+    init.chmod(0o755)
+
+
+def kernel(machine: Machine) -> Path:
+    return Path(script("fetch-kernel", "--arch", machine.debian))
+
+
+def initrd_image(machine: Machine, kernel_image: Path) -> Path:
+    makers = [(SCRIPTS / name).read_text() for name in ("mkinitrd", "guest/init")]
+    key = content_key(makers, machine.modules, kernel_image.name)
+    image = cache() / f"lab-initrd-{machine.debian}-{key}.img"
+    if not image.exists():
+        modules = [word for name in machine.modules for word in ("--module", name)]
+        script("mkinitrd", kernel_image.parent.parent, image, *modules)
+    return image
+
+
+# One run.
+
+@dataclass
+class Run:
+    arch: str
+    command: list[str]
+    brought: list[tuple[Path, str]]
+    environment: dict[str, str]
+    timeout: float
+    log: Path
+    packages: list[str]
+    memory: int = 4096
+    icount: bool = False
+    seed: int = 42
+    interactive: bool = False
+
+
+def place(path: Path, target: Path, private: bool):
+    """Puts a copy of PATH at TARGET; PRIVATE where it may be written to."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ways = [[]] if private else [["--link"], []]
+    for way in ways:
+        command = ["cp", "-aT", "-H", "--sparse=always", "--reflink=auto", *way]
+        if not subprocess.run([*command, path, target], stderr=subprocess.DEVNULL).returncode:
+            return
+        shutil.rmtree(target, ignore_errors=True)
+    raise LabError(f"cannot copy {path}")
+
+
+def is_program(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file() or not os.access(path, os.X_OK):
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def add_libraries(tree: Path, directory: Path):
+    """Copies libraries of brought programs; those of L1 come first."""
+    directory.mkdir(parents=True)
+    for program in filter(is_program, tree.rglob("*")):
+        listing = subprocess.run(["ldd", program], stdout=subprocess.PIPE,
+                                 stderr=subprocess.DEVNULL, text=True).stdout
+        for line in listing.splitlines():
+            name, _, rest = line.strip().partition(" => ")
+            library = rest.split(" (")[0]
+            if library.startswith("/") and not (directory / name).exists():
+                shutil.copy(library, directory / name)
+
+
+def files_image(run: Run, directory: Path) -> Path:
+    tree = directory / "files"
+    tree.mkdir()
+    for path, name in run.brought:
+        place(path, tree / name, private=False)
+    own = tree / ".lab"
+    own.mkdir()
+    if run.arch == platform.machine():
+        add_libraries(tree, own / "lib")
+    shutil.copy(LAB / "l1-init", own / "init")
+    environment = {**run.environment, "LAB_LANE": "nested", "LAB_FILES": "/files",
+                   "TMPDIR": "/tmp"}
+    if run.interactive and sys.stdin.isatty():
+        size = os.get_terminal_size()
+        environment |= {"LAB_COLUMNS": str(size.columns), "LAB_ROWS": str(size.lines),
+                        "TERM": os.environ.get("TERM", "linux")}
+    exports = "".join(f"export {name}={shlex.quote(value)}\n"
+                      for name, value in environment.items())
+    (own / "environment").write_text(exports)
+    (own / "command").write_text(f"exec {shlex.join(run.command)}\n")
+    image = directory / "files.img"
+    make_ext4(tree, image, "lab-files", 64 * MIB)
+    shutil.rmtree(tree)
+    return image
+
+
+def qemu_command(run: Run, files: Path, channels: dict[str, int]) -> list[str]:
+    machine = MACHINES[run.arch]
+    kernel_image = kernel(machine)
+    append = (f"console={machine.console} panic=-1 quiet loglevel=5 root=/dev/pmem0 rw "
+              "rootfstype=ext4 random.trust_cpu=on mitigations=off nokaslr")
+    command = [
+        *qemu(machine), *machine.options,
+        "-smp", "1", "-m", f"{run.memory},slots=2,maxmem={run.memory + 65536}M",
+        "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none",
+        "-no-reboot", "-serial", f"file:{run.log}",
+        "-kernel", str(kernel_image), "-initrd", str(initrd_image(machine, kernel_image)),
+        "-append", append,
+        "-device", "virtio-serial-pci",
+    ]
+    command += ["-accel", "tcg,thread=single"]
+    if run.icount:
+        command += ["-icount", "shift=0,sleep=off", "-rtc", "base=2024-01-01,clock=vm",
+                    "-seed", str(run.seed)]
+    for name, path in (("root", root_image(machine, run.packages)), ("files", files)):
+        command += ["-object", f"memory-backend-file,id={name},mem-path={path},"
+                               f"size={path.stat().st_size},share=off",
+                    "-device", f"virtio-pmem-pci,memdev={name}"]
+    for name, descriptor in channels.items():
+        command += ["-chardev", f"file,id={name},path=/dev/fd/{descriptor}",
+                    "-device", f"virtserialport,chardev={name},name=lab-{name}"]
+    if run.interactive:
+        command += ["-chardev", "stdio,id=terminal,signal=off",
+                    "-device", "virtconsole,chardev=terminal"]
+    return command
+
+
+def die_with_parent():
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def relay(outputs: dict[int, int], process: subprocess.Popen, deadline: float) -> bool:
+    """Copies until all is said; False when time ran out first."""
+    with selectors.DefaultSelector() as selector:
+        for source in outputs:
+            selector.register(source, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(timeout=max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return False
+            for key, _ in ready:
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fd)
+                while data:
+                    data = data[os.write(outputs[key.fd], data):]
+    try:
+        process.wait(timeout=max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def run(run: Run) -> int:
+    """Runs a command in L1 and returns its exit status."""
+    with tempfile.TemporaryDirectory(dir=cache(), prefix="lab-run-") as directory:
+        return run_in(run, Path(directory))
+
+
+def run_in(run: Run, directory: Path) -> int:
+    files = files_image(run, directory)
+    status_read, status_write = os.pipe()
+    readers = {"status": status_read}
+    channels = {"status": status_write}
+    if not run.interactive:
+        for name in ("stdout", "stderr"):
+            readers[name], channels[name] = os.pipe()
+    command = qemu_command(run, files, channels)
+
+    process = subprocess.Popen(
+        command, pass_fds=list(channels.values()), preexec_fn=die_with_parent,
+        stdin=None if run.interactive else subprocess.DEVNULL,
+        stdout=None if run.interactive else sys.stderr,
+        env={**os.environ, "QEMU_MODULE_DIR": "/nonexistent"})
+    for descriptor in channels.values():
+        os.close(descriptor)
+    try:
+        if run.interactive:
+            process.wait()
+            in_time = True
+        else:
+            outputs = {readers["stdout"]: 1, readers["stderr"]: 2}
+            in_time = relay(outputs, process, time.monotonic() + run.timeout)
+    finally:
+        process.kill()
+        process.wait()
+    if not in_time:
+        print(f"lab: the time limit of {run.timeout:.0f} s is over; L1's log is {run.log}",
+              file=sys.stderr)
+        return EXIT_TIMEOUT
+    with open(status_read) as status:
+        text = status.read().strip()
+    if not text:
+        tail = run.log.read_text(errors="replace").splitlines()[-20:]
+        print("\n".join(tail), file=sys.stderr)
+        raise LabError(f"L1 did not finish, its log is {run.log}")
+    return int(text)
