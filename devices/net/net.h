@@ -27,8 +27,9 @@ struct net_header {
     le16 num_buffers; /* the card's business: backends leave it alone */
 };
 
-#define NET_HEADER_SIZE 12
-#define NET_FRAME_MAX   65554 /* bytes without header: 64 KiB, Ethernet header, VLAN tag */
+#define NET_HEADER_SIZE  12
+#define NET_FRAME_MAX    65554 /* bytes without header: 64 KiB, Ethernet header, VLAN tag */
+#define NET_FRAME_PIECES 256   /* at most, of a frame that is sent */
 
 struct net_ops {
     /* 0; -EAGAIN: wait for writable(); else the frame is lost. The header is checked, and a copy

@@ -23,13 +23,14 @@
 enum { NET_RX, NET_TX };
 
 #define NET_BURST      64  /* frames one way before the other has its turn */
-#define NET_MAX_PIECES 768 /* with the spill below what readv() takes at once */
+#define NET_RX_PIECES  768 /* with the spill below what readv() takes at once */
 #define NET_PLAIN_SIZE (NET_HEADER_SIZE + ETH_FRAME_LEN + 4 /* VLAN tag */)
 #define NET_ANY_SIZE   (NET_HEADER_SIZE + NET_FRAME_MAX)
 
 #define BIT(feature) (1ull << (feature))
 
 static_assert(sizeof(struct net_header) == NET_HEADER_SIZE, "virtio 1.2, 5.1.6");
+static_assert(VIRTQ_MAX_SIZE <= NET_FRAME_PIECES, "a frame is one chain");
 
 struct virtio_net_registers {
     uint8_t mac[ETH_ALEN];
@@ -54,7 +55,7 @@ struct virtio_net {
     size_t spilled;    /* bytes of it that lie in `spill` */
     bool warned;       /* once per reset */
     struct net_buffer buffers[VIRTQ_MAX_SIZE];
-    struct iovec pieces[NET_MAX_PIECES + 1];
+    struct iovec pieces[NET_RX_PIECES + 1];
 
     struct virtq_chain chain;
     uint8_t spill[NET_ANY_SIZE];
@@ -69,7 +70,7 @@ static bool net_mergeable(const struct virtio_net *n)
 static bool net_full(const struct virtio_net *n)
 {
     return n->buffer_count == n->virtio.queues[NET_RX].layout.size ||
-           n->piece_count > NET_MAX_PIECES - VIRTQ_MAX_SIZE;
+           n->piece_count > NET_RX_PIECES - VIRTQ_MAX_SIZE;
 }
 
 static bool net_wants_buffers(const struct virtio_net *n)
@@ -137,8 +138,7 @@ static void net_return(struct virtio_net *n, unsigned count, size_t size)
 static void net_drop(struct virtio_net *n)
 {
     if (!n->warned)
-        log_warn("%s: the guest's receive buffers are too small, frames are lost",
-                 n->virtio.name);
+        log_warn("%s: the guest's receive buffers are too small, frames are lost", n->virtio.name);
     n->warned = true;
     net_return(n, n->buffer_count, 0);
 }

@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/net/net.h"
+
+#include <errno.h>
+
+#include "settings.h"
+#include "vmm/log.h"
+
+#if HAVE_SLIRP
+
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <linux/if_ether.h>
+#include <slirp/libslirp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "vmm/base.h"
+#include "vmm/config.h"
+
+/*
+ * libslirp is a TCP/IP stack that plays the guest's router and turns its connections into sockets
+ * of ours. Loaded when first used, never linked: it brings GLib. It hands over frames at moments
+ * of its own, also while it takes one, so they wait in `queue` until the card fetches them. When
+ * that is half full slirp's sockets are left alone, which slows down whoever sends; the other half
+ * is for answers to what the guest sends, and what finds no room even there is lost as on a wire.
+ */
+#define SLIRP_FRAME_MAX (ETH_FRAME_LEN + 4 /* VLAN tag */)
+#define SLIRP_QUEUE     256 /* frames */
+
+/* The network QEMU's users know. */
+#define SLIRP_NETWORK    0x0a000200 /* 10.0.2.0/24 */
+#define SLIRP_NETMASK    0xffffff00
+#define SLIRP_HOST       0x0a000202
+#define SLIRP_NAMESERVER 0x0a000203
+#define SLIRP_GUEST      0x0a00020f
+
+struct slirp_frame {
+    uint32_t size;
+    uint8_t bytes[SLIRP_FRAME_MAX];
+};
+
+struct slirp_timer {
+    SlirpTimerCb expired;
+    void *owner;
+    int64_t when_ms; /* INT64_MAX: not set */
+    struct slirp_timer *next;
+};
+
+/* What is used of the library. */
+struct slirp_library {
+    void *handle;
+    __typeof__(&slirp_new) new;
+    __typeof__(&slirp_cleanup) cleanup;
+    __typeof__(&slirp_input) input;
+    __typeof__(&slirp_pollfds_fill) pollfds_fill;
+    __typeof__(&slirp_pollfds_poll) pollfds_poll;
+    __typeof__(&slirp_add_hostfwd) add_hostfwd;
+};
+
+struct slirp_net {
+    struct net net;
+    struct loop *loop;
+    struct poller poller;
+    struct slirp_library library;
+    Slirp *slirp;
+    struct slirp_timer *timers;
+
+    struct poll_set *set;          /* while slirp adds to it */
+    const struct poll_set *polled; /* while slirp asks for results */
+    bool polling;                  /* slirp's sockets are part of this round */
+    bool wanted;                   /* the card can take frames */
+    unsigned first, count;         /* of the frames that wait */
+    struct slirp_frame queue[SLIRP_QUEUE];
+};
+
+static struct slirp_net *slirp_of(struct net *net)
+{
+    return container_of(net, struct slirp_net, net);
+}
+
+static int64_t slirp_clock_ns(void *opaque)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+static int64_t slirp_clock_ms(void)
+{
+    return slirp_clock_ns(NULL) / 1000000;
+}
+
+/* Slirp has a frame for the guest. A negative answer would only make it print. */
+static ssize_t slirp_on_frame(const void *bytes, size_t size, void *opaque)
+{
+    struct slirp_net *s = opaque;
+    struct slirp_frame *frame = &s->queue[(s->first + s->count) % SLIRP_QUEUE];
+
+    if (s->count == SLIRP_QUEUE || size > sizeof(frame->bytes))
+        return 0;
+    memcpy(frame->bytes, bytes, size);
+    frame->size = (uint32_t)size;
+    s->count++;
+    return (ssize_t)size;
+}
+
+static void slirp_on_guest_error(const char *message, void *opaque)
+{
+    log_debug("user-mode network: the guest sent nonsense: %s", message);
+}
+
+static void *slirp_timer_new(SlirpTimerCb expired, void *owner, void *opaque)
+{
+    struct slirp_net *s = opaque;
+    struct slirp_timer *timer = malloc(sizeof(*timer));
+
+    if (!timer)
+        abort(); /* as GLib does, and slirp checks nothing */
+    *timer = (struct slirp_timer){ expired, owner, INT64_MAX, s->timers };
+    s->timers = timer;
+    return timer;
+}
+
+static void slirp_timer_free(void *timer, void *opaque)
+{
+    struct slirp_net *s = opaque;
+    struct slirp_timer **link = &s->timers;
+
+    while (*link != timer)
+        link = &(*link)->next;
+    *link = (*link)->next;
+    free(timer);
+}
+
+static void slirp_timer_mod(void *timer, int64_t when_ms, void *opaque)
+{
+    ((struct slirp_timer *)timer)->when_ms = when_ms;
+}
+
+/* All descriptors are asked for anew in each round. */
+static void slirp_on_descriptor(int fd, void *opaque)
+{
+}
+
+static void slirp_on_notify(void *opaque)
+{
+}
+
+static const SlirpCb slirp_callbacks = {
+    .send_packet = slirp_on_frame,
+    .guest_error = slirp_on_guest_error,
+    .clock_get_ns = slirp_clock_ns,
+    .timer_new = slirp_timer_new,
+    .timer_free = slirp_timer_free,
+    .timer_mod = slirp_timer_mod,
+    .register_poll_fd = slirp_on_descriptor,
+    .unregister_poll_fd = slirp_on_descriptor,
+    .notify = slirp_on_notify,
+};
+
+static const struct {
+    int slirp;
+    short poll;
+} slirp_events[] = {
+    { SLIRP_POLL_IN, POLLIN },   { SLIRP_POLL_OUT, POLLOUT }, { SLIRP_POLL_PRI, POLLPRI },
+    { SLIRP_POLL_ERR, POLLERR }, { SLIRP_POLL_HUP, POLLHUP },
+};
+
+static int slirp_add_poll(int fd, int events, void *opaque)
+{
+    struct slirp_net *s = opaque;
+    short wanted = 0;
+    int index;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(slirp_events); i++)
+        if (events & slirp_events[i].slirp)
+            wanted |= slirp_events[i].poll;
+    index = poll_set_add(s->set, fd, wanted);
+    return index < 0 ? -1 : index;
+}
+
+static int slirp_get_revents(int index, void *opaque)
+{
+    const struct slirp_net *s = opaque;
+    int events = 0;
+
+    for (unsigned i = 0; index >= 0 && i < ARRAY_SIZE(slirp_events); i++)
+        if (s->polled->fds[index].revents & slirp_events[i].poll)
+            events |= slirp_events[i].slirp;
+    return events;
+}
+
+/* No longer than to the next timer, and not at all if the card can take what waits. */
+static void slirp_limit_wait(const struct slirp_net *s, uint32_t *timeout_ms)
+{
+    int64_t now = slirp_clock_ms();
+
+    if (s->wanted && s->count > 0)
+        *timeout_ms = 0;
+    for (const struct slirp_timer *timer = s->timers; timer; timer = timer->next) {
+        if (timer->when_ms <= now)
+            *timeout_ms = 0;
+        else if (timer->when_ms - now < *timeout_ms)
+            *timeout_ms = (uint32_t)(timer->when_ms - now);
+    }
+}
+
+static void slirp_prepare(struct poller *poller, struct poll_set *set, uint32_t *timeout_ms)
+{
+    struct slirp_net *s = container_of(poller, struct slirp_net, poller);
+
+    s->polling = s->count < SLIRP_QUEUE / 2;
+    if (s->polling) {
+        s->set = set;
+        s->library.pollfds_fill(s->slirp, timeout_ms, slirp_add_poll, s);
+    }
+    slirp_limit_wait(s, timeout_ms);
+}
+
+static void slirp_run_timers(struct slirp_net *s)
+{
+    int64_t now = slirp_clock_ms();
+
+    for (struct slirp_timer *timer = s->timers, *next; timer; timer = next) {
+        next = timer->next;
+        if (timer->when_ms > now)
+            continue;
+        timer->when_ms = INT64_MAX;
+        timer->expired(timer->owner);
+    }
+}
+
+static void slirp_dispatch(struct poller *poller, const struct poll_set *set)
+{
+    struct slirp_net *s = container_of(poller, struct slirp_net, poller);
+
+    slirp_run_timers(s);
+    if (s->polling) {
+        s->polled = set;
+        s->library.pollfds_poll(s->slirp, 0, slirp_get_revents, s);
+    }
+    if (s->wanted && s->count > 0)
+        s->net.client.readable(s->net.client.owner);
+}
+
+static int slirp_send(struct net *net, const struct net_header *header, struct sg *frame)
+{
+    struct slirp_net *s = slirp_of(net);
+    size_t size = frame->length;
+    uint8_t bytes[SLIRP_FRAME_MAX];
+
+    if (size > sizeof(bytes))
+        return -EMSGSIZE;
+    sg_read(frame, bytes, size); /* slirp must not see it change */
+    s->library.input(s->slirp, bytes, (int)size);
+    return 0;
+}
+
+static ssize_t slirp_receive(struct net *net, struct sg *room)
+{
+    struct slirp_net *s = slirp_of(net);
+    const struct slirp_frame *frame = &s->queue[s->first];
+
+    if (s->count == 0)
+        return -EAGAIN;
+    if (!sg_zero(room, NET_HEADER_SIZE) || !sg_write(room, frame->bytes, frame->size))
+        return -EMSGSIZE;
+
+    s->count--;
+    s->first = s->count > 0 ? (s->first + 1) % SLIRP_QUEUE : 0; /* touch no more than needed */
+    return (ssize_t)(NET_HEADER_SIZE + frame->size);
+}
+
+static void slirp_want_receive(struct net *net, bool want)
+{
+    slirp_of(net)->wanted = want;
+}
+
+static void slirp_close(struct net *net)
+{
+    struct slirp_net *s = slirp_of(net);
+
+    if (s->slirp) {
+        loop_set_poller(s->loop, NULL);
+        s->library.cleanup(s->slirp);
+    }
+    if (s->library.handle)
+        dlclose(s->library.handle);
+    free(s);
+}
+
+static const struct net_ops slirp_ops = {
+    .send = slirp_send,
+    .receive = slirp_receive,
+    .want_receive = slirp_want_receive,
+    .close = slirp_close,
+};
+
+/* GLib would print to stdout and stderr, as much as a guest can make it. */
+static void slirp_on_glib_log(const char *domain, int level, const char *message, void *opaque)
+{
+    log_debug("user-mode network: %s", message);
+}
+
+static void slirp_quiet_glib(void *handle)
+{
+    typedef void log_function(const char *, int, const char *, void *);
+    log_function *(*set_handler)(log_function *, void *);
+
+    *(void **)&set_handler = dlsym(handle, "g_log_set_default_handler");
+    if (set_handler)
+        set_handler(slirp_on_glib_log, NULL);
+}
+
+static int slirp_load(struct slirp_library *library)
+{
+    const struct {
+        const char *name;
+        void **function;
+    } symbols[] = {
+        { "slirp_new", (void **)&library->new },
+        { "slirp_cleanup", (void **)&library->cleanup },
+        { "slirp_input", (void **)&library->input },
+        { "slirp_pollfds_fill", (void **)&library->pollfds_fill },
+        { "slirp_pollfds_poll", (void **)&library->pollfds_poll },
+        { "slirp_add_hostfwd", (void **)&library->add_hostfwd },
+    };
+
+    /* GLib does not survive being unloaded. */
+    library->handle = dlopen("libslirp.so.0", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!library->handle)
+        return log_refuse(ENOSYS, "no user-mode network: install the package libslirp0 (%s)",
+                          dlerror());
+    for (unsigned i = 0; i < ARRAY_SIZE(symbols); i++) {
+        *symbols[i].function = dlsym(library->handle, symbols[i].name);
+        if (!*symbols[i].function)
+            return log_refuse(ENOSYS, "no user-mode network: this libslirp.so.0 has no %s",
+                              symbols[i].name);
+    }
+    slirp_quiet_glib(library->handle);
+    return 0;
+}
+
+static struct in_addr slirp_addr(uint32_t addr)
+{
+    return (struct in_addr){ .s_addr = htonl(addr) };
+}
+
+/* The oldest version of the configuration says all we need, and every library knows it. */
+static Slirp *slirp_start(struct slirp_net *s, bool host_loopback)
+{
+    SlirpConfig config = {
+        .version = 1,
+        .in_enabled = true,
+        .vnetwork = slirp_addr(SLIRP_NETWORK),
+        .vnetmask = slirp_addr(SLIRP_NETMASK),
+        .vhost = slirp_addr(SLIRP_HOST),
+        .vdhcp_start = slirp_addr(SLIRP_GUEST),
+        .vnameserver = slirp_addr(SLIRP_NAMESERVER),
+        .in6_enabled = true,
+        .vprefix_len = 64,
+        .if_mtu = ETH_DATA_LEN,
+        .if_mru = ETH_DATA_LEN,
+        .disable_host_loopback = !host_loopback,
+    };
+
+    inet_pton(AF_INET6, "fec0::", &config.vprefix_addr6);
+    inet_pton(AF_INET6, "fec0::2", &config.vhost6);
+    inet_pton(AF_INET6, "fec0::3", &config.vnameserver6);
+    return s->library.new(&config, &slirp_callbacks, s);
+}
+
+static int slirp_forward(struct slirp_net *s, const struct forward_config *forward)
+{
+    const char *protocol = forward->udp ? "udp" : "tcp";
+
+    if (s->library.add_hostfwd(s->slirp, forward->udp, (struct in_addr){ forward->host_addr },
+                               forward->host_port, slirp_addr(SLIRP_GUEST),
+                               forward->guest_port) == 0)
+        return 0;
+
+    switch (errno) {
+    case EADDRINUSE:
+        return log_refuse(errno,
+                          "%s port %u is taken by another program: choose another one in hostfwd=",
+                          protocol, forward->host_port);
+    case EACCES:
+        return log_refuse(errno,
+                          "%s port %u is for root: choose one from 1024 on in hostfwd=", protocol,
+                          forward->host_port);
+    default:
+        return log_error(errno ? errno : EIO, "forward %s port %u", protocol, forward->host_port);
+    }
+}
+
+static int slirp_set_up(struct slirp_net *s, const struct net_config *config)
+{
+    int error = slirp_load(&s->library);
+
+    if (error < 0)
+        return error;
+    s->slirp = slirp_start(s, config->host_loopback);
+    if (!s->slirp)
+        return log_refuse(EIO, "no user-mode network: libslirp does not start");
+    loop_set_poller(s->loop, &s->poller);
+
+    for (const struct forward_config *forward = config->forwards; forward;
+         forward = forward->next) {
+        error = slirp_forward(s, forward);
+        if (error < 0)
+            return error;
+    }
+    return 0;
+}
+
+int slirp_open(struct net **ret, const struct net_config *config, struct loop *loop)
+{
+    struct slirp_net *s = calloc(1, sizeof(*s));
+    int error;
+
+    if (!s)
+        return log_error(ENOMEM, "user-mode network");
+    s->net.ops = &slirp_ops;
+    s->loop = loop;
+    s->poller = (struct poller){ slirp_prepare, slirp_dispatch };
+
+    error = slirp_set_up(s, config);
+    if (error < 0) {
+        slirp_close(&s->net);
+        return error;
+    }
+    *ret = &s->net;
+    return 0;
+}
+
+#else
+
+int slirp_open(struct net **ret, const struct net_config *config, struct loop *loop)
+{
+    return log_refuse(ENOSYS, "no user-mode network: this minivmm was built without libslirp");
+}
+
+#endif

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "devices/net/net.h"
+#include "vmm/base.h"
+#include "vmm/cleanup.h"
+#include "vmm/config.h"
+#include "vmm/log.h"
+
+#define BIT(feature) (1ull << (feature))
+#define TAP_FLAGS    (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+
+struct tap {
+    struct net net;
+    struct loop *loop;
+    struct watch watch;
+    int fd;
+    char name[IFNAMSIZ];
+};
+
+/* What the guest can take of unfinished frames, and how the kernel calls it. */
+static const struct {
+    uint8_t feature;
+    uint8_t offload;
+} tap_offloads[] = {
+    { VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM },
+    { VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4 },
+    { VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6 },
+    { VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN },
+};
+
+#define TAP_FEATURES                                                                            \
+    (BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) |       \
+     BIT(VIRTIO_NET_F_HOST_ECN) | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) | \
+     BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN))
+
+static struct tap *tap_of(struct net *net)
+{
+    return container_of(net, struct tap, net);
+}
+
+static int tap_send(struct net *net, const struct net_header *header, struct sg *frame)
+{
+    struct tap *tap = tap_of(net);
+    struct iovec iov[1 + NET_FRAME_PIECES];
+    unsigned count = sg_trim(frame);
+    ssize_t sent;
+
+    iov[0] = (struct iovec){ (void *)header, sizeof(*header) };
+    memcpy(&iov[1], frame->iov, count * sizeof(*iov));
+    do {
+        sent = writev(tap->fd, iov, (int)count + 1);
+    } while (sent < 0 && errno == EINTR);
+
+    if (sent >= 0)
+        return 0;
+    if (errno == EAGAIN)
+        tap->watch.events |= POLLOUT;
+    return -errno;
+}
+
+static ssize_t tap_receive(struct net *net, struct sg *room)
+{
+    unsigned count = sg_trim(room);
+    ssize_t size;
+
+    do {
+        size = readv(tap_of(net)->fd, room->iov, (int)count);
+    } while (size < 0 && errno == EINTR);
+    return size < 0 ? -errno : size;
+}
+
+static void tap_want_receive(struct net *net, bool want)
+{
+    struct watch *watch = &tap_of(net)->watch;
+
+    watch->events = (short)((watch->events & ~POLLIN) | (want ? POLLIN : 0));
+}
+
+static void tap_set_offloads(struct net *net, uint64_t features)
+{
+    struct tap *tap = tap_of(net);
+    unsigned long offloads = 0;
+
+    /* The others build on checksums: the kernel refuses them alone. */
+    for (unsigned i = 0; i < ARRAY_SIZE(tap_offloads); i++)
+        if (features & BIT(VIRTIO_NET_F_GUEST_CSUM) && features & BIT(tap_offloads[i].feature))
+            offloads |= tap_offloads[i].offload;
+    ioctl(tap->fd, TUNSETOFFLOAD, offloads); /* fails only where the tap is gone */
+}
+
+static void tap_ready(struct watch *watch, short revents)
+{
+    struct tap *tap = container_of(watch, struct tap, watch);
+
+    if (revents & (POLLERR | POLLHUP | POLLNVAL)) {
+        log_warn("tap %s is gone: the guest's network is dead", tap->name);
+        watch->fd = -1; /* or poll() would say so for ever */
+        return;
+    }
+    if (revents & POLLOUT) {
+        watch->events &= ~POLLOUT;
+        tap->net.client.writable(tap->net.client.owner);
+    }
+    if (revents & POLLIN)
+        tap->net.client.readable(tap->net.client.owner);
+}
+
+static void tap_close(struct net *net)
+{
+    struct tap *tap = tap_of(net);
+
+    loop_remove(tap->loop, &tap->watch);
+    close(tap->fd);
+    free(tap);
+}
+
+static const struct net_ops tap_ops = {
+    .send = tap_send,
+    .receive = tap_receive,
+    .want_receive = tap_want_receive,
+    .set_offloads = tap_set_offloads,
+    .close = tap_close,
+};
+
+/* Why TUNSETIFF said no. */
+static int tap_refuse(int error, const char *name)
+{
+    switch (error) {
+    case EPERM:
+        return log_refuse(error,
+                          "tap %s belongs to somebody else: ip tuntap add dev %s mode tap user "
+                          "$USER, as root, makes it yours",
+                          name, name);
+    case EBUSY:
+        return log_refuse(error, "tap %s is in use by another program: choose another one", name);
+    case EINVAL:
+        return log_refuse(error,
+                          "%s is not a tap interface (of one queue): ip tuntap add mode tap "
+                          "makes one",
+                          name);
+    default:
+        return log_error(error, "open tap %s", name);
+    }
+}
+
+/* Returns a descriptor of the interface, or -errno. */
+static int tap_open_name(const char *name)
+{
+    struct ifreq request = { .ifr_flags = TAP_FLAGS };
+    cleanup_close int fd = -1;
+
+    /* Root would create what it does not find, and leave the guest on a dead wire. */
+    if (strlen(name) >= IFNAMSIZ || !if_nametoindex(name))
+        return log_refuse(ENODEV,
+                          "no interface %s: as root, ip tuntap add dev %s mode tap user $USER && "
+                          "ip link set %s up",
+                          name, name, name);
+
+    fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && (errno == ENOENT || errno == ENODEV))
+        return log_refuse(errno, "no /dev/net/tun: load the kernel's module tun");
+    if (fd < 0)
+        return log_error(errno, "open /dev/net/tun");
+
+    strcpy(request.ifr_name, name);
+    if (ioctl(fd, TUNSETIFF, &request) < 0)
+        return tap_refuse(errno, name);
+    return take_fd(&fd);
+}
+
+/* Sets up the tap behind `fd`, whoever opened it. */
+static int tap_adopt(struct tap *tap, int fd)
+{
+    struct ifreq request = { 0 };
+    int header_size = NET_HEADER_SIZE;
+    int flags = fcntl(fd, F_GETFL);
+
+    if (ioctl(fd, TUNGETIFF, &request) < 0 || !(request.ifr_flags & IFF_TAP))
+        return log_refuse(EINVAL, "descriptor %d is not an open tap interface", fd);
+    if ((request.ifr_flags & TAP_FLAGS) != TAP_FLAGS)
+        return log_refuse(EINVAL,
+                          "tap descriptor %d was not opened with IFF_VNET_HDR and IFF_NO_PI", fd);
+    if (ioctl(fd, TUNSETVNETHDRSZ, &header_size) < 0 || ioctl(fd, TUNSETOFFLOAD, 0) < 0 ||
+        fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return log_error(errno, "set up tap %s", request.ifr_name);
+
+    memcpy(tap->name, request.ifr_name, sizeof(tap->name));
+    tap->fd = fd;
+    return 0;
+}
+
+int tap_open(struct net **ret, const struct net_config *config, struct loop *loop)
+{
+    cleanup_close int opened = -1;
+    cleanup_free struct tap *tap = calloc(1, sizeof(*tap));
+    int error;
+
+    if (!tap)
+        return log_error(ENOMEM, "tap");
+    if (config->interface) {
+        opened = tap_open_name(config->interface);
+        if (opened < 0)
+            return opened;
+    }
+    error = tap_adopt(tap, config->interface ? opened : config->fd);
+    if (error < 0)
+        return error;
+
+    take_fd(&opened);
+    tap->net.ops = &tap_ops;
+    tap->net.offloads = TAP_FEATURES;
+    tap->loop = loop;
+    tap->watch = (struct watch){ .fd = tap->fd, .ready = tap_ready };
+    loop_add(loop, &tap->watch);
+    *ret = &tap->net;
+    tap = NULL;
+    return 0;
+}
