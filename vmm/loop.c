@@ -113,14 +113,22 @@ static void loop_stop_call(void *arg)
     loop_stop(arg);
 }
 
+void loop_join(struct loop *loop)
+{
+    if (!loop->threaded)
+        return;
+    loop_call(loop, loop_stop_call, loop);
+    pthread_join(loop->owner, NULL);
+    loop->owner = pthread_self();
+    loop->threaded = false;
+    loop->stop = false;
+}
+
 void loop_destroy(struct loop *loop)
 {
     if (!loop)
         return;
-    if (loop->threaded) {
-        loop_call(loop, loop_stop_call, loop);
-        pthread_join(loop->owner, NULL);
-    }
+    loop_join(loop);
     close(loop->wake.fd);
     pthread_mutex_destroy(&loop->mutex);
     pthread_cond_destroy(&loop->done);

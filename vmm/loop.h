@@ -40,9 +40,10 @@ struct loop *loop_create(void);       /* NULL: out of memory or descriptors (err
 void loop_destroy(struct loop *loop); /* accepts NULL; stops and joins its thread */
 
 int loop_start(struct loop *loop, const char *name); /* its own thread; 0 or -errno */
-void loop_run(struct loop *loop);                    /* this thread, until loop_stop() */
-void loop_stop(struct loop *loop);                   /* from the loop's thread */
-void loop_turn(struct loop *loop, int timeout_ms);   /* one round of loop_run(); -1: wait */
+void loop_join(struct loop *loop); /* ends its thread; the loop is the caller's again */
+void loop_run(struct loop *loop);  /* this thread, until loop_stop() */
+void loop_stop(struct loop *loop); /* from the loop's thread */
+void loop_turn(struct loop *loop, int timeout_ms); /* one round of loop_run(); -1: wait */
 
 /* On the loop's thread, or before it has one. No ready() call follows loop_remove(). */
 void loop_add(struct loop *loop, struct watch *watch);

@@ -139,6 +139,8 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     vm->stop = false;
     vm->go = false;
     vm->stopped = 0;
+    vm->mem = mem;
+    vm->vcpus_wanted = vcpus;
     vm->fd = vm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
     if (vm->fd < 0)
         return log_error(errno, "create a virtual machine");
@@ -150,9 +152,9 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     return arch_vm_routes(vm);
 }
 
-int vm_start(struct vm *vm, const struct boot_entry *entry)
+int vm_start(struct vm *vm)
 {
-    int error = arch_vcpu_enter(&vm->vcpus[0], entry);
+    int error = 0;
 
     for (unsigned i = 0; !error && i < vm->vcpu_count; i++)
         error = vcpu_start(&vm->vcpus[i]);

@@ -16,14 +16,14 @@
  * other way back to power-on that is as sure. Devices and memory outlive it.
  */
 struct vcpu;
-struct boot_entry;
 
 struct vm {
     int kvm; /* /dev/kvm, open across resets */
     int fd;
+    const struct guest_memory *mem;
     struct vcpu *vcpus;
-    unsigned vcpu_count;
-    const struct bus *mmio, *ports; /* what the vCPUs' exits go to; ports on x86 only */
+    unsigned vcpus_wanted, vcpu_count; /* as many as are made so far */
+    const struct bus *mmio, *ports;    /* what the vCPUs' exits go to; ports on x86 only */
     struct event_sink events;
 
     pthread_mutex_t mutex;
@@ -42,8 +42,8 @@ void vm_finish(struct vm *vm); /* after vm_stop(); accepts a zeroed or half-made
 /* The virtual machine itself with `mem` as its RAM, and its vCPUs, not yet running. */
 int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
 
-/* Starts one thread for each vCPU; the first begins at `entry`, the others wait for it. */
-int vm_start(struct vm *vm, const struct boot_entry *entry);
+/* Starts a thread for each vCPU. */
+int vm_start(struct vm *vm);
 
 /* Asks every vCPU thread to leave the guest; `all_stopped` is signalled when they have. Any thread,
    a vCPU's own included. Does not wait. */

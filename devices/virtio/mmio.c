@@ -84,20 +84,27 @@ static void virtio_mmio_wire(struct virtio_mmio *mmio)
     }
 }
 
-static void virtio_mmio_reset(struct device *dev)
+static void virtio_mmio_reset(struct virtio_mmio *mmio)
 {
-    struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
-
     virtio_reset(mmio->virtio);
     mmio->features_select = mmio->driver_features_select = mmio->queue_select = 0;
     mmio->driver_features = 0;
     __atomic_store_n(&mmio->status, 0, __ATOMIC_SEQ_CST);
 }
 
+/* The machine's reset, not the driver's: KVM's virtual machine, and with it the wiring, is new. */
+static void virtio_mmio_power_on(struct device *dev)
+{
+    struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
+
+    mmio->wired = false;
+    virtio_mmio_reset(mmio);
+}
+
 static void virtio_mmio_write_status(struct virtio_mmio *mmio, uint32_t status)
 {
     if (status == 0) {
-        virtio_mmio_reset(&mmio->device);
+        virtio_mmio_reset(mmio);
         return;
     }
     virtio_mmio_wire(mmio);
@@ -291,7 +298,7 @@ static void virtio_mmio_destroy(struct device *dev)
 }
 
 static const struct device_ops virtio_mmio_device_ops = {
-    .reset = virtio_mmio_reset,
+    .reset = virtio_mmio_power_on,
     .destroy = virtio_mmio_destroy,
 };
 

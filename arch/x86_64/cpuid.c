@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+#include "arch/x86_64/cpuid.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+
+#include "vmm/base.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+#include "vmm/vcpu.h"
+#include "vmm/vm.h"
+
+#define MAX_ENTRIES 256
+
+#define LEAF_KVM_SIGNATURE 0x40000000u
+#define LEAF_FREQUENCIES \
+    0x40000010u /* TSC and local APIC timer in kHz, an agreement of hypervisors */
+
+#define APIC_TIMER_KHZ 1000000u /* KVM's local APIC counts nanoseconds */
+
+/* What a vCPU's leaves are corrected with. */
+struct cpuid_topology {
+    uint32_t apic_id;
+    uint32_t cpus;    /* one socket, a core each, no hyper-threads */
+    uint32_t id_bits; /* how many bits of an APIC id number the cores */
+    uint32_t tsc_khz; /* 0: unknown */
+    bool deadline_timer;
+};
+
+static uint32_t set_field(uint32_t reg, unsigned low, unsigned bits, uint32_t value)
+{
+    uint32_t mask = ((1u << bits) - 1) << low;
+
+    return (reg & ~mask) | ((value << low) & mask);
+}
+
+static uint32_t set_bit(uint32_t reg, unsigned bit, bool value)
+{
+    return set_field(reg, bit, 1, value);
+}
+
+/* Leaves 4 and 0x8000001d, one sub-leaf a cache: the last level is shared, the others are not. */
+static void cpuid_fix_cache(struct kvm_cpuid_entry2 *entry, const struct cpuid_topology *t)
+{
+    uint32_t level = entry->eax >> 5 & 7;
+
+    if ((entry->eax & 0x1f) == 0)
+        return; /* no more caches */
+    entry->eax = set_field(entry->eax, 14, 12, level >= 3 ? t->cpus - 1 : 0);
+    if (entry->function == 4)
+        entry->eax = set_field(entry->eax, 26, 6, t->cpus - 1);
+}
+
+/* Leaves 0xb and 0x1f (Intel SDM 2A, CPUID): threads of a core, then cores of the socket. */
+static void cpuid_fix_topology(struct kvm_cpuid_entry2 *entry, const struct cpuid_topology *t)
+{
+    enum { THREADS = 1, CORES = 2 };
+
+    entry->eax = entry->ebx = 0;
+    entry->ecx = entry->index;
+    entry->edx = t->apic_id;
+    if (entry->index == 0) {
+        entry->ebx = 1;
+        entry->ecx |= THREADS << 8;
+    } else if (entry->index == 1) {
+        entry->eax = t->id_bits;
+        entry->ebx = t->cpus;
+        entry->ecx |= CORES << 8;
+    }
+}
+
+static void cpuid_fix_features(struct kvm_cpuid_entry2 *entry, const struct cpuid_topology *t)
+{
+    entry->ebx = set_field(entry->ebx, 16, 8, t->cpus);
+    entry->ebx = set_field(entry->ebx, 24, 8, t->apic_id);
+    entry->ecx = set_bit(entry->ecx, 21, true); /* x2APIC: KVM's local APIC always has it */
+    entry->ecx = set_bit(entry->ecx, 24, t->deadline_timer);
+    entry->ecx = set_bit(entry->ecx, 31, true); /* running on a hypervisor */
+    entry->edx = set_bit(entry->edx, 28, t->cpus > 1);
+}
+
+static void cpuid_fix(struct kvm_cpuid_entry2 *entry, const struct cpuid_topology *t)
+{
+    switch (entry->function) {
+    case 0x1:
+        cpuid_fix_features(entry, t);
+        break;
+    case 0x4:
+    case 0x8000001d:
+        cpuid_fix_cache(entry, t);
+        break;
+    case 0x6: /* no energy-performance bias: its MSR is not there */
+        entry->ecx = set_bit(entry->ecx, 3, false);
+        break;
+    case 0xb:
+    case 0x1f:
+        cpuid_fix_topology(entry, t);
+        break;
+    case 0x15: /* TSC = crystal * ebx / eax, and the crystal drives the local APIC's timer */
+        entry->eax = APIC_TIMER_KHZ;
+        entry->ebx = t->tsc_khz;
+        entry->ecx = t->tsc_khz ? APIC_TIMER_KHZ * 1000u : 0;
+        break;
+    case LEAF_KVM_SIGNATURE:
+        entry->eax = LEAF_FREQUENCIES;
+        break;
+    case 0x80000008: /* AMD: cores of the socket, and how many id bits number them */
+        entry->ecx = set_field(entry->ecx, 0, 8, t->cpus - 1);
+        entry->ecx = set_field(entry->ecx, 12, 4, t->id_bits);
+        break;
+    case 0x8000001e: /* AMD: ids of the APIC, the core (one thread) and the node */
+        entry->eax = t->apic_id;
+        entry->ebx = t->apic_id & 0xff;
+        entry->ecx = 0;
+        break;
+    }
+}
+
+static bool cpuid_has(const struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index)
+{
+    for (unsigned i = 0; i < cpuid->nent; i++)
+        if (cpuid->entries[i].function == function && cpuid->entries[i].index == index)
+            return true;
+    return false;
+}
+
+/* Adds a leaf the host did not list; cpuid_fix() fills it. Full tables stay as they are. */
+static void cpuid_add(struct kvm_cpuid2 *cpuid, struct kvm_cpuid_entry2 entry)
+{
+    if (cpuid->nent < MAX_ENTRIES && !cpuid_has(cpuid, entry.function, entry.index))
+        cpuid->entries[cpuid->nent++] = entry;
+}
+
+static void cpuid_add_missing(struct kvm_cpuid2 *cpuid, const struct cpuid_topology *t)
+{
+    for (uint32_t index = 0; index < 3; index++) {
+        struct kvm_cpuid_entry2 level = { .index = index,
+                                          .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
+
+        level.function = 0xb;
+        if (cpuid_has(cpuid, 0xb, 0))
+            cpuid_add(cpuid, level);
+        level.function = 0x1f;
+        if (cpuid_has(cpuid, 0x1f, 0))
+            cpuid_add(cpuid, level);
+    }
+    if (t->tsc_khz)
+        cpuid_add(cpuid, (struct kvm_cpuid_entry2){ .function = LEAF_FREQUENCIES,
+                                                    .eax = t->tsc_khz,
+                                                    .ebx = APIC_TIMER_KHZ });
+}
+
+static struct cpuid_topology cpuid_topology(const struct vcpu *vcpu)
+{
+    struct vm *vm = vcpu->vm;
+    int tsc_khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
+    struct cpuid_topology t = {
+        .apic_id = vcpu->index,
+        .cpus = vm->vcpus_wanted,
+        .tsc_khz = tsc_khz > 0 ? (uint32_t)tsc_khz : 0,
+        .deadline_timer = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+    };
+
+    while (1u << t.id_bits < t.cpus)
+        t.id_bits++;
+    return t;
+}
+
+int cpuid_set(struct vcpu *vcpu)
+{
+    struct cpuid_topology topology = cpuid_topology(vcpu);
+    cleanup_free struct kvm_cpuid2 *cpuid =
+        calloc(1, sizeof(*cpuid) + MAX_ENTRIES * sizeof(cpuid->entries[0]));
+
+    if (!cpuid)
+        return log_error(ENOMEM, "vCPU %u: CPUID", vcpu->index);
+    cpuid->nent = MAX_ENTRIES;
+    if (vm_ioctl(vcpu->vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+        return log_error(errno, "ask KVM for its CPUID");
+
+    cpuid_add_missing(cpuid, &topology);
+    for (unsigned i = 0; i < cpuid->nent; i++)
+        cpuid_fix(&cpuid->entries[i], &topology);
+    if (vm_ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
+        return log_error(errno, "vCPU %u: set CPUID", vcpu->index);
+    return 0;
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/block/block.h"
+#include "devices/net/net.h"
+#include "devices/terminal.h"
+#include "devices/virtio/blk.h"
+#include "devices/virtio/console.h"
+#include "devices/virtio/mmio.h"
+#include "devices/virtio/net.h"
+#include "devices/virtio/rng.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/arch.h"
+#include "vmm/config.h"
+#include "vmm/device.h"
+#include "vmm/log.h"
+#include "vmm/loop.h"
+
+#define OUTPUT_LINGER_MS 2000 /* how long the last words may take to reach a slow reader */
+
+/* The names devices have, in the order the board numbers them. */
+static int machine_place(struct hardware *hw, const char *kind, unsigned number)
+{
+    struct hardware_device *place = &hw->virtio[hw->virtio_count];
+    int error;
+
+    if (hw->virtio_count == HARDWARE_MAX_VIRTIO || (error = arch_place_virtio(hw, place)))
+        return log_refuse(ENOSPC, "too many devices: the machine has room for %d",
+                          HARDWARE_MAX_VIRTIO);
+    snprintf(place->name, sizeof(place->name), "%s%u", kind, number);
+    hw->virtio_count++;
+    return 0;
+}
+
+static int machine_place_devices(struct hardware *hw, const struct config *config)
+{
+    unsigned number = 0;
+    int error = 0;
+
+    for (const struct disk_config *disk = config->disks; disk && !error; disk = disk->next)
+        error = machine_place(hw, "blk", number++);
+    number = 0;
+    for (const struct net_config *net = config->nets; net && !error; net = net->next)
+        error = machine_place(hw, "net", number++);
+    if (!error && config->console.kind != CONSOLE_NONE)
+        error = machine_place(hw, "console", 0);
+    if (!error && config->rng)
+        error = machine_place(hw, "rng", 0);
+    return error;
+}
+
+/* What a kernel needs to be told to find its console and its root. */
+static char *machine_default_cmdline(const struct config *config)
+{
+    const char *root = config->disks && !config->initrd ? " root=/dev/vda" : "";
+    const char *mode = !*root ? "" : config->disks->read_only ? " ro" : " rw";
+    const char *tty = config->console.kind == CONSOLE_STDIO ? "hvc0" : arch_default_console();
+    char *cmdline;
+
+    return asprintf(&cmdline, "console=%s%s%s", tty, root, mode) < 0 ? NULL : cmdline;
+}
+
+int machine_describe(struct machine *machine, const struct config *config)
+{
+    int error;
+
+    *machine = (struct machine){ .config = config,
+                                 .vm = { .kvm = -1, .fd = -1, .all_stopped = -1 },
+                                 .kernel = { .fd = -1 },
+                                 .initrd = { .fd = -1 },
+                                 .serial_fd = -1,
+                                 .console_fd = -1 };
+    machine->cmdline = config->cmdline ? strdup(config->cmdline) : machine_default_cmdline(config);
+    if (!machine->cmdline)
+        return log_error(ENOMEM, "command line");
+    error = arch_describe(&machine->hardware, config);
+    return error ? error : machine_place_devices(&machine->hardware, config);
+}
+
+static void print_device(const struct hardware_device *device)
+{
+    if (device->size == 0)
+        return;
+    printf("  %#012" PRIx64 "  %-11s", device->base, device->name);
+    if (device->gsi)
+        printf(" irq %u", device->gsi);
+    putchar('\n');
+}
+
+void machine_print(const struct machine *machine)
+{
+    const struct hardware *hw = &machine->hardware;
+
+    printf("cpus     %u\nkernel   %s\n", hw->cpus, machine->config->kernel);
+    if (machine->config->initrd)
+        printf("initrd   %s\n", machine->config->initrd);
+    printf("cmdline  %s\nmemory\n", machine->cmdline);
+    for (unsigned i = 0; i < hw->ram_ranges; i++)
+        printf("  %#012" PRIx64 " - %#012" PRIx64 "  %" PRIu64 " MiB\n", hw->ram[i].base,
+               hw->ram[i].base + hw->ram[i].size - 1, hw->ram[i].size >> 20);
+    printf("devices\n");
+    print_device(&hw->serial);
+    print_device(&hw->power);
+    print_device(&hw->pvpanic);
+    print_device(&hw->debug_exit);
+    for (unsigned i = 0; i < hw->virtio_count; i++)
+        print_device(&hw->virtio[i]);
+}
+
+int machine_add_device(struct machine *machine, struct device *device, struct bus *bus,
+                       struct io_region *region)
+{
+    int error = bus_map(bus, region);
+
+    device->next = machine->devices;
+    machine->devices = device;
+    return error ? log_error(-error, "%s: map its registers", device->name) : 0;
+}
+
+static int machine_open_files(struct machine *machine)
+{
+    const struct config *config = machine->config;
+    int error = image_open(&machine->kernel, config->kernel);
+
+    if (!error && config->initrd)
+        error = image_open(&machine->initrd, config->initrd);
+    return error;
+}
+
+static int machine_add_memory(struct machine *machine)
+{
+    const struct hardware *hw = &machine->hardware;
+    int error = 0;
+
+    machine->memory = guest_memory_create();
+    if (!machine->memory)
+        return log_error(ENOMEM, "guest memory");
+    for (unsigned i = 0; i < hw->ram_ranges && !error; i++)
+        error = guest_memory_add(machine->memory, hw->ram[i].base, hw->ram[i].size);
+    if (error)
+        log_error(-error, "--memory: the host does not give %" PRIu64 " MiB; ask for less",
+                  machine->config->memory >> 20);
+    return error;
+}
+
+/* A terminal for what --serial or --console says. Leaves *ret NULL for "none". */
+static int machine_open_terminal(struct terminal **ret, int *ret_fd, struct machine *machine,
+                                 const struct console_config *config, struct terminal_config host)
+{
+    int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY;
+
+    host.input = host.output = -1;
+    switch (config->kind) {
+    case CONSOLE_NONE:
+        break;
+    case CONSOLE_STDIO:
+        host.input = STDIN_FILENO;
+        host.output = STDOUT_FILENO;
+        break;
+    case CONSOLE_FD:
+        host.input = host.output = config->fd;
+        break;
+    case CONSOLE_FILE:
+        *ret_fd = open(config->path, flags | (config->append ? O_APPEND : O_TRUNC), 0666);
+        if (*ret_fd < 0)
+            return log_error(errno, "open %s", config->path);
+        host.output = *ret_fd;
+        break;
+    }
+    return terminal_create(ret, &host, machine->loop);
+}
+
+static int machine_open_terminals(struct machine *machine, const struct terminal_config *host)
+{
+    const struct config *config = machine->config;
+    int error = machine_open_terminal(&machine->serial, &machine->serial_fd, machine,
+                                      &config->serial, *host);
+
+    if (!error && config->console.kind != CONSOLE_NONE)
+        error = machine_open_terminal(&machine->console, &machine->console_fd, machine,
+                                      &config->console, *host);
+    return error;
+}
+
+/* A device with a fast data path gets a loop of its own. */
+static struct loop *machine_add_loop(struct machine *machine)
+{
+    struct loop *loop = loop_create();
+
+    if (!loop)
+        log_error(errno, "create an event loop");
+    else
+        machine->device_loops[machine->device_loop_count++] = loop;
+    return loop;
+}
+
+/* Puts a virtio device where the description has it. The device is destroyed if that fails. */
+static int machine_add_virtio(struct machine *machine, const struct hardware_device *place,
+                              struct virtio_device *virtio, struct loop *loop)
+{
+    struct wiring wiring = vm_wiring(&machine->vm);
+    struct virtio_mmio *mmio;
+    int error = virtio_mmio_create(&mmio, virtio, place->base, place->gsi, &wiring);
+
+    if (error) {
+        virtio_destroy(virtio);
+        return error;
+    }
+    error = machine_add_device(machine, virtio_mmio_device(mmio), &machine->mmio,
+                               virtio_mmio_region(mmio));
+    if (!error && loop != machine->loop && (error = loop_start(loop, place->name)))
+        log_error(-error, "%s: start its thread", place->name);
+    return error;
+}
+
+static int machine_add_disk(struct machine *machine, const struct hardware_device *place,
+                            const struct disk_config *config)
+{
+    struct loop *loop = machine_add_loop(machine);
+    struct virtio_device *virtio;
+    struct block *block;
+    int error;
+
+    if (!loop)
+        return -ENOMEM;
+    error = raw_open(&block, config, loop);
+    if (error)
+        return error;
+    error = virtio_blk_create(&virtio, place->name, block, config->serial, machine->memory, loop);
+    if (error) {
+        block_close(block);
+        return log_error(-error, "%s", place->name);
+    }
+    return machine_add_virtio(machine, place, virtio, loop);
+}
+
+/* 52:54:00 is what KVM guests have had for long; the last byte tells a guest's cards apart. */
+static void machine_choose_mac(uint8_t mac[6], const struct net_config *config, unsigned number)
+{
+    const uint8_t fallback[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + number) };
+
+    memcpy(mac, config->mac_set ? config->mac : fallback, sizeof(fallback));
+}
+
+static int machine_add_net(struct machine *machine, const struct hardware_device *place,
+                           const struct net_config *config, unsigned number)
+{
+    struct loop *loop = machine_add_loop(machine);
+    struct virtio_device *virtio;
+    struct net *net;
+    uint8_t mac[6];
+    int error;
+
+    if (!loop)
+        return -ENOMEM;
+    error = config->kind == NET_TAP ? tap_open(&net, config, loop) : slirp_open(&net, config, loop);
+    if (error)
+        return error;
+    machine_choose_mac(mac, config, number);
+    error = virtio_net_create(&virtio, place->name, net, mac, machine->memory, loop);
+    if (error) {
+        net_close(net);
+        return log_error(-error, "%s", place->name);
+    }
+    return machine_add_virtio(machine, place, virtio, loop);
+}
+
+/* Disks, cards, console, rng: in the order machine_place_devices() gave them their places. */
+static int machine_add_virtio_devices(struct machine *machine)
+{
+    const struct config *config = machine->config;
+    const struct hardware_device *place = machine->hardware.virtio;
+    struct virtio_device *virtio;
+    unsigned number = 0;
+    int error = 0;
+
+    for (const struct disk_config *disk = config->disks; disk && !error; disk = disk->next)
+        error = machine_add_disk(machine, place++, disk);
+    for (const struct net_config *net = config->nets; net && !error; net = net->next)
+        error = machine_add_net(machine, place++, net, number++);
+
+    if (!error && machine->console) {
+        error = virtio_console_create(&virtio, place->name, machine->console, machine->memory,
+                                      machine->loop);
+        error = error ? log_error(-error, "%s", place->name)
+                      : machine_add_virtio(machine, place, virtio, machine->loop);
+        place++;
+    }
+    if (!error && config->rng) {
+        error = virtio_rng_create(&virtio, place->name, machine->memory, machine->loop);
+        error = error ? log_error(-error, "%s", place->name)
+                      : machine_add_virtio(machine, place, virtio, machine->loop);
+    }
+    return error;
+}
+
+int machine_create(struct machine *machine, struct loop *loop, const struct event_sink *events,
+                   void (*quit)(void *owner), void *owner)
+{
+    const struct terminal_config host = { .quit = quit, .owner = owner };
+    int error;
+
+    machine->loop = loop;
+    machine->events = *events;
+    if ((error = machine_open_files(machine)) || (error = machine_add_memory(machine)) ||
+        (error = vm_init(&machine->vm, &machine->mmio, &machine->ports, events)) ||
+        (error = machine_open_terminals(machine, &host)) || (error = arch_add_platform(machine)))
+        return error;
+    return machine_add_virtio_devices(machine);
+}
+
+void machine_destroy(struct machine *machine)
+{
+    vm_finish(&machine->vm);
+    for (unsigned i = 0; i < machine->device_loop_count; i++)
+        loop_join(machine->device_loops[i]);
+    while (machine->devices) {
+        struct device *device = machine->devices;
+
+        machine->devices = device->next;
+        device->ops->destroy(device);
+    }
+    for (unsigned i = 0; i < machine->device_loop_count; i++)
+        loop_destroy(machine->device_loops[i]);
+    terminal_destroy(machine->console, OUTPUT_LINGER_MS);
+    terminal_destroy(machine->serial, OUTPUT_LINGER_MS);
+    if (machine->serial_fd >= 0)
+        close(machine->serial_fd);
+    if (machine->console_fd >= 0)
+        close(machine->console_fd);
+    image_close(&machine->kernel);
+    image_close(&machine->initrd);
+    guest_memory_destroy(machine->memory);
+    free(machine->cmdline);
+}
+
+int machine_start(struct machine *machine)
+{
+    int error;
+
+    if ((error = vm_create(&machine->vm, machine->memory, machine->hardware.cpus)) ||
+        (error = arch_boot(machine)))
+        return error;
+    return vm_start(&machine->vm);
+}
+
+int machine_reset(struct machine *machine)
+{
+    vm_destroy(&machine->vm);
+    for (struct device *device = machine->devices; device; device = device->next)
+        device->ops->reset(device);
+    guest_memory_clear(machine->memory);
+    return machine_start(machine);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_MACHINE_H
+#define VMM_MACHINE_H
+
+#include "firmware/hardware.h"
+#include "firmware/image.h"
+#include "vmm/bus.h"
+#include "vmm/event.h"
+#include "vmm/vm.h"
+
+/*
+ * The whole guest machine: what it is made of, in the order it is built. Everything the host has
+ * to give (files, sockets, threads) is taken by machine_create(), before the first vCPU runs.
+ */
+struct config;
+struct device;
+struct loop;
+struct terminal;
+
+struct machine {
+    const struct config *config;
+    struct hardware hardware;
+    struct event_sink events;
+    struct loop *loop; /* the main thread's: terminals and slow devices */
+
+    struct guest_memory *memory;
+    struct bus mmio, ports;
+    struct vm vm;
+    struct image kernel, initrd;
+    char *cmdline; /* what the kernel is told: the user's words, or the default */
+
+    struct terminal *serial, *console; /* NULL: not there */
+    int serial_fd, console_fd;         /* files opened for them, or -1 */
+    struct device *devices;            /* the last one added first */
+    struct device *power_button;       /* the architecture's */
+    struct loop *device_loops[HARDWARE_MAX_VIRTIO];
+    unsigned device_loop_count;
+};
+
+/* What the configuration describes, without touching the host: for --dry-run. Prints; -errno. */
+int machine_describe(struct machine *machine, const struct config *config);
+void machine_print(const struct machine *machine);
+
+/*
+ * Builds what machine_describe() described. `quit` is called on `loop` when the user leaves.
+ * Prints what went wrong; -errno. machine_destroy() follows in any case.
+ */
+int machine_create(struct machine *machine, struct loop *loop, const struct event_sink *events,
+                   void (*quit)(void *owner), void *owner);
+void machine_destroy(struct machine *machine);
+
+/* Loads the guest and lets the vCPUs go. */
+int machine_start(struct machine *machine);
+
+/* With the vCPUs stopped: as after power-on, then machine_start(). */
+int machine_reset(struct machine *machine);
+
+/* For the architecture: onto a bus and into the list, which destroys it in the end. -errno. */
+int machine_add_device(struct machine *machine, struct device *device, struct bus *bus,
+                       struct io_region *region);
+
+#endif

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/run.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "devices/terminal.h"
+#include "vmm/arch.h"
+#include "vmm/base.h"
+#include "vmm/cleanup.h"
+#include "vmm/config.h"
+#include "vmm/log.h"
+#include "vmm/loop.h"
+#include "vmm/machine.h"
+#include "vmm/status.h"
+
+/*
+ * A running machine's life. Whoever ends it, guest, user or clock, the way is the same: a reason is
+ * noted, every vCPU leaves the guest, and only when the last one has does the main loop act. So the
+ * main loop never waits for a vCPU, and vCPUs may wait for the main loop.
+ */
+
+#define FORCE_MS 3000 /* how long vCPUs may take to leave before the process ends without them */
+
+struct run {
+    struct machine machine;
+    struct loop *loop;
+    int status;  /* once `ending` */
+    bool ending; /* the main loop has decided */
+    int signal;  /* the one that asked the guest to power off, or 0 */
+
+    pthread_mutex_t mutex; /* the event: vCPU threads report it */
+    bool reported;
+    enum guest_event event;
+    unsigned code;
+
+    struct watch signals, stopped;      /* a signalfd; vm.all_stopped */
+    struct watch timeout, grace, force; /* timerfds */
+};
+
+static void run_block(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    sigaddset(set, SIGWINCH);
+    sigaddset(set, SIGCONT);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+}
+
+void run_block_signals(void)
+{
+    sigset_t set;
+
+    run_block(&set);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void run_arm(struct watch *timer, uint64_t ms)
+{
+    struct itimerspec spec = { .it_value = { .tv_sec = (time_t)(ms / 1000),
+                                             .tv_nsec = (long)(ms % 1000) * 1000000 } };
+
+    if (timerfd_settime(timer->fd, 0, &spec, NULL) < 0)
+        log_error(errno, "set a timer");
+}
+
+/* Decides the exit status, once, and stops the vCPUs. Output that nobody reads is given up. */
+static void run_end(struct run *run, int status)
+{
+    if (run->ending)
+        return;
+    run->ending = true;
+    run->status = status;
+    if (run->machine.serial)
+        terminal_abandon(run->machine.serial);
+    if (run->machine.console)
+        terminal_abandon(run->machine.console);
+    vm_stop(&run->machine.vm);
+    run_arm(&run->force, FORCE_MS);
+}
+
+static void run_quit(void *owner)
+{
+    run_end(owner, STATUS_POWER_OFF);
+}
+
+/* From any thread: the first event counts. The vCPUs stop, then run_stopped() acts on it. */
+static void run_report(void *owner, enum guest_event event, unsigned code)
+{
+    struct run *run = owner;
+
+    {
+        LOCK_SCOPE(&run->mutex);
+        if (run->reported)
+            return;
+        run->reported = true;
+        run->event = event;
+        run->code = code;
+    }
+    vm_stop(&run->machine.vm);
+}
+
+static int run_event_status(const struct run *run)
+{
+    switch (run->event) {
+    case GUEST_POWER_OFF:
+        return STATUS_POWER_OFF;
+    case GUEST_RESET:
+        return STATUS_RESET;
+    case GUEST_EXIT:
+        return (int)run->code;
+    case GUEST_PANIC:
+        log_warn("the guest's kernel panicked");
+        return STATUS_PANIC;
+    case GUEST_TRIPLE_FAULT:
+        log_warn("the guest ended in a triple fault");
+        return STATUS_TRIPLE_FAULT;
+    case GUEST_KVM_FAILURE:
+        return STATUS_KVM_FAILURE;
+    }
+    return STATUS_FAILED;
+}
+
+/* Every vCPU has left the guest. */
+static void run_stopped(struct watch *watch, short revents)
+{
+    struct run *run = container_of(watch, struct run, stopped);
+    uint64_t count;
+
+    if (read(watch->fd, &count, sizeof(count)) < 0)
+        return;
+    if (!run->ending && run->event == GUEST_RESET && run->machine.config->reboot) {
+        log_info("the guest resets");
+        run->reported = false;
+        if (machine_reset(&run->machine) == 0)
+            return;
+        run->status = STATUS_FAILED;
+    } else if (!run->ending) {
+        run->status = run_event_status(run);
+    }
+    loop_stop(run->loop);
+}
+
+/* The first asks the guest to power off, the second does not ask. */
+static void run_terminate(struct run *run, int signal)
+{
+    if (run->signal) {
+        run_end(run, STATUS_SIGNAL + signal);
+        return;
+    }
+    run->signal = signal;
+    log_info("%s: asking the guest to power off", strsignal(signal));
+    arch_press_power_button(&run->machine);
+    run_arm(&run->grace, run->machine.config->grace_ms ? run->machine.config->grace_ms : 1);
+}
+
+static void run_each_terminal(struct run *run, void (*fn)(struct terminal *terminal))
+{
+    if (run->machine.serial)
+        fn(run->machine.serial);
+    if (run->machine.console)
+        fn(run->machine.console);
+}
+
+static void run_signalled(struct watch *watch, short revents)
+{
+    struct run *run = container_of(watch, struct run, signals);
+    struct signalfd_siginfo info;
+
+    if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
+        return;
+    if (info.ssi_signo == SIGWINCH)
+        run_each_terminal(run, terminal_window_changed);
+    else if (info.ssi_signo == SIGCONT)
+        run_each_terminal(run, terminal_continued);
+    else
+        run_terminate(run, (int)info.ssi_signo);
+}
+
+static void run_timed_out(struct watch *watch, short revents)
+{
+    struct run *run = container_of(watch, struct run, timeout);
+
+    watch->events = 0;
+    log_warn("--timeout: the guest ran for more than %llu ms",
+             (unsigned long long)run->machine.config->timeout_ms);
+    run_end(run, STATUS_TIMEOUT);
+}
+
+static void run_grace_over(struct watch *watch, short revents)
+{
+    struct run *run = container_of(watch, struct run, grace);
+
+    watch->events = 0;
+    run_end(run, STATUS_SIGNAL + run->signal);
+}
+
+/* A vCPU thread is stuck in the host (a dead network disk?): leave it behind. */
+static void run_force(struct watch *watch, short revents)
+{
+    struct run *run = container_of(watch, struct run, force);
+
+    log_warn("a vCPU does not stop; ending without it");
+    terminal_destroy(run->machine.console, 0);
+    terminal_destroy(run->machine.serial, 0);
+    _exit(run->status);
+}
+
+static int run_watch(struct run *run, struct watch *watch, int fd,
+                     void (*ready)(struct watch *watch, short revents))
+{
+    if (fd < 0)
+        return log_error(errno, "set up the main loop");
+    *watch = (struct watch){ .fd = fd, .events = POLLIN, .ready = ready };
+    loop_add(run->loop, watch);
+    return 0;
+}
+
+static int run_watch_timer(struct run *run, struct watch *watch,
+                           void (*ready)(struct watch *watch, short revents))
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+    return run_watch(run, watch, fd, ready);
+}
+
+static int run_init(struct run *run)
+{
+    sigset_t set;
+    int error;
+
+    run_block(&set);
+    pthread_mutex_init(&run->mutex, NULL);
+    run->loop = loop_create();
+    if (!run->loop)
+        return log_error(errno, "create the main loop");
+    if ((error = run_watch(run, &run->signals, signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
+                           run_signalled)) ||
+        (error = run_watch_timer(run, &run->timeout, run_timed_out)) ||
+        (error = run_watch_timer(run, &run->grace, run_grace_over)))
+        return error;
+    return run_watch_timer(run, &run->force, run_force);
+}
+
+static void run_finish(struct run *run)
+{
+    const struct watch *timers[] = { &run->signals, &run->timeout, &run->grace, &run->force };
+
+    loop_destroy(run->loop);
+    for (unsigned i = 0; i < ARRAY_SIZE(timers); i++)
+        if (timers[i]->fd > 0)
+            close(timers[i]->fd);
+    pthread_mutex_destroy(&run->mutex);
+}
+
+/* Everything up to the guest's first instruction. */
+static int run_start(struct run *run)
+{
+    const struct event_sink events = { .report = run_report, .owner = run };
+    int error = machine_create(&run->machine, run->loop, &events, run_quit, run);
+
+    if (error)
+        return error;
+    run->stopped =
+        (struct watch){ .fd = run->machine.vm.all_stopped, .events = POLLIN, .ready = run_stopped };
+    loop_add(run->loop, &run->stopped);
+    if (run->machine.config->timeout_ms)
+        run_arm(&run->timeout, run->machine.config->timeout_ms);
+    return machine_start(&run->machine);
+}
+
+int run_machine(const struct config *config)
+{
+    struct run run = { .status = STATUS_FAILED };
+
+    if (machine_describe(&run.machine, config) == 0) {
+        if (config->dry_run) {
+            machine_print(&run.machine);
+            run.status = STATUS_POWER_OFF;
+        } else if (run_init(&run) == 0 && run_start(&run) == 0) {
+            loop_run(run.loop);
+        }
+    }
+    machine_destroy(&run.machine);
+    run_finish(&run);
+    return run.status;
+}

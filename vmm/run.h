@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_RUN_H
+#define VMM_RUN_H
+
+struct config;
+
+/*
+ * Builds the machine, runs it to its end, whatever that is, and takes it down. Returns the exit
+ * status (vmm/status.h). The calling thread becomes the main loop; the signals it handles must be
+ * blocked already: see run_block_signals().
+ */
+int run_machine(const struct config *config);
+
+/* Before the first thread: SIGTERM and friends come by signalfd, SIGPIPE not at all. */
+void run_block_signals(void);
+
+#endif
