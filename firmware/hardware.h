@@ -24,7 +24,7 @@ struct hardware_device {
     uint64_t base; /* a guest-physical address, or an x86 port */
     uint64_t size; /* bytes */
     uint32_t gsi;
-    const char *name; /* "blk0" */
+    char name[16]; /* "blk0" */
 };
 
 struct hardware {
