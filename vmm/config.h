@@ -7,13 +7,14 @@
 
 #include "vmm/log.h"
 
-/* What the command line says, and no more: strings point into argv or are owned by the config. */
+/* What the command line says, and no more. Strings point into argv or are owned by the config. */
 
 enum console_kind { CONSOLE_NONE, CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_FD };
 
 struct console_config {
     enum console_kind kind;
-    char *path; /* CONSOLE_FILE: created, or appended to if append */
+    bool implied; /* nobody asked */
+    char *path;   /* CONSOLE_FILE: created, or appended to if append */
     bool append;
     int fd; /* CONSOLE_FD: output and input */
 };
@@ -33,14 +34,14 @@ enum net_kind { NET_USER, NET_TAP };
 
 struct forward_config {
     bool udp;
-    uint32_t host_addr; /* network byte order */
+    uint32_t host_addr; /* network byte order; 127.0.0.1 if none was given */
     uint16_t host_port, guest_port;
     struct forward_config *next;
 };
 
 struct net_config {
     enum net_kind kind;
-    bool implied;       /* nobody asked: the default card */
+    bool implied;       /* nobody asked: the default card, without which a guest can do */
     char *interface;    /* NET_TAP: its name, or NULL and fd */
     int fd;             /* NET_TAP: an open tap, or -1 */
     bool host_loopback; /* NET_USER */
@@ -65,13 +66,15 @@ struct config {
     uint64_t grace_ms;   /* from SIGTERM to the end */
     enum log_level log_level;
     bool dry_run;
+    struct config_block *blocks; /* all that the pointers above own */
 };
 
 enum config_result { CONFIG_RUN, CONFIG_DONE, CONFIG_USAGE };
 
 /*
- * Reads the command line. CONFIG_DONE after --help or --version, whose text went to stdout.
- * CONFIG_USAGE after one line on stderr that names the wrong word and the remedy.
+ * Reads the command line; config_finish() is due whatever the result. CONFIG_DONE after --help or
+ * --version, whose text went to stdout. CONFIG_USAGE after one line on stderr that names the wrong
+ * word and the remedy.
  */
 enum config_result config_parse(struct config *config, int argc, char **argv);
 void config_finish(struct config *config);
