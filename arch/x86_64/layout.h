@@ -37,15 +37,15 @@
 #define ACPI_BASE        0xe0000
 #define ACPI_SIZE        (128 * KIB)
 
-#define LOW_RAM_END       (3 * GIB)
-#define HIGH_RAM_BASE     (4 * GIB)
-#define VIRTIO_MMIO_BASE  0xc0000000
+#define LOW_RAM_END        (3 * GIB)
+#define HIGH_RAM_BASE      (4 * GIB)
+#define VIRTIO_MMIO_BASE   0xc0000000
 #define VIRTIO_MMIO_STRIDE 0x1000 /* each */
-#define IOAPIC_BASE       0xfec00000
-#define IOAPIC_PINS       24
-#define LAPIC_BASE        0xfee00000
-#define KVM_IDENTITY_BASE 0xfffbc000
-#define KVM_TSS_BASE      0xfffbd000
+#define IOAPIC_BASE        0xfec00000
+#define IOAPIC_PINS        24
+#define LAPIC_BASE         0xfee00000
+#define KVM_IDENTITY_BASE  0xfffbc000
+#define KVM_TSS_BASE       0xfffbd000
 
 /* Selectors in that GDT, as the Linux boot protocol has them. */
 #define BOOT_CS  0x10

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+#include "arch/x86_64/boot.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "arch/x86_64/layout.h"
+#include "firmware/acpi.h"
+#include "firmware/bzimage.h"
+#include "firmware/elf.h"
+#include "firmware/file_kind.h"
+#include "firmware/hardware.h"
+#include "firmware/image.h"
+#include "firmware/pc.h"
+#include "firmware/pvh.h"
+#include "firmware/zero_page.h"
+#include "vmm/base.h"
+#include "vmm/endian.h"
+#include "vmm/log.h"
+
+#define PAGE_SIZE     0x1000
+#define PAGE_ENTRIES  512
+#define PAGE_PRESENT  (1u << 0)
+#define PAGE_WRITABLE (1u << 1)
+#define PAGE_LARGE    (1u << 7)
+#define DIRECTORIES   4 /* 1 GiB each: everything below 4 GiB, devices too */
+
+/* Flat descriptors: base 0, limit 4 GiB. */
+#define CODE64_DESCRIPTOR 0x00af9b000000ffffull
+#define CODE32_DESCRIPTOR 0x00cf9b000000ffffull
+#define DATA_DESCRIPTOR   0x00cf93000000ffffull
+#define TSS_DESCRIPTOR    0x00008b0000000067ull
+
+struct boot {
+    struct guest_memory *mem;
+    const struct hardware *hw;
+    const struct boot_files *files;
+    struct pc_kernel kernel;
+    struct setup_header header; /* a bzImage's */
+    bool has_header;
+    struct pc_boot_data data;
+};
+
+/* The loader is chosen by what the file holds. */
+static int boot_load_kernel(struct boot *boot)
+{
+    const struct image *image = boot->files->kernel;
+    uint8_t head[FILE_KIND_HEAD] = { 0 };
+    size_t size = image->size < sizeof(head) ? image->size : sizeof(head);
+    int r = image_read(image, 0, head, size);
+
+    if (r < 0)
+        return r;
+    if (elf_match(head))
+        return elf_load(image, boot->mem, boot->hw, &boot->kernel);
+    if (!bzimage_match(head))
+        return log_refuse(EINVAL, "%s is %s", image->path, file_kind(head));
+
+    boot->has_header = true;
+    return bzimage_load(image, boot->mem, boot->hw, &boot->kernel, &boot->header);
+}
+
+/* As high as it may lie, so that the kernel has room to grow. */
+static int boot_load_initrd(struct boot *boot)
+{
+    const struct image *initrd = boot->files->initrd;
+    gpa_t ram_end = pc_ram_end(boot->hw);
+    gpa_t top = boot->kernel.initrd_end < ram_end ? boot->kernel.initrd_end : ram_end;
+    uint64_t room = top > boot->kernel.end ? align_down(top - boot->kernel.end, PAGE_SIZE) : 0;
+
+    if (!initrd)
+        return 0;
+    if (initrd->size > room)
+        return log_refuse(ENOMEM, "%s has %llu KiB, beside the kernel there is room for %llu; %s",
+                          initrd->path, (unsigned long long)(initrd->size / KIB),
+                          (unsigned long long)(room / KIB),
+                          top == ram_end ? "raise --memory" : "the kernel takes no larger initrd");
+
+    boot->data.initrd = align_down(top - initrd->size, PAGE_SIZE);
+    boot->data.initrd_size = initrd->size;
+    return image_load(initrd, 0, initrd->size, boot->mem, boot->data.initrd);
+}
+
+static int boot_write_cmdline(struct boot *boot)
+{
+    size_t len = strlen(boot->files->cmdline);
+    size_t limit = CMDLINE_SIZE - 1;
+
+    if (boot->kernel.cmdline_size < limit)
+        limit = boot->kernel.cmdline_size;
+    if (len > limit)
+        return log_refuse(E2BIG, "the command line has %zu bytes, %s takes %zu; shorten --cmdline",
+                          len, boot->files->kernel->path, limit);
+
+    boot->data.cmdline = CMDLINE_BASE;
+    return guest_write(boot->mem, CMDLINE_BASE, boot->files->cmdline, len + 1);
+}
+
+static int boot_write_params(struct boot *boot)
+{
+    if (boot->kernel.pvh)
+        return pvh_write(boot->mem, BOOT_PARAMS_BASE, boot->hw, &boot->data);
+    return zero_page_write(boot->mem, BOOT_PARAMS_BASE, SETUP_DATA_BASE, boot->hw,
+                           boot->has_header ? &boot->header : NULL, &boot->data);
+}
+
+static int boot_write_gdt(struct boot *boot)
+{
+    le64 gdt[GDT_SIZE / sizeof(le64)] = { 0 };
+
+    le64_store(&gdt[BOOT_CS / 8], boot->kernel.pvh ? CODE32_DESCRIPTOR : CODE64_DESCRIPTOR);
+    le64_store(&gdt[BOOT_DS / 8], DATA_DESCRIPTOR);
+    le64_store(&gdt[BOOT_TSS / 8], TSS_DESCRIPTOR);
+    return guest_write(boot->mem, GDT_BASE, gdt, sizeof(gdt));
+}
+
+/* One to one, in 2 MiB pages: a PML4, a PDPT and the directories behind it, in this order. */
+static int boot_write_page_tables(struct boot *boot)
+{
+    struct {
+        le64 pml4[PAGE_ENTRIES], pdpt[PAGE_ENTRIES], pd[DIRECTORIES * PAGE_ENTRIES];
+    } *tables = guest_ptr(boot->mem, PAGE_TABLES_BASE, sizeof(*tables));
+    gpa_t next = PAGE_TABLES_BASE + PAGE_SIZE;
+    const unsigned flags = PAGE_PRESENT | PAGE_WRITABLE;
+
+    if (!tables)
+        return -EFAULT;
+    le64_store(&tables->pml4[0], next | flags);
+    for (unsigned i = 0; i < DIRECTORIES; i++)
+        le64_store(&tables->pdpt[i], (next += PAGE_SIZE) | flags);
+    for (unsigned i = 0; i < DIRECTORIES * PAGE_ENTRIES; i++)
+        le64_store(&tables->pd[i], i * (2 * MIB) | flags | PAGE_LARGE);
+    return 0;
+}
+
+int boot_load(struct guest_memory *mem, const struct hardware *hw, const struct boot_files *files,
+              struct boot_entry *ret_entry)
+{
+    struct boot boot = { .mem = mem, .hw = hw, .files = files };
+    int (*const steps[])(struct boot *) = {
+        boot_load_kernel,  boot_load_initrd, boot_write_cmdline,
+        boot_write_params, boot_write_gdt,   boot_write_page_tables,
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
+        int r = steps[i](&boot);
+
+        if (r < 0)
+            return r;
+    }
+    *ret_entry = (struct boot_entry){
+        .protocol = boot.kernel.pvh ? BOOT_PVH : BOOT_LINUX64,
+        .rip = boot.kernel.entry,
+        .argument = BOOT_PARAMS_BASE,
+    };
+    return acpi_build(mem, hw);
+}
