@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/base.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+
+#define WRITER_SIZE  (64 * KIB)
+#define WRITER_CHUNK (4 * KIB) /* bytes a write(): frees room in steps a waiting guest can use */
+
+/* After silence, so long the thread lets bytes gather: a guest writes them one at a time. */
+#define WRITER_GATHER_MS 1
+
+/*
+ * Shared with the thread, which may be stuck in write() when the owner has long gone: freed by
+ * whoever lets go last.
+ */
+struct writer {
+    int fd;
+    int room_fd;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    uint8_t *ring; /* [start, start + count) modulo its size is to be written */
+    size_t start, count;
+    unsigned owners;
+    bool running; /* there is a thread */
+    bool idle;    /* it waits for the first byte */
+    bool starved; /* writer_try_write() took less than all */
+    bool abandoned;
+    bool closing; /* write what is left, then end */
+    bool broken;  /* drop everything */
+};
+
+static void writer_release(struct writer *writer)
+{
+    bool last;
+
+    pthread_mutex_lock(&writer->mutex);
+    last = --writer->owners == 0;
+    pthread_mutex_unlock(&writer->mutex);
+    if (!last)
+        return;
+
+    if (writer->fd >= 0)
+        close(writer->fd);
+    if (writer->room_fd >= 0)
+        close(writer->room_fd);
+    pthread_cond_destroy(&writer->changed);
+    pthread_mutex_destroy(&writer->mutex);
+    free(writer->ring);
+    free(writer);
+}
+
+int writer_create(struct writer **ret, int fd)
+{
+    struct writer *writer = calloc(1, sizeof(*writer));
+    pthread_condattr_t monotonic;
+    int error = 0;
+
+    if (!writer)
+        return -ENOMEM;
+    writer->owners = 1;
+    pthread_mutex_init(&writer->mutex, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&writer->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+
+    writer->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (writer->fd < 0 && errno != EBADF)
+        error = -errno;
+    writer->broken = writer->fd < 0;
+    writer->room_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (writer->room_fd < 0)
+        error = -errno;
+    if (error < 0)
+        writer_release(writer);
+    else
+        *ret = writer;
+    return error;
+}
+
+int writer_room_fd(const struct writer *writer)
+{
+    return writer->room_fd;
+}
+
+/* With the mutex held: there is more room, or no need of it. */
+static void writer_has_room(struct writer *writer)
+{
+    uint64_t one = 1;
+
+    pthread_cond_broadcast(&writer->changed);
+    if (!writer->starved || (writer->count > WRITER_SIZE / 2 && !writer->abandoned))
+        return;
+    writer->starved = false;
+    if (write(writer->room_fd, &one, sizeof(one)) < 0)
+        return; /* full: signalled already */
+}
+
+/* How many bytes were written, 0 if that must be tried again, or -errno. */
+static ssize_t writer_write_chunk(const struct writer *writer, size_t start, size_t count)
+{
+    ssize_t written = write(writer->fd, writer->ring + start, count);
+    struct pollfd room = { .fd = writer->fd, .events = POLLOUT };
+
+    if (written >= 0)
+        return written;
+    if (errno == EAGAIN) /* somebody we share it with made it non-blocking */
+        poll(&room, 1, -1);
+    else if (errno != EINTR)
+        return log_error(errno, "console output");
+    return 0;
+}
+
+/* With the mutex held, which write() does without. */
+static void writer_write_some(struct writer *writer)
+{
+    size_t start = writer->start;
+    size_t count = writer->count;
+    ssize_t written;
+
+    if (count > WRITER_SIZE - start)
+        count = WRITER_SIZE - start;
+    if (count > WRITER_CHUNK)
+        count = WRITER_CHUNK;
+
+    pthread_mutex_unlock(&writer->mutex);
+    written = writer_write_chunk(writer, start, count);
+    pthread_mutex_lock(&writer->mutex);
+
+    if (written < 0) {
+        writer->broken = true;
+        writer->count = 0;
+    } else {
+        writer->start = (start + (size_t)written) % WRITER_SIZE;
+        writer->count -= (size_t)written;
+    }
+    writer_has_room(writer);
+}
+
+/* With the mutex held. */
+static void writer_wait_for_bytes(struct writer *writer)
+{
+    writer->idle = true;
+    pthread_cond_wait(&writer->changed, &writer->mutex);
+    writer->idle = false;
+    if (writer->closing)
+        return;
+    pthread_mutex_unlock(&writer->mutex);
+    poll(NULL, 0, WRITER_GATHER_MS);
+    pthread_mutex_lock(&writer->mutex);
+}
+
+static void *writer_thread(void *arg)
+{
+    struct writer *writer = arg;
+
+    pthread_mutex_lock(&writer->mutex);
+    while (!writer->broken && (writer->count > 0 || !writer->closing)) {
+        if (writer->count > 0)
+            writer_write_some(writer);
+        else
+            writer_wait_for_bytes(writer);
+    }
+    writer->running = false;
+    pthread_cond_broadcast(&writer->changed);
+    pthread_mutex_unlock(&writer->mutex);
+    writer_release(writer);
+    return NULL;
+}
+
+/* Signals are for other threads, but for those a thread brings upon itself. */
+static int writer_start_thread(struct writer *writer)
+{
+    const int own[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
+    sigset_t blocked, before;
+    pthread_t thread;
+    int error;
+
+    sigfillset(&blocked);
+    for (unsigned i = 0; i < ARRAY_SIZE(own); i++)
+        sigdelset(&blocked, own[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    error = pthread_create(&thread, NULL, writer_thread, writer);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error)
+        return error;
+    pthread_setname_np(thread, "console");
+    pthread_detach(thread);
+    return 0;
+}
+
+/* With the mutex held, at the first byte. */
+static void writer_start(struct writer *writer)
+{
+    int error = ENOMEM;
+
+    writer->ring = malloc(WRITER_SIZE);
+    if (writer->ring)
+        error = writer_start_thread(writer);
+    if (error) {
+        log_error(error, "console output");
+        writer->broken = true;
+        return;
+    }
+    writer->running = true;
+    writer->owners++;
+}
+
+/* With the mutex held: takes what fits, or all of it where it is dropped. */
+static size_t writer_take(struct writer *writer, const uint8_t *bytes, size_t count)
+{
+    size_t room = WRITER_SIZE - writer->count;
+    size_t at, until_wrap;
+
+    if (!writer->running && !writer->broken)
+        writer_start(writer);
+    if (writer->broken)
+        return count;
+
+    if (count > room)
+        count = room;
+    at = (writer->start + writer->count) % WRITER_SIZE;
+    until_wrap = WRITER_SIZE - at < count ? WRITER_SIZE - at : count;
+    memcpy(writer->ring + at, bytes, until_wrap);
+    memcpy(writer->ring, bytes + until_wrap, count - until_wrap);
+    writer->count += count;
+    if (writer->idle)
+        pthread_cond_broadcast(&writer->changed);
+    return count;
+}
+
+void writer_write(struct writer *writer, const void *bytes, size_t count)
+{
+    const uint8_t *rest = bytes;
+
+    LOCK_SCOPE(&writer->mutex);
+    for (;;) {
+        size_t taken = writer_take(writer, rest, count);
+
+        rest += taken;
+        count -= taken;
+        if (count == 0 || writer->abandoned)
+            return;
+        pthread_cond_wait(&writer->changed, &writer->mutex);
+    }
+}
+
+size_t writer_try_write(struct writer *writer, const void *bytes, size_t count)
+{
+    size_t taken;
+
+    LOCK_SCOPE(&writer->mutex);
+    taken = writer_take(writer, bytes, count);
+    if (writer->abandoned)
+        return count;
+    if (taken < count)
+        writer->starved = true;
+    return taken;
+}
+
+void writer_abandon(struct writer *writer)
+{
+    LOCK_SCOPE(&writer->mutex);
+    writer->abandoned = true;
+    writer_has_room(writer);
+}
+
+static struct timespec writer_deadline(unsigned ms)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += ms % 1000 * 1000000l;
+    if (t.tv_nsec >= 1000000000l) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000l;
+    }
+    return t;
+}
+
+void writer_destroy(struct writer *writer, unsigned linger_ms)
+{
+    struct timespec deadline = writer_deadline(linger_ms);
+
+    pthread_mutex_lock(&writer->mutex);
+    writer->closing = true;
+    pthread_cond_broadcast(&writer->changed);
+    while (writer->running &&
+           pthread_cond_timedwait(&writer->changed, &writer->mutex, &deadline) != ETIMEDOUT)
+        ;
+    writer->broken = true; /* a thread still stuck ends with what it is writing */
+    pthread_mutex_unlock(&writer->mutex);
+    writer_release(writer);
+}

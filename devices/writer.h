@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DEVICES_WRITER_H
+#define DEVICES_WRITER_H
+
+#include <stddef.h>
+
+/*
+ * Bytes out to a descriptor that may block for as long as it likes. A bounded buffer stands
+ * between, and a thread of the writer's own calls write(); buffer and thread come into being with
+ * the first byte. A descriptor that takes no more (EPIPE, ENOSPC, ...) is reported once, and
+ * what is written after that is dropped. Any thread may call.
+ */
+struct writer;
+
+/*
+ * Duplicates `fd`, which may be -1 or closed: then all output is dropped. 0 or -errno; prints
+ * nothing.
+ */
+int writer_create(struct writer **ret, int fd);
+
+/* Waits until all is written, but not longer than `linger_ms`: the rest is dropped. */
+void writer_destroy(struct writer *writer, unsigned linger_ms);
+
+/* Takes all bytes; waits while the buffer is full, but not after writer_abandon(). */
+void writer_write(struct writer *writer, const void *bytes, size_t count);
+
+/* Takes what fits, returns how much. Less than all: an eventfd, writer_room_fd(), will be
+ * signalled. */
+size_t writer_try_write(struct writer *writer, const void *bytes, size_t count);
+int writer_room_fd(const struct writer *writer);
+
+/* From now on what finds no room is dropped. */
+void writer_abandon(struct writer *writer);
+
+#endif
