@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/loop.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+
+struct counter {
+    struct watch watch;
+    struct loop *loop;
+    unsigned ready;
+    bool remove_itself;
+    struct watch *remove_other;
+};
+
+static void counter_ready(struct watch *watch, short revents)
+{
+    struct counter *counter = container_of(watch, struct counter, watch);
+
+    counter->ready++;
+    if (counter->remove_itself)
+        loop_remove(counter->loop, watch);
+    if (counter->remove_other)
+        loop_remove(counter->loop, counter->remove_other);
+}
+
+static struct counter counter(struct loop *loop, int fd)
+{
+    return (struct counter){ .watch = { .fd = fd, .events = POLLIN, .ready = counter_ready },
+                             .loop = loop };
+}
+
+START_TEST(a_ready_descriptor_is_told_until_it_is_removed)
+{
+    struct loop *loop = loop_create();
+    int fd = eventfd(1, 0);
+    struct counter c = counter(loop, fd);
+
+    loop_add(loop, &c.watch);
+    loop_turn(loop, 0);
+    loop_turn(loop, 0);
+    ck_assert_uint_eq(c.ready, 2);
+    c.remove_itself = true;
+    loop_turn(loop, 0);
+    loop_turn(loop, 0);
+    ck_assert_uint_eq(c.ready, 3);
+    loop_destroy(loop);
+    close(fd);
+}
+END_TEST
+
+START_TEST(removed_in_the_same_round_is_not_called)
+{
+    struct loop *loop = loop_create();
+    int fd = eventfd(1, 0);
+    struct counter a = counter(loop, fd), b = counter(loop, fd);
+
+    a.remove_other = &b.watch;
+    b.remove_other = &a.watch;
+    loop_add(loop, &a.watch);
+    loop_add(loop, &b.watch);
+    loop_turn(loop, 0);
+    ck_assert_uint_eq(a.ready + b.ready, 1);
+    loop_destroy(loop);
+    close(fd);
+}
+END_TEST
+
+static void add_one(void *arg)
+{
+    ++*(unsigned *)arg; /* no atomics: all calls run on one thread */
+}
+
+struct caller {
+    struct loop *loop;
+    unsigned *sum;
+};
+
+static void *call_often(void *arg)
+{
+    struct caller *caller = arg;
+
+    for (unsigned i = 0; i < 1000; i++)
+        loop_call(caller->loop, add_one, caller->sum);
+    return NULL;
+}
+
+START_TEST(calls_from_many_threads_run_one_at_a_time)
+{
+    struct loop *loop = loop_create();
+    pthread_t threads[4];
+    unsigned sum = 0;
+    struct caller caller = { loop, &sum };
+
+    loop_call(loop, add_one, &sum); /* before it has a thread: here and now */
+    ck_assert_uint_eq(sum, 1);
+    ck_assert_int_eq(loop_start(loop, "test"), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
+        pthread_create(&threads[i], NULL, call_often, &caller);
+    for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
+        pthread_join(threads[i], NULL);
+    loop_join(loop);
+    ck_assert_uint_eq(sum, 1 + 4000);
+    loop_call(loop, add_one, &sum); /* the loop is ours again */
+    ck_assert_uint_eq(sum, 2 + 4000);
+    loop_destroy(loop);
+}
+END_TEST
+
+static void call_itself(void *arg)
+{
+    struct caller *caller = arg;
+
+    loop_call(caller->loop, add_one, caller->sum);
+}
+
+START_TEST(a_call_from_the_loop_itself_does_not_wait)
+{
+    struct loop *loop = loop_create();
+    unsigned sum = 0;
+    struct caller caller = { loop, &sum };
+
+    loop_start(loop, "test");
+    loop_call(loop, call_itself, &caller);
+    ck_assert_uint_eq(sum, 1);
+    loop_destroy(loop);
+}
+END_TEST
+
+struct fake_poller {
+    struct poller poller;
+    int fd, index;
+    unsigned rounds, ready;
+};
+
+static void fake_prepare(struct poller *poller, struct poll_set *set, uint32_t *timeout_ms)
+{
+    struct fake_poller *fake = container_of(poller, struct fake_poller, poller);
+
+    fake->index = poll_set_add(set, fake->fd, POLLIN);
+    *timeout_ms = 1;
+}
+
+static void fake_dispatch(struct poller *poller, const struct poll_set *set)
+{
+    struct fake_poller *fake = container_of(poller, struct fake_poller, poller);
+
+    fake->rounds++;
+    fake->ready += set->fds[fake->index].revents == POLLIN;
+}
+
+START_TEST(a_poller_brings_its_own_descriptors_and_time_out)
+{
+    struct loop *loop = loop_create();
+    struct fake_poller fake = {
+        .poller = { .prepare = fake_prepare, .dispatch = fake_dispatch },
+        .fd = eventfd(0, 0),
+    };
+
+    loop_set_poller(loop, &fake.poller);
+    loop_turn(loop, -1); /* returns: the poller's time-out is 1 ms */
+    ck_assert_uint_eq(fake.rounds, 1);
+    ck_assert_uint_eq(fake.ready, 0);
+    ck_assert_int_eq(write(fake.fd, &(uint64_t){ 1 }, 8), 8);
+    loop_turn(loop, -1);
+    ck_assert_uint_eq(fake.ready, 1);
+    loop_set_poller(loop, NULL);
+    loop_destroy(loop);
+    close(fake.fd);
+}
+END_TEST
+
+START_TEST(a_regular_file_and_a_closed_descriptor_can_be_watched)
+{
+    struct loop *loop = loop_create();
+    FILE *file = tmpfile();
+    struct counter regular = counter(loop, fileno(file)), none = counter(loop, -1);
+
+    loop_add(loop, &regular.watch);
+    loop_add(loop, &none.watch);
+    loop_turn(loop, 0);
+    ck_assert_uint_eq(regular.ready, 1);
+    ck_assert_uint_eq(none.ready, 0);
+    loop_destroy(loop);
+    fclose(file);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("loop");
+    TCase *tcase = tcase_create("loop");
+
+    tcase_add_test(tcase, a_ready_descriptor_is_told_until_it_is_removed);
+    tcase_add_test(tcase, removed_in_the_same_round_is_not_called);
+    tcase_add_test(tcase, calls_from_many_threads_run_one_at_a_time);
+    tcase_add_test(tcase, a_call_from_the_loop_itself_does_not_wait);
+    tcase_add_test(tcase, a_poller_brings_its_own_descriptors_and_time_out);
+    tcase_add_test(tcase, a_regular_file_and_a_closed_descriptor_can_be_watched);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
