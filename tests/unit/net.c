@@ -1,0 +1,648 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/net.h"
+
+#include <errno.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+
+#include "devices/net/net.h"
+#include "tests/unit/driver.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+
+#define BIT(feature) (1ull << (feature))
+#define RX           0
+#define TX           1
+#define MERGEABLE    BIT(VIRTIO_NET_F_MRG_RXBUF)
+#define EVENT_IDX    BIT(VIRTIO_RING_F_EVENT_IDX)
+#define CSUM         BIT(VIRTIO_NET_F_CSUM)
+#define TSO4         BIT(VIRTIO_NET_F_HOST_TSO4)
+#define OFFLOADS     (CSUM | TSO4 | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4))
+
+/* A way out that notes what is sent, and has `left` frames for the guest, each told by its number.
+ */
+struct wire {
+    struct net net;
+    struct poller poller;
+    bool wanted, closed;
+    uint64_t offloads;
+
+    unsigned left, received;
+    size_t size; /* bytes of each, with header */
+    void (*hook)(void);
+
+    int error; /* what send() gives */
+    unsigned sent;
+    struct net_header header;
+    size_t sent_size;
+    uint8_t sent_bytes[64];
+};
+
+static struct wire wire;
+static struct driver d;
+static const uint8_t mac[6] = { 2, 0, 0, 1, 2, 3 };
+
+static int wire_send(struct net *net, const struct net_header *header, struct sg *frame)
+{
+    if (wire.hook)
+        wire.hook();
+    if (wire.error)
+        return wire.error;
+    wire.sent++;
+    wire.header = *header;
+    wire.sent_size = frame->length;
+    sg_read(frame, wire.sent_bytes, frame->length < 64 ? frame->length : 64);
+    return 0;
+}
+
+static uint8_t wire_byte(unsigned frame, size_t at)
+{
+    return (uint8_t)(frame * 7 + at % 251);
+}
+
+static ssize_t wire_receive(struct net *net, struct sg *room)
+{
+    if (wire.left == 0)
+        return -EAGAIN;
+    ck_assert_uint_ge(room->length, NET_HEADER_SIZE + NET_FRAME_MAX);
+    if (wire.hook)
+        wire.hook();
+    for (size_t at = 0; at < wire.size; at++) {
+        uint8_t byte = wire_byte(wire.received, at);
+
+        ck_assert(sg_write(room, &byte, 1));
+    }
+    wire.left--;
+    wire.received++;
+    return (ssize_t)wire.size;
+}
+
+static void wire_want_receive(struct net *net, bool want)
+{
+    wire.wanted = want;
+}
+
+static void wire_set_offloads(struct net *net, uint64_t features)
+{
+    wire.offloads = features;
+}
+
+static void wire_close(struct net *net)
+{
+    wire.closed = true;
+}
+
+static const struct net_ops wire_ops = {
+    .send = wire_send,
+    .receive = wire_receive,
+    .want_receive = wire_want_receive,
+    .set_offloads = wire_set_offloads,
+    .close = wire_close,
+};
+
+static void wire_prepare(struct poller *poller, struct poll_set *set, uint32_t *timeout_ms)
+{
+    if (wire.wanted && wire.left > 0)
+        *timeout_ms = 0;
+}
+
+static void wire_dispatch(struct poller *poller, const struct poll_set *set)
+{
+    if (wire.wanted && wire.left > 0)
+        wire.net.client.readable(wire.net.client.owner);
+}
+
+static void setup(void)
+{
+    wire = (struct wire){
+        .net = { .ops = &wire_ops, .offloads = OFFLOADS },
+        .poller = { wire_prepare, wire_dispatch },
+        .size = 72,
+    };
+    driver_init(&d);
+    loop_set_poller(d.loop, &wire.poller);
+    ck_assert_int_eq(virtio_net_create(&d.device, "net0", &wire.net, mac, d.mem, d.loop), 0);
+}
+
+static void teardown(void)
+{
+    driver_finish(&d);
+    ck_assert(wire.closed);
+}
+
+static void start(uint64_t features)
+{
+    ck_assert(driver_start(&d, d.device, features));
+}
+
+static void turn(unsigned rounds)
+{
+    while (rounds--)
+        loop_turn(d.loop, 0);
+}
+
+/* Buffers for frames lie 32 KiB apart, one per descriptor. */
+static uint64_t place(unsigned index)
+{
+    return DRIVER_BUFFERS + index * 0x8000ull;
+}
+
+static void post(unsigned index, uint32_t size)
+{
+    driver_describe(&d, RX, index, place(index), size, DRIVER_WRITE, 0);
+    driver_publish(&d, RX, (uint16_t)index);
+}
+
+/* The next used buffer of the receive queue must be `head` with `size` bytes. */
+static void expect(unsigned head, uint32_t size)
+{
+    uint32_t used, written;
+
+    ck_assert(driver_wait(&d, RX, &used, &written));
+    ck_assert_uint_eq(used, head);
+    ck_assert_uint_eq(written, size);
+}
+
+static void expect_nothing(unsigned queue)
+{
+    uint16_t seen = d.used_seen[queue];
+    uint64_t idx = 0x10000 + queue * 0x10000ull + 0x8002; /* as driver.c lays the rings */
+
+    turn(3);
+    ck_assert_uint_eq(le16_load(driver_ram(&d, idx)), seen);
+}
+
+/* `size` bytes at `addr` are those of frame `number` from byte `from` on, but for num_buffers. */
+static void expect_bytes(uint64_t addr, size_t size, unsigned number, size_t from)
+{
+    const uint8_t *bytes = driver_ram(&d, addr);
+
+    for (size_t i = 0; i < size; i++)
+        if (from + i != 10 && from + i != 11)
+            ck_assert_msg(bytes[i] == wire_byte(number, from + i), "byte %zu of frame %u", from + i,
+                          number);
+}
+
+static unsigned num_buffers(unsigned index)
+{
+    return le16_load(driver_ram(&d, place(index) + 10));
+}
+
+START_TEST(registers_and_features)
+{
+    struct {
+        uint8_t mac[6];
+        le16 status;
+    } config;
+    uint8_t space[VIRTIO_MAX_CONFIG];
+
+    ck_assert_uint_eq(virtio_offered_features(d.device),
+                      BIT(VIRTIO_F_VERSION_1) | EVENT_IDX | BIT(VIRTIO_RING_F_INDIRECT_DESC) |
+                          BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | MERGEABLE | OFFLOADS);
+    virtio_read_config(d.device, space);
+    memcpy(&config, space, sizeof(config));
+    ck_assert_mem_eq(config.mac, mac, 6);
+    ck_assert_uint_eq(le16_load(&config.status), VIRTIO_NET_S_LINK_UP);
+
+    start(CSUM);
+    ck_assert_uint_eq(wire.offloads & OFFLOADS, CSUM);
+    virtio_reset(d.device);
+    ck_assert_uint_eq(wire.offloads, 0);
+    ck_assert(!wire.wanted);
+}
+END_TEST
+
+START_TEST(frame_larger_than_the_buffer)
+{
+    start(0);
+    post(0, 71);
+    post(1, 72);
+    wire.left = 2;
+    driver_kick(&d, RX);
+    expect(0, 0);
+    expect(1, 72);
+    expect_bytes(place(1), 72, 1, 0);
+    ck_assert_uint_eq(num_buffers(1), 1);
+}
+END_TEST
+
+START_TEST(frame_over_several_buffers)
+{
+    start(MERGEABLE | EVENT_IDX);
+    wire.size = 1200;
+    wire.left = 2;
+    for (unsigned i = 0; i < 6; i++)
+        post(i, 512);
+    driver_kick(&d, RX);
+    for (unsigned i = 0; i < 6; i++) {
+        expect(i, i % 3 == 2 ? 1200 - 1024 : 512);
+        expect_bytes(place(i), i % 3 == 2 ? 176 : 512, i / 3, i % 3 * 512);
+    }
+    ck_assert_uint_eq(num_buffers(0), 3);
+    ck_assert_uint_eq(num_buffers(3), 3);
+}
+END_TEST
+
+START_TEST(frame_waits_for_the_last_buffer)
+{
+    start(MERGEABLE | (_i ? EVENT_IDX : 0));
+    wire.size = 1400;
+    wire.left = 2;
+    for (unsigned i = 0; i < 2; i++)
+        post(i, 512);
+    driver_kick(&d, RX);
+    expect_nothing(RX);
+    ck_assert(!wire.wanted);
+
+    for (unsigned i = 2; i < 6; i++)
+        post(i, 512);
+    driver_kick(&d, RX);
+    for (unsigned i = 0; i < 6; i++) {
+        expect(i, i % 3 == 2 ? 1400 - 1024 : 512);
+        expect_bytes(place(i), i % 3 == 2 ? 376 : 512, i / 3, i % 3 * 512);
+    }
+    ck_assert_uint_eq(wire.received, 2);
+}
+END_TEST
+
+START_TEST(largest_frame_in_small_buffers)
+{
+    const uint32_t size = 2048;
+
+    start(OFFLOADS | MERGEABLE);
+    wire.size = NET_HEADER_SIZE + NET_FRAME_MAX;
+    wire.left = 1;
+    for (unsigned i = 0; i < 33; i++)
+        post(i, size);
+    driver_kick(&d, RX);
+    for (unsigned i = 0; i < 32; i++)
+        expect(i, size);
+    expect(32, NET_HEADER_SIZE + NET_FRAME_MAX - 32 * size);
+    ck_assert_uint_eq(num_buffers(0), 33);
+    expect_bytes(place(31), size, 0, 31 * size);
+}
+END_TEST
+
+START_TEST(frame_larger_than_all_buffers)
+{
+    start(MERGEABLE);
+    wire.left = 2;
+    for (unsigned i = 0; i < d.queue_size; i++)
+        post(i, 1);
+    driver_kick(&d, RX);
+    for (unsigned i = 0; i < d.queue_size; i++)
+        expect(i, 0);
+    ck_assert(!driver_broken(&d));
+
+    post(0, 72);
+    driver_kick(&d, RX);
+    expect(0, 72);
+    expect_bytes(place(0), 72, 1, 0);
+}
+END_TEST
+
+START_TEST(buffers_smaller_than_the_header)
+{
+    start(MERGEABLE);
+    wire.left = 1;
+    for (unsigned i = 0; i < 12; i++)
+        post(i, i % 3 * 6); /* 0, 6, 12, 0, ... */
+    driver_kick(&d, RX);
+    for (unsigned i = 0; i < 12; i++)
+        expect(i, i % 3 * 6);
+    expect_bytes(place(1), 6, 0, 0);
+    ck_assert_uint_eq(le16_load(driver_ram(&d, place(2) + 4)), 12);
+    expect_bytes(place(11), 12, 0, 60);
+}
+END_TEST
+
+START_TEST(buffer_of_many_pieces)
+{
+    start(_i ? MERGEABLE : 0);
+    wire.left = 1;
+    for (unsigned i = 0; i < 60; i++)
+        driver_describe(&d, RX, i, DRIVER_BUFFERS + 2 * i, 2,
+                        DRIVER_WRITE | (i < 59 ? DRIVER_NEXT : 0), (uint16_t)(i + 1));
+    driver_publish(&d, RX, 0);
+    driver_kick(&d, RX);
+    expect(0, 72);
+    expect_bytes(DRIVER_BUFFERS, 72, 0, 0);
+    ck_assert_uint_eq(num_buffers(0), 1);
+}
+END_TEST
+
+START_TEST(empty_receive_chain)
+{
+    start(0);
+    wire.left = 2;
+    driver_describe(&d, RX, 0, DRIVER_BUFFERS, 100, 0, 0); /* readable only */
+    driver_publish(&d, RX, 0);
+    post(1, 100);
+    driver_kick(&d, RX);
+    expect(0, 0);
+    expect(1, 72);
+}
+END_TEST
+
+START_TEST(receive_without_buffers)
+{
+    start(_i ? EVENT_IDX : 0);
+    wire.left = 3;
+    turn(3);
+    ck_assert(!wire.wanted);
+    ck_assert_uint_eq(wire.received, 0);
+
+    for (unsigned i = 0; i < 3; i++) {
+        post(i, 1600);
+        driver_kick(&d, RX);
+        expect(i, 72);
+        expect_bytes(place(i), 72, i, 0);
+        turn(2);
+        ck_assert(!wire.wanted);
+    }
+}
+END_TEST
+
+/* CVE-2020-16843: the queue full, its buffers given back one by one, a kick for each. */
+START_TEST(full_queue_loses_no_wakeup)
+{
+    start((_i & 1 ? EVENT_IDX : 0) | (_i & 2 ? MERGEABLE : 0));
+    for (unsigned i = 0; i < d.queue_size; i++)
+        post(i, 1600);
+    driver_kick(&d, RX);
+    wire.left = 1000;
+    for (unsigned i = 0; i < 1000; i++) {
+        expect(i % d.queue_size, 72);
+        expect_bytes(place(i % d.queue_size), 72, i, 0);
+        post(i % d.queue_size, 1600);
+        driver_kick(&d, RX);
+    }
+    ck_assert(!driver_broken(&d));
+}
+END_TEST
+
+START_TEST(reset_with_a_frame_waiting)
+{
+    start(MERGEABLE);
+    wire.left = 1;
+    wire.size = 1400;
+    post(0, 512);
+    driver_kick(&d, RX);
+    expect_nothing(RX);
+    ck_assert_uint_eq(wire.received, 1);
+
+    virtio_reset(d.device);
+    memset(driver_ram(&d, 0x10000), 0, 0x20000);
+    start(0);
+    wire.left = 1;
+    post(0, 1600);
+    driver_kick(&d, RX);
+    expect(0, 1400);
+    expect_bytes(place(0), 1400, 1, 0);
+}
+END_TEST
+
+START_TEST(broken_receive_queue)
+{
+    start(0);
+    wire.left = 1;
+    driver_publish(&d, RX, 999);
+    driver_kick(&d, RX);
+    ck_assert(driver_broken(&d));
+    ck_assert(!wire.wanted);
+    turn(3);
+    ck_assert_uint_eq(wire.received, 0);
+}
+END_TEST
+
+static void send_bytes(uint32_t size)
+{
+    driver_describe(&d, TX, 0, DRIVER_BUFFERS, size, 0, 0);
+    driver_publish(&d, TX, 0);
+    driver_kick(&d, TX);
+    ck_assert(driver_wait(&d, TX, NULL, NULL));
+}
+
+/* Sizes with header, and whether such a frame goes out. */
+static const struct {
+    uint32_t size;
+    bool goes;
+} sizes[] = {
+    { 0, false },
+    { 1, false },
+    { 11, false },
+    { 12, false }, /* header only */
+    { 25, false }, /* less than an Ethernet header */
+    { 26, true },
+    { 72, true },
+    { 12 + NET_FRAME_MAX, true },
+    { 13 + NET_FRAME_MAX, false },
+    { DRIVER_RAM - DRIVER_BUFFERS, false },
+};
+
+START_TEST(frame_sizes)
+{
+    start(0);
+    send_bytes(sizes[_i].size);
+    ck_assert_uint_eq(wire.sent, sizes[_i].goes);
+    if (sizes[_i].goes)
+        ck_assert_uint_eq(wire.sent_size, sizes[_i].size - 12);
+    ck_assert(!driver_broken(&d));
+}
+END_TEST
+
+START_TEST(empty_transmit_chain)
+{
+    start(0);
+    driver_describe(&d, TX, 0, DRIVER_BUFFERS, 100, DRIVER_WRITE, 0);
+    driver_publish(&d, TX, 0);
+    driver_kick(&d, TX);
+    ck_assert(driver_wait(&d, TX, NULL, NULL));
+    ck_assert_uint_eq(wire.sent, 0);
+}
+END_TEST
+
+START_TEST(header_split_over_descriptors)
+{
+    uint8_t *frame = driver_ram(&d, DRIVER_BUFFERS);
+
+    start(CSUM);
+    frame[0] = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    frame[6] = 14;
+    frame[8] = 6;
+    for (unsigned i = 0; i < 50; i++) {
+        frame[12 + i] = (uint8_t)i;
+        driver_describe(&d, TX, i, DRIVER_BUFFERS + i, 1, i < 49 ? DRIVER_NEXT : 0,
+                        (uint16_t)(i + 1));
+    }
+    driver_publish(&d, TX, 0);
+    driver_kick(&d, TX);
+    ck_assert_uint_eq(wire.sent, 1);
+    ck_assert_uint_eq(wire.sent_size, 38);
+    ck_assert_uint_eq(le16_load(&wire.header.csum_start), 14);
+    ck_assert_mem_eq(wire.sent_bytes, frame + 12, 38);
+}
+END_TEST
+
+#define HEADER(flags, type, hdr_len, gso_size, start, offset)          \
+    {                                                                  \
+        flags, type, { hdr_len }, { gso_size }, { start }, { offset }, \
+        {                                                              \
+            0xffff                                                     \
+        }                                                              \
+    }
+
+/* Headers before 100 bytes of frame, and whether they pass. */
+static const struct {
+    uint64_t features;
+    struct net_header header;
+    bool goes;
+} headers[] = {
+    { CSUM, HEADER(1, 0, 0, 0, 34, 16), true },
+    { CSUM, HEADER(1, 0, 0, 0, 98, 0), true },
+    { CSUM, HEADER(1, 0, 0, 0, 99, 0), false }, /* the checksum would lie across the end */
+    { CSUM, HEADER(1, 0, 0, 0, 34, 65), false },
+    { CSUM, HEADER(1, 0, 0, 0, 101, 0), false },
+    { CSUM, HEADER(1, 0, 0, 0, 0xffff, 0xffff), false },
+    { CSUM, HEADER(1, 0, 0, 0, 2, 0xfffe), false },
+    { CSUM, HEADER(0, 0, 0xffff, 0xffff, 0xffff, 0xffff), true }, /* means nothing */
+    { CSUM | TSO4, HEADER(1, 1, 54, 1000, 34, 16), true },
+    { CSUM | TSO4, HEADER(1, 1, 100, 1, 34, 16), true },
+    { CSUM | TSO4, HEADER(1, 1, 101, 1000, 34, 16), false }, /* hdr_len beyond the frame */
+    { CSUM | TSO4, HEADER(1, 1, 54, 0, 34, 16), false },     /* endless segments */
+    { CSUM | TSO4, HEADER(0, 1, 54, 1000, 34, 16), false },  /* segments without checksum */
+    { CSUM | TSO4, HEADER(1, 1, 54, 1000, 34, 65), false },
+    { CSUM | TSO4, HEADER(1, 0x81, 54, 1000, 34, 16), false }, /* not negotiated from here on */
+    { CSUM | TSO4, HEADER(1, 4, 54, 1000, 34, 16), false },
+    { CSUM | TSO4, HEADER(1, 3, 54, 1000, 34, 16), false },
+    { CSUM | TSO4, HEADER(1, 0x80, 54, 1000, 34, 16), false },
+    { CSUM | TSO4, HEADER(1, 0x7f, 54, 1000, 34, 16), false },
+    { CSUM, HEADER(1, 1, 54, 1000, 34, 16), false },
+    { 0, HEADER(1, 1, 0xffff, 0, 0xffff, 0xffff), true }, /* no offloads: cleared, not looked at */
+};
+
+START_TEST(header_beyond_the_frame)
+{
+    const struct net_header none = { 0 };
+
+    start(headers[_i].features);
+    memcpy(driver_ram(&d, DRIVER_BUFFERS), &headers[_i].header, NET_HEADER_SIZE);
+    send_bytes(112);
+    ck_assert_uint_eq(wire.sent, headers[_i].goes);
+    ck_assert_uint_eq(le16_load(&wire.header.num_buffers), 0);
+    if (!headers[_i].features)
+        ck_assert_mem_eq(&wire.header, &none, sizeof(none));
+    if (!wire.header.gso_type)
+        ck_assert_uint_eq(le16_load(&wire.header.hdr_len), 0);
+}
+END_TEST
+
+START_TEST(blocked_frame_is_sent_once)
+{
+    start(_i ? EVENT_IDX : 0);
+    wire.error = -EAGAIN;
+    for (unsigned i = 0; i < 3; i++) {
+        memset(driver_ram(&d, place(i)), (int)i, 100);
+        driver_describe(&d, TX, i, place(i), 40, 0, 0);
+        driver_publish(&d, TX, (uint16_t)i);
+    }
+    driver_kick(&d, TX);
+    expect_nothing(TX);
+
+    wire.error = 0;
+    wire.net.client.writable(wire.net.client.owner);
+    for (uint32_t i = 0, head; i < 3; i++) {
+        ck_assert(driver_wait(&d, TX, &head, NULL));
+        ck_assert_uint_eq(head, i);
+    }
+    ck_assert_uint_eq(wire.sent, 3);
+    ck_assert_uint_eq(wire.sent_bytes[0], 2);
+}
+END_TEST
+
+START_TEST(failed_frame_is_dropped)
+{
+    start(0);
+    wire.error = -EIO;
+    send_bytes(100);
+    wire.error = 0;
+    send_bytes(100);
+    ck_assert_uint_eq(wire.sent, 1);
+}
+END_TEST
+
+START_TEST(one_interrupt_for_a_batch)
+{
+    start(0);
+    for (unsigned i = 0; i < 20; i++) {
+        driver_describe(&d, TX, i, DRIVER_BUFFERS, 100, 0, 0);
+        driver_publish(&d, TX, (uint16_t)i);
+        post(i, 1600);
+    }
+    wire.left = 20;
+    driver_kick(&d, TX);
+    ck_assert_uint_eq(wire.sent, 20);
+    ck_assert_uint_eq(d.interrupts, 1);
+    driver_kick(&d, RX);
+    ck_assert_uint_eq(wire.received, 20);
+    ck_assert_uint_eq(d.interrupts, 2);
+}
+END_TEST
+
+static void publish_another(void)
+{
+    driver_publish(&d, TX, 0);
+    post(0, 1600);
+}
+
+/* A guest that never stops must not keep the loop, or nobody could end it. */
+START_TEST(endless_traffic_leaves_the_loop)
+{
+    start(0);
+    driver_describe(&d, TX, 0, DRIVER_BUFFERS, 100, 0, 0);
+    wire.hook = publish_another;
+    wire.left = 100000;
+    publish_another();
+    driver_kick(&d, TX);
+    ck_assert_uint_ge(wire.sent, 2);
+    ck_assert_uint_le(wire.sent, 200);
+    ck_assert_uint_le(wire.received, 200);
+    turn(1); /* and goes on by itself */
+    ck_assert_uint_gt(wire.sent, 64);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("net");
+    TCase *receive = tcase_create("receive"), *transmit = tcase_create("transmit");
+
+    tcase_add_checked_fixture(receive, setup, teardown);
+    tcase_add_test(receive, registers_and_features);
+    tcase_add_test(receive, frame_larger_than_the_buffer);
+    tcase_add_test(receive, frame_over_several_buffers);
+    tcase_add_loop_test(receive, frame_waits_for_the_last_buffer, 0, 2);
+    tcase_add_test(receive, largest_frame_in_small_buffers);
+    tcase_add_test(receive, frame_larger_than_all_buffers);
+    tcase_add_test(receive, buffers_smaller_than_the_header);
+    tcase_add_loop_test(receive, buffer_of_many_pieces, 0, 2);
+    tcase_add_test(receive, empty_receive_chain);
+    tcase_add_loop_test(receive, receive_without_buffers, 0, 2);
+    tcase_add_loop_test(receive, full_queue_loses_no_wakeup, 0, 4);
+    tcase_add_test(receive, reset_with_a_frame_waiting);
+    tcase_add_test(receive, broken_receive_queue);
+    suite_add_tcase(suite, receive);
+
+    tcase_add_checked_fixture(transmit, setup, teardown);
+    tcase_add_loop_test(transmit, frame_sizes, 0, ARRAY_SIZE(sizes));
+    tcase_add_test(transmit, empty_transmit_chain);
+    tcase_add_test(transmit, header_split_over_descriptors);
+    tcase_add_loop_test(transmit, header_beyond_the_frame, 0, ARRAY_SIZE(headers));
+    tcase_add_loop_test(transmit, blocked_frame_is_sent_once, 0, 2);
+    tcase_add_test(transmit, failed_frame_is_dropped);
+    tcase_add_test(transmit, one_interrupt_for_a_batch);
+    tcase_add_test(transmit, endless_traffic_leaves_the_loop);
+    suite_add_tcase(suite, transmit);
+    return unit_run(suite);
+}
