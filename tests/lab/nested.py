@@ -276,11 +276,10 @@ def files_image(run: Run, directory: Path) -> Path:
     (own / "command").write_text(f"exec {shlex.join(run.command)}\n")
     image = directory / "files.img"
     make_ext4(tree, image, "lab-files", 64 * MIB)
-    shutil.rmtree(tree)
     return image
 
 
-def qemu_command(run: Run, files: Path, channels: dict[str, int]) -> list[str]:
+def qemu_command(run: Run, files: int, channels: dict[str, int]) -> list[str]:
     machine = MACHINES[run.arch]
     kernel_image = kernel(machine)
     append = (f"console={machine.console} panic=-1 quiet loglevel=5 root=/dev/pmem0 rw "
@@ -298,9 +297,10 @@ def qemu_command(run: Run, files: Path, channels: dict[str, int]) -> list[str]:
     if run.icount:
         command += ["-icount", "shift=0,sleep=off", "-rtc", "base=2024-01-01,clock=vm",
                     "-seed", str(run.seed)]
-    for name, path in (("root", root_image(machine, run.packages)), ("files", files)):
+    disks = {"root": root_image(machine, run.packages), "files": f"/dev/fd/{files}"}
+    for name, path in disks.items():
         command += ["-object", f"memory-backend-file,id={name},mem-path={path},"
-                               f"size={path.stat().st_size},share=off",
+                               f"size={os.stat(path).st_size},share=off",
                     "-device", f"virtio-pmem-pci,memdev={name}"]
     for name, descriptor in channels.items():
         command += ["-chardev", f"file,id={name},path=/dev/fd/{descriptor}",
@@ -341,11 +341,13 @@ def relay(outputs: dict[int, int], process: subprocess.Popen, deadline: float) -
 def run(run: Run) -> int:
     """Runs a command in L1 and returns its exit status."""
     with tempfile.TemporaryDirectory(dir=cache(), prefix="lab-run-") as directory:
-        return run_in(run, Path(directory))
+        # From here on the image has no name, so nothing can be left behind.
+        files = files_image(run, Path(directory)).open("r+b")
+    with files:
+        return run_with(run, files.fileno())
 
 
-def run_in(run: Run, directory: Path) -> int:
-    files = files_image(run, directory)
+def run_with(run: Run, files: int) -> int:
     status_read, status_write = os.pipe()
     readers = {"status": status_read}
     channels = {"status": status_write}
@@ -355,7 +357,7 @@ def run_in(run: Run, directory: Path) -> int:
     command = qemu_command(run, files, channels)
 
     process = subprocess.Popen(
-        command, pass_fds=list(channels.values()), preexec_fn=die_with_parent,
+        command, pass_fds=[files, *channels.values()], preexec_fn=die_with_parent,
         stdin=None if run.interactive else subprocess.DEVNULL,
         stdout=None if run.interactive else sys.stderr,
         env={**os.environ, "QEMU_MODULE_DIR": "/nonexistent"})
