@@ -246,15 +246,48 @@ static void slirp_dispatch(struct poller *poller, const struct poll_set *set)
         s->net.client.readable(s->net.client.owner);
 }
 
+/*
+ * To the host's own sockets these addresses mean the host itself. Slirp passes them on, even where
+ * the host's loopback is closed to the guest; a router on a wire never would.
+ */
+static bool slirp_is_martian4(const uint8_t addr[4])
+{
+    return addr[0] == 0 || addr[0] == 127;
+}
+
+static bool slirp_is_martian6(const uint8_t addr[16])
+{
+    static const uint8_t unspecified[12], mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+    return !memcmp(addr, unspecified, 12) || !memcmp(addr, mapped, 12);
+}
+
+/* Is the frame of a kind that slirp is for? What else it understands is of no use to a guest. */
+static bool slirp_passes(const uint8_t *frame, size_t size)
+{
+    switch (frame[12] << 8 | frame[13]) {
+    case ETH_P_ARP:
+        return true;
+    case ETH_P_IP:
+        return size >= ETH_HLEN + 20 && !slirp_is_martian4(frame + ETH_HLEN + 16);
+    case ETH_P_IPV6:
+        return size >= ETH_HLEN + 40 && !slirp_is_martian6(frame + ETH_HLEN + 24);
+    default:
+        return false;
+    }
+}
+
 static int slirp_send(struct net *net, const struct net_header *header, struct sg *frame)
 {
     struct slirp_net *s = slirp_of(net);
     size_t size = frame->length;
     uint8_t bytes[SLIRP_FRAME_MAX];
 
-    if (size > sizeof(bytes))
+    if (size < ETH_HLEN || size > sizeof(bytes))
         return -EMSGSIZE;
     sg_read(frame, bytes, size); /* slirp must not see it change */
+    if (!slirp_passes(bytes, size))
+        return -EPERM;
     s->library.input(s->slirp, bytes, (int)size);
     return 0;
 }

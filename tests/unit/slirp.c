@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: MIT */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "devices/net/net.h"
+#include "devices/virtio/net.h"
+#include "settings.h"
+#include "tests/unit/driver.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+#include "vmm/config.h"
+
+/*
+ * A guest made by hand on a real libslirp and the host's real loopback: frames are built byte by
+ * byte, go through virtio-net, and come back the same way.
+ */
+#define RX       0
+#define TX       1
+#define BUFFERS  32u
+#define TX_PLACE DRIVER_BUFFERS
+#define RX_PLACE (DRIVER_BUFFERS + 0x10000u)
+#define RX_STEP  2048u
+#define ETH      14
+
+static const uint8_t guest_mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
+static const uint8_t slirp_mac[6] = { 0x52, 0x55, 10, 0, 2, 2 };
+static const uint8_t everybody[6] = { 255, 255, 255, 255, 255, 255 };
+
+static struct driver d;
+
+/* A host socket on 127.0.0.1 (or ::1) and a port of the host's choice; a listening one if TCP. */
+struct server {
+    int fd;
+    uint16_t port;
+};
+
+static struct server server_open(int family, int type)
+{
+    struct sockaddr_in6 addr6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    struct sockaddr_in addr4 = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    struct sockaddr *addr = family == AF_INET ? (void *)&addr4 : (void *)&addr6;
+    socklen_t size = family == AF_INET ? sizeof(addr4) : sizeof(addr6);
+    struct server server = { .fd = socket(family, type | SOCK_NONBLOCK, 0) };
+
+    ck_assert_int_ge(server.fd, 0);
+    ck_assert_int_eq(bind(server.fd, addr, size), 0);
+    ck_assert_int_eq(getsockname(server.fd, addr, &size), 0);
+    if (type == SOCK_STREAM)
+        ck_assert_int_eq(listen(server.fd, 5), 0);
+    server.port = ntohs(family == AF_INET ? addr4.sin_port : addr6.sin6_port);
+    return server;
+}
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void post(unsigned index)
+{
+    driver_describe(&d, RX, index, RX_PLACE + index * RX_STEP, RX_STEP, DRIVER_WRITE, 0);
+    driver_publish(&d, RX, (uint16_t)index);
+}
+
+static void post_all(void)
+{
+    for (unsigned i = 0; i < BUFFERS; i++)
+        post(i);
+    driver_kick(&d, RX);
+}
+
+static int open_net(const struct net_config *config)
+{
+    struct net *net = NULL;
+    int error;
+
+    driver_init(&d);
+    error = slirp_open(&net, config, d.loop);
+    if (error < 0) {
+        ck_assert_ptr_null(net);
+        loop_destroy(d.loop);
+        guest_memory_destroy(d.mem);
+        return error;
+    }
+    ck_assert_int_eq(virtio_net_create(&d.device, "net0", net, guest_mac, d.mem, d.loop), 0);
+    ck_assert(driver_start(&d, d.device, 0));
+    return 0;
+}
+
+static void send_frame(const void *frame, size_t size)
+{
+    memset(driver_ram(&d, TX_PLACE), 0, NET_HEADER_SIZE);
+    memcpy(driver_ram(&d, TX_PLACE + NET_HEADER_SIZE), frame, size);
+    driver_describe(&d, TX, 0, TX_PLACE, (uint32_t)(NET_HEADER_SIZE + size), 0, 0);
+    driver_publish(&d, TX, 0);
+    driver_kick(&d, TX);
+    ck_assert(driver_wait(&d, TX, NULL, NULL));
+}
+
+/* The next frame into `frame`, which holds RX_STEP bytes; false if there is none for a while. */
+static bool receive_frame(uint8_t *frame)
+{
+    uint32_t head, written;
+
+    if (!driver_wait(&d, RX, &head, &written))
+        return false;
+    memset(frame, 0, RX_STEP);
+    memcpy(frame, driver_ram(&d, RX_PLACE + head * RX_STEP + NET_HEADER_SIZE),
+           written - NET_HEADER_SIZE);
+    post(head);
+    driver_kick(&d, RX);
+    return true;
+}
+
+/* The next frame of this Ethernet type and, if it is IP, this protocol and destination port. */
+static bool receive_kind(uint8_t *frame, uint16_t type, uint8_t protocol, uint16_t port)
+{
+    double deadline = now() + 3;
+
+    while (now() < deadline && receive_frame(frame)) {
+        if (frame[12] << 8 != (type & 0xff00) || frame[13] != (type & 0xff))
+            continue;
+        if (type != 0x0800 ||
+            (frame[ETH + 9] == protocol && frame[ETH + 22] << 8 == (port & 0xff00) &&
+             frame[ETH + 23] == (port & 0xff)))
+            return true;
+    }
+    return false;
+}
+
+static uint32_t sum_up(uint32_t sum, const void *bytes, size_t size)
+{
+    const uint8_t *byte = bytes;
+
+    for (size_t i = 0; i < size; i++)
+        sum += i % 2 ? byte[i] : (uint32_t)byte[i] << 8;
+    return sum;
+}
+
+static uint16_t fold(uint32_t sum)
+{
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return htons((uint16_t)~sum);
+}
+
+static size_t put_ethernet(uint8_t *frame, const uint8_t *to, uint16_t type)
+{
+    memcpy(frame, to, 6);
+    memcpy(frame + 6, guest_mac, 6);
+    frame[12] = (uint8_t)(type >> 8);
+    frame[13] = (uint8_t)type;
+    return ETH;
+}
+
+/* Puts an Ethernet and an IP header, of either version, in front of a payload of `size` bytes. */
+static size_t put_ip(uint8_t *frame, const char *to, uint8_t protocol, size_t size,
+                     uint32_t *ret_sum)
+{
+    struct ip6_hdr ip6 = { .ip6_plen = htons((uint16_t)size), .ip6_nxt = protocol, .ip6_hlim = 64 };
+    struct iphdr ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = protocol };
+
+    *ret_sum = protocol + (uint32_t)size;
+    if (inet_pton(AF_INET, to, &ip.daddr) == 1) {
+        inet_pton(AF_INET, "10.0.2.15", &ip.saddr);
+        ip.tot_len = htons((uint16_t)(sizeof(ip) + size));
+        ip.check = fold(sum_up(0, &ip, sizeof(ip)));
+        memcpy(frame + put_ethernet(frame, slirp_mac, 0x0800), &ip, sizeof(ip));
+        *ret_sum = sum_up(*ret_sum, &ip.saddr, 8);
+        return ETH + sizeof(ip);
+    }
+    ip6.ip6_vfc = 0x60;
+    inet_pton(AF_INET6, "fec0::15", &ip6.ip6_src);
+    ck_assert_int_eq(inet_pton(AF_INET6, to, &ip6.ip6_dst), 1);
+    memcpy(frame + put_ethernet(frame, slirp_mac, 0x86dd), &ip6, sizeof(ip6));
+    *ret_sum = sum_up(*ret_sum, &ip6.ip6_src, 32);
+    return ETH + sizeof(ip6);
+}
+
+struct tcp_peer {
+    const char *host;
+    uint16_t host_port, guest_port;
+    uint32_t seq, ack;
+};
+
+static void send_tcp(struct tcp_peer *peer, uint8_t flags, const char *text)
+{
+    struct tcphdr tcp = { .source = htons(peer->guest_port),
+                          .dest = htons(peer->host_port),
+                          .seq = htonl(peer->seq),
+                          .ack_seq = htonl(peer->ack),
+                          .doff = 5,
+                          .window = htons(65000) };
+    size_t length = strlen(text), at;
+    uint8_t frame[1514];
+    uint32_t sum;
+
+    at = put_ip(frame, peer->host, IPPROTO_TCP, sizeof(tcp) + length, &sum);
+    tcp.th_flags = flags;
+    tcp.check = fold(sum_up(sum_up(sum, &tcp, sizeof(tcp)), text, length));
+    memcpy(frame + at, &tcp, sizeof(tcp));
+    memcpy(frame + at + sizeof(tcp), text, length);
+    send_frame(frame, at + sizeof(tcp) + length);
+    peer->seq += (uint32_t)length + (flags & TH_SYN ? 1 : 0);
+}
+
+static void send_udp(const char *host, uint16_t host_port, uint16_t guest_port, const void *bytes,
+                     size_t length)
+{
+    struct udphdr udp = { .source = htons(guest_port),
+                          .dest = htons(host_port),
+                          .len = htons((uint16_t)(sizeof(udp) + length)) };
+    uint8_t frame[1514];
+    uint32_t sum;
+    size_t at = put_ip(frame, host, IPPROTO_UDP, sizeof(udp) + length, &sum);
+
+    udp.check = fold(sum_up(sum_up(sum, &udp, sizeof(udp)), bytes, length));
+    memcpy(frame + at, &udp, sizeof(udp));
+    memcpy(frame + at + sizeof(udp), bytes, length);
+    send_frame(frame, at + sizeof(udp) + length);
+}
+
+static void send_arp(uint8_t wanted)
+{
+    uint8_t frame[42] = { 0 };
+    static const uint8_t ask[] = { 0, 1, 8, 0, 6, 4, 0, 1 };
+
+    put_ethernet(frame, everybody, 0x0806);
+    memcpy(frame + ETH, ask, sizeof(ask));
+    memcpy(frame + ETH + 8, guest_mac, 6);
+    memcpy(frame + ETH + 14, (uint8_t[]){ 10, 0, 2, 15 }, 4);
+    memcpy(frame + ETH + 24, (uint8_t[]){ 10, 0, 2, wanted }, 4);
+    send_frame(frame, sizeof(frame));
+}
+
+static bool arp_answered(void)
+{
+    uint8_t frame[RX_STEP];
+
+    send_arp(2);
+    return receive_kind(frame, 0x0806, 0, 0) && frame[ETH + 7] == 2 &&
+           !memcmp(frame + ETH + 8, slirp_mac, 6) && !memcmp(frame, guest_mac, 6);
+}
+
+/* A running guest that slirp has heard of. */
+static void open_guest(const struct net_config *config)
+{
+    ck_assert_int_eq(open_net(config), 0);
+    post_all();
+    ck_assert(arp_answered());
+}
+
+static void open_plain(void)
+{
+    open_guest(&(struct net_config){ .kind = NET_USER });
+}
+
+static void open_loopback(void)
+{
+    open_guest(&(struct net_config){ .kind = NET_USER, .host_loopback = true });
+}
+
+static void finish(void)
+{
+    driver_finish(&d);
+}
+
+START_TEST(dhcp_offers_an_address)
+{
+    uint8_t frame[RX_STEP], request[300] = { 1, 1, 6, 0, 0x11, 0x22, 0x33, 0x44 };
+    const uint8_t *offer = frame + ETH + 28;
+
+    memcpy(request + 28, guest_mac, 6);
+    memcpy(request + 236, (uint8_t[]){ 99, 130, 83, 99, 53, 1, 1, 255 }, 8); /* DISCOVER */
+    send_udp("255.255.255.255", 67, 68, request, sizeof(request));
+    ck_assert(receive_kind(frame, 0x0800, IPPROTO_UDP, 68));
+    ck_assert_mem_eq(offer + 4, request + 4, 4);
+    ck_assert_mem_eq(offer + 16, ((uint8_t[]){ 10, 0, 2, 15 }), 4);
+    ck_assert_mem_eq(offer + 240, ((uint8_t[]){ 53, 1, 2 }), 3); /* OFFER */
+}
+END_TEST
+
+static int accept_for(struct server *server, double seconds)
+{
+    double deadline = now() + seconds;
+    int fd;
+
+    do {
+        loop_turn(d.loop, 5);
+        fd = accept(server->fd, NULL, NULL);
+    } while (fd < 0 && now() < deadline);
+    return fd;
+}
+
+START_TEST(tcp_reaches_the_host)
+{
+    struct server server = server_open(AF_INET, SOCK_STREAM);
+    struct tcp_peer peer = { "10.0.2.2", server.port, 4000, 1000, 0 };
+    uint8_t frame[RX_STEP];
+    char text[16] = "";
+    int fd;
+
+    send_tcp(&peer, TH_SYN, "");
+    ck_assert(receive_kind(frame, 0x0800, IPPROTO_TCP, 4000));
+    ck_assert_uint_eq(frame[ETH + 33], TH_SYN | TH_ACK);
+    memcpy(&peer.ack, frame + ETH + 24, 4);
+    peer.ack = ntohl(peer.ack) + 1;
+    send_tcp(&peer, TH_ACK | TH_PUSH, "hello");
+
+    fd = accept_for(&server, 2);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(read(fd, text, sizeof(text)), 5);
+    ck_assert_str_eq(text, "hello");
+
+    ck_assert_int_eq(write(fd, "world", 5), 5);
+    do
+        ck_assert(receive_kind(frame, 0x0800, IPPROTO_TCP, 4000));
+    while (memcmp(frame + ETH + 40, "world", 5));
+    close(fd);
+    close(server.fd);
+}
+END_TEST
+
+START_TEST(udp_reaches_the_host)
+{
+    struct server server = server_open(AF_INET, SOCK_DGRAM);
+    struct sockaddr_in from;
+    socklen_t size = sizeof(from);
+    uint8_t frame[RX_STEP];
+    char text[16] = "";
+
+    send_udp("10.0.2.2", server.port, 4001, "ping", 4);
+    ck_assert_int_eq(recvfrom(server.fd, text, sizeof(text), 0, (void *)&from, &size), 4);
+    ck_assert_int_eq(sendto(server.fd, "pong", 4, 0, (void *)&from, size), 4);
+    ck_assert(receive_kind(frame, 0x0800, IPPROTO_UDP, 4001));
+    ck_assert_mem_eq(frame + ETH + 28, "pong", 4);
+    close(server.fd);
+}
+END_TEST
+
+/* All the ways to name the host's own loopback: slirp's, then those no router lets pass. */
+static const char *const loopbacks[] = {
+    "10.0.2.2",         "10.0.2.3",        "10.0.2.15", "10.0.2.77", "10.0.2.0",
+    "10.0.2.255",       "255.255.255.255", "fec0::2",   "fec0::3",   "fec0::77",
+    "fe80::2",          "fe80::3",         "ff02::1",
+#define LOOPBACKS_MARTIAN 13
+    "127.0.0.1",        "0.0.0.0",         "::1",       "::",        "::127.0.0.1",
+    "::ffff:127.0.0.1", "::ffff:0.0.0.0",
+};
+
+START_TEST(host_loopback_is_unreachable)
+{
+    const char *host = loopbacks[_i];
+    int family = strchr(host, ':') && !strchr(host, '.') ? AF_INET6 : AF_INET;
+    struct server tcp = server_open(family, SOCK_STREAM), udp = server_open(family, SOCK_DGRAM);
+    struct tcp_peer peer = { host, tcp.port, 4000, 1000, 0 };
+    char text[16];
+
+    send_tcp(&peer, TH_SYN, "");
+    send_udp(host, udp.port, 4001, "ping", 4);
+    ck_assert_int_lt(accept_for(&tcp, 0.1), 0);
+    ck_assert_int_lt(read(udp.fd, text, sizeof(text)), 0);
+    close(tcp.fd);
+    close(udp.fd);
+}
+END_TEST
+
+static struct forward_config tcp_forward, udp_forward;
+
+/* Forwards a free port of each kind to the guest's 22 and 53. */
+static void open_forwards(void)
+{
+    struct server tcp = server_open(AF_INET, SOCK_STREAM), udp = server_open(AF_INET, SOCK_DGRAM);
+
+    udp_forward = (struct forward_config){ true, htonl(INADDR_LOOPBACK), udp.port, 53, NULL };
+    tcp_forward =
+        (struct forward_config){ false, htonl(INADDR_LOOPBACK), tcp.port, 22, &udp_forward };
+    close(tcp.fd);
+    close(udp.fd);
+    open_guest(&(struct net_config){ .kind = NET_USER, .forwards = &tcp_forward });
+}
+
+static int connect_to(int type, uint16_t port)
+{
+    struct sockaddr_in addr = { .sin_family = AF_INET,
+                                .sin_port = htons(port),
+                                .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    int fd = socket(AF_INET, type | SOCK_NONBLOCK, 0);
+
+    ck_assert(connect(fd, (void *)&addr, sizeof(addr)) == 0 || errno == EINPROGRESS);
+    return fd;
+}
+
+START_TEST(forwarded_tcp_port)
+{
+    int fd = connect_to(SOCK_STREAM, tcp_forward.host_port);
+    uint8_t frame[RX_STEP];
+
+    ck_assert(receive_kind(frame, 0x0800, IPPROTO_TCP, 22));
+    ck_assert_uint_eq(frame[ETH + 33], TH_SYN);
+    ck_assert_mem_eq(frame + ETH + 16, ((uint8_t[]){ 10, 0, 2, 15 }), 4);
+    close(fd);
+}
+END_TEST
+
+START_TEST(forwarded_udp_port)
+{
+    int fd = connect_to(SOCK_DGRAM, udp_forward.host_port);
+    uint8_t frame[RX_STEP];
+
+    ck_assert_int_eq(write(fd, "query", 5), 5);
+    ck_assert(receive_kind(frame, 0x0800, IPPROTO_UDP, 53));
+    ck_assert_mem_eq(frame + ETH + 28, "query", 5);
+    close(fd);
+}
+END_TEST
+
+/* Without receive buffers frames wait, in order and bounded; the sender's socket holds the rest. */
+START_TEST(guest_without_buffers)
+{
+    int fd = connect_to(SOCK_DGRAM, udp_forward.host_port);
+    uint8_t frame[RX_STEP];
+    uint16_t number = 0;
+
+    while (d.used_seen[RX] + BUFFERS != d.avail_idx[RX])
+        ck_assert(receive_frame(frame));
+    for (unsigned i = 0; i < BUFFERS; i++) { /* fills what is posted */
+        ck_assert_int_eq(write(fd, &(uint16_t){ 0xffff }, 2), 2);
+        loop_turn(d.loop, 1);
+    }
+    for (uint16_t i = 0; i < 1000; i++) {
+        ck_assert_int_eq(write(fd, &i, sizeof(i)), sizeof(i));
+        loop_turn(d.loop, 0);
+    }
+    while (number < 200) {
+        ck_assert_msg(receive_kind(frame, 0x0800, IPPROTO_UDP, 53), "frame %u", number);
+        if (!memcmp(frame + ETH + 28, &(uint16_t){ 0xffff }, 2))
+            continue;
+        ck_assert_mem_eq(frame + ETH + 28, &number, 2);
+        number++;
+    }
+    close(fd);
+}
+END_TEST
+
+START_TEST(forwarded_port_is_taken)
+{
+    struct server server = server_open(AF_INET, _i ? SOCK_DGRAM : SOCK_STREAM);
+    struct forward_config forward = { _i, htonl(INADDR_LOOPBACK), server.port, 22, NULL };
+
+    ck_assert_int_eq(open_net(&(struct net_config){ .kind = NET_USER, .forwards = &forward }),
+                     -EADDRINUSE);
+    close(server.fd);
+}
+END_TEST
+
+/* The beginnings of a frame, each alone, with every Ethernet type, and each byte in turn wrong. */
+START_TEST(nonsense_frames)
+{
+    static const uint16_t types[] = { 0x0800, 0x0806, 0x86dd, 0x88f8, 0x8100, 0, 0xffff };
+    uint8_t frame[1600];
+    uint32_t sum;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(types); i++)
+        for (size_t size = ETH; size < 100; size++) {
+            memset(frame, (int)size, sizeof(frame));
+            put_ip(frame, i % 2 ? "fec0::2" : "10.0.2.2", IPPROTO_TCP, size, &sum);
+            put_ethernet(frame, slirp_mac, types[i]);
+            send_frame(frame, size);
+            frame[size] ^= 0xff;
+            send_frame(frame, sizeof(frame));
+            send_frame(frame, 1514);
+        }
+    ck_assert(arp_answered());
+}
+END_TEST
+
+START_TEST(reset_with_frames_waiting)
+{
+    virtio_reset(d.device);
+    memset(driver_ram(&d, 0x10000), 0, 0x20000);
+    ck_assert(driver_start(&d, d.device, 0));
+    for (unsigned i = 0; i < 400; i++)
+        send_arp(2);
+    post_all();
+    ck_assert(arp_answered());
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("slirp");
+    TCase *plain = tcase_create("plain"), *loopback = tcase_create("loopback");
+    TCase *forward = tcase_create("forward"), *refused = tcase_create("refused");
+
+    signal(SIGPIPE, SIG_IGN);
+    tcase_add_checked_fixture(plain, open_plain, finish);
+    tcase_add_test(plain, dhcp_offers_an_address);
+    tcase_add_loop_test(plain, host_loopback_is_unreachable, 0, ARRAY_SIZE(loopbacks));
+    tcase_add_test(plain, nonsense_frames);
+    tcase_add_test(plain, reset_with_frames_waiting);
+    suite_add_tcase(suite, plain);
+
+    tcase_add_checked_fixture(loopback, open_loopback, finish);
+    tcase_add_test(loopback, tcp_reaches_the_host);
+    tcase_add_test(loopback, udp_reaches_the_host);
+    tcase_add_loop_test(loopback, host_loopback_is_unreachable, LOOPBACKS_MARTIAN,
+                        ARRAY_SIZE(loopbacks));
+    suite_add_tcase(suite, loopback);
+
+    tcase_add_checked_fixture(forward, open_forwards, finish);
+    tcase_add_test(forward, forwarded_tcp_port);
+    tcase_add_test(forward, forwarded_udp_port);
+    tcase_add_test(forward, guest_without_buffers);
+    suite_add_tcase(suite, forward);
+
+    tcase_add_loop_test(refused, forwarded_port_is_taken, 0, 2);
+    suite_add_tcase(suite, refused);
+    return unit_run(suite);
+}
