@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/config.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+#include "vmm/parse.h"
+
+#define MAX_WORDS 32
+
+struct line {
+    const char *words;    /* separated by spaces */
+    const char *expected; /* what describe() says, or the sentence of the refusal */
+};
+
+static enum config_result parse_words(struct config *config, char **words)
+{
+    char *argv[MAX_WORDS] = { "minivmm" };
+    int argc = 1;
+
+    while (*words)
+        argv[argc++] = *words++;
+    return config_parse(config, argc, argv);
+}
+
+static enum config_result parse(struct config *config, const char *line)
+{
+    static char copy[4096];
+    char *words[MAX_WORDS] = { NULL }, *rest = copy;
+
+    snprintf(copy, sizeof(copy), "%s", line);
+    for (unsigned i = 0; *line && rest; i++)
+        words[i] = strsep(&rest, " ");
+    return parse_words(config, words);
+}
+
+static void describe_console(FILE *out, const char *name, const struct console_config *console)
+{
+    static const char *const kinds[] = { "none", "stdio", "file", "fd" };
+
+    if (console->implied && !strcmp(kinds[console->kind], name[0] == 's' ? "stdio" : "none"))
+        return;
+    fprintf(out, " %s:%s", name, kinds[console->kind]);
+    if (console->kind == CONSOLE_FILE)
+        fprintf(out, ":%s%s", console->path, console->append ? ":append" : "");
+    if (console->kind == CONSOLE_FD)
+        fprintf(out, ":%d", console->fd);
+}
+
+static void describe_net(FILE *out, const struct net_config *net)
+{
+    fprintf(out, " %s", net->kind == NET_USER ? "user" : "tap");
+    if (net->interface)
+        fprintf(out, ":%s", net->interface);
+    if (net->fd >= 0)
+        fprintf(out, ":%d", net->fd);
+    fprintf(out, "%s", net->host_loopback ? ":loopback" : "");
+    for (const struct forward_config *f = net->forwards; f; f = f->next)
+        fprintf(out, ":%s:%s:%u>%u", f->udp ? "udp" : "tcp",
+                inet_ntoa((struct in_addr){ f->host_addr }), f->host_port, f->guest_port);
+    if (net->mac_set)
+        fprintf(out, ":%02x..%02x", net->mac[0], net->mac[5]);
+}
+
+/* All that is not as by default, each thing behind a space. */
+static void describe(char *text, size_t size, const struct config *config)
+{
+    FILE *out = fmemopen(text, size, "w");
+
+    if (config->initrd)
+        fprintf(out, " initrd:%s", config->initrd);
+    if (config->cmdline)
+        fprintf(out, " cmdline:%s", config->cmdline);
+    if (config->memory != 512 * MIB)
+        fprintf(out, " %lluM", (unsigned long long)(config->memory / MIB));
+    if (config->cpus != 1)
+        fprintf(out, " %ucpus", config->cpus);
+    for (const struct disk_config *d = config->disks; d; d = d->next)
+        fprintf(out, " disk:%s%s%s:%u:%s", d->path, d->read_only ? ":ro" : "",
+                d->direct ? ":direct" : "", d->engine, d->serial);
+    for (const struct net_config *n = config->nets; n; n = n->next)
+        if (!n->implied)
+            describe_net(out, n);
+    fprintf(out, "%s", config->nets ? "" : " nonet");
+    describe_console(out, "serial", &config->serial);
+    describe_console(out, "console", &config->console);
+    fprintf(out, "%s%s%s", config->rng ? "" : " norng", config->reboot ? "" : " noreboot",
+            config->dry_run ? " dry" : "");
+    if (config->timeout_ms)
+        fprintf(out, " timeout:%llu", (unsigned long long)config->timeout_ms);
+    if (config->grace_ms != 10000)
+        fprintf(out, " grace:%llu", (unsigned long long)config->grace_ms);
+    if (config->log_level != LOG_LEVEL_WARN)
+        fprintf(out, " log:%u", config->log_level);
+    fclose(out);
+}
+
+static void check_accepted(const struct line *lines, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct config config;
+        char words[4096], text[4096] = "";
+
+        snprintf(words, sizeof(words), "--kernel k %s", lines[i].words);
+        if (!*lines[i].words)
+            words[strlen("--kernel k")] = '\0';
+        ck_assert_msg(parse(&config, words) == CONFIG_RUN, "refused: %s", words);
+        ck_assert_str_eq(config.kernel, "k");
+        describe(text, sizeof(text), &config);
+        ck_assert_msg(!strcmp(text, lines[i].expected), "%s:%s, not%s", lines[i].words, text,
+                      lines[i].expected);
+        config_finish(&config);
+    }
+}
+
+/* What is written to `fd` from here until captured(). */
+static FILE *capture(int fd)
+{
+    FILE *file = tmpfile();
+
+    ck_assert_ptr_nonnull(file);
+    fflush(stdout);
+    dup2(fileno(file), fd);
+    return file;
+}
+
+static const char *captured(FILE *file)
+{
+    static char text[8192];
+
+    fflush(stdout);
+    rewind(file);
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    rewind(file);
+    ck_assert_int_eq(ftruncate(fileno(file), 0), 0);
+    return text;
+}
+
+/* Each is refused, with one line that says `expected`. */
+static void check_refused(const struct line *lines, size_t count)
+{
+    FILE *errors = capture(STDERR_FILENO);
+
+    for (size_t i = 0; i < count; i++) {
+        struct config config;
+        char expected[1024];
+        const char *text;
+
+        ck_assert_msg(parse(&config, lines[i].words) == CONFIG_USAGE, "accepted: %s",
+                      lines[i].words);
+        config_finish(&config);
+        snprintf(expected, sizeof(expected), "minivmm: %s\n", lines[i].expected);
+        text = captured(errors);
+        ck_assert_msg(!strcmp(text, expected), "%s: %s", lines[i].words, text);
+    }
+    fclose(errors);
+}
+
+#define CHECK(how, ...)                                 \
+    do {                                                \
+        static const struct line lines[] = __VA_ARGS__; \
+        how(lines, ARRAY_SIZE(lines));                  \
+    } while (0)
+
+START_TEST(options)
+{
+    CHECK(check_accepted, {
+                              { "", "" },
+                              { "--initrd=i", " initrd:i" },
+                              { "--initrd i", " initrd:i" },
+                              { "--initrd a,b=c", " initrd:a,b=c" },
+                              { "--cmdline=", " cmdline:" },
+                              { "--cmdline --x=y,z", " cmdline:--x=y,z" },
+                              { "-m 128M", " 128M" },
+                              { "--memory 6G --cpus 4", " 6144M 4cpus" },
+                              { "--memory 0x10000000", " 256M" },
+                              { "--memory 1t", " 1048576M" },
+                              { "-c 1024", " 1024cpus" },
+                              { "--no-rng --no-reboot --dry-run", " norng noreboot dry" },
+                              { "--timeout 30", " timeout:30000" },
+                              { "--timeout 30s --grace 0", " timeout:30000 grace:0" },
+                              { "--timeout 500ms --grace=2h", " timeout:500 grace:7200000" },
+                              { "--log-level error", " log:0" },
+                              { "--log-level debug", " log:3" },
+                          });
+}
+END_TEST
+
+START_TEST(later_options_override)
+{
+    CHECK(check_accepted, {
+                              { "--cpus 2 --cpus 3", " 3cpus" },
+                              { "--timeout 3 --timeout 0", "" },
+                              { "--no-rng --no-rng=off", "" },
+                              { "--serial file=a,append --serial file=b", " serial:file:b" },
+                              { "--net user --net none", " nonet" },
+                              { "--net none --net tap,fd=3", " tap:3" },
+                          });
+}
+END_TEST
+
+START_TEST(disks)
+{
+    CHECK(check_accepted, {
+                              { "--disk a", " disk:a:0:" },
+                              { "--disk a --disk b,ro", " disk:a:0: disk:b:ro:0:" },
+                              { "--disk a,ro=on,direct=off", " disk:a:ro:0:" },
+                              { "--disk path=a,direct,engine=thread", " disk:a:direct:2:" },
+                              { "--disk a,serial=12345678901234567890,engine=io_uring",
+                                " disk:a:1:12345678901234567890" },
+                              { "--disk ro", " disk:ro:0:" },
+                          });
+}
+END_TEST
+
+START_TEST(file_names_with_commas_and_equal_signs)
+{
+    CHECK(check_accepted, {
+                              { "--disk a,,b.img", " disk:a,b.img:0:" },
+                              { "--disk a,,,,,ro", " disk:a,,:ro:0:" },
+                              { "--disk ,,,,", " disk:,,:0:" },
+                              { "--disk a=b", " disk:a=b:0:" },
+                              { "--disk engine=a,ro", " disk:engine=a:ro:0:" },
+                              { "--disk path=path=a=,,b", " disk:path=a=,b:0:" },
+                              { "--disk path", " disk:path:0:" },
+                              { "--disk=a=b", " disk:a=b:0:" },
+                              { "--disk a,serial=x,,y=z", " disk:a:0:x,y=z" },
+                              { "--serial file=a,,b=c,append", " serial:file:a,b=c:append" },
+                          });
+}
+END_TEST
+
+START_TEST(networks)
+{
+    CHECK(check_accepted,
+          {
+              { "--net user", " user" },
+              { "--net user --net user", " user user" },
+              { "--net user,hostfwd=tcp::8080-:80", " user:tcp:127.0.0.1:8080>80" },
+              { "--net user,hostfwd=::1-2", " user:tcp:127.0.0.1:1>2" },
+              { "--net user,hostfwd=:65535-:65535", " user:tcp:127.0.0.1:65535>65535" },
+              { "--net user,hostfwd=udp:0.0.0.0:53-53,hostfwd=tcp:22-:22",
+                " user:udp:0.0.0.0:53>53:tcp:127.0.0.1:22>22" },
+              { "--net user,host-loopback,mac=52:54:00:AB:cd:ef", " user:loopback:52..ef" },
+              { "--net tap,name=tap0,mac=02:00:00:00:00:01", " tap:tap0:02..01" },
+              { "--net tap,fd=0", " tap:0" },
+          });
+}
+END_TEST
+
+START_TEST(consoles)
+{
+    CHECK(check_accepted, {
+                              { "--serial none", " serial:none" },
+                              { "--serial fd=7", " serial:fd:7" },
+                              { "--console stdio", " serial:none console:stdio" },
+                              { "--console stdio --serial none", " serial:none console:stdio" },
+                              { "--serial stdio --console file=c", " serial:stdio console:file:c" },
+                              { "--console file=c", " console:file:c" },
+                          });
+}
+END_TEST
+
+START_TEST(unknown_words)
+{
+    CHECK(check_refused,
+          {
+              { "--kernl k", "unknown option '--kernl'; did you mean --kernel?" },
+              { "-kernel k", "unknown option '-kernel'; did you mean --kernel?" },
+              { "--mem=1G", "unknown option '--mem'; did you mean --memory?" },
+              { "--quite-another=1", "unknown option '--quite-another' (see minivmm --help)" },
+              { "-x", "unknown option '-x' (see minivmm --help)" },
+              { "-m512M", "unknown option '-m512M' (see minivmm --help)" },
+              { "--", "unknown option '--' (see minivmm --help)" },
+              { "--=", "unknown option '--' (see minivmm --help)" },
+              { "-", "unexpected argument '-' (see minivmm --help)" },
+              { "--kernel k bzImage", "unexpected argument 'bzImage' (see minivmm --help)" },
+              { "--disk a,cahce=1",
+                "--disk: unknown key 'cahce'; known: ro, direct, engine, serial" },
+              { "--disk a,", "--disk: unknown key ''; known: ro, direct, engine, serial" },
+              { "--disk ro=on,path=a",
+                "--disk: unknown key 'path'; known: ro, direct, engine, serial" },
+              { "--net bridge", "--net: unknown word 'bridge'; known: user, tap, none" },
+              { "--net ,user", "--net: unknown word ''; known: user, tap, none" },
+              { "--net user,name=tap0",
+                "--net user: unknown key 'name'; known: hostfwd, host-loopback, mac" },
+              { "--net none,mac=x", "--net none: takes no keys, such as 'mac'" },
+              { "--serial pty", "--serial: unknown word 'pty'; known: none, stdio, file, fd" },
+              { "--serial file=a,b", "--serial file: unknown key 'b'; known: append" },
+          });
+}
+END_TEST
+
+START_TEST(values_missing_or_too_many)
+{
+    CHECK(check_refused,
+          {
+              { "--kernel", "--kernel: needs a value: FILE" },
+              { "--kernel=", "--kernel: needs a value: FILE" },
+              { "--initrd=", "--initrd: needs a value: FILE" },
+              { "--disk", "--disk: needs a value: DISK" },
+              { "--disk=", "--disk: needs a value: FILE" },
+              { "--disk ,ro", "--disk: needs a value: FILE" },
+              { "--disk path=", "--disk: needs a value: FILE" },
+              { "--disk a,engine", "--disk: engine: needs a value: auto|io_uring|thread" },
+              { "--disk a,ro,ro=off", "--disk: 'ro' is given twice" },
+              { "--disk a,serial=", "--disk: serial: needs a value: TEXT" },
+              { "--net user=on", "--net user: takes no value" },
+              { "--net user,mac=02:00:00:00:00:00,mac=02:00:00:00:00:01",
+                "--net user: 'mac' is given twice" },
+              { "--serial file", "--serial file: needs a value: PATH" },
+              { "--serial file=", "--serial file: needs a value: PATH" },
+              { "--serial stdio=off", "--serial stdio: takes no value" },
+              { "--version=1", "--version: takes no value" },
+          });
+}
+END_TEST
+
+#define NO_SIZE    "' is no size from 16M to 16384G: write 512M or 4G"
+#define NO_TIME    "' is no time up to a year: write 30s, 500ms, 5m or 2h"
+#define NO_FORWARD "' is not of the form [tcp|udp]:[ADDR:]PORT-:PORT"
+
+START_TEST(numbers)
+{
+    CHECK(check_refused,
+          {
+              { "-m 0", "--memory: '0" NO_SIZE },
+              { "-m 512", "--memory: '512" NO_SIZE },
+              { "-m 15M", "--memory: '15M" NO_SIZE },
+              { "-m 17T", "--memory: '17T" NO_SIZE },
+              { "-m 1.5G", "--memory: '1.5G" NO_SIZE },
+              { "-m -1G", "--memory: '-1G" NO_SIZE },
+              { "-m 512MB", "--memory: '512MB" NO_SIZE },
+              { "-m 0xg", "--memory: '0xg" NO_SIZE },
+              { "-m 0x", "--memory: '0x" NO_SIZE },
+              { "-m ", "--memory: '" NO_SIZE },
+              { "-m 17592186044417M", "--memory: '17592186044417M" NO_SIZE },
+              { "-m 18446744073709551617G", "--memory: '18446744073709551617G" NO_SIZE },
+              { "-m 16777217", "--memory: '16777217' is no multiple of 1M" },
+              { "-c 0", "--cpus: '0' is no number from 1 to 1024" },
+              { "-c 1025", "--cpus: '1025' is no number from 1 to 1024" },
+              { "-c 4294967297", "--cpus: '4294967297' is no number from 1 to 1024" },
+              { "-c 2k", "--cpus: '2k' is no number from 1 to 1024" },
+              { "--serial fd=-1", "--serial fd: '-1' is no number from 0 to 2147483647" },
+              { "--timeout 1.5", "--timeout: '1.5" NO_TIME },
+              { "--timeout 3d", "--timeout: '3d" NO_TIME },
+              { "--timeout 8761h", "--timeout: '8761h" NO_TIME },
+              { "--timeout 18446744073709552", "--timeout: '18446744073709552" NO_TIME },
+          });
+}
+END_TEST
+
+START_TEST(other_values)
+{
+    CHECK(check_refused,
+          {
+              { "--log-level all", "--log-level: 'all' is none of error|warn|info|debug" },
+              { "--log-level error|warn",
+                "--log-level: 'error|warn' is none of error|warn|info|debug" },
+              { "--disk a,engine=", "--disk: engine: '' is none of auto|io_uring|thread" },
+              { "--disk a,ro=yes", "--disk: ro: 'yes' is neither on nor off" },
+              { "--disk a,serial=123456789012345678901",
+                "--disk: serial: '123456789012345678901' is longer than 20 characters" },
+              { "--net tap,name=interface0123456",
+                "--net tap: name: 'interface0123456' is longer than 15 characters" },
+              { "--net user,hostfwd=8080-:80", "--net user: hostfwd: '8080-:80" NO_FORWARD },
+              { "--net user,hostfwd=tcp::8080", "--net user: hostfwd: 'tcp::8080" NO_FORWARD },
+              { "--net user,hostfwd=sctp::1-2", "--net user: hostfwd: 'sctp::1-2" NO_FORWARD },
+              { "--net user,hostfwd=::0-2", "--net user: hostfwd: '::0-2" NO_FORWARD },
+              { "--net user,hostfwd=::1-65536", "--net user: hostfwd: '::1-65536" NO_FORWARD },
+              { "--net user,hostfwd=:1.2.3:1-2", "--net user: hostfwd: ':1.2.3:1-2" NO_FORWARD },
+              { "--net user,hostfwd=::1-1.2.3.4:2",
+                "--net user: hostfwd: '::1-1.2.3.4:2" NO_FORWARD },
+              { "--net user,mac=52:54:00:12:34",
+                "--net user: mac: '52:54:00:12:34' is no address of a card, such as "
+                "52:54:00:12:34:56" },
+              { "--net tap,mac=01:00:5e:00:00:01",
+                "--net tap: mac: '01:00:5e:00:00:01' is no address of a card, such as "
+                "52:54:00:12:34:56" },
+          });
+}
+END_TEST
+
+START_TEST(options_that_contradict)
+{
+    CHECK(check_refused,
+          {
+              { "", "nothing to boot: --kernel FILE is missing (see minivmm --help)" },
+              { "--net tap --kernel k", "--net tap: one of name=IFACE and fd=N is needed" },
+              { "--net tap,fd=3,name=x --kernel k",
+                "--net tap: one of name=IFACE and fd=N is needed" },
+              { "--kernel k --serial stdio --console stdio",
+                "--console: --serial has the same: one of them needs another" },
+              { "--kernel k --serial fd=3 --console fd=3",
+                "--console: --serial has the same: one of them needs another" },
+              { "--kernel k --serial file=a --console file=a,append",
+                "--console: --serial has the same: one of them needs another" },
+          });
+}
+END_TEST
+
+START_TEST(words_keep_their_spaces)
+{
+    char *words[] = { "--kernel=a b", "--cmdline", " x  y\t", NULL };
+    struct config config;
+
+    ck_assert_int_eq(parse_words(&config, words), CONFIG_RUN);
+    ck_assert_str_eq(config.kernel, "a b");
+    ck_assert_str_eq(config.cmdline, " x  y\t");
+    config_finish(&config);
+}
+END_TEST
+
+START_TEST(no_argv_at_all)
+{
+    struct config config;
+    char *argv[] = { NULL };
+
+    ck_assert_int_eq(config_parse(&config, 0, argv), CONFIG_USAGE);
+    config_finish(&config);
+}
+END_TEST
+
+START_TEST(help_fits_a_screen)
+{
+    FILE *out = capture(STDOUT_FILENO);
+    struct config config;
+    unsigned lines = 0;
+    const char *text;
+
+    ck_assert_int_eq(parse(&config, "--help --no-such-option"), CONFIG_DONE);
+    config_finish(&config);
+    for (text = captured(out); *text; lines++) {
+        size_t length = strcspn(text, "\n");
+
+        ck_assert_uint_le(length, 80);
+        text += length + 1;
+    }
+    ck_assert_uint_ge(lines, 20);
+    ck_assert_uint_le(lines, 24);
+}
+END_TEST
+
+START_TEST(help_into_a_full_disk)
+{
+    struct config config;
+
+    ck_assert_ptr_nonnull(freopen("/dev/full", "w", stdout));
+    ck_assert_int_eq(parse(&config, "-h"), CONFIG_USAGE);
+    config_finish(&config);
+    _exit(0); /* stdout cannot be flushed */
+}
+END_TEST
+
+/* Values that fail leave what was there: the readers rely on it. */
+START_TEST(failed_values_store_nothing)
+{
+    uint64_t number = 7;
+    uint8_t mac[6] = { 1, 2, 3, 4, 5, 6 }, before[6];
+    struct forward_config forward = { .host_port = 7 };
+    unsigned choice = 7;
+
+    memcpy(before, mac, sizeof(mac));
+    ck_assert(!parse_size("99999999999999999999", &number));
+    ck_assert(!parse_mac("02:00:00:00:00:0x", mac));
+    ck_assert(!parse_forward("tcp::1-99999", &forward));
+    ck_assert(!parse_choice("a|b", "c", &choice));
+    ck_assert_uint_eq(number, 7);
+    ck_assert_mem_eq(mac, before, sizeof(mac));
+    ck_assert_uint_eq(forward.host_port, 7);
+    ck_assert_uint_eq(choice, 7);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("config");
+    TCase *tests = tcase_create("config");
+
+    tcase_add_test(tests, options);
+    tcase_add_test(tests, later_options_override);
+    tcase_add_test(tests, disks);
+    tcase_add_test(tests, file_names_with_commas_and_equal_signs);
+    tcase_add_test(tests, networks);
+    tcase_add_test(tests, consoles);
+    tcase_add_test(tests, unknown_words);
+    tcase_add_test(tests, values_missing_or_too_many);
+    tcase_add_test(tests, numbers);
+    tcase_add_test(tests, other_values);
+    tcase_add_test(tests, options_that_contradict);
+    tcase_add_test(tests, words_keep_their_spaces);
+    tcase_add_test(tests, no_argv_at_all);
+    tcase_add_test(tests, help_fits_a_screen);
+    tcase_add_test(tests, help_into_a_full_disk);
+    tcase_add_test(tests, failed_values_store_nothing);
+    suite_add_tcase(suite, tests);
+    return unit_run(suite);
+}
