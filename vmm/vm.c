@@ -14,7 +14,7 @@
 #include "vmm/log.h"
 #include "vmm/vcpu.h"
 
-int vm_ioctl(int fd, unsigned long request, const void *arg)
+int vm_ioctl(int fd, unsigned long request, void *arg)
 {
     int result;
 

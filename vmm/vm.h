@@ -57,6 +57,6 @@ struct irq_line vm_irq_line(struct vm *vm, uint32_t gsi);
 struct wiring vm_wiring(struct vm *vm);
 
 /* ioctl() again while it is interrupted: KVM's set-up calls are restartable. */
-int vm_ioctl(int fd, unsigned long request, const void *arg);
+int vm_ioctl(int fd, unsigned long request, void *arg);
 
 #endif

@@ -44,6 +44,9 @@ int arch_describe(struct hardware *hw, const struct config *config)
     if (config->cpus > MAX_CPUS)
         return log_refuse(EINVAL, "--cpus: at most %d", MAX_CPUS);
     hw->cpus = config->cpus;
+    hw->acpi = (struct hardware_range){ ACPI_BASE, ACPI_SIZE };
+    hw->lapic = LAPIC_BASE;
+    hw->ioapic = IOAPIC_BASE;
     hw->serial = (struct hardware_device){ COM1_PORT, COM1_SIZE, COM1_GSI, "uart16550" };
     hw->power = (struct hardware_device){ POWER_PORT, POWER_SIZE, POWER_GSI, "acpi_power" };
     hw->pvpanic = (struct hardware_device){ PVPANIC_PORT, PVPANIC_SIZE, 0, "pvpanic" };
