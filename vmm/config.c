@@ -159,7 +159,7 @@ static const struct option disk_forms[] = {
     { .name = "path",
       .bare = true,
       .argument = "FILE",
-      .help = "path=FILE may be written too",
+      .help = "the image; may also be written path=FILE",
       .read = config_read_disk,
       .min = 1,
       .keys = disk_keys },
@@ -281,8 +281,8 @@ const struct option config_options[] = {
     { .name = "disk",
       .argument = "DISK",
       .help = "raw image or block device; again for another",
-      .more = "The guest finds the disks in the order given. An image that another process "
-              "writes, or that is being read when it shall be written, is refused.",
+      .more = "The guest finds the disks in the order given. An image that is open for "
+              "writing elsewhere is refused, and to write, one that is open at all.",
       .forms = disk_forms },
     { .name = "net",
       .argument = "CARD",
@@ -328,7 +328,7 @@ const struct option config_options[] = {
       .more = "Memory, devices, their addresses and interrupts.",
       .read = option_read_flag,
       .at = offsetof(struct config, dry_run) },
-    { .name = "help", .letter = 'h', .help = "print this", .read = option_print_help },
+    { .name = "help", .letter = 'h', .help = "print this help", .read = option_print_help },
     { .name = "version", .letter = 'V', .help = "print the version", .read = option_print_version },
     { NULL },
 };

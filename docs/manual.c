@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Prints the manual: the page on standard input, with its lists made from the program's tables. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/base.h"
+#include "vmm/option.h"
+#include "vmm/status.h"
+
+static const struct {
+    enum status status;
+    const char *text;
+} statuses[] = {
+    { STATUS_POWER_OFF, "The guest powered off, or the user left with Ctrl-A x." },
+    { STATUS_USAGE, "Wrong usage." },
+    { STATUS_RESET, "The guest reset itself, and --no-reboot was given." },
+    { STATUS_PANIC, "The guest's kernel panicked." },
+    { STATUS_TRIPLE_FAULT, "The guest ended in a triple fault." },
+    { STATUS_KVM_FAILURE, "KVM could not go on; the state of the virtual CPU was printed." },
+    { STATUS_TIMEOUT, "The time of --timeout ran out." },
+    { STATUS_FAILED, "minivmm itself failed, and said why." },
+};
+
+/* Text as mdoc wants it: backslashes and hyphens escaped, each sentence on a line of its own. */
+static void print_text(const char *text)
+{
+    unsigned column = 0;
+
+    for (; *text; text++, column++) {
+        if (*text == ' ' && (text[-1] == '.' || column > 60)) {
+            putchar('\n');
+            column = 0;
+        } else if (*text == '\\') {
+            printf("\\e");
+        } else if (*text == '-') {
+            printf("\\-");
+        } else {
+            putchar(*text);
+        }
+    }
+}
+
+/* As a sentence on a line of its own. */
+static void print_help(const struct option *option)
+{
+    putchar(toupper((unsigned char)option->help[0]));
+    print_text(option->help + 1);
+    printf(".\n");
+}
+
+static void print_argument(const struct option *option, const char *between)
+{
+    if (option->argument) {
+        printf("%s Ar ", between);
+        print_text(option->argument);
+    }
+}
+
+static void print_form(const struct option *form)
+{
+    if (form->bare) {
+        print_argument(form, ".It");
+    } else {
+        printf(".It Cm %s", form->name);
+        print_argument(form, " Ns = Ns");
+    }
+    putchar('\n');
+    print_help(form);
+    if (!form->keys)
+        return;
+
+    printf(".Bl -tag -width Ds -compact\n");
+    for (const struct option *key = form->keys; key->name; key++) {
+        printf(".It Cm ,%s", key->name);
+        print_argument(key, " Ns = Ns");
+        putchar('\n');
+        print_help(key);
+        if (key->repeats)
+            printf("May be repeated.\n");
+    }
+    printf(".El\n");
+}
+
+/* The forms of an option; not again where the one before has the same. */
+static void print_forms(const struct option *option)
+{
+    if (!option->forms || option->forms == option[-1].forms)
+        return;
+    printf(".Pp\n.Bl -tag -width Ds -compact\n");
+    for (const struct option *form = option->forms; form->name; form++)
+        print_form(form);
+    printf(".El\n");
+}
+
+static void print_options(void)
+{
+    printf(".Bl -tag -width Ds\n");
+    for (const struct option *option = config_options; option->name; option++) {
+        printf(".It ");
+        if (option->letter)
+            printf("Fl %c , ", option->letter);
+        printf("Fl -%s", option->name);
+        print_argument(option, "");
+        putchar('\n');
+        print_help(option);
+        if (option->more) {
+            print_text(option->more);
+            putchar('\n');
+        }
+        print_forms(option);
+    }
+    printf(".El\n");
+}
+
+static void print_statuses(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(statuses); i++) {
+        printf(".It %d\n", statuses[i].status);
+        print_text(statuses[i].text);
+        putchar('\n');
+    }
+    printf(".It %d+N\nSignal N ended minivmm: SIGTERM %d, SIGINT %d, SIGHUP %d.\n", STATUS_SIGNAL,
+           STATUS_SIGNAL + 15, STATUS_SIGNAL + 2, STATUS_SIGNAL + 1);
+}
+
+int main(void)
+{
+    char line[512];
+
+    while (fgets(line, sizeof(line), stdin)) {
+        if (!strcmp(line, "@OPTIONS@\n"))
+            print_options();
+        else if (!strcmp(line, "@STATUS@\n"))
+            print_statuses();
+        else
+            fputs(line, stdout);
+    }
+    return ferror(stdin) || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+}
