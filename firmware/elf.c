@@ -16,6 +16,8 @@
 #define XEN_NAME         "Xen"      /* with its NUL */
 #define XEN_PHYS32_ENTRY 18
 
+#define ELF_USER_PROGRAM "is a program or library of an operating system; name a bzImage or vmlinux"
+
 /* The fields that matter, of either class. */
 struct elf_file {
     const struct image *image;
@@ -86,7 +88,7 @@ static const char *elf_fault(const struct elf_file *elf)
     if (elf->type == ET_REL)
         return "is an object file or kernel module; name a bzImage or vmlinux";
     if (elf->type != ET_EXEC)
-        return "is a program or library of an operating system; name a bzImage or vmlinux";
+        return ELF_USER_PROGRAM;
     if (elf->segments > ELF_MAX_SEGMENTS)
         return "is damaged: more program headers than any kernel has";
     if (elf->segment_size != (elf->wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)) ||
@@ -210,6 +212,8 @@ static int elf_load_segments(const struct elf_file *elf, struct guest_memory *me
             r = elf_load_segment(elf, &segment, mem, hw, result);
         else if (r == 0 && segment.type == PT_NOTE)
             r = elf_read_notes(elf, &segment, result);
+        else if (r == 0 && (segment.type == PT_INTERP || segment.type == PT_TLS))
+            r = log_refuse(EINVAL, "%s " ELF_USER_PROGRAM, elf->image->path);
         if (r < 0)
             return r;
     }

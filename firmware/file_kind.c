@@ -35,6 +35,9 @@ static const struct file_magic file_magics[] = {
     { 0, 4, "\x27\x05\x19\x56", "a U-Boot image; name the bzImage or vmlinux inside" },
     { 0, 4, "\xd0\x0d\xfe\xed", "a device tree or FIT image; name a bzImage or vmlinux" },
     { 0, 2, "MZ", "an EFI or Windows program without a Linux boot header; name a bzImage" },
+    { 0x438, 2, "\x53\xef",
+      "an ext4 file system; give it with --disk, and a kernel with --kernel" },
+    { 0, 4, "hsqs", "a squashfs file system; give it with --disk, and a kernel with --kernel" },
     { 510, 2, "\x55\xaa", "a boot sector or disk image; give it with --disk" },
 };
 

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define FILE_KIND_HEAD 1024 /* bytes; zeros stand for what a shorter file does not have */
+#define FILE_KIND_HEAD 2048 /* bytes; zeros stand for what a shorter file does not have */
 
 /*
  * What a file that was named as a kernel is instead, by its first bytes, and what to do about it:
