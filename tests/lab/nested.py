@@ -72,7 +72,7 @@ ROOT_PACKAGES = """
 """.split()
 
 ROOT_INIT = """#!/bin/sh
-mount -t ext4 LABEL=lab-files /files
+mount -t ext4 -o nobarrier LABEL=lab-files /files
 exec /bin/sh /files/.lab/init
 """
 
@@ -104,7 +104,7 @@ def make_ext4(tree: Path, image: Path, label: str, spare: int):
     if not tool:
         raise LabError("mke2fs is missing: scripts/install-packages lab")
     done = subprocess.run(
-        [tool, "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-L", label,
+        [tool, "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-m", "0", "-L", label,
          "-E", "root_owner=0:0", "-d", str(tree), str(image), f"{size // 1024}k"],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
@@ -283,7 +283,7 @@ def qemu_command(run: Run, files: int, channels: dict[str, int]) -> list[str]:
     machine = MACHINES[run.arch]
     kernel_image = kernel(machine)
     append = (f"console={machine.console} panic=-1 quiet loglevel=5 root=/dev/pmem0 rw "
-              "rootfstype=ext4 random.trust_cpu=on mitigations=off nokaslr")
+              "rootfstype=ext4 rootflags=nobarrier random.trust_cpu=on mitigations=off nokaslr")
     command = [
         *qemu(machine), *machine.options,
         "-smp", "1", "-m", f"{run.memory},slots=2,maxmem={run.memory + 65536}M",
