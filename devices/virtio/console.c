@@ -102,7 +102,7 @@ static void console_resized(void *owner)
 {
     struct virtio_console *console = owner;
 
-    if (virtio_has_feature(&console->virtio, VIRTIO_CONSOLE_F_SIZE))
+    if (console->has_size)
         virtio_config_changed(&console->virtio);
 }
 

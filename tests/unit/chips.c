@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/acpi_power.h"
+#include "devices/debug_exit.h"
+#include "devices/i8042.h"
+#include "devices/pvpanic.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+#include "vmm/log.h"
+
+/* What the chips did to the world outside. */
+struct outside {
+    unsigned events;
+    enum guest_event event;
+    unsigned code;
+    unsigned edges;
+    bool level;
+};
+
+static void outside_report(void *owner, enum guest_event event, unsigned code)
+{
+    struct outside *outside = owner;
+
+    outside->events++;
+    outside->event = event;
+    outside->code = code;
+}
+
+static void outside_set(void *chip, uint32_t pin, bool level)
+{
+    struct outside *outside = chip;
+
+    outside->edges += level && !outside->level;
+    outside->level = level;
+}
+
+static struct outside outside;
+static struct bus bus;
+static struct chip *chips[4];
+
+enum { I8042, DEBUG_EXIT, PVPANIC, POWER };
+static const uint64_t bases[] = { 0x64, 0xf4, 0x505, 0x600 };
+
+static void set_up(void)
+{
+    const struct event_sink sink = { outside_report, &outside };
+    const struct irq_line irq = { outside_set, &outside, 9 };
+
+    log_set_level(LOG_LEVEL_ERROR);
+    outside = (struct outside){ 0 };
+    bus = (struct bus){ 0 };
+    chips[I8042] = i8042_create("i8042", bases[I8042], &sink);
+    chips[DEBUG_EXIT] = debug_exit_create("debug-exit", bases[DEBUG_EXIT], &sink);
+    chips[PVPANIC] = pvpanic_create("pvpanic", bases[PVPANIC], &sink);
+    chips[POWER] = acpi_power_create("power", bases[POWER], &irq, &sink);
+    for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
+        ck_assert_int_eq(bus_map(&bus, &chips[i]->region), 0);
+}
+
+static void tear_down(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
+        chips[i]->device.ops->destroy(&chips[i]->device);
+}
+
+enum { NOTHING = -1 };
+
+static const struct {
+    uint64_t port;
+    unsigned size;
+    uint32_t value;
+    int event;
+    unsigned code;
+} writes[] = {
+    { 0x64, 1, 0xfe, GUEST_RESET, 0 },
+    { 0x64, 1, 0xfd, NOTHING, 0 },
+    { 0x64, 1, 0, NOTHING, 0 },
+    { 0x64, 2, 0xfe, NOTHING, 0 }, /* crosses the window's end */
+    { 0x60, 1, 0xfe, NOTHING, 0 },
+    { 0x61, 1, 0xfe, NOTHING, 0 },
+    { 0xf4, 1, 0x2a, GUEST_EXIT, 42 },
+    { 0xf4, 2, 0x12a, GUEST_EXIT, 42 },
+    { 0xf4, 4, 0xffffff2a, GUEST_EXIT, 42 },
+    { 0xf4, 8, 0, GUEST_EXIT, 0 },
+    { 0xf5, 1, 0x2a, NOTHING, 0 },
+    { 0x505, 1, 0, NOTHING, 0 },
+    { 0x505, 1, 1, GUEST_PANIC, 0 },
+    { 0x505, 1, 2, NOTHING, 0 },
+    { 0x505, 1, 3, GUEST_PANIC, 0 },
+    { 0x505, 1, 0xfc, NOTHING, 0 },
+    { 0x505, 4, 1, NOTHING, 0 },
+    { 0x600, 1, 5 << 2 | 1 << 5, GUEST_POWER_OFF, 0 },
+    { 0x600, 2, 5 << 2 | 1 << 5, GUEST_POWER_OFF, 0 },
+    { 0x600, 1, 5 << 2, NOTHING, 0 },          /* without SLP_EN */
+    { 0x600, 1, 3 << 2 | 1 << 5, NOTHING, 0 }, /* S3 is not there */
+    { 0x600, 1, 7 << 2 | 1 << 5, NOTHING, 0 },
+    { 0x601, 1, 5 << 2 | 1 << 5, NOTHING, 0 },
+    { 0x602, 1, 1, GUEST_RESET, 0 },
+    { 0x602, 1, 0, NOTHING, 0 },
+    { 0x602, 1, 0xff, NOTHING, 0 },
+    { 0x602, 2, 0x3401, GUEST_RESET, 0 },
+    { 0x600, 4, 0x00010000, GUEST_RESET, 0 },
+    { 0x603, 1, 1, NOTHING, 0 },
+};
+
+START_TEST(port_0x64_and_other_reset_paths)
+{
+    int seen;
+
+    bus_write(&bus, writes[_i].port, writes[_i].size, writes[_i].value);
+    seen = outside.events == 0 ? NOTHING : (int)outside.event;
+    ck_assert_int_eq(seen, writes[_i].event);
+    ck_assert_uint_eq(outside.code, writes[_i].code);
+    ck_assert_uint_le(outside.events, 1);
+}
+END_TEST
+
+static const struct {
+    uint64_t port;
+    unsigned size;
+    uint64_t value;
+} reads[] = {
+    { 0x60, 1, UINT64_MAX },
+    { 0x61, 1, UINT64_MAX },
+    { 0x64, 1, 0 }, /* nobody waits */
+    { 0x64, 4, UINT64_MAX },
+    { 0xf4, 1, 0 },
+    { 0xf4, 8, 0 },
+    { 0xf8, 8, UINT64_MAX },
+    { 0x505, 1, PVPANIC_PANICKED | PVPANIC_CRASH_LOADED },
+    { 0x505, 2, UINT64_MAX },
+    { 0x600, 1, 0 },
+    { 0x600, 4, 0 },
+    { 0x602, 4, UINT64_MAX },
+    { 0x604, 1, UINT64_MAX },
+};
+
+START_TEST(access_across_the_end_of_a_region)
+{
+    ck_assert_uint_eq(bus_read(&bus, reads[_i].port, reads[_i].size), reads[_i].value);
+}
+END_TEST
+
+START_TEST(every_width_at_every_offset)
+{
+    const struct chip *chip = chips[_i];
+
+    for (unsigned size = 1; size <= 8; size *= 2)
+        for (uint64_t offset = 0; offset + size <= chip->region.size; offset++) {
+            for (unsigned shift = 0; shift < 64; shift++)
+                bus_write(&bus, bases[_i] + offset, size, 1ull << shift);
+            bus_write(&bus, bases[_i] + offset, size, UINT64_MAX);
+            ck_assert(size == 8 || bus_read(&bus, bases[_i] + offset, size) >> 8 * size == 0);
+        }
+    /* Between them these have hit whatever the chip does. */
+    ck_assert_uint_eq(outside.events > 0, _i != I8042);
+}
+END_TEST
+
+START_TEST(power_button_is_seen_once)
+{
+    acpi_power_press_button(chips[POWER]);
+    ck_assert_uint_eq(outside.edges, 1);
+    ck_assert(!outside.level);
+    ck_assert_uint_eq(bus_read(&bus, 0x603, 1), ACPI_POWER_BUTTON);
+    ck_assert_uint_eq(bus_read(&bus, 0x603, 1), 0);
+
+    acpi_power_press_button(chips[POWER]);
+    ck_assert_uint_eq(outside.edges, 2);
+    ck_assert_uint_eq(bus_read(&bus, 0x600, 4), (uint64_t)ACPI_POWER_BUTTON << 24);
+
+    acpi_power_press_button(chips[POWER]);
+    for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
+        chips[i]->device.ops->reset(&chips[i]->device);
+    ck_assert_uint_eq(bus_read(&bus, 0x603, 1), 0);
+    ck_assert_uint_eq(outside.events, 0);
+}
+END_TEST
+
+START_TEST(log_flood)
+{
+    char text[512] = "";
+    int log[2];
+
+    ck_assert_int_eq(pipe(log), 0);
+    dup2(log[1], STDERR_FILENO);
+    log_set_level(LOG_LEVEL_WARN);
+    for (unsigned i = 0; i < 10000; i++)
+        bus_write(&bus, bases[PVPANIC], 1, PVPANIC_CRASH_LOADED);
+    ck_assert_int_gt(read(log[0], text, sizeof(text) - 1), 0);
+    ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1); /* one line */
+    ck_assert_uint_eq(outside.events, 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("chips");
+    TCase *tcase = tcase_create("registers");
+
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_loop_test(tcase, port_0x64_and_other_reset_paths, 0, ARRAY_SIZE(writes));
+    tcase_add_loop_test(tcase, access_across_the_end_of_a_region, 0, ARRAY_SIZE(reads));
+    tcase_add_loop_test(tcase, every_width_at_every_offset, 0, ARRAY_SIZE(chips));
+    tcase_add_test(tcase, power_button_is_seen_once);
+    tcase_add_test(tcase, log_flood);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}

@@ -1,0 +1,595 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/terminal.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <termios.h>
+
+#include "tests/unit/host.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+
+/* A guest that takes `room` bytes at a time. */
+struct guest {
+    size_t room;
+    size_t count;
+    unsigned writable, resized, quits;
+    uint8_t bytes[256 * KIB];
+};
+
+static size_t guest_input(void *owner, const uint8_t *bytes, size_t count)
+{
+    struct guest *guest = owner;
+
+    if (count > guest->room)
+        count = guest->room;
+    if (count > sizeof(guest->bytes) - guest->count)
+        count = sizeof(guest->bytes) - guest->count;
+    memcpy(guest->bytes + guest->count, bytes, count);
+    guest->count += count;
+    return count;
+}
+
+static void guest_writable(void *owner)
+{
+    ((struct guest *)owner)->writable++;
+}
+
+static void guest_resized(void *owner)
+{
+    ((struct guest *)owner)->resized++;
+}
+
+static void guest_quit(void *owner)
+{
+    ((struct guest *)owner)->quits++;
+}
+
+static struct guest guest;
+static struct loop *loop;
+static struct terminal *terminal;
+
+static void start(int input, int output)
+{
+    const struct terminal_config config = { input, output, guest_quit, &guest };
+    const struct terminal_client client = { guest_input, guest_writable, guest_resized, &guest };
+
+    memset(&guest, 0, sizeof(guest));
+    guest.room = SIZE_MAX;
+    loop = loop_create();
+    ck_assert_int_eq(terminal_create(&terminal, &config, loop), 0);
+    terminal_set_client(terminal, &client);
+}
+
+static void finish(unsigned linger_ms)
+{
+    terminal_destroy(terminal, linger_ms);
+    loop_destroy(loop);
+}
+
+/* Output. */
+
+/* A vCPU that writes test data, in pieces of odd size. */
+struct talker {
+    size_t count;
+    bool done; /* atomic */
+};
+
+static void *talk(void *arg)
+{
+    struct talker *talker = arg;
+    uint8_t bytes[1021];
+
+    for (size_t at = 0, size; at < talker->count; at += size) {
+        size = talker->count - at < sizeof(bytes) ? talker->count - at : sizeof(bytes);
+        host_fill(bytes, at, size);
+        terminal_write(terminal, bytes, size);
+    }
+    __atomic_store_n(&talker->done, true, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void check_slow_reader(int flags)
+{
+    struct talker talker = { .count = 2 * MIB };
+    struct host_pipe pipe = host_pipe();
+    pthread_t thread;
+
+    ck_assert_int_eq(fcntl(pipe.writer, F_SETFL, flags), 0);
+    start(-1, pipe.writer);
+    pthread_create(&thread, NULL, talk, &talker);
+    ck_assert(host_expect(pipe.reader, talker.count, true));
+    pthread_join(thread, NULL);
+    finish(1000);
+}
+
+START_TEST(slow_reader_loses_no_byte)
+{
+    check_slow_reader(0);
+}
+END_TEST
+
+START_TEST(non_blocking_output_loses_no_byte)
+{
+    check_slow_reader(O_NONBLOCK);
+}
+END_TEST
+
+START_TEST(regular_file_output_is_complete_after_destroy)
+{
+    struct talker talker = { .count = MIB };
+    int fd = memfd_create("output", MFD_CLOEXEC);
+
+    start(-1, fd);
+    talk(&talker);
+    finish(5000);
+    ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
+    ck_assert(host_expect(fd, talker.count, false));
+    ck_assert_int_eq(read(fd, &fd, 1), 0);
+}
+END_TEST
+
+/* A number nobody opens in the meantime. */
+static int closed_fd(int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, 500);
+
+    close(high);
+    return high;
+}
+
+/* stdout full, closed, or gone: says so once, or not at all, and never holds the guest up. */
+enum { SINK_NONE, SINK_CLOSED, SINK_NULL, SINK_FULL, SINK_NO_READER, SINK_COUNT };
+
+static int open_sink(int kind)
+{
+    struct host_pipe pipe = host_pipe();
+
+    switch (kind) {
+    case SINK_NONE:
+        return -1;
+    case SINK_NULL:
+        return open("/dev/null", O_WRONLY);
+    case SINK_FULL:
+        return open("/dev/full", O_WRONLY);
+    case SINK_CLOSED:
+        return closed_fd(pipe.writer);
+    default:
+        close(pipe.reader);
+        return pipe.writer;
+    }
+}
+
+START_TEST(stdout_full_or_closed)
+{
+    struct talker talker = { .count = MIB };
+    int kind = _i, log = memfd_create("log", MFD_CLOEXEC);
+    int stderr_before = dup(STDERR_FILENO);
+    char text[256] = "";
+
+    signal(SIGPIPE, SIG_DFL);
+    ck_assert_int_eq(dup2(log, STDERR_FILENO), STDERR_FILENO);
+    start(-1, open_sink(kind));
+    talk(&talker);
+    finish(1000);
+    dup2(stderr_before, STDERR_FILENO);
+
+    ck_assert_int_lt(pread(log, text, sizeof(text) - 1, 0), (ssize_t)sizeof(text) - 1);
+    if (kind == SINK_FULL)
+        ck_assert_str_eq(text, "minivmm: console output: No space left on device\n");
+    else if (kind == SINK_NO_READER)
+        ck_assert_str_eq(text, "minivmm: console output: Broken pipe\n");
+    else
+        ck_assert_str_eq(text, "");
+}
+END_TEST
+
+START_TEST(abandon_frees_a_waiting_vcpu)
+{
+    struct talker talker = { .count = MIB };
+    struct host_pipe pipe = host_pipe();
+    pthread_t thread;
+
+    start(-1, pipe.writer);
+    pthread_create(&thread, NULL, talk, &talker);
+    usleep(100000);
+    ck_assert(!__atomic_load_n(&talker.done, __ATOMIC_SEQ_CST));
+    terminal_abandon(terminal);
+    pthread_join(thread, NULL);
+    finish(0);
+}
+END_TEST
+
+START_TEST(destroy_leaves_a_stuck_thread_behind)
+{
+    struct host_pipe pipe = host_pipe();
+    static uint8_t bytes[128 * KIB];
+    double begin;
+
+    host_fill(bytes, 0, sizeof(bytes));
+    start(-1, pipe.writer);
+    while (terminal_try_write(terminal, bytes, 1) == 1)
+        ; /* until pipe and buffer are full */
+    begin = host_seconds();
+    finish(50);
+    ck_assert_double_ge(host_seconds() - begin, 0.05);
+    ck_assert_double_le(host_seconds() - begin, 2);
+
+    close(pipe.writer);
+    while (read(pipe.reader, bytes, sizeof(bytes)) > 0)
+        ; /* now it can end, and the end of file comes from its letting go */
+}
+END_TEST
+
+START_TEST(try_write_takes_what_fits_and_tells_when_there_is_room)
+{
+    struct host_pipe pipe = host_pipe();
+    uint8_t bytes[1000];
+    size_t taken = 0, now;
+
+    start(-1, pipe.writer);
+    do {
+        host_fill(bytes, taken, sizeof(bytes));
+        now = terminal_try_write(terminal, bytes, sizeof(bytes));
+        taken += now;
+        if (now < sizeof(bytes))
+            usleep(20000); /* the thread may still be filling the pipe */
+    } while (now > 0);
+    loop_turn(loop, 0);
+    guest.writable = 0;
+    ck_assert_uint_ge(taken, 64 * KIB);
+    ck_assert_uint_le(taken, 64 * KIB + 64 * KIB);
+
+    ck_assert(host_expect(pipe.reader, taken, false));
+    loop_turn(loop, 1000);
+    ck_assert_uint_eq(guest.writable, 1);
+    finish(0);
+}
+END_TEST
+
+/* Input. */
+
+START_TEST(input_from_a_regular_file)
+{
+    static uint8_t bytes[100000];
+    int fd = memfd_create("input", MFD_CLOEXEC);
+
+    host_fill(bytes, 0, sizeof(bytes));
+    ck_assert_int_eq(pwrite(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+    start(fd, -1);
+    guest.room = 16;
+    ck_assert(host_turn_until(loop, &guest.count, sizeof(bytes)));
+    ck_assert_mem_eq(guest.bytes, bytes, sizeof(bytes));
+    ck_assert_uint_lt(host_turns(loop), 20);
+    finish(0);
+}
+END_TEST
+
+/* No spin on an input that is at its end, hung up, or was never there. */
+enum {
+    SOURCE_NONE,
+    SOURCE_CLOSED,
+    SOURCE_NULL,
+    SOURCE_HUNG_UP,
+    SOURCE_DIRECTORY,
+    SOURCE_PTY_GONE,
+    SOURCE_COUNT
+};
+
+static int open_source(int kind)
+{
+    struct host_pipe pipe = host_pipe();
+    struct host_pty pty = host_pty();
+
+    close(pipe.writer);
+    close(pty.master);
+    switch (kind) {
+    case SOURCE_CLOSED:
+        return closed_fd(pipe.reader);
+    case SOURCE_NULL:
+        return open("/dev/null", O_RDONLY);
+    case SOURCE_HUNG_UP:
+        return pipe.reader;
+    case SOURCE_DIRECTORY:
+        return open("/", O_RDONLY);
+    case SOURCE_PTY_GONE:
+        return pty.slave;
+    default:
+        return -1;
+    }
+}
+
+START_TEST(closed_stdin_does_not_spin)
+{
+    start(open_source(_i), -1);
+    ck_assert_uint_lt(host_turns(loop), 20);
+    ck_assert_uint_eq(guest.count, 0);
+    finish(0);
+}
+END_TEST
+
+START_TEST(input_waits_for_the_guest_without_bound_on_its_patience)
+{
+    struct host_pipe pipe = host_pipe();
+    static uint8_t bytes[32 * KIB];
+
+    host_fill(bytes, 0, sizeof(bytes));
+    ck_assert_int_eq(write(pipe.writer, bytes, sizeof(bytes)), sizeof(bytes));
+    close(pipe.writer);
+    start(pipe.reader, -1);
+    guest.room = 0;
+    ck_assert_uint_lt(host_turns(loop), 20);
+
+    guest.room = 1000;
+    for (size_t want = 1000; guest.count < sizeof(bytes); want += 1000) {
+        terminal_take_input(terminal);
+        loop_turn(loop, 0);
+    }
+    ck_assert_mem_eq(guest.bytes, bytes, sizeof(bytes));
+    finish(0);
+}
+END_TEST
+
+/* Keys typed, what the guest gets, and how often the machine was asked to end. */
+static const struct {
+    const char *typed, *arrived;
+    unsigned quits;
+} keys[] = {
+    { "hello\r\x03\x04\x1a\x1c\x7f", "hello\r\x03\x04\x1a\x1c\x7f", 0 },
+    { "a\x01x", "a", 1 },
+    { "\x01\x01.\x01"
+      "a.",
+      "\x01.\x01.", 0 },
+    { "1\x01z2\x01"
+      "c3",
+      "123", 0 },
+    { "x\x01", "x", 0 },
+};
+
+START_TEST(escape_key)
+{
+    struct host_pty pty = host_pty();
+
+    start(pty.slave, -1);
+    /* One at a time, then all at once. */
+    for (const char *key = keys[_i].typed; *key; key++) {
+        ck_assert_int_eq(write(pty.master, key, 1), 1);
+        loop_turn(loop, 1000);
+    }
+    ck_assert_uint_eq(guest.count, strlen(keys[_i].arrived));
+    ck_assert_mem_eq(guest.bytes, keys[_i].arrived, guest.count);
+    ck_assert_uint_eq(guest.quits, keys[_i].quits);
+    finish(0);
+}
+END_TEST
+
+START_TEST(escape_key_works_while_the_guest_takes_nothing)
+{
+    struct host_pty pty = host_pty();
+
+    start(pty.slave, -1);
+    guest.room = 0;
+    ck_assert_int_eq(write(pty.master, "is anybody there?\x01x", 19), 19);
+    host_turns(loop);
+    ck_assert_uint_eq(guest.quits, 1);
+    finish(0);
+}
+END_TEST
+
+START_TEST(control_characters_of_a_pipe_are_passed)
+{
+    struct host_pipe pipe = host_pipe();
+
+    start(pipe.reader, -1);
+    ck_assert_int_eq(write(pipe.writer, "\x01x\x01\x01\x03", 5), 5);
+    ck_assert(host_turn_until(loop, &guest.count, 5));
+    ck_assert_mem_eq(guest.bytes, "\x01x\x01\x01\x03", 5);
+    ck_assert_uint_eq(guest.quits, 0);
+    finish(0);
+}
+END_TEST
+
+START_TEST(help_is_fit_for_a_raw_terminal)
+{
+    struct host_pty pty = host_pty();
+    char text[1024] = "";
+    ssize_t count;
+
+    start(pty.slave, pty.slave);
+    ck_assert_int_eq(write(pty.master, "\x01h", 2), 2);
+    loop_turn(loop, 1000);
+    finish(1000);
+    count = read(pty.master, text, sizeof(text) - 1);
+    ck_assert_int_gt(count, 0);
+    ck_assert_ptr_nonnull(strstr(text, "Ctrl-A x"));
+    for (ssize_t i = 0; i < count; i++)
+        ck_assert(text[i] != '\n' || (i > 0 && text[i - 1] == '\r'));
+}
+END_TEST
+
+/* The terminal's mode. */
+
+static bool is_raw(int fd)
+{
+    struct termios mode;
+
+    ck_assert_int_eq(tcgetattr(fd, &mode), 0);
+    return !(mode.c_lflag & (ICANON | ECHO | ISIG)) && !(mode.c_oflag & OPOST);
+}
+
+static struct termios mode_of(int fd)
+{
+    struct termios mode = { 0 };
+
+    ck_assert_int_eq(tcgetattr(fd, &mode), 0);
+    return mode;
+}
+
+static bool same_mode(int fd, const struct termios *before)
+{
+    struct termios now = mode_of(fd);
+
+    return now.c_iflag == before->c_iflag && now.c_oflag == before->c_oflag &&
+           now.c_cflag == before->c_cflag && now.c_lflag == before->c_lflag &&
+           memcmp(now.c_cc, before->c_cc, sizeof(now.c_cc)) == 0;
+}
+
+START_TEST(terminal_is_restored_by_destroy)
+{
+    struct host_pty pty = host_pty();
+    struct termios before = mode_of(pty.slave);
+
+    ck_assert(!is_raw(pty.slave));
+    start(pty.slave, pty.slave);
+    ck_assert(is_raw(pty.slave));
+    /* The shell puts its own mode back while we are stopped. */
+    tcsetattr(pty.slave, TCSANOW, &before);
+    terminal_continued(terminal);
+    ck_assert(is_raw(pty.slave));
+    finish(0);
+    ck_assert(same_mode(pty.slave, &before));
+}
+END_TEST
+
+static const int deadly[] = { SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGQUIT, SIGSYS };
+
+START_TEST(terminal_is_not_left_raw_after_a_crash)
+{
+    const struct rlimit no_core = { 0, 0 };
+    struct host_pty pty = host_pty();
+    struct termios before = mode_of(pty.slave);
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        setrlimit(RLIMIT_CORE, &no_core);
+        signal(deadly[_i], SIG_DFL);
+        start(pty.slave, pty.slave);
+        if (is_raw(pty.slave))
+            raise(deadly[_i]);
+        _exit(1);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), deadly[_i]);
+    ck_assert(same_mode(pty.slave, &before));
+}
+END_TEST
+
+/* In a session of its own with the terminal as its controlling one, in the background at first. */
+static void background_job(int slave, int go)
+{
+    struct termios before = mode_of(slave);
+    char byte;
+
+    setpgid(0, 0);
+    start(slave, slave);
+    if (!same_mode(slave, &before) || host_turns(loop) > 20)
+        _exit(1);
+    if (write(go, "", 1) != 1 || read(go, &byte, 1) != 1)
+        _exit(2);
+    terminal_continued(terminal);
+    if (!is_raw(slave))
+        _exit(3);
+    finish(0);
+    _exit(same_mode(slave, &before) ? 0 : 4);
+}
+
+static int job_control_shell(struct host_pty pty)
+{
+    int status = -1, go[2];
+    char byte;
+    pid_t job;
+
+    setsid();
+    signal(SIGTTOU, SIG_IGN);
+    if (ioctl(pty.slave, TIOCSCTTY, 0) < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, go) < 0)
+        return 10;
+    job = fork();
+    if (job == 0)
+        background_job(pty.slave, go[1]);
+    close(go[1]);
+    if (write(pty.master, "for the shell", 13) != 13 || read(go[0], &byte, 1) != 1)
+        kill(job, SIGKILL);
+    tcsetpgrp(pty.slave, job);
+    if (write(go[0], "", 1) != 1)
+        return 11;
+    waitpid(job, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 12;
+}
+
+START_TEST(terminal_of_another_job_is_left_alone)
+{
+    struct host_pty pty = host_pty();
+    pid_t shell = fork();
+    int status;
+
+    if (shell == 0)
+        _exit(job_control_shell(pty));
+    ck_assert_int_eq(waitpid(shell, &status, 0), shell);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
+START_TEST(size_is_the_terminals)
+{
+    const struct winsize size = { .ws_col = 132, .ws_row = 43 };
+    struct host_pty pty = host_pty();
+    struct host_pipe pipe = host_pipe();
+    uint16_t columns = 1, rows = 1;
+
+    start(pipe.reader, pipe.writer);
+    ck_assert(!terminal_size(terminal, &columns, &rows));
+    ck_assert_uint_eq(columns, 1);
+    finish(0);
+
+    start(pipe.reader, pty.slave);
+    ck_assert(!terminal_size(terminal, &columns, &rows)); /* a terminal that does not know */
+    ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &size), 0);
+    ck_assert(terminal_size(terminal, &columns, &rows));
+    ck_assert_uint_eq(columns, 132);
+    ck_assert_uint_eq(rows, 43);
+    terminal_window_changed(terminal);
+    ck_assert_uint_eq(guest.resized, 1);
+    finish(0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("terminal");
+    TCase *output = tcase_create("output"), *input = tcase_create("input");
+    TCase *mode = tcase_create("mode");
+
+    tcase_set_timeout(output, 30);
+    tcase_add_test(output, slow_reader_loses_no_byte);
+    tcase_add_test(output, non_blocking_output_loses_no_byte);
+    tcase_add_test(output, regular_file_output_is_complete_after_destroy);
+    tcase_add_loop_test(output, stdout_full_or_closed, 0, SINK_COUNT);
+    tcase_add_test(output, abandon_frees_a_waiting_vcpu);
+    tcase_add_test(output, destroy_leaves_a_stuck_thread_behind);
+    tcase_add_test(output, try_write_takes_what_fits_and_tells_when_there_is_room);
+    suite_add_tcase(suite, output);
+
+    tcase_add_test(input, input_from_a_regular_file);
+    tcase_add_loop_test(input, closed_stdin_does_not_spin, 0, SOURCE_COUNT);
+    tcase_add_test(input, input_waits_for_the_guest_without_bound_on_its_patience);
+    tcase_add_loop_test(input, escape_key, 0, ARRAY_SIZE(keys));
+    tcase_add_test(input, escape_key_works_while_the_guest_takes_nothing);
+    tcase_add_test(input, control_characters_of_a_pipe_are_passed);
+    tcase_add_test(input, help_is_fit_for_a_raw_terminal);
+    suite_add_tcase(suite, input);
+
+    tcase_add_test(mode, terminal_is_restored_by_destroy);
+    tcase_add_loop_test(mode, terminal_is_not_left_raw_after_a_crash, 0, ARRAY_SIZE(deadly));
+    tcase_add_test(mode, terminal_of_another_job_is_left_alone);
+    tcase_add_test(mode, size_is_the_terminals);
+    suite_add_tcase(suite, mode);
+    return unit_run(suite);
+}
