@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/mmio.h"
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_mmio.h>
+#include <unistd.h>
+
+#include "devices/virtio/virtio.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+#include "vmm/endian.h"
+
+#define FEATURE_FAKE 5
+#define RAM_SIZE     (1u << 20)
+
+/* A device with two queues of 16 entries and 12 bytes of configuration, on RAM and wires of its
+ * own. */
+struct fake {
+    struct virtio_device virtio;
+    struct guest_memory *mem;
+    struct loop *loop;
+    struct device *device;
+    const struct io_region *region;
+    int interrupt;      /* the eventfd the device was wired with */
+    unsigned doorbells; /* wired so far */
+    unsigned starts, stops, kicks;
+    uint64_t written;
+};
+
+static uint64_t fake_features(struct virtio_device *v)
+{
+    return 1ull << FEATURE_FAKE;
+}
+
+static void fake_read_config(struct virtio_device *v, void *config)
+{
+    for (unsigned i = 0; i < 12; i++)
+        ((uint8_t *)config)[i] = (uint8_t)(0xa0 + i);
+}
+
+static void fake_write_config(struct virtio_device *v, unsigned offset, unsigned size,
+                              uint64_t value)
+{
+    container_of(v, struct fake, virtio)->written = value;
+}
+
+static void fake_start(struct virtio_device *v)
+{
+    container_of(v, struct fake, virtio)->starts++;
+}
+
+static void fake_stop(struct virtio_device *v)
+{
+    container_of(v, struct fake, virtio)->stops++;
+}
+
+static void fake_kick(struct virtio_device *v, unsigned queue)
+{
+    container_of(v, struct fake, virtio)->kicks++;
+}
+
+static void fake_destroy(struct virtio_device *v)
+{
+}
+
+static const struct virtio_ops fake_ops = {
+    .type = 42,
+    .queues = 2,
+    .queue_size = 16,
+    .config_size = 12,
+    .features = fake_features,
+    .read_config = fake_read_config,
+    .write_config = fake_write_config,
+    .start = fake_start,
+    .stop = fake_stop,
+    .kick = fake_kick,
+    .destroy = fake_destroy,
+};
+
+static int wire_interrupt(void *vm, uint32_t pin, int eventfd)
+{
+    ((struct fake *)vm)->interrupt = eventfd;
+    return 0;
+}
+
+static int wire_doorbell(void *vm, uint64_t addr, uint32_t value, int eventfd)
+{
+    ((struct fake *)vm)->doorbells++;
+    return 0;
+}
+
+static void fake_init(struct fake *f)
+{
+    const struct wiring wiring = { wire_interrupt, wire_doorbell, f };
+    struct virtio_mmio *mmio;
+
+    *f = (struct fake){ .mem = guest_memory_create(), .loop = loop_create(), .interrupt = -1 };
+    guest_memory_add(f->mem, 0, RAM_SIZE);
+    ck_assert_int_eq(virtio_init(&f->virtio, &fake_ops, "fake0", f->mem, f->loop), 0);
+    ck_assert_int_eq(virtio_mmio_create(&mmio, &f->virtio, 0x1000, 5, &wiring), 0);
+    f->device = virtio_mmio_device(mmio);
+    f->region = virtio_mmio_region(mmio);
+}
+
+static void fake_finish(struct fake *f)
+{
+    f->device->ops->destroy(f->device);
+    loop_destroy(f->loop);
+    guest_memory_destroy(f->mem);
+}
+
+static uint32_t get(struct fake *f, uint64_t offset)
+{
+    return (uint32_t)f->region->ops->read(f->region->owner, offset, 4);
+}
+
+static void set(struct fake *f, uint64_t offset, uint32_t value)
+{
+    f->region->ops->write(f->region->owner, offset, 4, value);
+}
+
+enum { ACK = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8, NEEDS_RESET = 64, FAILED = 128 };
+
+static uint32_t set_status(struct fake *f, uint32_t status)
+{
+    set(f, VIRTIO_MMIO_STATUS, status);
+    return get(f, VIRTIO_MMIO_STATUS);
+}
+
+static void accept_features(struct fake *f, uint32_t low, uint32_t high)
+{
+    set(f, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
+    set(f, VIRTIO_MMIO_DRIVER_FEATURES, low);
+    set(f, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+    set(f, VIRTIO_MMIO_DRIVER_FEATURES, high);
+}
+
+/* As far as FEATURES_OK. */
+static void negotiate(struct fake *f)
+{
+    set_status(f, ACK | DRIVER);
+    accept_features(f, 1u << FEATURE_FAKE, 1);
+    ck_assert_uint_eq(set_status(f, ACK | DRIVER | FEATURES_OK), ACK | DRIVER | FEATURES_OK);
+}
+
+static void describe_queue(struct fake *f, unsigned index, uint32_t size, uint32_t desc)
+{
+    set(f, VIRTIO_MMIO_QUEUE_SEL, index);
+    set(f, VIRTIO_MMIO_QUEUE_NUM, size);
+    set(f, VIRTIO_MMIO_QUEUE_DESC_LOW, desc);
+    set(f, VIRTIO_MMIO_QUEUE_AVAIL_LOW, desc + 0x1000);
+    set(f, VIRTIO_MMIO_QUEUE_USED_LOW, desc + 0x2000);
+    set(f, VIRTIO_MMIO_QUEUE_READY, 1);
+}
+
+START_TEST(identifies_itself)
+{
+    struct fake f;
+
+    fake_init(&f);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_MAGIC_VALUE), 0x74726976);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_VERSION), 2);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_DEVICE_ID), 42);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_STATUS), 0);
+    set(&f, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_DEVICE_FEATURES), 1u << FEATURE_FAKE | 3u << 28);
+    set(&f, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_DEVICE_FEATURES), 1);
+    set(&f, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 2);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_DEVICE_FEATURES), 0);
+    fake_finish(&f);
+}
+END_TEST
+
+START_TEST(features_that_were_not_offered)
+{
+    const uint32_t refused[][2] = { { 1, 1 }, { 0, 0 }, { 0, 3 }, { UINT32_MAX, UINT32_MAX } };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(refused); i++) {
+        struct fake f;
+
+        fake_init(&f);
+        set_status(&f, ACK | DRIVER);
+        accept_features(&f, refused[i][0], refused[i][1]);
+        ck_assert_uint_eq(set_status(&f, ACK | DRIVER | FEATURES_OK), ACK | DRIVER);
+        ck_assert_uint_eq(set_status(&f, ACK | DRIVER | FEATURES_OK | DRIVER_OK), ACK | DRIVER);
+        ck_assert_uint_eq(f.starts, 0);
+        fake_finish(&f);
+    }
+}
+END_TEST
+
+START_TEST(status_goes_forward_only)
+{
+    struct fake f;
+
+    fake_init(&f);
+    ck_assert_uint_eq(set_status(&f, DRIVER_OK), 0);
+    ck_assert_uint_eq(set_status(&f, ACK), ACK);
+    ck_assert_uint_eq(set_status(&f, DRIVER), ACK | DRIVER);
+    ck_assert_uint_eq(set_status(&f, NEEDS_RESET),
+                      ACK | DRIVER); /* the device's, not the driver's */
+    negotiate(&f);
+    accept_features(&f, 0, 1); /* too late */
+    ck_assert_uint_eq(f.virtio.features, 1u << FEATURE_FAKE | 1ull << 32);
+    ck_assert_uint_eq(set_status(&f, FAILED), ACK | DRIVER | FEATURES_OK | FAILED);
+    ck_assert_uint_eq(set_status(&f, DRIVER_OK), ACK | DRIVER | FEATURES_OK | FAILED);
+    ck_assert_uint_eq(set_status(&f, 0), 0);
+    fake_finish(&f);
+}
+END_TEST
+
+START_TEST(queues_that_do_not_exist)
+{
+    struct fake f;
+
+    fake_init(&f);
+    negotiate(&f);
+    for (uint32_t index = 0; index < 300; index += 1 + index * 3) {
+        set(&f, VIRTIO_MMIO_QUEUE_SEL, index);
+        ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_NUM_MAX), index < 2 ? 16 : 0);
+    }
+    describe_queue(&f, 2, 16, 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_READY), 0);
+    describe_queue(&f, UINT32_MAX, 16, 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_READY), 0);
+    set(&f, VIRTIO_MMIO_QUEUE_NOTIFY, UINT32_MAX);
+    set(&f, VIRTIO_MMIO_QUEUE_NOTIFY, 2);
+    fake_finish(&f);
+}
+END_TEST
+
+START_TEST(a_queue_is_frozen_once_ready_and_while_live)
+{
+    struct fake f;
+    struct virtq_layout before;
+
+    fake_init(&f);
+    describe_queue(&f, 0, 8, 0x4000); /* before FEATURES_OK: nothing */
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_READY), 0);
+    negotiate(&f);
+    describe_queue(&f, 0, 8, 0x4000);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_READY), 1);
+    before = f.virtio.queues[0].layout;
+    describe_queue(&f, 0, 4, 0x8000);
+    ck_assert_mem_eq(&f.virtio.queues[0].layout, &before, sizeof(before));
+    set_status(&f, DRIVER_OK);
+    ck_assert_uint_eq(f.starts, 1);
+    before = f.virtio.queues[0].layout;
+    describe_queue(&f, 0, 4, 0x8000);
+    set(&f, VIRTIO_MMIO_QUEUE_READY, 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_READY), 1);
+    ck_assert_mem_eq(&f.virtio.queues[0].layout, &before, sizeof(before));
+    describe_queue(&f, 1, 16, 0x8000); /* one that was left out cannot join later */
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_READY), 0);
+    fake_finish(&f);
+}
+END_TEST
+
+START_TEST(rings_that_cannot_be)
+{
+    const struct {
+        uint32_t size, desc;
+    } bad[] = {
+        { 0, 0x4000 }, { 3, 0x4000 }, { 8, 0x4008 }, { 8, RAM_SIZE - 16 }, { 8, UINT32_MAX }
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct fake f;
+
+        fake_init(&f);
+        negotiate(&f);
+        describe_queue(&f, 0, bad[i].size, bad[i].desc);
+        ck_assert_uint_ne(set_status(&f, DRIVER_OK) & NEEDS_RESET, 0);
+        ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 2);
+        ck_assert_uint_eq(set_status(&f, 0), 0); /* and it is as good as new */
+        negotiate(&f);
+        describe_queue(&f, 0, 8, 0x4000);
+        ck_assert_uint_eq(set_status(&f, DRIVER_OK) & NEEDS_RESET, 0);
+        fake_finish(&f);
+    }
+}
+END_TEST
+
+START_TEST(a_kick_before_driver_ok_is_not_lost)
+{
+    struct fake f;
+
+    fake_init(&f);
+    negotiate(&f);
+    describe_queue(&f, 0, 8, 0x4000);
+    set(&f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+    ck_assert_uint_eq(f.kicks, 0);
+    set_status(&f, DRIVER_OK);
+    ck_assert_uint_ge(f.kicks, 1);
+    fake_finish(&f);
+}
+END_TEST
+
+START_TEST(a_kick_after_reset_does_not_reach_the_device)
+{
+    struct fake f;
+    unsigned kicks;
+
+    fake_init(&f);
+    negotiate(&f);
+    describe_queue(&f, 0, 8, 0x4000);
+    set_status(&f, DRIVER_OK);
+    set_status(&f, 0);
+    ck_assert_uint_eq(f.stops, 1);
+    kicks = f.kicks;
+    set(&f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+    loop_turn(f.loop, 0); /* would spin if the eventfd were still watched */
+    ck_assert_uint_eq(f.kicks, kicks);
+    fake_finish(&f);
+}
+END_TEST
+
+START_TEST(interrupts_are_seen_and_acknowledged)
+{
+    struct fake f;
+    uint64_t edges;
+    uint32_t generation;
+
+    fake_init(&f);
+    negotiate(&f);
+    describe_queue(&f, 0, 8, 0x4000);
+    set_status(&f, DRIVER_OK);
+    generation = get(&f, VIRTIO_MMIO_CONFIG_GENERATION);
+    f.virtio.transport_ops->interrupt(f.virtio.transport, 0);
+    virtio_config_changed(&f.virtio);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 3);
+    ck_assert_uint_ne(get(&f, VIRTIO_MMIO_CONFIG_GENERATION), generation);
+    set(&f, VIRTIO_MMIO_INTERRUPT_ACK, 1);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 2);
+    set(&f, VIRTIO_MMIO_INTERRUPT_ACK, UINT32_MAX);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+    ck_assert_int_eq(read(f.interrupt, &edges, sizeof(edges)), sizeof(edges));
+    ck_assert_uint_eq(edges, 2);
+    fake_finish(&f);
+}
+END_TEST
+
+START_TEST(every_width_at_every_offset)
+{
+    struct fake f;
+
+    fake_init(&f);
+    negotiate(&f);
+    for (unsigned size = 1; size <= 8; size *= 2)
+        for (uint64_t offset = 0; offset + size <= VIRTIO_MMIO_SIZE; offset++) {
+            if (size == 4 && offset == VIRTIO_MMIO_STATUS)
+                continue; /* would reset or fail it: on purpose elsewhere */
+            if (size != 4 && offset < VIRTIO_MMIO_CONFIG)
+                ck_assert_uint_eq(f.region->ops->read(f.region->owner, offset, size), 0);
+            f.region->ops->read(f.region->owner, offset, size);
+            f.region->ops->write(f.region->owner, offset, size, UINT64_MAX);
+        }
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_STATUS), ACK | DRIVER | FEATURES_OK);
+    fake_finish(&f);
+}
+END_TEST
+
+START_TEST(configuration_takes_any_width_and_ends)
+{
+    struct fake f;
+    const struct io_ops *ops;
+
+    fake_init(&f);
+    ops = f.region->ops;
+    ck_assert_uint_eq(ops->read(f.region->owner, VIRTIO_MMIO_CONFIG + 3, 1), 0xa3);
+    ck_assert_uint_eq(ops->read(f.region->owner, VIRTIO_MMIO_CONFIG + 1, 2), 0xa2a1);
+    ck_assert_uint_eq(ops->read(f.region->owner, VIRTIO_MMIO_CONFIG, 8), 0xa7a6a5a4a3a2a1a0);
+    ck_assert_uint_eq(ops->read(f.region->owner, VIRTIO_MMIO_CONFIG + 8, 8), 0xabaaa9a8);
+    ck_assert_uint_eq(ops->read(f.region->owner, VIRTIO_MMIO_CONFIG + 12, 4), 0);
+    ops->write(f.region->owner, VIRTIO_MMIO_CONFIG + 8, 8, 5); /* across its end */
+    ck_assert_uint_eq(f.written, 0);
+    ops->write(f.region->owner, VIRTIO_MMIO_CONFIG + 8, 4, 5);
+    ck_assert_uint_eq(f.written, 5);
+    fake_finish(&f);
+}
+END_TEST
+
+START_TEST(a_machine_reset_wires_anew)
+{
+    struct fake f;
+
+    fake_init(&f);
+    negotiate(&f);
+    ck_assert_uint_eq(f.doorbells, 2);
+    set_status(&f, 0);
+    negotiate(&f);
+    ck_assert_uint_eq(f.doorbells, 2); /* the driver's reset keeps the wires */
+    f.device->ops->reset(f.device);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_STATUS), 0);
+    negotiate(&f);
+    ck_assert_uint_eq(f.doorbells, 4);
+    fake_finish(&f);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("mmio");
+    TCase *tcase = tcase_create("mmio");
+
+    tcase_add_test(tcase, identifies_itself);
+    tcase_add_test(tcase, features_that_were_not_offered);
+    tcase_add_test(tcase, status_goes_forward_only);
+    tcase_add_test(tcase, queues_that_do_not_exist);
+    tcase_add_test(tcase, a_queue_is_frozen_once_ready_and_while_live);
+    tcase_add_test(tcase, rings_that_cannot_be);
+    tcase_add_test(tcase, a_kick_before_driver_ok_is_not_lost);
+    tcase_add_test(tcase, a_kick_after_reset_does_not_reach_the_device);
+    tcase_add_test(tcase, interrupts_are_seen_and_acknowledged);
+    tcase_add_test(tcase, every_width_at_every_offset);
+    tcase_add_test(tcase, configuration_takes_any_width_and_ends);
+    tcase_add_test(tcase, a_machine_reset_wires_anew);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
