@@ -152,7 +152,7 @@ static const struct option disk_keys[] = {
       .read = config_read_disk_serial,
       .min = 1,
       .max = sizeof(((struct disk_config *)NULL)->serial) - 1 },
-    { NULL },
+    { .name = NULL },
 };
 
 static const struct option disk_forms[] = {
@@ -163,7 +163,7 @@ static const struct option disk_forms[] = {
       .read = config_read_disk,
       .min = 1,
       .keys = disk_keys },
-    { NULL },
+    { .name = NULL },
 };
 
 static const struct option user_keys[] = {
@@ -178,7 +178,7 @@ static const struct option user_keys[] = {
       .read = option_read_flag,
       .at = offsetof(struct net_config, host_loopback) },
     { .name = "mac", .argument = "MAC", .help = "the card's address", .read = config_read_mac },
-    { NULL },
+    { .name = NULL },
 };
 
 static const struct option tap_keys[] = {
@@ -196,7 +196,7 @@ static const struct option tap_keys[] = {
       .at = offsetof(struct net_config, fd),
       .max = INT_MAX },
     { .name = "mac", .argument = "MAC", .help = "the card's address", .read = config_read_mac },
-    { NULL },
+    { .name = NULL },
 };
 
 static const struct option net_forms[] = {
@@ -212,7 +212,7 @@ static const struct option net_forms[] = {
     { .name = "none",
       .help = "no card, not even those of options before",
       .read = config_read_no_net },
-    { NULL },
+    { .name = NULL },
 };
 
 static const struct option file_keys[] = {
@@ -220,7 +220,7 @@ static const struct option file_keys[] = {
       .help = "keep what the file holds",
       .read = option_read_flag,
       .at = offsetof(struct console_config, append) },
-    { NULL },
+    { .name = NULL },
 };
 
 static const struct option console_forms[] = {
@@ -239,7 +239,7 @@ static const struct option console_forms[] = {
       .help = "output to and input from the inherited descriptor N",
       .read = config_read_console_fd,
       .max = INT_MAX },
-    { NULL },
+    { .name = NULL },
 };
 
 const struct option config_options[] = {
@@ -330,7 +330,7 @@ const struct option config_options[] = {
       .at = offsetof(struct config, dry_run) },
     { .name = "help", .letter = 'h', .help = "print this help", .read = option_print_help },
     { .name = "version", .letter = 'V', .help = "print the version", .read = option_print_version },
-    { NULL },
+    { .name = NULL },
 };
 
 static_assert(sizeof(enum disk_engine) == sizeof(unsigned), "option_read_choice stores unsigned");

@@ -16,14 +16,15 @@ struct unit {
     uint64_t factor;
 };
 
-static const struct unit units_none[] = { { "", 1 }, { NULL } };
+static const struct unit units_none[] = { { "", 1 }, { .suffix = NULL } };
 
 static const struct unit units_size[] = {
-    { "", 1 }, { "K", KIB }, { "M", MIB }, { "G", GIB }, { "T", 1024 * GIB }, { NULL },
+    { "", 1 }, { "K", KIB }, { "M", MIB }, { "G", GIB }, { "T", 1024 * GIB }, { .suffix = NULL },
 };
 
 static const struct unit units_duration[] = {
-    { "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60 * 1000 }, { "h", 3600 * 1000 }, { NULL },
+    { "", 1000 },       { "ms", 1 },          { "s", 1000 },
+    { "m", 60 * 1000 }, { "h", 3600 * 1000 }, { .suffix = NULL },
 };
 
 static bool parse_scaled(const char *text, const struct unit *units, uint64_t *ret)

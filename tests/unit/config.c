@@ -19,7 +19,7 @@ struct line {
 
 static enum config_result parse_words(struct config *config, char **words)
 {
-    char *argv[MAX_WORDS] = { "minivmm" };
+    char name[] = "minivmm", *argv[MAX_WORDS] = { name };
     int argc = 1;
 
     while (*words)
@@ -405,7 +405,8 @@ END_TEST
 
 START_TEST(words_keep_their_spaces)
 {
-    char *words[] = { "--kernel=a b", "--cmdline", " x  y\t", NULL };
+    char kernel[] = "--kernel=a b", cmdline[] = "--cmdline", value[] = " x  y\t";
+    char *words[] = { kernel, cmdline, value, NULL };
     struct config config;
 
     ck_assert_int_eq(parse_words(&config, words), CONFIG_RUN);
