@@ -2,10 +2,10 @@
 """The nested lane: a small Linux with KVM on a CPU that QEMU emulates.
 
 QEMU (L0) emulates a machine whose CPU has virtualization; Debian's kernel
-boots on it (L1) and runs a command that may use /dev/kvm. L1 has two disks,
-both memory of the machine (virtio-pmem): its root, made once and cached, and
-what the caller brings, made for each run. Output comes back over ports of a
-virtio-serial device; the log of L1's kernel goes to a file.
+boots on it (L1) and runs a command that may use /dev/kvm. L1 has two disks:
+its root, made once and cached, and what the caller brings, made for each run.
+Output comes back over ports of a virtio-serial device; the log of L1's kernel
+goes to a file.
 """
 
 import ctypes
@@ -34,12 +34,24 @@ class LabError(Exception):
     pass
 
 
+# A disk that is memory answers at once, so an instruction clock repeats.
+MEMORY_DISK = (
+    "-object", "memory-backend-file,id={name},mem-path={path},size={size},share=off",
+    "-device", "virtio-pmem-pci,memdev={name}",
+)
+BLOCK_DISK = (
+    "-drive", "if=none,id={name},file={path},format=raw,snapshot=on",
+    "-device", "virtio-blk-pci,drive={name}",
+)
+
+
 @dataclass(frozen=True)
 class Machine:
     debian: str            # Debian's name of the architecture
     qemu: str
     qemu_package: str
     options: tuple[str, ...]
+    disk: tuple[str, ...]  # how QEMU gets a disk of {name}, {path} and {size}
     console: str
     modules: tuple[str, ...]
 
@@ -50,6 +62,7 @@ MACHINES = {
         qemu="qemu-system-x86_64",
         qemu_package="qemu-system-x86",
         options=("-machine", "q35", "-cpu", "max"),
+        disk=MEMORY_DISK,
         console="ttyS0",
         modules=("kvm_amd", "tun", "virtio_pci", "nd_pmem", "virtio_pmem"),
     ),
@@ -59,8 +72,9 @@ MACHINES = {
         qemu_package="qemu-system-arm",
         options=("-machine", "virt,virtualization=on,gic-version=3",
                  "-cpu", "max,pauth-impdef=on"),
+        disk=BLOCK_DISK,  # this QEMU has no virtio-pmem
         console="ttyAMA0",
-        modules=("tun", "virtio_pci", "nd_pmem", "virtio_pmem"),
+        modules=("tun", "virtio_pci"),
     ),
 }
 
@@ -282,26 +296,27 @@ def files_image(run: Run, directory: Path) -> Path:
 def qemu_command(run: Run, files: int, channels: dict[str, int]) -> list[str]:
     machine = MACHINES[run.arch]
     kernel_image = kernel(machine)
-    append = (f"console={machine.console} panic=-1 quiet loglevel=5 root=/dev/pmem0 rw "
+    append = (f"console={machine.console} panic=-1 quiet loglevel=5 root=LABEL=lab-root rw "
               "rootfstype=ext4 rootflags=nobarrier random.trust_cpu=on mitigations=off nokaslr")
+    memory = f"{run.memory}M"
+    if machine.disk is MEMORY_DISK:
+        memory += f",slots=2,maxmem={run.memory + 65536}M"
     command = [
         *qemu(machine), *machine.options,
-        "-smp", "1", "-m", f"{run.memory},slots=2,maxmem={run.memory + 65536}M",
+        "-smp", "1", "-m", memory,
         "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none",
         "-no-reboot", "-serial", f"file:{run.log}",
         "-kernel", str(kernel_image), "-initrd", str(initrd_image(machine, kernel_image)),
         "-append", append,
-        "-device", "virtio-serial-pci",
+        "-device", "virtio-serial-pci", "-accel", "tcg,thread=single",
     ]
-    command += ["-accel", "tcg,thread=single"]
     if run.icount:
         command += ["-icount", "shift=0,sleep=off", "-rtc", "base=2024-01-01,clock=vm",
                     "-seed", str(run.seed)]
     disks = {"root": root_image(machine, run.packages), "files": f"/dev/fd/{files}"}
     for name, path in disks.items():
-        command += ["-object", f"memory-backend-file,id={name},mem-path={path},"
-                               f"size={os.stat(path).st_size},share=off",
-                    "-device", f"virtio-pmem-pci,memdev={name}"]
+        size = os.stat(path).st_size
+        command += [word.format(name=name, path=path, size=size) for word in machine.disk]
     for name, descriptor in channels.items():
         command += ["-chardev", f"file,id={name},path=/dev/fd/{descriptor}",
                     "-device", f"virtserialport,chardev={name},name=lab-{name}"]

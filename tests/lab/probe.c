@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ static const uint8_t payload[] = {
 };
 #else
 static const uint32_t payload[] = {
+    0xd503201f, /* nop: skipped in later runs, as the store before them ends then */
     0xd290d400, /* mov x0, #0x86a0 */
     0xf2a00020, /* movk x0, #1, lsl #16 */
     0xf1000400, /* subs x0, x0, #1 */
