@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Random accesses of every width to every chip, as a guest's ports. Six bytes of input are one
+ * access, or an event on the host's side.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "devices/acpi_power.h"
+#include "devices/debug_exit.h"
+#include "devices/i8042.h"
+#include "devices/pvpanic.h"
+#include "devices/terminal.h"
+#include "devices/uart16550.h"
+#include "vmm/base.h"
+#include "vmm/log.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { ACCESS = 6, TURN = 0xe, BUTTON = 0xf };
+
+static void ignore_event(void *owner, enum guest_event event, unsigned code)
+{
+}
+
+static void check_irq(void *owner, uint32_t pin, bool level)
+{
+    bool *levels = owner;
+
+    if (levels[pin] == level)
+        abort();
+    levels[pin] = level;
+}
+
+/* What is typed: the input itself. */
+static int typed(const uint8_t *data, size_t size)
+{
+    int fd = memfd_create("typed", MFD_CLOEXEC);
+
+    if (fd < 0 || pwrite(fd, data, size, 0) != (ssize_t)size)
+        abort();
+    return fd;
+}
+
+static void access_port(const struct bus *bus, const uint8_t *bytes)
+{
+    static const uint16_t ports[] = { 0x60, 0x64, 0xf4, 0x3f8, 0x3f8, 0x3f8, 0x505, 0x600 };
+    uint64_t port = ports[bytes[0] >> 5] + (bytes[0] >> 2 & 7);
+    unsigned width = 1u << (bytes[0] & 3);
+    uint32_t value;
+
+    memcpy(&value, bytes + 2, sizeof(value));
+    if (bytes[1] & 0x80)
+        bus_write(bus, port, width, value);
+    else if (width < 8 && bus_read(bus, port, width) >> 8 * width != 0 &&
+             bus_read(bus, port, width) != UINT64_MAX)
+        abort(); /* more than was asked for */
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    bool levels[16] = { false };
+    const struct irq_line com1 = { check_irq, levels, 4 }, gpe = { check_irq, levels, 9 };
+    const struct event_sink sink = { ignore_event, NULL };
+    const struct terminal_config config = { .input = typed(data, size), .output = -1 };
+    struct loop *loop = loop_create();
+    struct terminal *terminal;
+    struct bus bus = { 0 };
+
+    log_set_level(LOG_LEVEL_ERROR);
+    if (!loop || terminal_create(&terminal, &config, loop) < 0)
+        abort();
+
+    struct chip *chips[] = {
+        i8042_create("i8042", 0x64, &sink),
+        debug_exit_create("debug-exit", 0xf4, &sink),
+        pvpanic_create("pvpanic", 0x505, &sink),
+        acpi_power_create("power", 0x600, &gpe, &sink),
+        uart16550_create("serial0", 0x3f8, &com1, terminal),
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
+        if (bus_map(&bus, &chips[i]->region) < 0)
+            abort();
+
+    for (size_t at = 0; size - at >= ACCESS; at += ACCESS) {
+        access_port(&bus, data + at);
+        if ((data[at + 1] & 0xf) == TURN)
+            loop_turn(loop, 0);
+        else if ((data[at + 1] & 0xf) == BUTTON)
+            acpi_power_press_button(chips[3]);
+    }
+
+    for (unsigned i = 0; i < ARRAY_SIZE(chips); i++) {
+        chips[i]->device.ops->reset(&chips[i]->device);
+        chips[i]->device.ops->destroy(&chips[i]->device);
+    }
+    if (levels[4])
+        abort(); /* a reset chip holds no line */
+    terminal_destroy(terminal, 0);
+    close(config.input);
+    loop_destroy(loop);
+    return 0;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A hostile driver of virtio-console. Eight bytes of input are one descriptor or one action; the
+ * whole input is also what is typed.
+ */
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "devices/terminal.h"
+#include "devices/virtio/console.h"
+#include "tests/unit/driver.h"
+#include "vmm/base.h"
+#include "vmm/log.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { PUBLISH, KICK, TURN, LIE, RESET, CONFIG, RESIZE };
+
+static void describe(struct driver *d, const uint8_t *bytes)
+{
+    /* Places in RAM, the rings, and beyond the end; lengths up to more than a step of the console.
+     */
+    static const uint64_t places[] = { DRIVER_BUFFERS, 0x10000, DRIVER_RAM - 64, UINT64_MAX - 64 };
+    uint64_t addr = places[bytes[1] & 3] + bytes[2];
+    uint32_t len = (uint32_t)bytes[3] << (bytes[4] & 31);
+
+    driver_describe(d, bytes[0] & 1, bytes[5] % DRIVER_QUEUE_SIZE, addr, len, bytes[6] & 7,
+                    bytes[7]);
+}
+
+static void act(struct driver *d, struct terminal *terminal, const uint8_t *bytes)
+{
+    unsigned queue = bytes[2] & 1;
+    uint8_t config[VIRTIO_MAX_CONFIG];
+
+    switch (bytes[1] & 7) {
+    case PUBLISH:
+        driver_publish(d, queue, bytes[3]);
+        break;
+    case KICK:
+        driver_kick(d, queue);
+        break;
+    case TURN:
+        loop_turn(d->loop, 0);
+        break;
+    case LIE:
+        driver_set_avail_idx(d, queue, (uint16_t)(bytes[3] | bytes[4] << 8));
+        break;
+    case RESET:
+        virtio_set_status(d->device, 0);
+        driver_start(d, d->device, (uint64_t)bytes[3] << 28);
+        break;
+    case CONFIG:
+        virtio_write_config(d->device, bytes[3], bytes[4], bytes[5]);
+        virtio_read_config(d->device, config);
+        break;
+    case RESIZE:
+        terminal_window_changed(terminal);
+        break;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct terminal_config config = { .input = memfd_create("typed", MFD_CLOEXEC), .output = -1 };
+    struct terminal *terminal;
+    struct virtio_device *device;
+    struct driver driver;
+
+    log_set_level(LOG_LEVEL_ERROR);
+    driver_init(&driver);
+    if (pwrite(config.input, data, size, 0) != (ssize_t)size ||
+        terminal_create(&terminal, &config, driver.loop) < 0 ||
+        virtio_console_create(&device, "console", terminal, driver.mem, driver.loop) < 0)
+        abort();
+    driver_start(&driver, device, size > 0 ? (uint64_t)data[0] << 28 : 0);
+
+    for (size_t at = 0; size - at >= 8; at += 8) {
+        if (data[at] & 0x80)
+            act(&driver, terminal, data + at);
+        else
+            describe(&driver, data + at);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        loop_turn(driver.loop, 0);
+
+    virtio_destroy(device);
+    terminal_destroy(terminal, 0);
+    close(config.input);
+    loop_destroy(driver.loop);
+    guest_memory_destroy(driver.mem);
+    return 0;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/console.h"
+
+#include <linux/virtio_console.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "tests/unit/driver.h"
+#include "tests/unit/host.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+#include "vmm/endian.h"
+#include "vmm/log.h"
+
+enum { RECEIVE, TRANSMIT };
+
+static struct driver driver;
+static struct terminal *terminal;
+
+/* A console between two descriptors; the driver not yet started. */
+static struct virtio_device *create(int input, int output)
+{
+    struct virtio_device *device;
+
+    log_set_level(LOG_LEVEL_ERROR);
+    driver_init(&driver);
+    terminal = host_terminal(driver.loop, input, output);
+    ck_assert_int_eq(virtio_console_create(&device, "console", terminal, driver.mem, driver.loop),
+                     0);
+    return device;
+}
+
+static void start(int input, int output)
+{
+    ck_assert(driver_start(&driver, create(input, output), 0));
+}
+
+/* The loop goes last, for the terminal is on it. */
+static void finish(void)
+{
+    virtio_destroy(driver.device);
+    terminal_destroy(terminal, 1000);
+    loop_destroy(driver.loop);
+    guest_memory_destroy(driver.mem);
+}
+
+/* A request of one buffer, and the bell. */
+static void request(unsigned queue, uint16_t index, uint64_t addr, uint32_t len, uint16_t flags)
+{
+    driver_describe(&driver, queue, index, addr, len, flags, 0);
+    driver_publish(&driver, queue, index);
+    driver_kick(&driver, queue);
+}
+
+static void check_used(unsigned queue, uint32_t head, uint32_t written)
+{
+    uint32_t used_head, used_written;
+
+    ck_assert(driver_wait(&driver, queue, &used_head, &used_written));
+    ck_assert_uint_eq(used_head, head);
+    ck_assert_uint_eq(used_written, written);
+}
+
+/* How many requests are given back that check_used() has not seen. Does not turn the loop. */
+static unsigned used_now(unsigned queue)
+{
+    const le16 *idx = driver_ram(&driver, 0x10000 + queue * 0x10000ull + 0x8002);
+
+    return (uint16_t)(le16_load_acquire(idx) - driver.used_seen[queue]);
+}
+
+/* Transmit. */
+
+START_TEST(output_split_over_many_descriptors)
+{
+    struct host_pipe out = host_pipe();
+
+    start(-1, out.writer);
+    host_fill(driver_ram(&driver, DRIVER_BUFFERS), 0, 1000);
+    for (unsigned i = 0; i < 50; i++)
+        driver_describe(&driver, TRANSMIT, i, DRIVER_BUFFERS + 20 * i, 20, i < 49 ? DRIVER_NEXT : 0,
+                        (uint16_t)(i + 1));
+    driver_publish(&driver, TRANSMIT, 0);
+    driver_kick(&driver, TRANSMIT);
+    check_used(TRANSMIT, 0, 0);
+    ck_assert(host_expect(out.reader, 1000, false));
+    finish();
+}
+END_TEST
+
+START_TEST(slow_reader_loses_no_byte)
+{
+    struct host_pipe out = host_pipe();
+    const uint32_t size = MIB;
+
+    start(-1, out.writer);
+    host_fill(driver_ram(&driver, DRIVER_BUFFERS), 0, size);
+    request(TRANSMIT, 3, DRIVER_BUFFERS, size, 0);
+    /* Pipe and buffer are full, and the request is not given back before all of it is taken. */
+    ck_assert_uint_lt(host_turns(driver.loop), 50);
+    ck_assert(!used_now(TRANSMIT));
+    for (size_t seen = 0; seen < size;) {
+        uint8_t bytes[5000];
+        ssize_t got = read(out.reader, bytes, sizeof(bytes));
+
+        ck_assert_int_gt(got, 0);
+        ck_assert_mem_eq(bytes, driver_ram(&driver, DRIVER_BUFFERS + seen), got);
+        seen += (size_t)got;
+        if (seen < size / 2)
+            ck_assert(!used_now(TRANSMIT));
+        loop_turn(driver.loop, 1);
+    }
+    check_used(TRANSMIT, 3, 0);
+    finish();
+}
+END_TEST
+
+/* One turn of the loop does a bounded piece of work, whatever the guest has queued. */
+START_TEST(output_flood_that_starves_other_devices)
+{
+    const bool many = _i;
+
+    start(-1, -1); /* dropped as fast as it comes */
+    for (uint16_t i = 0; i < DRIVER_QUEUE_SIZE; i++) {
+        driver_describe(&driver, TRANSMIT, i, DRIVER_BUFFERS, many ? 1 : 256 * KIB, 0, 0);
+        driver_publish(&driver, TRANSMIT, i);
+    }
+    driver_kick(&driver, TRANSMIT);
+    ck_assert_uint_eq(used_now(TRANSMIT), many ? 32 : 0);
+    for (unsigned i = 0; i < DRIVER_QUEUE_SIZE; i++)
+        check_used(TRANSMIT, i, 0);
+    finish();
+}
+END_TEST
+
+/* Requests with nothing for us in them come back untouched, and the device goes on. */
+static const struct {
+    unsigned queue;
+    uint32_t len;
+    uint16_t flags;
+} useless[] = {
+    { TRANSMIT, 0, 0 },
+    { TRANSMIT, 100, DRIVER_WRITE },
+    { TRANSMIT, 0, DRIVER_WRITE },
+    { RECEIVE, 0, DRIVER_WRITE },
+    { RECEIVE, 100, 0 },
+    { RECEIVE, 0, 0 },
+};
+
+START_TEST(empty_chain)
+{
+    const unsigned queue = useless[_i].queue;
+    struct host_pipe in = host_pipe(), out = host_pipe();
+    char text[8] = "";
+
+    start(in.reader, out.writer);
+    ck_assert_int_eq(write(in.writer, "in", 2), 2);
+    memset(driver_ram(&driver, DRIVER_BUFFERS), '.', 100);
+    request(queue, 5, DRIVER_BUFFERS, useless[_i].len, useless[_i].flags);
+    check_used(queue, 5, 0);
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(((char *)driver_ram(&driver, DRIVER_BUFFERS))[i], '.');
+
+    request(RECEIVE, 6, DRIVER_BUFFERS, 100, DRIVER_WRITE);
+    check_used(RECEIVE, 6, 2);
+    request(TRANSMIT, 7, DRIVER_BUFFERS, 3, 0);
+    check_used(TRANSMIT, 7, 0);
+    ck_assert_int_eq(read(out.reader, text, sizeof(text)), 3);
+    ck_assert_str_eq(text, "in.");
+    ck_assert(!driver_broken(&driver));
+    finish();
+}
+END_TEST
+
+START_TEST(empty_chains_without_end)
+{
+    struct host_pipe in = host_pipe();
+
+    start(in.reader, -1);
+    for (unsigned i = 0; i < DRIVER_QUEUE_SIZE; i++) {
+        driver_describe(&driver, RECEIVE, i, DRIVER_BUFFERS, 1, i < 63 ? 0 : DRIVER_WRITE, 0);
+        driver_publish(&driver, RECEIVE, (uint16_t)i);
+    }
+    ck_assert_int_eq(write(in.writer, "!", 1), 1);
+    for (unsigned i = 0; i < DRIVER_QUEUE_SIZE; i++)
+        check_used(RECEIVE, i, i == 63);
+    finish();
+}
+END_TEST
+
+START_TEST(buffer_outside_ram)
+{
+    start(-1, -1);
+    request(TRANSMIT, 0, DRIVER_RAM - 10, 11, 0);
+    ck_assert(driver_broken(&driver));
+    request(TRANSMIT, 1, DRIVER_BUFFERS, 10, 0);
+    ck_assert(!used_now(TRANSMIT));
+    finish();
+}
+END_TEST
+
+START_TEST(reset_in_the_middle_of_a_request)
+{
+    struct host_pipe out = host_pipe();
+    char text[8];
+
+    start(-1, out.writer);
+    request(TRANSMIT, 0, DRIVER_BUFFERS, MIB, 0);
+    host_turns(driver.loop);
+    virtio_set_status(driver.device, 0);
+    while (poll(&(struct pollfd){ .fd = out.reader, .events = POLLIN }, 1, 100) > 0) {
+        ck_assert_int_gt(read(out.reader, driver_ram(&driver, DRIVER_BUFFERS), MIB), 0);
+        loop_turn(driver.loop, 1);
+    }
+
+    memset(driver_ram(&driver, 0x10000), 0, 0x20000); /* the rings are new */
+    ck_assert(driver_start(&driver, driver.device, 0));
+    memcpy(driver_ram(&driver, DRIVER_BUFFERS), "again", 5);
+    request(TRANSMIT, 1, DRIVER_BUFFERS, 5, 0);
+    check_used(TRANSMIT, 1, 0);
+    ck_assert_int_eq(read(out.reader, text, sizeof(text)), 5);
+    ck_assert_mem_eq(text, "again", 5);
+    finish();
+}
+END_TEST
+
+/* Receive. */
+
+START_TEST(input_waits_for_buffers_and_none_is_lost)
+{
+    struct host_pipe in = host_pipe();
+    static uint8_t bytes[30000];
+    struct virtio_device *device = create(in.reader, -1);
+    uint32_t head, written;
+
+    host_fill(bytes, 0, sizeof(bytes));
+    ck_assert_int_eq(write(in.writer, bytes, sizeof(bytes)), sizeof(bytes));
+    ck_assert_uint_lt(host_turns(driver.loop), 20); /* before there is a driver */
+    ck_assert(driver_start(&driver, device, 0));
+    ck_assert_uint_lt(host_turns(driver.loop), 20); /* before there is a buffer */
+
+    for (size_t seen = 0; seen < sizeof(bytes); seen += written) {
+        uint16_t index = (uint16_t)(seen % DRIVER_QUEUE_SIZE);
+
+        request(RECEIVE, index, DRIVER_BUFFERS, 1 + (uint32_t)(seen % 200), DRIVER_WRITE);
+        ck_assert(driver_wait(&driver, RECEIVE, &head, &written));
+        ck_assert_uint_eq(head, index);
+        ck_assert_uint_gt(written, 0);
+        ck_assert_mem_eq(driver_ram(&driver, DRIVER_BUFFERS), bytes + seen, written);
+    }
+    finish();
+}
+END_TEST
+
+START_TEST(control_characters_are_passed)
+{
+    struct host_pipe in = host_pipe();
+
+    start(in.reader, -1);
+    request(RECEIVE, 0, DRIVER_BUFFERS, 100, DRIVER_WRITE);
+    ck_assert_int_eq(write(in.writer, "\x01x\x03\x1a", 4), 4);
+    check_used(RECEIVE, 0, 4);
+    ck_assert_mem_eq(driver_ram(&driver, DRIVER_BUFFERS), "\x01x\x03\x1a", 4);
+    finish();
+}
+END_TEST
+
+/* Configuration. */
+
+START_TEST(size_and_resize)
+{
+    const struct winsize sizes[] = { { .ws_col = 80, .ws_row = 25 },
+                                     { .ws_col = 300, .ws_row = 1 } };
+    struct host_pty pty = host_pty();
+    uint8_t config[VIRTIO_MAX_CONFIG];
+
+    ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &sizes[0]), 0);
+    ck_assert(driver_start(&driver, create(-1, pty.slave), 1ull << VIRTIO_CONSOLE_F_SIZE));
+    virtio_read_config(driver.device, config);
+    ck_assert_mem_eq(config, "\x50\0\x19\0", 4);
+    ck_assert_uint_eq(driver.config_changes, 0);
+
+    ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &sizes[1]), 0);
+    terminal_window_changed(terminal);
+    ck_assert_uint_eq(driver.config_changes, 1);
+    virtio_read_config(driver.device, config);
+    ck_assert_mem_eq(config, "\x2c\x01\x01\0", 4);
+    finish();
+}
+END_TEST
+
+START_TEST(features_not_offered_are_refused)
+{
+    struct host_pipe out = host_pipe();
+    struct virtio_device *device = create(-1, out.writer);
+
+    ck_assert(!(virtio_offered_features(device) >> VIRTIO_CONSOLE_F_SIZE & 1));
+    ck_assert(!driver_start(&driver, device, 1ull << VIRTIO_CONSOLE_F_SIZE));
+    finish();
+}
+END_TEST
+
+START_TEST(emergency_write_needs_no_queue)
+{
+    struct host_pipe out = host_pipe();
+    struct virtio_device *device = create(-1, out.writer);
+    char text[8] = "";
+
+    driver.device = device;
+    for (const char *c = "help"; *c; c++)
+        virtio_write_config(device, 8, 4, 0xabcdef00u | (uint8_t)*c);
+    virtio_write_config(device, 0, 4, '!'); /* the size is not the guest's to write */
+    virtio_write_config(device, 11, 1, '!');
+    finish();
+    ck_assert_int_eq(read(out.reader, text, sizeof(text)), 4);
+    ck_assert_str_eq(text, "help");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("console");
+    TCase *tcase = tcase_create("console");
+
+    tcase_set_timeout(tcase, 20);
+    tcase_add_test(tcase, output_split_over_many_descriptors);
+    tcase_add_test(tcase, slow_reader_loses_no_byte);
+    tcase_add_loop_test(tcase, output_flood_that_starves_other_devices, 0, 2);
+    tcase_add_loop_test(tcase, empty_chain, 0, ARRAY_SIZE(useless));
+    tcase_add_test(tcase, empty_chains_without_end);
+    tcase_add_test(tcase, buffer_outside_ram);
+    tcase_add_test(tcase, reset_in_the_middle_of_a_request);
+    tcase_add_test(tcase, input_waits_for_buffers_and_none_is_lost);
+    tcase_add_test(tcase, control_characters_are_passed);
+    tcase_add_test(tcase, size_and_resize);
+    tcase_add_test(tcase, features_not_offered_are_refused);
+    tcase_add_test(tcase, emergency_write_needs_no_queue);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
