@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+#include "firmware/acpi.h"
+
+#include <errno.h>
+
+#include "firmware/aml.h"
+#include "tests/unit/firmware.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+
+static struct guest_memory *mem;
+static struct hardware hw;
+
+static void set_up(void)
+{
+    mem = made_memory(2 * MIB);
+    hw = made_hardware(2 * MIB, 4, 3);
+    log_capture();
+}
+
+static void tear_down(void)
+{
+    guest_memory_destroy(mem);
+}
+
+static const uint8_t *find(const char *signature, uint32_t *ret_size)
+{
+    const uint8_t *table = acpi_find(mem, ACPI_BASE, signature, ret_size);
+
+    ck_assert_ptr_nonnull(table);
+    ck_assert_mem_eq(table, signature, 4);
+    return table;
+}
+
+static uint8_t sum(const uint8_t *data, size_t len)
+{
+    uint8_t total = 0;
+
+    for (size_t i = 0; i < len; i++)
+        total = (uint8_t)(total + data[i]);
+    return total;
+}
+
+/* How often `bytes` occur in the DSDT; where last. */
+static unsigned occurs(const void *bytes, size_t len, size_t *ret_at)
+{
+    unsigned count = 0;
+    uint32_t size;
+    const uint8_t *dsdt = find("DSDT", &size);
+
+    for (size_t at = 36; at + len <= size; at++)
+        if (!memcmp(dsdt + at, bytes, len)) {
+            count++;
+            if (ret_at)
+                *ret_at = at;
+        }
+    return count;
+}
+
+static const struct {
+    unsigned cpus, virtio;
+} machines[] = { { 1, 0 }, { 1, 1 }, { 4, 3 }, { 254, 16 }, { 255, 16 }, { 300, 16 } };
+
+START_TEST(every_checksum_and_length)
+{
+    const char *const signatures[] = { "XSDT", "FACP", "APIC", "DSDT" };
+    const uint8_t *rsdp = guest_ptr(mem, ACPI_BASE, 36);
+
+    hw = made_hardware(2 * MIB, machines[_i].cpus, machines[_i].virtio);
+    ck_assert_int_eq(acpi_build(mem, &hw), 0);
+    ck_assert_mem_eq(rsdp, "RSD PTR ", 8);
+    ck_assert_uint_eq(sum(rsdp, 20), 0);
+    ck_assert_uint_eq(sum(rsdp, 36), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(signatures); i++) {
+        uint32_t size = 0;
+        const uint8_t *table = find(signatures[i], &size);
+
+        ck_assert_uint_ge(size, 36);
+        ck_assert_uint_eq(sum(table, size), 0);
+    }
+}
+END_TEST
+
+START_TEST(power_off_and_reset_have_registers)
+{
+    const struct {
+        size_t offset;
+        uint64_t port;
+    } registers[] = { { 116, POWER_PORT + 2 }, { 244, POWER_PORT }, { 256, POWER_PORT + 1 } };
+    uint32_t size;
+    const uint8_t *fadt;
+
+    ck_assert_int_eq(acpi_build(mem, &hw), 0);
+    fadt = find("FACP", &size);
+    ck_assert_uint_eq(size, 276);
+    ck_assert_uint_eq(fadt[8], 6);
+    ck_assert_uint_eq(acpi_field(fadt, 109, 2), 0x24);        /* no VGA, no RTC, no 8042 */
+    ck_assert_uint_eq(acpi_field(fadt, 112, 4) >> 20 & 1, 1); /* hardware-reduced */
+    ck_assert_uint_eq(acpi_field(fadt, 112, 4) >> 10 & 1, 1); /* reset register */
+    ck_assert_uint_eq(fadt[128], 1);
+    for (unsigned i = 0; i < ARRAY_SIZE(registers); i++) {
+        ck_assert_uint_eq(acpi_field(fadt, registers[i].offset, 4), 0x01000801);
+        ck_assert_uint_eq(acpi_field(fadt, registers[i].offset + 4, 8), registers[i].port);
+    }
+    ck_assert_uint_eq(occurs("\x08_S5_\x12\x07\x04\x0a\x05\0\0\0", 13, NULL), 1);
+}
+END_TEST
+
+/* Counts the MADT's entries by type, and checks that they end where the table does. */
+static void count_madt(unsigned count[16])
+{
+    uint32_t size;
+    const uint8_t *madt = find("APIC", &size);
+    size_t at = 44;
+
+    ck_assert_uint_eq(acpi_field(madt, 36, 4), LAPIC_BASE);
+    while (at < size) {
+        ck_assert_uint_ge(madt[at + 1], 2);
+        ck_assert_uint_lt(madt[at], 16);
+        count[madt[at]]++;
+        if (madt[at] == 1)
+            ck_assert_uint_eq(acpi_field(madt, at + 4, 4), IOAPIC_BASE);
+        at += madt[at + 1];
+    }
+    ck_assert_uint_eq(at, size);
+}
+
+START_TEST(cpus_by_xapic_and_x2apic)
+{
+    unsigned count[16] = { 0 };
+    unsigned cpus = machines[_i].cpus;
+
+    hw = made_hardware(2 * MIB, cpus, 0);
+    ck_assert_int_eq(acpi_build(mem, &hw), 0);
+    count_madt(count);
+    ck_assert_uint_eq(count[0], cpus < 255 ? cpus : 255);
+    ck_assert_uint_eq(count[9], cpus < 255 ? 0 : cpus - 255);
+    ck_assert_uint_eq(count[1], 1);
+    ck_assert_uint_eq(count[4], 1);
+    ck_assert_uint_eq(count[10], cpus > 255);
+}
+END_TEST
+
+START_TEST(devices_in_the_order_given)
+{
+    size_t before = 0;
+
+    hw = made_hardware(2 * MIB, 1, 16);
+    ck_assert_int_eq(acpi_build(mem, &hw), 0);
+    ck_assert_uint_eq(occurs("LNRO0005", 9, NULL), 16);
+    ck_assert_uint_eq(occurs("ACPI0013", 9, NULL), 1);
+    ck_assert_uint_eq(occurs("\x41\xd0\x05\x01", 4, NULL), 1); /* PNP0501 */
+    ck_assert_uint_eq(occurs("\x41\xd0\x0c\x0c", 4, NULL), 1); /* PNP0C0C */
+    for (unsigned i = 0; i < 16; i++) {
+        uint32_t base = (uint32_t)hw.virtio[i].base;
+        uint8_t node[] = { 0x86, 9, 0, 1,    0, 0,
+                           0,    0, 0, 0x10, 0, 0, /* 4 KiB of memory */
+                           0x89, 6, 0, 3,    1, (uint8_t)hw.virtio[i].gsi,
+                           0,    0, 0, 0x79 };
+        size_t at = 0;
+
+        memcpy(node + 4, &base, sizeof(base));
+        ck_assert_uint_eq(occurs(node, sizeof(node), &at), 1);
+        ck_assert_uint_gt(at, before);
+        before = at;
+    }
+}
+END_TEST
+
+START_TEST(what_is_not_there_is_not_told)
+{
+    hw.serial.size = hw.pvpanic.size = hw.virtio_count = 0;
+    ck_assert_int_eq(acpi_build(mem, &hw), 0);
+    ck_assert_uint_eq(occurs("LNRO0005", 8, NULL), 0);
+    ck_assert_uint_eq(occurs("QEMU0001", 8, NULL), 0);
+    ck_assert_uint_eq(occurs("COM1", 4, NULL), 0);
+}
+END_TEST
+
+/* Whatever the room, nothing is written behind it. */
+START_TEST(no_room_or_no_memory)
+{
+    uint8_t *behind = guest_ptr(mem, ACPI_BASE, ACPI_SIZE);
+    uint64_t size = 0;
+
+    for (int error = -ENOSPC; error == -ENOSPC; size++) {
+        memset(behind, 0xee, 4096);
+        hw.acpi.size = size;
+        error = acpi_build(mem, &hw);
+        ck_assert(error == 0 || (error == -ENOSPC && logged("no room for ACPI tables")));
+        for (uint64_t i = size; i < 4096; i++)
+            ck_assert_uint_eq(behind[i], 0xee);
+    }
+    ck_assert_uint_gt(size, 900);
+
+    hw.acpi.base = 2 * MIB - size + 2; /* the size that sufficed, a byte too far */
+    ck_assert_int_eq(acpi_build(mem, &hw), -EFAULT);
+    ck_assert(logged("raise --memory"));
+}
+END_TEST
+
+/* ACPI 6.3, 20.2.4: the length of what a device holds, in the fewest bytes; it counts itself. */
+static const struct {
+    size_t body;
+    unsigned size;
+} packages[] = {
+    { 4, 1 }, { 62, 1 }, { 63, 2 }, { 64, 2 }, { 4093, 2 }, { 4094, 3 }, { 65000, 3 }
+};
+
+START_TEST(package_lengths)
+{
+    static uint8_t data[70000];
+    struct buffer b = { .data = data, .size = sizeof(data) };
+    size_t mark = aml_device(&b, "DEV_");
+    size_t length;
+
+    for (size_t i = 4; i < packages[_i].body; i++)
+        buffer_put(&b, i, 1);
+    aml_end(&b, mark);
+    ck_assert_uint_eq(data[2] >> 6, packages[_i].size - 1);
+    length = packages[_i].size == 1 ? data[2] : data[2] & 0xf;
+    for (unsigned i = 1; i < packages[_i].size; i++)
+        length |= (size_t)data[2 + i] << (8 * i - 4);
+    ck_assert_uint_eq(length, packages[_i].body + packages[_i].size);
+    ck_assert_uint_eq(b.used, 2 + length);
+    ck_assert_mem_eq(data + 2 + packages[_i].size, "DEV_", 4);
+    if (packages[_i].body > 4)
+        ck_assert_uint_eq(data[b.used - 1], (packages[_i].body - 1) & 0xff);
+}
+END_TEST
+
+static const struct {
+    uint64_t value;
+    const char *bytes;
+    unsigned size;
+} integers[] = {
+    { 0, "\0", 1 },
+    { 1, "\x01", 1 },
+    { 2, "\x0a\x02", 2 },
+    { 255, "\x0a\xff", 2 },
+    { 256, "\x0b\x00\x01", 3 },
+    { 65536, "\x0c\x00\x00\x01\x00", 5 },
+    { 1ull << 32, "\x0e\x00\x00\x00\x00\x01\x00\x00\x00", 9 },
+};
+
+START_TEST(integers_of_every_size)
+{
+    uint8_t data[16];
+    struct buffer b = { .data = data, .size = sizeof(data) };
+
+    aml_name_integer(&b, "_UID", integers[_i].value);
+    ck_assert_uint_eq(b.used, 5 + integers[_i].size);
+    ck_assert_mem_eq(data, "\x08_UID", 5);
+    ck_assert_mem_eq(data + 5, integers[_i].bytes, integers[_i].size);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("acpi");
+    TCase *tests = tcase_create("acpi");
+
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_loop_test(tests, every_checksum_and_length, 0, ARRAY_SIZE(machines));
+    tcase_add_test(tests, power_off_and_reset_have_registers);
+    tcase_add_loop_test(tests, cpus_by_xapic_and_x2apic, 0, ARRAY_SIZE(machines));
+    tcase_add_test(tests, devices_in_the_order_given);
+    tcase_add_test(tests, what_is_not_there_is_not_told);
+    tcase_add_test(tests, no_room_or_no_memory);
+    tcase_add_loop_test(tests, package_lengths, 0, ARRAY_SIZE(packages));
+    tcase_add_loop_test(tests, integers_of_every_size, 0, ARRAY_SIZE(integers));
+    suite_add_tcase(suite, tests);
+    return unit_run(suite);
+}
