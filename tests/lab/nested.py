@@ -9,7 +9,9 @@ goes to a file.
 """
 
 import ctypes
+import fcntl
 import hashlib
+import inspect
 import os
 import platform
 import selectors
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,17 +130,25 @@ def make_ext4(tree: Path, image: Path, label: str, spare: int):
 
 # Parts that are made once.
 
+def made_once(path: Path, make: Callable[[Path], None]) -> Path:
+    """PATH, made by MAKE if it is not there; others making it are waited for."""
+    if path.exists():
+        return path
+    with open(cache() / "lab.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=cache(), prefix="lab-making-") as directory:
+                part = Path(directory) / "part"
+                make(part)
+                part.rename(path)
+    return path
+
+
 def qemu(machine: Machine) -> list[str]:
     """The command that starts QEMU, with its own libraries and loader."""
     host = MACHINES[platform.machine()].debian
-    top = cache() / f"{machine.qemu}-{host}"
-    if not top.exists():
-        making = top.with_suffix(f".{os.getpid()}")
-        try:
-            unpack_qemu(machine, making)
-            making.rename(top)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+    top = made_once(cache() / f"{machine.qemu}-{host}",
+                    lambda directory: unpack_qemu(machine, directory))
     triplet = f"{platform.machine()}-linux-gnu"
     loader = next(path for pattern in ("lib/ld-linux-*", "lib64/ld-linux-*", "usr/lib*/ld-linux-*")
                   for path in top.glob(pattern))
@@ -161,34 +172,29 @@ def unpack_qemu(machine: Machine, directory: Path):
 
 def root_image(machine: Machine, extra_packages: list[str]) -> Path:
     packages = sorted({*ROOT_PACKAGES, *extra_packages})
-    key = content_key(packages, ROOT_INIT, machine.debian,
+    key = content_key(packages, ROOT_INIT, inspect.getsource(finish_root), machine.debian,
                       platform.freedesktop_os_release().get("VERSION_ID"))
-    image = cache() / f"lab-root-{machine.debian}-{key}.img"
-    if image.exists():
-        return image
-    with tempfile.TemporaryDirectory(dir=cache(), prefix="lab-root-") as directory:
-        tree = Path(directory) / "tree"
+
+    def make(image: Path):
+        tree = image.with_name("tree")
         script("unpack-packages", "--arch", machine.debian, tree, *packages)
         finish_root(tree)
-        made = Path(directory) / "image"
-        make_ext4(tree, made, "lab-root", 64 * MIB)
-        made.rename(image)
-    return image
+        make_ext4(tree, image, "lab-root", 64 * MIB)
+
+    return made_once(cache() / f"lab-root-{machine.debian}-{key}.img", make)
 
 
 def finish_root(tree: Path):
     """What the packages' maintainer scripts would have done."""
     for name in ("bin", "sbin", "lib", "lib64"):
-        split = tree / name
-        if split.is_dir() and not split.is_symlink():
-            subprocess.run(["cp", "-al", "-n", f"{split}/.", tree / "usr" / name],
-                           check=True) if (tree / "usr" / name).exists() else \
-                shutil.copytree(split, tree / "usr" / name, symlinks=True)
-            shutil.rmtree(split)
-        if not split.exists():
-            (tree / "usr" / name).mkdir(exist_ok=True)
-            split.symlink_to(f"usr/{name}")
-    for name, target in (("sh", "dash"), ("awk", "gawk")):
+        top, merged = tree / name, tree / "usr" / name
+        merged.mkdir(exist_ok=True)
+        if top.is_dir() and not top.is_symlink():
+            subprocess.run(["cp", "-al", "-n", f"{top}/.", merged], check=True)
+            shutil.rmtree(top)
+        if not top.is_symlink():
+            top.symlink_to(f"usr/{name}")
+    for name, target in (("sh", "dash"), ("awk", "gawk"), ("which", "busybox")):
         link = tree / "usr/bin" / name
         if not link.is_symlink():
             link.symlink_to(target)
@@ -212,11 +218,10 @@ def kernel(machine: Machine) -> Path:
 def initrd_image(machine: Machine, kernel_image: Path) -> Path:
     makers = [(SCRIPTS / name).read_text() for name in ("mkinitrd", "guest/init")]
     key = content_key(makers, machine.modules, kernel_image.name)
-    image = cache() / f"lab-initrd-{machine.debian}-{key}.img"
-    if not image.exists():
-        modules = [word for name in machine.modules for word in ("--module", name)]
-        script("mkinitrd", kernel_image.parent.parent, image, *modules)
-    return image
+    modules = [word for name in machine.modules for word in ("--module", name)]
+    return made_once(
+        cache() / f"lab-initrd-{machine.debian}-{key}.img",
+        lambda image: script("mkinitrd", kernel_image.parent.parent, image, *modules))
 
 
 # One run.
@@ -256,7 +261,7 @@ def is_program(path: Path) -> bool:
 
 
 def add_libraries(tree: Path, directory: Path):
-    """Copies libraries of brought programs; those of L1 come first."""
+    """Copies the libraries of brought programs; L1 takes those it lacks."""
     directory.mkdir(parents=True)
     for program in filter(is_program, tree.rglob("*")):
         listing = subprocess.run(["ldd", program], stdout=subprocess.PIPE,
