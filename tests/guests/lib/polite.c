@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/polite.h"
+
+#include <linux/virtio_blk.h>
+
+#define NET_HEADER   12
+#define ETHERNET_MIN 60
+
+static const struct virtio_blk_outhdr get_id = { .type = VIRTIO_BLK_T_GET_ID };
+static const uint8_t frame[NET_HEADER + ETHERNET_MIN] = {
+    [NET_HEADER] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, 0x12, 0x34, 0x56, 0x88, 0xb5
+};
+static uint8_t disk_id[VIRTIO_BLK_ID_BYTES + 1];
+static uint8_t entropy[16];
+
+static const struct polite devices[] = {
+    { "blk",
+      VIRTIO_ID_BLOCK,
+      1,
+      0,
+      { &get_id, sizeof(get_id), disk_id, sizeof(disk_id) },
+      sizeof(disk_id) },
+    { "net", VIRTIO_ID_NET, 2, 1, { frame, sizeof(frame), NULL, 0 }, 0 },
+    { "console", VIRTIO_ID_CONSOLE, 2, 1, { ".", 1, NULL, 0 }, 0 },
+    { "rng", VIRTIO_ID_RNG, 1, 0, { NULL, 0, entropy, sizeof(entropy) }, sizeof(entropy) },
+};
+
+const struct polite *polite_device(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(devices); i++)
+        if (word_is(0, devices[i].name))
+            return &devices[i];
+    print("no such device: %s\n", platform_cmdline());
+    platform_exit(EXIT_UNEXPECTED);
+}
+
+void polite_submit(const struct polite *device, const struct virtio *v, struct queue *q)
+{
+    queue_submit(q, &device->request);
+    virtio_notify(v, device->queue);
+}
+
+void polite_wait(const struct polite *device, struct queue *q)
+{
+    expect_equal(queue_wait(q, 0), device->written);
+}
+
+void polite_use(const struct polite *device, const struct virtio *v, struct queue *q)
+{
+    polite_submit(device, v, q);
+    polite_wait(device, q);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Ends in the way the command line names, each a mistake no processor survives. */
+#include "arch/x86_64/layout.h"
+#include "lib/guest.h"
+#include "x86_64/x86.h"
+
+/* Without an interrupt table no exception can be delivered, nor the one that reports that. */
+static void triple_fault(void)
+{
+    static const uint16_t no_table[5];
+
+    __asm__ volatile("lidt %0; ud2" ::"m"(no_table));
+}
+
+/* Instructions can be emulated, but not fetched from a device. */
+static void execute_device(void)
+{
+    print("%lx\n", platform_hole());
+    ((void (*)(void))platform_hole())();
+}
+
+/* KVM emulates what touches a device, and of the FPU's instructions next to nothing. */
+static void unknown_instruction(void)
+{
+    __asm__ volatile("fldt (%0)" ::"r"(platform_hole()));
+}
+
+static void pulse_i8042(void)
+{
+    port_write(I8042_COMMAND_PORT, 1, 0xfe);
+}
+
+int main(void)
+{
+    static const struct {
+        const char *name;
+        void (*end)(void);
+    } ways[] = {
+        { "triple-fault", triple_fault },
+        { "execute-device", execute_device },
+        { "unknown-instruction", unknown_instruction },
+        { "i8042", pulse_i8042 },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(ways); i++)
+        if (word_is(0, ways[i].name))
+            ways[i].end();
+    platform_stop();
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+#include "lib/platform.h"
+
+#include "arch/x86_64/layout.h"
+#include "devices/acpi_power.h"
+#include "lib/guest.h"
+#include "x86_64/x86.h"
+
+#define LEAF_FREQUENCIES 0x40000010u
+
+#define LINE_STATUS      5
+#define LINE_STATUS_DATA 1u
+
+#define SLP_EN 0x20u
+
+#define I8042_PULSE_RESET 0xfe
+#define E820_RAM          1
+
+#define TRAMPOLINE      0x8000
+#define ICR_INIT        0x4500 /* edge, assert */
+#define ICR_STARTUP     0x4600
+#define ICR_PENDING     0x1000
+#define SECONDARY_STACK 4096
+
+/* Xen's hvm_start_info, by which a PVH kernel is told of its machine. */
+struct start_info {
+    uint32_t magic, version, flags, modules;
+    uint64_t module_list, cmdline, rsdp, memory_map;
+    uint32_t memory_ranges, reserved;
+};
+
+struct start_info_range {
+    uint64_t base, size;
+    uint32_t type, reserved;
+};
+
+/* With start.S. */
+int main(void);
+void platform_main(void);
+void platform_secondary(void);
+extern const char trampoline[], trampoline_end[];
+uint32_t platform_start_info;
+uint32_t platform_secondary_stack;
+
+static void (*secondary_main)(void);
+static bool secondary_runs;
+
+static const struct start_info *start_info(void)
+{
+    return (const struct start_info *)(uintptr_t)platform_start_info;
+}
+
+void platform_main(void)
+{
+    platform_exit((unsigned)main());
+}
+
+bool platform_ram(unsigned index, struct range *ret)
+{
+    const struct start_info_range *map = (const void *)start_info()->memory_map;
+
+    for (unsigned i = 0; i < start_info()->memory_ranges; i++) {
+        if (map[i].type == E820_RAM && index-- == 0) {
+            *ret = (struct range){ map[i].base, map[i].size };
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *platform_cmdline(void)
+{
+    return (const char *)start_info()->cmdline;
+}
+
+uintptr_t platform_virtio(unsigned index)
+{
+    return index < VIRTIO_GSIS ? VIRTIO_MMIO_BASE + (uintptr_t)index * VIRTIO_MMIO_STRIDE : 0;
+}
+
+uint64_t platform_hole(void)
+{
+    return VIRTIO_MMIO_BASE + 0x10000000;
+}
+
+uint64_t platform_read(uintptr_t addr, unsigned size)
+{
+    uint64_t value = 0;
+
+    if (size == 1)
+        __asm__ volatile("movb (%1), %b0" : "+r"(value) : "r"(addr) : "memory");
+    else if (size == 2)
+        __asm__ volatile("movw (%1), %w0" : "+r"(value) : "r"(addr) : "memory");
+    else if (size == 4)
+        __asm__ volatile("movl (%1), %k0" : "+r"(value) : "r"(addr) : "memory");
+    else
+        __asm__ volatile("movq (%1), %0" : "+r"(value) : "r"(addr) : "memory");
+    return value;
+}
+
+void platform_write(uintptr_t addr, unsigned size, uint64_t value)
+{
+    if (size == 1)
+        __asm__ volatile("movb %b0, (%1)" ::"r"(value), "r"(addr) : "memory");
+    else if (size == 2)
+        __asm__ volatile("movw %w0, (%1)" ::"r"(value), "r"(addr) : "memory");
+    else if (size == 4)
+        __asm__ volatile("movl %k0, (%1)" ::"r"(value), "r"(addr) : "memory");
+    else
+        __asm__ volatile("movq %0, (%1)" ::"r"(value), "r"(addr) : "memory");
+}
+
+void platform_put(char c)
+{
+    port_write(COM1_PORT, 1, (uint8_t)c);
+}
+
+bool platform_get(char *ret)
+{
+    if (!(port_read(COM1_PORT + LINE_STATUS, 1) & LINE_STATUS_DATA))
+        return false;
+    *ret = (char)port_read(COM1_PORT, 1);
+    return true;
+}
+
+uint64_t platform_ms(void)
+{
+    static uint32_t tsc_khz;
+
+    if (!tsc_khz)
+        tsc_khz = cpuid(LEAF_FREQUENCIES, 0).eax;
+    return tsc_read() / tsc_khz;
+}
+
+void platform_relax(void)
+{
+    __asm__ volatile("pause" ::: "memory");
+}
+
+void platform_stop(void)
+{
+    for (;;)
+        __asm__ volatile("cli; hlt");
+}
+
+void platform_exit(unsigned code)
+{
+    port_write(DEBUG_EXIT_PORT, 1, code);
+    platform_stop();
+}
+
+void platform_power_off(void)
+{
+    port_write(POWER_PORT + ACPI_POWER_SLEEP_CONTROL, 1, ACPI_POWER_S5 << 2 | SLP_EN);
+    platform_stop();
+}
+
+void platform_reset(void)
+{
+    port_write(POWER_PORT + ACPI_POWER_RESET, 1, ACPI_POWER_RESET_VALUE);
+    platform_stop();
+}
+
+void platform_panic(void)
+{
+    port_write(PVPANIC_PORT, 1, 1);
+    platform_stop();
+}
+
+bool platform_power_button(void)
+{
+    return port_read(POWER_PORT + ACPI_POWER_EVENTS, 1) & ACPI_POWER_BUTTON;
+}
+
+uint32_t lapic_read(unsigned reg)
+{
+    return (uint32_t)platform_read(LAPIC_BASE + reg, 4);
+}
+
+void lapic_write(unsigned reg, uint32_t value)
+{
+    platform_write(LAPIC_BASE + reg, 4, value);
+}
+
+static void lapic_send(unsigned apic_id, uint32_t command)
+{
+    lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
+    lapic_write(LAPIC_ICR_LOW, command);
+    wait_for(!(lapic_read(LAPIC_ICR_LOW) & ICR_PENDING));
+}
+
+void platform_secondary(void)
+{
+    __atomic_store_n(&secondary_runs, true, __ATOMIC_SEQ_CST);
+    secondary_main();
+    platform_stop();
+}
+
+bool platform_start_cpu(unsigned index, void (*entry)(void))
+{
+    static char stacks[8][SECONDARY_STACK] __attribute__((aligned(16)));
+    uint64_t end;
+
+    expect(index >= 1 && index <= ARRAY_SIZE(stacks));
+    memcpy((void *)TRAMPOLINE, trampoline, (size_t)(trampoline_end - trampoline));
+    platform_secondary_stack = (uint32_t)(uintptr_t)stacks[index - 1] + SECONDARY_STACK;
+    secondary_main = entry;
+    secondary_runs = false;
+    lapic_send(index, ICR_INIT);
+    lapic_send(index, ICR_STARTUP | TRAMPOLINE >> 12);
+    for (end = platform_ms() + WAIT_MS; platform_ms() < end; platform_relax())
+        if (__atomic_load_n(&secondary_runs, __ATOMIC_SEQ_CST))
+            return true;
+    return false;
+}
