@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/option.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ void *option_alloc(struct config *config, size_t size)
     config->blocks = block;
     return block->data;
 }
+
 void option_free(struct config *config)
 {
     while (config->blocks) {
@@ -60,6 +62,7 @@ static const struct option *option_current(const struct option_reader *r)
 {
     return r->key ? r->key : r->form ? r->form : r->option;
 }
+
 int option_read_text(struct option_reader *r, char *value, void *target)
 {
     const struct option *option = option_current(r);
@@ -136,6 +139,7 @@ int option_read_duration(struct option_reader *r, char *value, void *target)
     *(uint64_t *)target = ms;
     return 0;
 }
+
 /* "file=PATH[,append]" */
 static void option_describe_form(const struct option *form, char *text, size_t size)
 {
@@ -211,6 +215,7 @@ static size_t option_distance(const char *a, size_t length, const char *b)
 {
     size_t row[LONGEST_OPTION + 1], columns = strlen(b);
 
+    assert(columns <= LONGEST_OPTION);
     for (size_t j = 0; j <= columns; j++)
         row[j] = j;
     for (size_t i = 0; i < length; i++) {
