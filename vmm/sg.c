@@ -5,18 +5,25 @@
 
 #include "vmm/base.h"
 
-/* Steps over used-up pieces, then takes the longest contiguous run of at most `max` > 0 bytes. */
-static struct iovec sg_take(struct sg *sg, size_t max)
+struct iovec sg_front(struct sg *sg)
 {
-    struct iovec front;
+    size_t run;
 
-    while (sg->skip >= sg->iov->iov_len) {
+    while (sg->skip >= sg->iov->iov_len) { /* step over used-up pieces */
         sg->skip -= sg->iov->iov_len;
         sg->iov++;
     }
+    run = sg->iov->iov_len - sg->skip;
+    if (run > sg->length)
+        run = sg->length;
+    return (struct iovec){ (char *)sg->iov->iov_base + sg->skip, run };
+}
 
-    front.iov_base = (char *)sg->iov->iov_base + sg->skip;
-    front.iov_len = sg->iov->iov_len - sg->skip;
+/* Takes the front, at most `max` > 0 bytes of it. */
+static struct iovec sg_take(struct sg *sg, size_t max)
+{
+    struct iovec front = sg_front(sg);
+
     if (front.iov_len > max)
         front.iov_len = max;
     sg->skip += front.iov_len;

@@ -22,6 +22,9 @@ bool sg_write(struct sg *sg, const void *src, size_t len);
 bool sg_zero(struct sg *sg, size_t len);
 bool sg_skip(struct sg *sg, size_t len);
 
+/* The longest contiguous run at the front of a non-empty slice. Takes nothing. */
+struct iovec sg_front(struct sg *sg);
+
 /* Cuts the last byte off and gives its address, or NULL: where virtio-blk wants its status. */
 void *sg_take_last_byte(struct sg *sg);
 

@@ -16,10 +16,13 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-enum { CR0_PE = 1u << 0, CR0_ET = 1u << 4, CR0_PG = 1u << 31 };
-enum { CR4_PAE = 1u << 5 };
-enum { EFER_LME = 1u << 8, EFER_LMA = 1u << 10 };
-enum { RFLAGS_FIXED = 1u << 1 };
+#define CR0_PE       (1u << 0)
+#define CR0_ET       (1u << 4)
+#define CR0_PG       (1u << 31)
+#define CR4_PAE      (1u << 5)
+#define EFER_LME     (1u << 8)
+#define EFER_LMA     (1u << 10)
+#define RFLAGS_FIXED (1u << 1)
 
 #define MSR_MISC_ENABLE      0x1a0u
 #define MISC_ENABLE_FAST_STR 1u

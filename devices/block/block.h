@@ -18,11 +18,12 @@ struct block_request {
     enum block_op op;
     bool durable;    /* a write is done once it is on stable storage */
     bool unmap;      /* write zeroes: may also give the space back */
-    uint64_t offset; /* bytes, within the disk */
+    uint64_t offset; /* bytes, within the disk; changes while submitted, as do the next two */
     uint64_t length; /* bytes; for read and write that of `data` */
-    struct sg data;  /* its pieces may be changed: see sg_trim() */
+    struct sg data;  /* for read and write */
     void (*done)(struct block_request *request, int error); /* 0 or -errno */
-    struct block_request *next;                             /* the engine's while submitted */
+    struct block_request *next; /* this and the next are the engine's while submitted */
+    int error;
 };
 
 struct block_ops {
@@ -34,6 +35,8 @@ struct block_ops {
 
 struct block {
     const struct block_ops *ops;
+    void (*completed)(void *owner); /* after one or more done(); set by whoever submits */
+    void *owner;
     uint64_t size;                        /* bytes, a multiple of 512 */
     uint32_t logical_size;                /* bytes: the smallest unit of I/O, 512 or more */
     uint32_t physical_size, optimal_size; /* bytes: units that are cheap; optimal may be 0 */

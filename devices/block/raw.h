@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DEVICES_BLOCK_RAW_H
+#define DEVICES_BLOCK_RAW_H
+
+#include "devices/block/block.h"
+
+/*
+ * A raw image or block device, and the two engines that do its I/O: raw_uring.c hands requests to
+ * the kernel's ring, raw_thread.c to a worker with the plain system calls. Between raw.c and these.
+ */
+struct raw {
+    struct block block; /* ops are the engine's */
+    struct loop *loop;
+    int fd;
+    uint32_t align; /* bytes: O_DIRECT wants buffers at multiples; 0 without */
+};
+
+/* A copy of `raw`, which then owns the descriptor. -errno, nothing printed. */
+int raw_uring_create(struct block **ret, const struct raw *raw);
+int raw_thread_create(struct block **ret, const struct raw *raw);
+
+/* Does one request with blocking calls; 0 or -errno. Does not call done(). */
+int raw_perform(const struct raw *raw, struct block_request *request);
+
+/*
+ * Accounts for `bytes` of a read or write that the kernel did. True if more is left to do; false
+ * with *ret_error set when the request is over.
+ */
+bool raw_advance(struct block_request *request, ssize_t bytes, int *ret_error);
+
+/* Is any buffer of the request out of step with what O_DIRECT wants? */
+bool raw_misaligned(const struct raw *raw, const struct block_request *request);
+
+#endif

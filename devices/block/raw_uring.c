@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "devices/block/raw.h"
+#include "settings.h"
+#include "vmm/base.h"
+
+#if HAVE_LIBURING
+
+#include <liburing.h>
+#include <sys/eventfd.h>
+
+/*
+ * Requests go into the kernel's ring, a system call for each batch; completions come back by an
+ * eventfd on the loop. What does not fit waits in a list of ours.
+ */
+#define RING_ENTRIES 128u
+
+struct raw_uring {
+    struct raw raw;
+    struct io_uring ring;
+    struct watch watch; /* an eventfd: something is done */
+    unsigned in_flight; /* submitted and not yet done() */
+    unsigned unstarted; /* in the submission ring, not yet handed to the kernel */
+    struct block_request *waiting, **waiting_end;
+};
+
+static void uring_wait_for_room(struct raw_uring *u, struct block_request *request)
+{
+    request->next = NULL;
+    *u->waiting_end = request;
+    u->waiting_end = &request->next;
+}
+
+static void uring_describe(struct raw_uring *u, struct io_uring_sqe *sqe,
+                           struct block_request *request)
+{
+    int fd = u->raw.fd;
+    int mode = request->op == BLOCK_WRITE_ZEROES && !request->unmap ? FALLOC_FL_ZERO_RANGE
+                                                                    : FALLOC_FL_PUNCH_HOLE;
+    unsigned count;
+
+    if (raw_misaligned(&u->raw, request)) {
+        io_uring_prep_nop(sqe); /* a place in the order; uring_completed() does it */
+        return;
+    }
+    switch (request->op) {
+    case BLOCK_READ:
+        count = sg_trim(&request->data);
+        io_uring_prep_readv(sqe, fd, request->data.iov, count, request->offset);
+        break;
+    case BLOCK_WRITE:
+        count = sg_trim(&request->data);
+        io_uring_prep_writev(sqe, fd, request->data.iov, count, request->offset);
+        sqe->rw_flags = request->durable ? RWF_DSYNC : 0;
+        break;
+    case BLOCK_FLUSH:
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+        break;
+    case BLOCK_DISCARD:
+    case BLOCK_WRITE_ZEROES:
+        io_uring_prep_fallocate(sqe, fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)request->offset,
+                                (off_t)request->length);
+        break;
+    }
+}
+
+/* Puts a request into the ring. False: no room. */
+static bool uring_put(struct raw_uring *u, struct block_request *request)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+    if (!sqe)
+        return false;
+    uring_describe(u, sqe, request);
+    io_uring_sqe_set_data(sqe, request); /* last: preparing clears it */
+    u->unstarted++;
+    return true;
+}
+
+static void uring_completed(struct raw_uring *u, struct block_request *request, int result)
+{
+    bool data = request->op == BLOCK_READ || request->op == BLOCK_WRITE;
+    int error = result < 0 ? result : 0;
+
+    if (raw_misaligned(&u->raw, request) || (!data && result == -EOPNOTSUPP)) {
+        error = raw_perform(&u->raw, request); /* blocks: rare, and right */
+    } else if (data && raw_advance(request, result, &error)) {
+        if (!uring_put(u, request))
+            uring_wait_for_room(u, request);
+        return;
+    }
+    u->in_flight--;
+    request->done(request, error);
+}
+
+static void uring_commit(struct block *block)
+{
+    struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
+
+    while (u->unstarted > 0) {
+        int started = io_uring_submit(&u->ring);
+
+        if (started == -EINTR)
+            continue;
+        if (started <= 0)
+            return; /* the kernel is short of something; the next completion tries again */
+        u->unstarted -= (unsigned)started;
+    }
+}
+
+/* What waited for room goes on. */
+static void uring_refill(struct raw_uring *u)
+{
+    while (u->waiting && uring_put(u, u->waiting)) {
+        u->waiting = u->waiting->next;
+        if (!u->waiting)
+            u->waiting_end = &u->waiting;
+    }
+    uring_commit(&u->raw.block);
+}
+
+static void uring_reap(struct raw_uring *u)
+{
+    struct io_uring_cqe *cqe;
+    bool any = false;
+
+    while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+        struct block_request *request = io_uring_cqe_get_data(cqe);
+        int result = cqe->res;
+
+        io_uring_cqe_seen(&u->ring, cqe);
+        uring_completed(u, request, result);
+        any = true;
+    }
+    uring_refill(u);
+    if (any)
+        u->raw.block.completed(u->raw.block.owner);
+}
+
+static void uring_ready(struct watch *watch, short revents)
+{
+    uint64_t count;
+
+    if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
+        uring_reap(container_of(watch, struct raw_uring, watch));
+}
+
+static void uring_submit(struct block *block, struct block_request *request)
+{
+    struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
+
+    u->in_flight++;
+    if (u->waiting || !uring_put(u, request))
+        uring_wait_for_room(u, request);
+}
+
+static void uring_drain(struct block *block)
+{
+    struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
+
+    while (u->in_flight > 0) {
+        struct io_uring_cqe *cqe;
+
+        uring_commit(block);
+        if (io_uring_wait_cqe(&u->ring, &cqe) == 0)
+            uring_reap(u);
+    }
+}
+
+static void uring_close(struct block *block)
+{
+    struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
+
+    uring_drain(block);
+    loop_remove(u->raw.loop, &u->watch);
+    io_uring_queue_exit(&u->ring);
+    close(u->watch.fd);
+    close(u->raw.fd);
+    free(u);
+}
+
+static const struct block_ops uring_ops = {
+    .submit = uring_submit,
+    .commit = uring_commit,
+    .drain = uring_drain,
+    .close = uring_close,
+};
+
+/* The ring and its eventfd; -errno with nothing left behind. */
+static int uring_init(struct raw_uring *u)
+{
+    int error = io_uring_queue_init(RING_ENTRIES, &u->ring, 0);
+
+    if (error)
+        return error;
+    u->watch = (struct watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                               .events = POLLIN,
+                               .ready = uring_ready };
+    error = u->watch.fd < 0 ? -errno : io_uring_register_eventfd(&u->ring, u->watch.fd);
+    if (error) {
+        if (u->watch.fd >= 0)
+            close(u->watch.fd);
+        io_uring_queue_exit(&u->ring);
+    }
+    return error;
+}
+
+int raw_uring_create(struct block **ret, const struct raw *raw)
+{
+    struct raw_uring *u = calloc(1, sizeof(*u));
+    int error;
+
+    if (!u)
+        return -ENOMEM;
+    error = uring_init(u);
+    if (error) {
+        free(u);
+        return error;
+    }
+    u->raw = *raw;
+    u->raw.block.ops = &uring_ops;
+    u->waiting_end = &u->waiting;
+    loop_add(u->raw.loop, &u->watch);
+    *ret = &u->raw.block;
+    return 0;
+}
+
+#else
+
+int raw_uring_create(struct block **ret, const struct raw *raw)
+{
+    return -ENOSYS;
+}
+
+#endif

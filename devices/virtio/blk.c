@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/blk.h"
+
+#include <errno.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/block/block.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base.h"
+#include "vmm/endian.h"
+
+#define SECTOR_SIZE 512u
+#define QUEUE_SIZE  128u
+#define SEG_MAX     (QUEUE_SIZE - 2) /* beside the header and the status */
+#define ZERO_MAX    (1u << 22)       /* sectors in one discard or write-zeroes: 2 GiB */
+
+/* Virtio 1.2, 5.2.6: what the driver puts first. */
+struct blk_header {
+    le32 type;
+    le32 reserved;
+    le64 sector;
+};
+
+/* 5.2.6: what a discard or write-zeroes is about. */
+struct blk_range {
+    le64 sector;
+    le32 count; /* sectors */
+    le32 flags;
+};
+
+struct blk_request {
+    struct block_request block;
+    struct virtio_blk *blk;
+    struct blk_request *next_free;
+    uint8_t *status;  /* in guest memory; NULL if the guest left no room */
+    uint32_t written; /* bytes the guest gets beside the status */
+    struct virtq_chain chain;
+};
+
+struct virtio_blk {
+    struct virtio_device virtio;
+    struct block *block;
+    char serial[VIRTIO_BLK_ID_BYTES];
+
+    /* Last used, first taken again: requests never needed are never touched. */
+    struct blk_request *free;
+    unsigned fresh;
+    struct blk_request requests[QUEUE_SIZE + 1]; /* one more than can be in flight */
+};
+
+static struct virtio_blk *blk_of(struct virtio_device *v)
+{
+    return container_of(v, struct virtio_blk, virtio);
+}
+
+static struct blk_request *blk_take(struct virtio_blk *blk)
+{
+    struct blk_request *req = blk->free;
+
+    if (req) {
+        blk->free = req->next_free;
+    } else {
+        req = &blk->requests[blk->fresh++];
+        req->blk = blk;
+    }
+    return req;
+}
+
+static void blk_give_back(struct virtio_blk *blk, struct blk_request *req)
+{
+    req->next_free = blk->free;
+    blk->free = req;
+}
+
+static uint8_t blk_status(int error)
+{
+    switch (error) {
+    case 0:
+        return VIRTIO_BLK_S_OK;
+    case -EOPNOTSUPP:
+        return VIRTIO_BLK_S_UNSUPP;
+    default:
+        return VIRTIO_BLK_S_IOERR;
+    }
+}
+
+static void blk_finish(struct blk_request *req, int error)
+{
+    struct virtio_blk *blk = req->blk;
+    uint32_t written = error ? 0 : req->written;
+
+    if (req->status) {
+        *req->status = blk_status(error);
+        written++;
+    }
+    virtq_push(virtio_virtq(&blk->virtio, 0), &req->chain, written);
+    blk_give_back(blk, req);
+}
+
+static void blk_done(struct block_request *block, int error)
+{
+    blk_finish(container_of(block, struct blk_request, block), error);
+}
+
+/* After a run of completions: one look at whether the driver wants an interrupt. */
+static void blk_completed(void *owner)
+{
+    struct virtio_blk *blk = owner;
+
+    virtq_flush(virtio_virtq(&blk->virtio, 0));
+}
+
+/* Is [sector, + block->length) on the disk, in whole blocks? Sets block->offset. */
+static int blk_place(const struct virtio_blk *blk, struct block_request *block, uint64_t sector)
+{
+    uint64_t size = blk->block->size;
+    uint32_t unit = blk->block->logical_size;
+
+    if (__builtin_mul_overflow(sector, SECTOR_SIZE, &block->offset) || block->offset > size ||
+        block->length > size - block->offset)
+        return -EINVAL;
+    if (block->offset % unit || block->length % unit)
+        return -EINVAL;
+    return 0;
+}
+
+static int blk_parse_data(struct blk_request *req, enum block_op op, uint64_t sector)
+{
+    const struct virtio_blk *blk = req->blk;
+    struct block_request *block = &req->block;
+
+    block->op = op;
+    block->data = op == BLOCK_READ ? req->chain.writable : req->chain.readable;
+    block->length = block->data.length;
+    /* Virtio 1.2, 5.2.6.2: without FLUSH the driver takes a finished write for a safe one. */
+    block->durable = op == BLOCK_WRITE && !virtio_has_feature(&blk->virtio, VIRTIO_BLK_F_FLUSH);
+    if (op == BLOCK_WRITE && blk->block->read_only)
+        return -EROFS;
+    if (op == BLOCK_READ)
+        req->written = (uint32_t)block->length;
+    return blk_place(blk, block, sector);
+}
+
+/* One range a request: all that is offered. */
+static int blk_parse_range(struct blk_request *req, enum block_op op)
+{
+    const struct virtio_blk *blk = req->blk;
+    struct block_request *block = &req->block;
+    struct blk_range range;
+    uint32_t count, flags;
+
+    if (req->chain.readable.length != sizeof(range))
+        return -EINVAL;
+    sg_read(&req->chain.readable, &range, sizeof(range));
+    count = le32_load(&range.count);
+    flags = le32_load(&range.flags);
+    if (flags & ~(op == BLOCK_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0u))
+        return -EOPNOTSUPP;
+    if (blk->block->read_only)
+        return -EROFS;
+    if (count > ZERO_MAX)
+        return -EINVAL;
+
+    block->op = op;
+    block->unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+    block->length = (uint64_t)count * SECTOR_SIZE;
+    return blk_place(blk, block, le64_load(&range.sector));
+}
+
+static int blk_get_id(struct blk_request *req)
+{
+    struct sg *room = &req->chain.writable;
+    size_t len = room->length < VIRTIO_BLK_ID_BYTES ? room->length : VIRTIO_BLK_ID_BYTES;
+
+    sg_write(room, req->blk->serial, len);
+    req->written = (uint32_t)len;
+    return 0;
+}
+
+/* Turns the guest's request into ours, or does it. 0, or why it cannot be done. */
+static int blk_parse(struct blk_request *req)
+{
+    struct blk_header header;
+
+    req->block = (struct block_request){ .op = BLOCK_READ, .done = blk_done };
+    req->written = 0;
+    req->status = sg_take_last_byte(&req->chain.writable);
+    if (!sg_read(&req->chain.readable, &header, sizeof(header)) || !req->status)
+        return -EINVAL;
+
+    switch (le32_load(&header.type)) {
+    case VIRTIO_BLK_T_IN:
+        return blk_parse_data(req, BLOCK_READ, le64_load(&header.sector));
+    case VIRTIO_BLK_T_OUT:
+        return blk_parse_data(req, BLOCK_WRITE, le64_load(&header.sector));
+    case VIRTIO_BLK_T_FLUSH:
+        req->block.op = BLOCK_FLUSH;
+        return 0;
+    case VIRTIO_BLK_T_GET_ID:
+        return blk_get_id(req);
+    case VIRTIO_BLK_T_DISCARD:
+        return blk_parse_range(req, BLOCK_DISCARD);
+    case VIRTIO_BLK_T_WRITE_ZEROES:
+        return blk_parse_range(req, BLOCK_WRITE_ZEROES);
+    default:
+        return -EOPNOTSUPP;
+    }
+}
+
+static void blk_start_request(struct blk_request *req)
+{
+    int error = blk_parse(req);
+
+    if (error || (req->block.op != BLOCK_FLUSH && req->block.length == 0))
+        blk_finish(req, error);
+    else
+        block_submit(req->blk->block, &req->block);
+}
+
+static void blk_kick(struct virtio_device *v, unsigned queue)
+{
+    struct virtio_blk *blk = blk_of(v);
+    struct virtq *q = virtio_virtq(v, 0);
+    struct blk_request *req = blk_take(blk);
+
+    do {
+        while (virtq_pop(q, &req->chain)) {
+            blk_start_request(req);
+            req = blk_take(blk);
+        }
+    } while (!virtq_park(q));
+
+    blk_give_back(blk, req);
+    block_commit(blk->block);
+    virtq_flush(q);
+}
+
+static uint64_t blk_features(struct virtio_device *v)
+{
+    const struct block *block = blk_of(v)->block;
+    uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
+                        1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_FLUSH;
+
+    if (block->read_only)
+        features |= 1ull << VIRTIO_BLK_F_RO;
+    if (block->can_discard)
+        features |= 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+    return features;
+}
+
+static uint8_t log2_of(uint32_t value)
+{
+    return value ? (uint8_t)(31 - __builtin_clz(value)) : 0;
+}
+
+/* Virtio 1.2, 5.2.4: struct virtio_blk_config, the fields of the features we offer. */
+static void blk_read_config(struct virtio_device *v, void *config)
+{
+    const struct block *block = blk_of(v)->block;
+    struct virtio_blk_config *c = config;
+
+    c->capacity = htole64(block->size / SECTOR_SIZE);
+    c->seg_max = htole32(SEG_MAX);
+    c->blk_size = htole32(block->logical_size);
+    c->physical_block_exp = log2_of(block->physical_size / block->logical_size);
+    c->opt_io_size = htole32(block->optimal_size / block->logical_size);
+    c->max_discard_sectors = htole32(ZERO_MAX);
+    c->max_discard_seg = htole32(1);
+    c->discard_sector_alignment = htole32(block->logical_size / SECTOR_SIZE);
+    c->max_write_zeroes_sectors = htole32(ZERO_MAX);
+    c->max_write_zeroes_seg = htole32(1);
+    c->write_zeroes_may_unmap = 1;
+}
+
+static void blk_stop(struct virtio_device *v)
+{
+    block_drain(blk_of(v)->block);
+}
+
+static void blk_destroy(struct virtio_device *v)
+{
+    struct virtio_blk *blk = blk_of(v);
+
+    block_close(blk->block);
+    free(blk);
+}
+
+static const struct virtio_ops blk_ops = {
+    .type = VIRTIO_ID_BLOCK,
+    .queues = 1,
+    .queue_size = QUEUE_SIZE,
+    .config_size = sizeof(struct virtio_blk_config),
+    .features = blk_features,
+    .read_config = blk_read_config,
+    .kick = blk_kick,
+    .stop = blk_stop,
+    .destroy = blk_destroy,
+};
+
+int virtio_blk_create(struct virtio_device **ret, const char *name, struct block *block,
+                      const char *serial, const struct guest_memory *mem, struct loop *loop)
+{
+    struct virtio_blk *blk = calloc(1, sizeof(*blk));
+    int error;
+
+    if (!blk)
+        return -ENOMEM;
+    error = virtio_init(&blk->virtio, &blk_ops, name, mem, loop);
+    if (error) {
+        free(blk);
+        return error;
+    }
+    blk->block = block;
+    block->completed = blk_completed;
+    block->owner = blk;
+    memcpy(blk->serial, *serial ? serial : name,
+           strnlen(*serial ? serial : name, VIRTIO_BLK_ID_BYTES));
+    *ret = &blk->virtio;
+    return 0;
+}
