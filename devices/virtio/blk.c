@@ -17,6 +17,9 @@
 #define SEG_MAX     (QUEUE_SIZE - 2) /* beside the header and the status */
 #define ZERO_MAX    (1u << 22)       /* sectors in one discard or write-zeroes: 2 GiB */
 
+/* Configuration space up to what DISCARD and WRITE_ZEROES need, in whole words. */
+#define CONFIG_SIZE (offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4)
+
 /* Virtio 1.2, 5.2.6: what the driver puts first. */
 struct blk_header {
     le32 type;
@@ -292,7 +295,7 @@ static const struct virtio_ops blk_ops = {
     .type = VIRTIO_ID_BLOCK,
     .queues = 1,
     .queue_size = QUEUE_SIZE,
-    .config_size = sizeof(struct virtio_blk_config),
+    .config_size = CONFIG_SIZE,
     .features = blk_features,
     .read_config = blk_read_config,
     .kick = blk_kick,
