@@ -45,6 +45,9 @@ _Noreturn void platform_stop(void);  /* nothing happens any more, and no CPU tim
 
 bool platform_power_button(void); /* was it pressed since the last time? */
 
+/* Prints which CPU this is and checks what it says of its place among the others. */
+void platform_describe_cpu(void);
+
 /* Runs `main` on CPU `index`, from 1 on, one start at a time; true once it runs. */
 bool platform_start_cpu(unsigned index, void (*main)(void));
 

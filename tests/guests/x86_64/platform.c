@@ -8,6 +8,9 @@
 
 #define LEAF_FREQUENCIES 0x40000010u
 
+#define MODEM_CONTROL         4
+#define MODEM_CONTROL_DTR_RTS 3u
+
 #define LINE_STATUS      5
 #define LINE_STATUS_DATA 1u
 
@@ -115,8 +118,14 @@ void platform_put(char c)
     port_write(COM1_PORT, 1, (uint8_t)c);
 }
 
+/* Nothing comes in before the guest has raised its request to send. */
 bool platform_get(char *ret)
 {
+    static bool ready;
+
+    if (!ready)
+        port_write(COM1_PORT + MODEM_CONTROL, 1, MODEM_CONTROL_DTR_RTS);
+    ready = true;
     if (!(port_read(COM1_PORT + LINE_STATUS, 1) & LINE_STATUS_DATA))
         return false;
     *ret = (char)port_read(COM1_PORT, 1);
@@ -180,6 +189,29 @@ uint32_t lapic_read(unsigned reg)
 void lapic_write(unsigned reg, uint32_t value)
 {
     platform_write(LAPIC_BASE + reg, 4, value);
+}
+
+/* The APIC id by every way there is; SDM 3A, 9.9: one socket, a core a CPU, no hyper-threads. */
+void platform_describe_cpu(void)
+{
+    uint32_t id = lapic_read(LAPIC_ID) >> 24;
+    uint32_t cpus = cpuid(1, 0).ebx >> 16 & 0xff;
+
+    expect_equal(cpuid(1, 0).ebx >> 24, id);
+    if (cpuid(0, 0).eax >= 0xb && cpuid(0xb, 0).ebx) {
+        struct cpuid threads = cpuid(0xb, 0), cores = cpuid(0xb, 1);
+
+        expect_equal(threads.edx, id);
+        expect_equal(threads.ebx, 1);
+        expect_equal(threads.eax, 0);
+        expect_equal(threads.ecx, 0x100);
+        expect_equal(cores.edx, id);
+        expect_equal(cores.ebx, cpus);
+        expect_equal(cores.ecx, 0x201);
+        expect(cpus <= 1u << cores.eax);
+        expect_equal(cpuid(0xb, 2).ecx & 0xff00, 0);
+    }
+    print("cpu %u of %u\n", id, cpus);
 }
 
 static void lapic_send(unsigned apic_id, uint32_t command)

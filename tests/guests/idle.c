@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Leaves a device with doorbells that were rung before and after its reset, and does nothing. */
+#include "lib/polite.h"
+
+static struct queue queues[MAX_QUEUES];
+
+int main(void)
+{
+    const struct polite *device = polite_device();
+    struct virtio v = virtio_find(device->id, 0);
+
+    virtio_start(&v, ~0ull, queues, device->queues);
+    polite_submit(device, &v, &queues[device->queue]);
+    virtio_reset(&v);
+    for (unsigned i = 0; i < device->queues; i++)
+        virtio_notify(&v, i);
+    print("idle\n");
+    platform_stop();
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+
+/* All RAM the firmware tells of is there, once, and as many MiB as the command line says. */
+#include "lib/guest.h"
+
+#define PAGE     4096u
+#define LOW_FREE 0x800000u /* below it lie the payload and the firmware's tables */
+#define STEP     (64ull << 20)
+
+/* A word in every step of each range, and in the last of it: different everywhere. */
+static void visit(void (*each)(volatile uint64_t *where))
+{
+    struct range ram;
+
+    for (unsigned i = 0; platform_ram(i, &ram); i++) {
+        uint64_t end = ram.base + ram.size;
+
+        for (uint64_t at = ram.base < LOW_FREE ? LOW_FREE : ram.base; at < end; at += STEP)
+            each((volatile uint64_t *)at);
+        if (end > LOW_FREE)
+            each((volatile uint64_t *)(end - sizeof(uint64_t)));
+    }
+}
+
+static void expect_zero(volatile uint64_t *where)
+{
+    expect_equal(*where, 0);
+}
+
+static void fill(volatile uint64_t *where)
+{
+    *where = (uintptr_t)where ^ 0x5555555555555555;
+}
+
+static void expect_filled(volatile uint64_t *where)
+{
+    expect_equal(*where, (uintptr_t)where ^ 0x5555555555555555);
+}
+
+int main(void)
+{
+    struct range ram;
+    uint64_t total = 0, end = 0;
+
+    for (unsigned i = 0; platform_ram(i, &ram); i++) {
+        expect(ram.base >= end && ram.base % PAGE == 0 && ram.size % PAGE == 0);
+        end = ram.base + ram.size;
+        total += ram.size;
+    }
+    print("end %lx\n", end);
+    /* A PC has less than 1 MiB taken out below the first. */
+    expect_equal((total + (1 << 20) - 1) >> 20, word_number(0));
+    visit(expect_zero);
+    visit(fill);
+    visit(expect_filled);
+    return 0;
+}
