@@ -198,6 +198,8 @@ def finish_root(tree: Path):
         link = tree / "usr/bin" / name
         if not link.is_symlink():
             link.symlink_to(target)
+    # Their owner is whoever makes the image, perhaps not root.
+    subprocess.run(["chmod", "-R", "u-s,g-s", tree / "usr"], check=True)
     for name in ("doc", "man", "locale", "info"):
         shutil.rmtree(tree / "usr/share" / name, ignore_errors=True)
     for name in ("proc", "sys", "dev", "run", "tmp", "root", "files", "etc"):
