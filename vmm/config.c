@@ -281,8 +281,8 @@ const struct option config_options[] = {
     { .name = "disk",
       .argument = "DISK",
       .help = "raw image or block device; again for another",
-      .more = "The guest finds the disks in the order given. An image that is open for "
-              "writing elsewhere is refused, and to write, one that is open at all.",
+      .more = "The guest finds the disks in the order given. An image is locked: one machine may "
+              "write it, or several may read it.",
       .forms = disk_forms },
     { .name = "net",
       .argument = "CARD",
