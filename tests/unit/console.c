@@ -204,6 +204,7 @@ END_TEST
 START_TEST(reset_in_the_middle_of_a_request)
 {
     struct host_pipe out = host_pipe();
+    size_t drained = 0;
     char text[8];
 
     start(-1, out.writer);
@@ -211,9 +212,10 @@ START_TEST(reset_in_the_middle_of_a_request)
     host_turns(driver.loop);
     virtio_set_status(driver.device, 0);
     while (poll(&(struct pollfd){ .fd = out.reader, .events = POLLIN }, 1, 100) > 0) {
-        ck_assert_int_gt(read(out.reader, driver_ram(&driver, DRIVER_BUFFERS), MIB), 0);
+        drained += (size_t)read(out.reader, driver_ram(&driver, DRIVER_BUFFERS), MIB);
         loop_turn(driver.loop, 1);
     }
+    ck_assert_uint_lt(drained, 200 * KIB); /* what pipe and buffer held: the rest is forgotten */
 
     memset(driver_ram(&driver, 0x10000), 0, 0x20000); /* the rings are new */
     ck_assert(driver_start(&driver, driver.device, 0));
