@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "devices/block/block.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+#include "vmm/config.h"
+
+#define SIZE 65536
+
+static const enum disk_engine engines[] = { DISK_ENGINE_IO_URING, DISK_ENGINE_THREAD };
+
+static char directory[] = "/tmp/minivmm-raw-XXXXXX";
+
+/* A path in the test's own directory. Overwritten by the next call. */
+static char *in_directory(const char *name)
+{
+    static char path[128];
+
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    return path;
+}
+
+static char *image(const char *name, off_t size)
+{
+    char *path = in_directory(name);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(ftruncate(fd, size), 0);
+    close(fd);
+    return path;
+}
+
+static int open_disk(struct block **ret, struct loop *loop, char *path, bool read_only)
+{
+    struct disk_config config = { .path = path, .read_only = read_only };
+
+    return raw_open(ret, &config, loop);
+}
+
+START_TEST(what_is_no_disk_is_refused)
+{
+    struct loop *loop = loop_create();
+    struct block *block = NULL;
+
+    ck_assert_int_eq(open_disk(&block, loop, in_directory("missing"), false), -ENOENT);
+    ck_assert_int_eq(open_disk(&block, loop, directory, false), -EISDIR);
+    ck_assert_int_eq(open_disk(&block, loop, directory, true), -EISDIR);
+    ck_assert_int_eq(open_disk(&block, loop, image("empty", 0), false), -EINVAL);
+    ck_assert_int_eq(open_disk(&block, loop, image("odd", 513), false), -EINVAL);
+    ck_assert_int_eq(open_disk(&block, loop, (char[]){ "/dev/null" }, false), -EINVAL);
+    ck_assert_int_eq(mkfifo(in_directory("fifo"), 0600), 0);
+    ck_assert_int_eq(open_disk(&block, loop, in_directory("fifo"), false), -EINVAL);
+    ck_assert_int_eq(open_disk(&block, loop, in_directory("fifo"), true), -EINVAL);
+    ck_assert_ptr_null(block);
+    loop_destroy(loop);
+}
+END_TEST
+
+START_TEST(one_writer_or_many_readers)
+{
+    struct loop *loop = loop_create();
+    char *path = image("shared", SIZE);
+    struct block *a, *b;
+
+    ck_assert_int_eq(open_disk(&a, loop, path, false), 0);
+    ck_assert_int_eq(open_disk(&b, loop, path, false), -EBUSY); /* the same disk twice */
+    ck_assert_int_eq(open_disk(&b, loop, path, true), -EBUSY);
+    block_close(a);
+    ck_assert_int_eq(open_disk(&a, loop, path, true), 0);
+    ck_assert_int_eq(open_disk(&b, loop, path, true), 0);
+    block_close(b);
+    ck_assert_int_eq(open_disk(&b, loop, path, false), -EBUSY);
+    block_close(a);
+    loop_destroy(loop);
+}
+END_TEST
+
+START_TEST(the_lock_goes_with_the_process)
+{
+    struct loop *loop = loop_create();
+    char *path = image("killed", SIZE);
+    struct block *block;
+    int ready[2], status;
+    pid_t child;
+    char byte;
+
+    ck_assert_int_eq(pipe(ready), 0);
+    child = fork();
+    if (child == 0) {
+        if (open_disk(&block, loop, path, false) == 0 && write(ready[1], "x", 1) == 1)
+            pause();
+        _exit(1);
+    }
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+    ck_assert_int_eq(open_disk(&block, loop, path, false), -EBUSY);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(open_disk(&block, loop, path, false), 0);
+    block_close(block);
+    loop_destroy(loop);
+}
+END_TEST
+
+struct ended {
+    struct block_request request;
+    unsigned count;
+    int error;
+};
+
+static void request_done(struct block_request *request, int error)
+{
+    struct ended *ended = container_of(request, struct ended, request);
+
+    ended->count++;
+    ended->error = error;
+}
+
+static void completed(void *owner)
+{
+    ++*(unsigned *)owner;
+}
+
+/* Does one request and returns how it ended. */
+static int perform(struct block *block, struct block_request request)
+{
+    struct ended ended = { .request = request };
+    unsigned batches = 0;
+
+    ended.request.done = request_done;
+    block->completed = completed;
+    block->owner = &batches;
+    block_submit(block, &ended.request);
+    ck_assert_uint_eq(ended.count, 0); /* never from inside submit */
+    block_commit(block);
+    block_drain(block);
+    ck_assert_uint_eq(ended.count, 1);
+    ck_assert_uint_eq(batches, 1);
+    return ended.error;
+}
+
+static struct block_request transfer(enum block_op op, uint64_t offset, struct iovec *iov,
+                                     unsigned count)
+{
+    struct block_request request = { .op = op, .offset = offset, .data = { .iov = iov } };
+
+    for (unsigned i = 0; i < count; i++)
+        request.data.length += iov[i].iov_len;
+    request.length = request.data.length;
+    return request;
+}
+
+START_TEST(direct_takes_buffers_wherever_they_lie)
+{
+    struct loop *loop = loop_create();
+    struct disk_config config = { .direct = true, .engine = engines[_i] };
+    static char out[3 * 4096 + 64], in[3 * 4096 + 64] __attribute__((aligned(4096)));
+    struct iovec odd[] = { { out + 7, 100 }, { out + 107, 8192 - 100 } };
+    struct iovec even[] = { { in, 8192 } };
+    struct block *block;
+    int error;
+
+    config.path = in_directory("direct");
+    image("direct", SIZE);
+    error = raw_open(&block, &config, loop);
+    if (error == -EINVAL) {
+        loop_destroy(loop);
+        return; /* no O_DIRECT here: a tmpfs of an old kernel */
+    }
+    ck_assert_int_eq(error, 0);
+    for (unsigned i = 0; i < sizeof(out); i++)
+        out[i] = (char)(i * 7);
+    ck_assert_int_eq(perform(block, transfer(BLOCK_WRITE, 4096, odd, 2)), 0);
+    ck_assert_int_eq(perform(block, transfer(BLOCK_READ, 4096, even, 1)), 0);
+    ck_assert_mem_eq(in, out + 7, 8192);
+    memset(out, 0, sizeof(out));
+    odd[0] = (struct iovec){ out + 7, 100 };
+    odd[1] = (struct iovec){ out + 107, 8192 - 100 };
+    ck_assert_int_eq(perform(block, transfer(BLOCK_READ, 4096, odd, 2)), 0);
+    ck_assert_mem_eq(out + 7, in, 8192);
+    block_close(block);
+    loop_destroy(loop);
+}
+END_TEST
+
+START_TEST(zeroes_discards_and_flushes)
+{
+    struct loop *loop = loop_create();
+    struct disk_config config = { .engine = engines[_i] };
+    static char data[8192], zero[4096];
+    struct iovec all = { data, sizeof(data) };
+    struct block *block;
+
+    config.path = image("zeroes", SIZE);
+    ck_assert_int_eq(raw_open(&block, &config, loop), 0);
+    for (unsigned unmap = 0; unmap < 2; unmap++) {
+        memset(data, 'z', sizeof(data));
+        ck_assert_int_eq(perform(block, transfer(BLOCK_WRITE, 0, &all, 1)), 0);
+        ck_assert_int_eq(perform(block, (struct block_request){ .op = BLOCK_WRITE_ZEROES,
+                                                                .unmap = unmap,
+                                                                .offset = 4096,
+                                                                .length = 4096 }),
+                         0);
+        all = (struct iovec){ data, sizeof(data) };
+        ck_assert_int_eq(perform(block, transfer(BLOCK_READ, 0, &all, 1)), 0);
+        ck_assert_int_eq(data[4095], 'z');
+        ck_assert_mem_eq(data + 4096, zero, 4096);
+    }
+    ck_assert_int_eq(perform(block, (struct block_request){ .op = BLOCK_DISCARD, .length = 4096 }),
+                     0);
+    ck_assert_int_eq(perform(block, (struct block_request){ .op = BLOCK_FLUSH }), 0);
+    block_close(block);
+    loop_destroy(loop);
+}
+END_TEST
+
+START_TEST(a_durable_write_ends_well)
+{
+    struct loop *loop = loop_create();
+    struct disk_config config = { .engine = engines[_i] };
+    static char data[512] = "durable";
+    struct iovec iov = { data, sizeof(data) };
+    struct block_request request = transfer(BLOCK_WRITE, 512, &iov, 1);
+    struct block *block;
+
+    request.durable = true;
+    config.path = image("durable", SIZE);
+    ck_assert_int_eq(raw_open(&block, &config, loop), 0);
+    ck_assert_int_eq(perform(block, request), 0);
+    block_close(block);
+    loop_destroy(loop);
+}
+END_TEST
+
+/* More at once than the kernel's ring has room for: none is lost. */
+START_TEST(more_requests_than_the_ring_has_room_for)
+{
+    enum { COUNT = 1000 };
+    static struct ended ended[COUNT];
+    static char data[512];
+    static struct iovec iov[COUNT];
+    struct loop *loop = loop_create();
+    struct disk_config config = { .engine = engines[_i] };
+    unsigned batches = 0, ends = 0;
+    struct block *block;
+
+    config.path = image("many", SIZE);
+    ck_assert_int_eq(raw_open(&block, &config, loop), 0);
+    block->completed = completed;
+    block->owner = &batches;
+    memset(ended, 0, sizeof(ended));
+    for (unsigned i = 0; i < COUNT; i++) {
+        iov[i] = (struct iovec){ data, sizeof(data) };
+        ended[i].request = transfer(BLOCK_READ, 0, &iov[i], 1);
+        ended[i].request.done = request_done;
+        block_submit(block, &ended[i].request);
+    }
+    block_commit(block);
+    block_drain(block);
+    for (unsigned i = 0; i < COUNT; i++)
+        ends += ended[i].count == 1 && ended[i].error == 0;
+    ck_assert_uint_eq(ends, COUNT);
+    block_close(block);
+    loop_destroy(loop);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("raw");
+    TCase *tcase = tcase_create("raw");
+    char command[64];
+    int status;
+
+    if (!mkdtemp(directory))
+        return EXIT_FAILURE;
+    tcase_set_timeout(tcase, 30);
+    tcase_add_test(tcase, what_is_no_disk_is_refused);
+    tcase_add_test(tcase, one_writer_or_many_readers);
+    tcase_add_test(tcase, the_lock_goes_with_the_process);
+    tcase_add_loop_test(tcase, direct_takes_buffers_wherever_they_lie, 0, 2);
+    tcase_add_loop_test(tcase, zeroes_discards_and_flushes, 0, 2);
+    tcase_add_loop_test(tcase, a_durable_write_ends_well, 0, 2);
+    tcase_add_loop_test(tcase, more_requests_than_the_ring_has_room_for, 0, 2);
+    suite_add_tcase(suite, tcase);
+    status = unit_run(suite);
+    snprintf(command, sizeof(command), "rm -rf %s", directory);
+    return system(command) == 0 ? status : EXIT_FAILURE;
+}
