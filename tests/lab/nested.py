@@ -377,6 +377,8 @@ def run_with(run: Run, files: int) -> int:
         for name in ("stdout", "stderr"):
             readers[name], channels[name] = os.pipe()
     command = qemu_command(run, files, channels)
+    # Another run may still be writing to the last one's log.
+    run.log.unlink(missing_ok=True)
 
     process = subprocess.Popen(
         command, pass_fds=[files, *channels.values()], preexec_fn=die_with_parent,
