@@ -189,14 +189,13 @@ static void net_receive(struct virtio_net *n)
 {
     struct virtq *q = virtio_virtq(&n->virtio, NET_RX);
 
-    for (unsigned i = 0; i < NET_BURST; i++) {
-        net_collect(n);
-        if (n->buffer_count == 0 || !virtq_started(q))
-            break;
+    net_collect(n);
+    for (unsigned i = 0; i < NET_BURST && n->buffer_count > 0 && virtq_started(q); i++) {
         if (n->frame_size == 0 && !net_fetch(n))
             break;
         if (!net_deliver(n))
             break;
+        net_collect(n); /* last thing: either there is room, or a kick is asked for */
     }
     virtq_flush(q);
     n->net->ops->want_receive(n->net,
@@ -283,7 +282,7 @@ static void net_transmit(struct virtio_net *n)
         }
     }
     virtq_flush(q);
-    if (sent == NET_BURST || (!blocked && !virtq_park(q)))
+    if (!blocked && !virtq_park(q))
         virtio_kick(&n->virtio, NET_TX); /* the rest in the loop's next round */
 }
 

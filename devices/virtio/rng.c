@@ -40,7 +40,7 @@ static void rng_kick(struct virtio_device *v, unsigned queue)
         served++;
     }
     virtq_flush(q);
-    if (served == RNG_BURST || !virtq_park(q))
+    if (!virtq_park(q))
         virtio_kick(v, queue); /* the rest in the loop's next round */
 }
 

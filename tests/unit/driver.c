@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -75,7 +76,7 @@ bool driver_start(struct driver *d, struct virtio_device *device, uint64_t featu
         layout->avail = desc_of(i) + AVAIL_PART;
         layout->used = desc_of(i) + USED_PART;
         virtio_set_queue_ready(device, i, true);
-        d->avail_idx[i] = d->used_seen[i] = 0;
+        d->avail_idx[i] = d->used_seen[i] = d->kicked[i] = 0;
     }
     virtio_set_status(device, status | VIRTIO_CONFIG_S_DRIVER_OK);
     return true;
@@ -130,7 +131,18 @@ void driver_set_avail_idx(struct driver *d, unsigned queue, uint16_t idx)
 void driver_kick(struct driver *d, unsigned queue)
 {
     virtio_kick(d->device, queue);
+    d->kicked[queue] = d->avail_idx[queue];
     loop_turn(d->loop, 0);
+}
+
+void driver_kick_if_asked(struct driver *d, unsigned queue)
+{
+    uint16_t wish = le16_load(driver_ram(d, desc_of(queue) + USED_PART + 4 + 8ull * d->queue_size));
+    uint16_t published = d->avail_idx[queue] - d->kicked[queue];
+
+    if (!virtio_has_feature(d->device, VIRTIO_RING_F_EVENT_IDX) ||
+        (uint16_t)(d->avail_idx[queue] - wish - 1) < published)
+        driver_kick(d, queue);
 }
 
 static double now(void)

@@ -29,6 +29,7 @@ struct driver {
     unsigned config_changes;               /* so far */
     uint16_t avail_idx[VIRTIO_MAX_QUEUES]; /* as last published */
     uint16_t used_seen[VIRTIO_MAX_QUEUES];
+    uint16_t kicked[VIRTIO_MAX_QUEUES]; /* avail_idx at the last kick */
 };
 
 /* In this order: driver_init(), create the device with d->mem and d->loop, driver_start(). */
@@ -47,6 +48,8 @@ void driver_describe_at(struct driver *d, uint64_t table, unsigned index, uint64
 void driver_publish(struct driver *d, unsigned queue, uint16_t head);
 void driver_set_avail_idx(struct driver *d, unsigned queue, uint16_t idx); /* a lie */
 void driver_kick(struct driver *d, unsigned queue);
+/* The same, but with EVENT_IDX only if the device has asked for it, as real drivers do. */
+void driver_kick_if_asked(struct driver *d, unsigned queue);
 
 /* Turns the loop until the device used one more chain, at most 2 s; false if it did not. */
 bool driver_wait(struct driver *d, unsigned queue, uint32_t *ret_head, uint32_t *ret_written);

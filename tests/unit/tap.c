@@ -197,8 +197,8 @@ START_TEST(offloads_as_negotiated)
 {
     const uint64_t sets[] = {
         0,
-        BIT(VIRTIO_NET_F_GUEST_TSO4), /* alone it means nothing */
         BIT(VIRTIO_NET_F_GUEST_CSUM),
+        BIT(VIRTIO_NET_F_GUEST_TSO4), /* alone it means nothing */
         net->offloads,
         0,
     };
