@@ -29,6 +29,9 @@
 #define MSR_MTRR_DEF_TYPE    0x2ffu
 #define MTRR_ENABLE_WB       0x806u /* on, and all memory is write-back unless told otherwise */
 
+#define LAPIC_LINT1 0x360     /* offset among its registers */
+#define LVT_NMI     (4u << 8) /* delivery mode */
+
 static int vcpu_set_msrs(struct vcpu *vcpu)
 {
     struct {
@@ -48,12 +51,32 @@ static int vcpu_set_msrs(struct vcpu *vcpu)
     return 0;
 }
 
-/* The rest is as KVM makes a vCPU: FPU and local APIC after power-on, secondaries waiting. */
+/*
+ * LINT1 is the NMI, as firmware/acpi.c tells the guest. Setting the state also enters this vCPU
+ * where KVM looks up an interrupt's target; the last one made would else be missed by a start-up.
+ */
+static int vcpu_set_lapic(struct vcpu *vcpu)
+{
+    struct kvm_lapic_state state;
+    uint32_t lint1 = LVT_NMI;
+
+    if (vm_ioctl(vcpu->fd, KVM_GET_LAPIC, &state) < 0)
+        return log_error(errno, "vCPU %u: get the local APIC", vcpu->index);
+    memcpy(state.regs + LAPIC_LINT1, &lint1, sizeof(lint1));
+    if (vm_ioctl(vcpu->fd, KVM_SET_LAPIC, &state) < 0)
+        return log_error(errno, "vCPU %u: set the local APIC", vcpu->index);
+    return 0;
+}
+
+/* The rest is as KVM makes a vCPU: the FPU after power-on, secondaries waiting. */
 int arch_vcpu_init(struct vcpu *vcpu)
 {
-    int error = cpuid_set(vcpu); /* before the MSRs: newer hosts check those against it */
+    int error;
 
-    return error ? error : vcpu_set_msrs(vcpu);
+    /* CPUID before the MSRs: newer hosts check those against it. */
+    if ((error = cpuid_set(vcpu)) || (error = vcpu_set_msrs(vcpu)))
+        return error;
+    return vcpu_set_lapic(vcpu);
 }
 
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
