@@ -207,6 +207,22 @@ START_TEST(abandon_frees_a_waiting_vcpu)
 }
 END_TEST
 
+/* Writes test data until pipe and buffer are full, and the thread is stuck; returns how much. */
+static size_t fill_up(void)
+{
+    uint8_t bytes[1000];
+    size_t total = 0, now;
+
+    do {
+        host_fill(bytes, total, sizeof(bytes));
+        now = terminal_try_write(terminal, bytes, sizeof(bytes));
+        total += now;
+        if (now < sizeof(bytes))
+            usleep(20000);
+    } while (now > 0);
+    return total;
+}
+
 START_TEST(destroy_leaves_a_stuck_thread_behind)
 {
     struct host_pipe pipe = host_pipe();
@@ -215,8 +231,7 @@ START_TEST(destroy_leaves_a_stuck_thread_behind)
     double begin;
 
     start(-1, pipe.writer);
-    while (terminal_try_write(terminal, bytes, 1) == 1)
-        ; /* until pipe and buffer are full */
+    fill_up();
     begin = host_seconds();
     finish(50);
     ck_assert_double_ge(host_seconds() - begin, 0.05);
@@ -232,17 +247,10 @@ END_TEST
 START_TEST(try_write_takes_what_fits_and_tells_when_there_is_room)
 {
     struct host_pipe pipe = host_pipe();
-    uint8_t bytes[1000];
-    size_t taken = 0, now;
+    size_t taken;
 
     start(-1, pipe.writer);
-    do {
-        host_fill(bytes, taken, sizeof(bytes));
-        now = terminal_try_write(terminal, bytes, sizeof(bytes));
-        taken += now;
-        if (now < sizeof(bytes))
-            usleep(20000); /* the thread may still be filling the pipe */
-    } while (now > 0);
+    taken = fill_up();
     loop_turn(loop, 0);
     guest.writable = 0;
     ck_assert_uint_ge(taken, 64 * KIB);
