@@ -195,7 +195,8 @@ static void acpi_add_dsdt(struct acpi *a)
     if (hw->pvpanic.size > 0)
         acpi_add_pvpanic(&a->b, &hw->pvpanic);
     for (unsigned i = 0; i < hw->virtio_count; i++)
-        acpi_add_virtio(&a->b, &hw->virtio[i], i);
+        if (hw->virtio[i].size > 0)
+            acpi_add_virtio(&a->b, &hw->virtio[i], i);
     aml_end(&a->b, scope);
     a->dsdt = acpi_end(a, start);
 }

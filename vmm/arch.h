@@ -19,7 +19,8 @@ struct vm;
 /* The memory map: where RAM lies, and the platform's own registers and interrupts. */
 int arch_describe(struct hardware *hw, const struct config *config);
 
-/* Fills base, size and gsi of the next virtio device; -ENOSPC, unprinted, when the board is full. */
+/* Fills base, size and gsi of the next virtio device; -ENOSPC, unprinted, when the board is full.
+ */
 int arch_place_virtio(struct hardware *hw, struct hardware_device *ret_place);
 
 /* Serial port, power button, ... onto the machine's buses. */
@@ -31,7 +32,11 @@ int arch_add_platform(struct machine *machine);
  */
 int arch_boot(struct machine *machine);
 
-const char *arch_default_console(void); /* for the kernel's command line: "ttyS0" */
+/* For the kernel's command line, unless the user has one: "ttyS0", and words with a space before.
+ */
+const char *arch_default_console(void);
+const char *arch_default_cmdline(void);
+
 void arch_press_power_button(struct machine *machine);
 
 int arch_vm_init(struct vm *vm);   /* before the vCPUs: interrupt controller, timers */

@@ -24,6 +24,9 @@ static void log_line(const char *fmt, va_list args, int error)
     used = strlen(line);
     if (error)
         snprintf(line + used, size - used, ": %s", strerror(error));
+    for (char *c = line; *c; c++) /* names come from outside: one line stays one line */
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
     strcat(line, isatty(STDERR_FILENO) ? "\r\n" : "\n");
     if (write(STDERR_FILENO, line, strlen(line)) < 0)
         return; /* nobody left to tell */

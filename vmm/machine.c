@@ -65,7 +65,9 @@ static char *machine_default_cmdline(const struct config *config)
     const char *tty = config->console.kind == CONSOLE_STDIO ? "hvc0" : arch_default_console();
     char *cmdline;
 
-    return asprintf(&cmdline, "console=%s%s%s", tty, root, mode) < 0 ? NULL : cmdline;
+    if (asprintf(&cmdline, "console=%s%s%s%s", tty, arch_default_cmdline(), root, mode) < 0)
+        return NULL;
+    return cmdline;
 }
 
 int machine_describe(struct machine *machine, const struct config *config)
@@ -250,7 +252,7 @@ static void machine_choose_mac(uint8_t mac[6], const struct net_config *config, 
     memcpy(mac, config->mac_set ? config->mac : fallback, sizeof(fallback));
 }
 
-static int machine_add_net(struct machine *machine, const struct hardware_device *place,
+static int machine_add_net(struct machine *machine, struct hardware_device *place,
                            const struct net_config *config, unsigned number)
 {
     struct loop *loop = machine_add_loop(machine);
@@ -262,6 +264,11 @@ static int machine_add_net(struct machine *machine, const struct hardware_device
     if (!loop)
         return -ENOMEM;
     error = config->kind == NET_TAP ? tap_open(&net, config, loop) : slirp_open(&net, config, loop);
+    if (error && config->implied) {
+        log_warn("going on without a network (--net none says so without a warning)");
+        place->size = 0; /* the guest is not told of it */
+        return 0;
+    }
     if (error)
         return error;
     machine_choose_mac(mac, config, number);
@@ -277,7 +284,7 @@ static int machine_add_net(struct machine *machine, const struct hardware_device
 static int machine_add_virtio_devices(struct machine *machine)
 {
     const struct config *config = machine->config;
-    const struct hardware_device *place = machine->hardware.virtio;
+    struct hardware_device *place = machine->hardware.virtio;
     struct virtio_device *virtio;
     unsigned number = 0;
     int error = 0;

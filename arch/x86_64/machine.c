@@ -17,18 +17,11 @@
 #include "vmm/log.h"
 #include "vmm/vcpu.h"
 
-#define MIN_MEMORY (8 * MIB)
-
 /* x2APIC ids above 254 would need interrupt remapping, which the guest is not given. */
 #define MAX_CPUS 254
 
-static int describe_memory(struct hardware *hw, uint64_t size)
+static void describe_memory(struct hardware *hw, uint64_t size)
 {
-    if (size < MIN_MEMORY)
-        return log_refuse(EINVAL, "--memory: a guest needs at least %llu MiB", MIN_MEMORY / MIB);
-    if (size % (4 * KIB))
-        return log_refuse(EINVAL, "--memory: not a multiple of 4 KiB");
-
     hw->ram[0].size = size < LOW_RAM_END ? size : LOW_RAM_END;
     hw->ram_ranges = 1;
     if (size > LOW_RAM_END) {
@@ -36,7 +29,6 @@ static int describe_memory(struct hardware *hw, uint64_t size)
         hw->ram[1].size = size - LOW_RAM_END;
         hw->ram_ranges = 2;
     }
-    return 0;
 }
 
 int arch_describe(struct hardware *hw, const struct config *config)
@@ -51,7 +43,8 @@ int arch_describe(struct hardware *hw, const struct config *config)
     hw->power = (struct hardware_device){ POWER_PORT, POWER_SIZE, POWER_GSI, "acpi_power" };
     hw->pvpanic = (struct hardware_device){ PVPANIC_PORT, PVPANIC_SIZE, 0, "pvpanic" };
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_PORT, DEBUG_EXIT_SIZE, 0, "debug_exit" };
-    return describe_memory(hw, config->memory);
+    describe_memory(hw, config->memory);
+    return 0;
 }
 
 int arch_place_virtio(struct hardware *hw, struct hardware_device *ret_place)
@@ -101,6 +94,11 @@ void arch_press_power_button(struct machine *machine)
 const char *arch_default_console(void)
 {
     return "ttyS0";
+}
+
+const char *arch_default_cmdline(void)
+{
+    return " pci=off"; /* there is none, and the kernel would complain */
 }
 
 int arch_boot(struct machine *machine)
