@@ -18,6 +18,8 @@ unsigned pc_memory_map(const struct hardware *hw, struct pc_range ret_ranges[PC_
     assert(hw->ram[0].base == 0 && hw->ram[0].size > PC_HIGH_RAM);
     ret_ranges[count++] = (struct pc_range){ 0, PC_HOLE_BASE, PC_RAM };
     ret_ranges[count++] = (struct pc_range){ hw->acpi.base, hw->acpi.size, PC_ACPI };
+    ret_ranges[count++] =
+        (struct pc_range){ PC_BIOS_BASE, PC_HIGH_RAM - PC_BIOS_BASE, PC_RESERVED };
     ret_ranges[count++] = (struct pc_range){ PC_HIGH_RAM, hw->ram[0].size - PC_HIGH_RAM, PC_RAM };
     if (hw->ram_ranges > 1)
         ret_ranges[count++] = (struct pc_range){ hw->ram[1].base, hw->ram[1].size, PC_RAM };

@@ -10,8 +10,9 @@
 struct hardware;
 struct image;
 
-/* A PC's RAM as a kernel finds it: a hole below 1 MiB, where the ACPI tables lie. */
+/* A PC's RAM as a kernel finds it: a hole below 1 MiB, with the ACPI tables and a bit of a BIOS. */
 #define PC_HOLE_BASE 0xa0000
+#define PC_BIOS_BASE 0xf0000
 #define PC_HIGH_RAM  0x100000 /* kernels and initrds lie above */
 
 enum pc_range_type { PC_RAM = 1, PC_RESERVED = 2, PC_ACPI = 3 }; /* as e820 and PVH number them */
@@ -22,7 +23,7 @@ struct pc_range {
     enum pc_range_type type;
 };
 
-#define PC_MAX_RANGES 4
+#define PC_MAX_RANGES 5
 
 /* The map in ascending order; returns how many ranges it has. */
 unsigned pc_memory_map(const struct hardware *hw, struct pc_range ret_ranges[PC_MAX_RANGES]);

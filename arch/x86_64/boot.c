@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "arch/x86_64/layout.h"
+#include "devices/acpi_power.h"
 #include "firmware/acpi.h"
 #include "firmware/bzimage.h"
 #include "firmware/elf.h"
@@ -133,14 +134,30 @@ static int boot_write_page_tables(struct boot *boot)
     return 0;
 }
 
+/*
+ * Linux passes over the reset register of hardware-reduced ACPI, as it hopes for EFI, and in the
+ * end jumps to the BIOS: this is all of ours.
+ */
+static int boot_write_reset_vector(struct boot *boot)
+{
+    uint16_t port = (uint16_t)(boot->hw->power.base + ACPI_POWER_RESET);
+    /* mov dx, port; mov al, value; out dx, al; hlt; jmp to the hlt */
+    const uint8_t code[] = {
+        0xba, (uint8_t)port, (uint8_t)(port >> 8), 0xb0, ACPI_POWER_RESET_VALUE, 0xee, 0xf4,
+        0xeb, 0xfd
+    };
+
+    return guest_write(boot->mem, RESET_VECTOR, code, sizeof(code));
+}
+
 int boot_load(struct guest_memory *mem, const struct hardware *hw, const struct boot_files *files,
               struct boot_entry *ret_entry)
 {
     struct boot boot = { .mem = mem, .hw = hw, .files = files };
-    int (*const steps[])(struct boot *) = {
-        boot_load_kernel,  boot_load_initrd, boot_write_cmdline,
-        boot_write_params, boot_write_gdt,   boot_write_page_tables,
-    };
+    int (*const steps[])(struct boot *) = { boot_load_kernel,       boot_load_initrd,
+                                            boot_write_cmdline,     boot_write_params,
+                                            boot_write_gdt,         boot_write_page_tables,
+                                            boot_write_reset_vector };
 
     for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
         int r = steps[i](&boot);

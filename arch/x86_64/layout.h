@@ -15,6 +15,7 @@
  *     0x0002_0000  command line
  *     0x000a_0000  no RAM in the guest's eyes, as on any PC
  *     0x000e_0000  ACPI: RSDP, then the tables
+ *     0x000f_fff0  real-mode reset vector: a few instructions that reset the machine
  *     0x0010_0000  RAM: kernel, and at its end the initrd
  *            ...
  *     0xc000_0000  3 GiB: RAM ends here at the latest
@@ -35,7 +36,8 @@
 #define CMDLINE_BASE     0x20000
 #define CMDLINE_SIZE     (64 * KIB)
 #define ACPI_BASE        0xe0000
-#define ACPI_SIZE        (128 * KIB)
+#define ACPI_SIZE        (64 * KIB)
+#define RESET_VECTOR     0xffff0
 
 #define LOW_RAM_END        (3 * GIB)
 #define HIGH_RAM_BASE      (4 * GIB)

@@ -130,16 +130,25 @@ END_TEST
 static const struct {
     uint64_t memory;
     unsigned count;
-    uint64_t ranges[4][3];
+    uint64_t ranges[5][3];
 } maps[] = {
     { 128 * MIB,
-      3,
-      { { 0, 0xa0000, PC_RAM }, { 0xe0000, MIB, PC_ACPI }, { MIB, 128 * MIB, PC_RAM } } },
-    { 3 * GIB, 3, { { 0, 0xa0000, PC_RAM }, { 0xe0000, MIB, PC_ACPI }, { MIB, 3 * GIB, PC_RAM } } },
-    { 6 * GIB,
       4,
       { { 0, 0xa0000, PC_RAM },
-        { 0xe0000, MIB, PC_ACPI },
+        { 0xe0000, 0xf0000, PC_ACPI },
+        { 0xf0000, MIB, PC_RESERVED },
+        { MIB, 128 * MIB, PC_RAM } } },
+    { 3 * GIB,
+      4,
+      { { 0, 0xa0000, PC_RAM },
+        { 0xe0000, 0xf0000, PC_ACPI },
+        { 0xf0000, MIB, PC_RESERVED },
+        { MIB, 3 * GIB, PC_RAM } } },
+    { 6 * GIB,
+      5,
+      { { 0, 0xa0000, PC_RAM },
+        { 0xe0000, 0xf0000, PC_ACPI },
+        { 0xf0000, MIB, PC_RESERVED },
         { MIB, 3 * GIB, PC_RAM },
         { 4 * GIB, 7 * GIB, PC_RAM } } },
 };
@@ -290,11 +299,11 @@ START_TEST(pvh_start_info)
     ck_assert_str_eq(guest_ptr(mem, ram64(info + 24), 14), files.cmdline);
     ck_assert_uint_eq(ram64(info + 32), ACPI_BASE);
     map = ram64(info + 40);
-    ck_assert_uint_eq(ram64(info + 48), 4);
+    ck_assert_uint_eq(ram64(info + 48), 5);
     ck_assert_uint_eq(ram64(map + 8), 0xa0000);
-    ck_assert_uint_eq(ram64(map + 3 * 24), 4 * GIB);
-    ck_assert_uint_eq(ram64(map + 3 * 24 + 8), 3 * GIB);
-    ck_assert_uint_eq(ram64(map + 3 * 24 + 16), PC_RAM);
+    ck_assert_uint_eq(ram64(map + 4 * 24), 4 * GIB);
+    ck_assert_uint_eq(ram64(map + 4 * 24 + 8), 3 * GIB);
+    ck_assert_uint_eq(ram64(map + 4 * 24 + 16), PC_RAM);
 }
 END_TEST
 
@@ -313,6 +322,16 @@ START_TEST(page_tables_and_gdt)
     ck_assert_uint_eq(ram64(GDT_BASE), 0);
     ck_assert_uint_eq(ram64(GDT_BASE + BOOT_CS), 0x00af9b000000ffff);
     ck_assert_uint_eq(ram64(GDT_BASE + BOOT_DS), 0x00cf93000000ffff);
+}
+END_TEST
+
+/* A guest that jumps to the BIOS, as Linux does, writes 1 to the reset register. */
+START_TEST(reset_by_way_of_the_bios)
+{
+    const uint8_t code[] = { 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee };
+
+    ck_assert_int_eq(load(), 0);
+    ck_assert_mem_eq(guest_ptr(mem, 0xffff0, 16), code, sizeof(code));
 }
 END_TEST
 
@@ -383,6 +402,7 @@ int main(void)
     tcase_add_loop_test(tests, command_line_too_long, 0, ARRAY_SIZE(cmdlines));
     tcase_add_test(tests, pvh_start_info);
     tcase_add_test(tests, page_tables_and_gdt);
+    tcase_add_test(tests, reset_by_way_of_the_bios);
     tcase_add_loop_test(tests, no_kernel_but_named, 0, ARRAY_SIZE(others));
     tcase_add_test(tests, memory_too_small);
     suite_add_tcase(suite, tests);
