@@ -58,7 +58,9 @@ for log in sys.argv[1:]:
         program = f"{Path(log).parent.parent.name}/{test['name']}"
         before = failed
         seen, planned = read_tap(program, test.get('stdout', ''))
-        if planned is None or seen != planned:
+        if planned is None and seen == 0 and test['result'] == 'OK':
+            passed += 1  # a program judged by its exit status
+        elif planned is None or (seen != planned and planned > 0):
             fail(program, f'reported {seen} of {planned} planned tests')
         if test['result'] in ('FAIL', 'ERROR', 'TIMEOUT', 'INTERRUPT') and failed == before:
             fail(program, f"ended with {test['result']}, exit status {test['returncode']}")
