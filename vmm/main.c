@@ -1,16 +1,28 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "vmm/config.h"
 #include "vmm/log.h"
 #include "vmm/run.h"
 #include "vmm/status.h"
 
+/* Nothing we open may become somebody's standard output: closed ones lead to /dev/null. */
+static void open_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0)
+            _exit(STATUS_FAILED); /* with nowhere to say why */
+}
+
 int main(int argc, char **argv)
 {
     struct config config;
     int status = STATUS_USAGE;
 
+    open_standard_descriptors();
     run_block_signals();
     switch (config_parse(&config, argc, argv)) {
     case CONFIG_RUN:
