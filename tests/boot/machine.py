@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""A minivmm with a guest in it, as the boot tests see it: from outside, and by its console."""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import termios
+import threading
+import time
+import unittest
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent.parent
+MINIVMM = Path(os.environ.get("MINIVMM", TOP / "build/minivmm")).resolve()
+FILES = Path(os.environ.get("BOOT_FILES", "boot-files")).resolve()
+
+WAIT = 120  # seconds: what takes longer than this, in the nested lane, will never come
+SECTION = re.compile(r"^@@ (\S+)\n(.*?)^@@ end (\d+)$", re.MULTILINE | re.DOTALL)
+
+# What stock kernels print at these levels on any machine like ours, and why.
+USUAL_WARNINGS = (
+    "PCI: Fatal: No config space access function found",  # there is no PCI
+)
+
+
+@dataclass
+class Section:
+    text: str
+    status: int
+
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    def values(self) -> dict[str, str]:
+        """Of lines NAME:VALUE."""
+        return dict(line.split(":", 1) for line in self.lines() if ":" in line)
+
+
+def become_session(terminal: int | None):
+    os.setsid()
+    if terminal is not None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+
+class Machine:
+    """Runs from its creation to finish(); its console is read all the time."""
+
+    def __init__(self, *arguments: object, terminal: bool = False):
+        self.started = time.monotonic()
+        self.output = bytearray()
+        self.changed = threading.Condition()
+        self.errors = tempfile.TemporaryFile("w+")
+        self.terminal = self.settings = None
+        self.restored = False
+        if terminal:
+            self.input, self.terminal = os.openpty()
+            self.settings = termios.tcgetattr(self.terminal)
+            source, ends = self.input, {"stdin": self.terminal, "stdout": self.terminal}
+        else:
+            ends = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(
+            [MINIVMM, "--timeout", "4m", *map(str, arguments)], stderr=self.errors,
+            preexec_fn=partial(become_session, self.terminal), **ends)
+        if not terminal:
+            self.input, source = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self.reader = threading.Thread(target=self.read, args=[source], daemon=True)
+        self.reader.start()
+
+    def read(self, source: int):
+        data = b"start"
+        while data:
+            try:
+                data = os.read(source, 65536)
+            except OSError:  # a pty whose other end is closed
+                data = b""
+            with self.changed:
+                self.output += data
+                self.changed.notify_all()
+
+    def text(self) -> str:
+        with self.changed:
+            return self.output.decode(errors="replace").replace("\r", "")
+
+    def sections(self) -> dict[str, Section]:
+        return {name: Section(text, int(status))
+                for name, text, status in SECTION.findall(self.text())}
+
+    def problem(self, what: str) -> AssertionError:
+        tail = "\n".join(self.text().splitlines()[-30:])
+        return AssertionError(f"{what}; stderr: {self.stderr()}\nthe console's end:\n{tail}")
+
+    def wait_for(self, pattern: str, timeout: float = WAIT) -> re.Match:
+        """Until the console has said what matches."""
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            while not (match := re.search(pattern, self.text(), re.MULTILINE)):
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise self.problem(f"the console does not say {pattern!r}")
+                self.changed.wait(1)
+        return match
+
+    def send(self, text: str):
+        os.write(self.input, text.encode())
+
+    def resize(self, rows: int, columns: int):
+        fcntl.ioctl(self.input, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    def finish(self, timeout: float = WAIT) -> int:
+        """Waits for the end and returns the exit status; the console is complete then."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise self.problem("minivmm does not end") from None
+        finally:
+            self.close()
+        print(f"# {time.monotonic() - self.started:.1f} s: minivmm ended with {status}", flush=True)
+        return status
+
+    def close(self):
+        """Safe at any time, and more than once."""
+        self.process.kill()
+        self.process.wait()
+        if self.terminal is not None:
+            self.restored = termios.tcgetattr(self.terminal) == self.settings
+            os.close(self.terminal)
+            self.terminal = None
+        self.reader.join()
+
+    def stderr(self) -> str:
+        self.errors.seek(0)
+        return self.errors.read()
+
+
+class GuestTest(unittest.TestCase):
+    """Boots once, in setUpClass; each test then looks at one thing the guest has said."""
+
+    machine: Machine
+    directory: Path
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+
+    @classmethod
+    def boot(cls, *arguments: object, terminal: bool = False) -> Machine:
+        cls.machine = Machine(*arguments, terminal=terminal)
+        cls.addClassCleanup(cls.machine.close)
+        return cls.machine
+
+    @classmethod
+    def copy(cls, name: str) -> Path:
+        """A file of ours that the guest may write to."""
+        return Path(shutil.copy(FILES / name, cls.directory))
+
+    def section(self, name: str) -> Section:
+        sections = self.machine.sections()
+        if name not in sections:
+            raise self.machine.problem(f"there is no section {name}")
+        return sections[name]
+
+    def assert_has(self, name: str, *wanted: str):
+        text = self.section(name).text
+        for pattern in wanted:
+            with self.subTest(section=name, wanted=pattern):
+                self.assertRegex(text, re.compile(pattern, re.MULTILINE))
+
+    def assert_no_warning(self, name: str):
+        """Of the guest's kernel, but for those that any machine like ours gets."""
+        self.assertEqual([line for line in self.section(name).lines()
+                          if not any(text in line for text in USUAL_WARNINGS)], [])
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def run_tool(*command: object) -> subprocess.CompletedProcess:
+    """With the directories where Debian keeps what only root usually runs."""
+    path = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    return subprocess.run(list(map(str, command)), env=path, capture_output=True, text=True,
+                          errors="replace")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@contextmanager
+def web_server(directory: Path, address: str = "127.0.0.1"):
+    """Serves DIRECTORY and yields the port."""
+    handler = partial(QuietHandler, directory=str(directory))
+    with ThreadingHTTPServer((address, 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()

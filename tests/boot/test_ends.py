@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""The ends of a guest that need a whole kernel, and what minivmm says of them."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from machine import FILES, GuestTest, Machine, run_tool
+
+BLOCK = 64 << 10
+INITRD = ("--initrd", FILES / "initrd-generic.img", "--memory", "256M", "--net", "none")
+
+
+class Panic(GuestTest):
+    """An ELF kernel entered by its PVH note, its whole log on the serial line, to a panic."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        machine = cls.boot(
+            "--kernel", FILES / "vmlinux", *INITRD, "--cmdline",
+            'console=ttyS0 panic=0 minivmm.test="dmesg -n 8; echo c >/proc/sysrq-trigger"')
+        cls.status = machine.finish()
+
+    def test_status(self):
+        self.assertEqual(self.status, 121)
+
+    def test_minivmm_says_it(self):
+        self.assertEqual(self.machine.stderr(), "minivmm: the guest's kernel panicked\n")
+
+    def test_entered_by_pvh(self):
+        self.assertRegex(self.machine.text(), "(?m)Booting paravirtualized kernel on KVM$")
+
+    def test_log_is_whole(self):
+        text = self.machine.text()
+        self.assertRegex(text, r"\A\[    0\.000000\] Linux version 6\.")
+        self.assertRegex(text, r"Kernel panic - not syncing: sysrq triggered crash")
+
+
+class NoReboot(GuestTest):
+    """An ELF kernel without PVH note, entered in 64-bit mode, that wants to reboot."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        kernel = cls.directory / "vmlinux"
+        note = b"\x04\0\0\0\x08\0\0\0\x12\0\0\0Xen\0"
+        kernel.write_bytes((FILES / "vmlinux").read_bytes().replace(note, note.lower()))
+        machine = cls.boot("--kernel", kernel, *INITRD, "--no-reboot", "--cmdline",
+                           'console=ttyS0 quiet minivmm.test="echo guest: up; reboot; sleep 100"')
+        cls.status = machine.finish()
+
+    def test_status(self):
+        self.assertEqual(self.status, 120)
+
+    def test_minivmm_is_silent(self):
+        self.assertEqual(self.machine.stderr(), "")
+
+    def test_guest_was_up(self):
+        self.assertRegex(self.machine.text(), "(?m)^guest: up$")
+
+
+class Killed(GuestTest):
+    """kill -9 in the middle of writing: what the guest has flushed is in the file."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.root = cls.copy("root.img")
+        cls.data = cls.directory / "data.img"
+        with open(cls.data, "wb") as data:
+            data.truncate(1024 * BLOCK)
+        cls.arguments = ("--kernel", FILES / "vmlinuz-cloud", "--initrd",
+                         FILES / "initrd-cloud.img", "--memory", "128M", "--net", "none",
+                         "--disk", cls.root, "--disk", cls.data, "--cmdline",
+                         'console=ttyS0 quiet root=/dev/vda rw minivmm.test="sh /test/writer.sh"')
+        machine = cls.boot(*cls.arguments)
+        machine.wait_for("^guest: flushed 40$")
+        machine.close()
+        cls.flushed = machine.text().count("guest: flushed")
+
+    def test_what_was_flushed_is_in_the_file(self):
+        with open(self.data, "rb") as data:
+            for number in range(self.flushed):
+                line = f"block {number}\n".encode()
+                wanted = (line * (BLOCK // len(line) + 1))[:BLOCK]
+                self.assertEqual(data.read(BLOCK), wanted, f"block {number}")
+
+    def test_file_system_recovers(self):
+        self.assertIn(run_tool("e2fsck", "-fp", self.root).returncode, (0, 1))
+        self.assertEqual(run_tool("e2fsck", "-fn", self.root).returncode, 0)
+
+    def test_lock_is_gone_and_the_time_limit_ends_the_next(self):
+        machine = Machine("--timeout", "2s", *self.arguments)
+        self.addCleanup(machine.close)
+        status = machine.finish()
+        self.assertEqual((status, machine.stderr()), (
+            124, "minivmm: --timeout: the guest ran for more than 2000 ms\n"))
