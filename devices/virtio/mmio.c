@@ -322,8 +322,10 @@ int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, u
         .interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
     };
     if (mmio->interrupt < 0) {
+        int error = log_error(errno, "%s: create an eventfd", virtio->name);
+
         free(mmio);
-        return log_error(errno, "%s: create an eventfd", virtio->name);
+        return error;
     }
     pthread_mutex_init(&mmio->lock, NULL);
     virtio->transport_ops = &virtio_mmio_transport;

@@ -97,7 +97,8 @@ void virtio_set_status(struct virtio_device *v, unsigned status); /* 0 resets th
 void virtio_set_queue_ready(struct virtio_device *v, unsigned index, bool ready);
 /* May the driver still describe this queue? False for one that does not exist. */
 bool virtio_queue_open(const struct virtio_device *v, unsigned index);
-void virtio_kick(struct virtio_device *v, unsigned index); /* a doorbell that came by exit */
+/* Rings a queue's doorbell. Any thread: a device, too, which goes on with its work later. */
+void virtio_kick(struct virtio_device *v, unsigned index);
 void virtio_read_config(struct virtio_device *v, void *config);
 void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
 void virtio_reset(struct virtio_device *v);
