@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""What the board offers: memory, CPUs, ports, interrupts, the serial line."""
+
+from vmm import GuestTest
+
+
+class Board(GuestTest):
+    def test_memory(self):
+        for mib, end in ((16, 16), (512, 512), (3072, 3072), (3073, 4097), (6144, 7168)):
+            with self.subTest(mib=mib):
+                said = self.check_passes("memory", "--memory", f"{mib}M", cmdline=str(mib))
+                self.assertEqual(said, f"end {end << 20:x}\n")
+
+    def test_cpus(self):
+        for cpus in (1, 2, 3, 4):
+            with self.subTest(cpus=cpus):
+                said = self.check_passes("smp", "--cpus", cpus, cmdline=str(cpus))
+                self.assertEqual(said, "".join(f"cpu {i} of {cpus}\n" for i in range(cpus)))
+
+    def test_clock_frequencies(self):
+        self.assertRegex(self.check_passes("cpuid", "--cpus", "2"), r"\Atsc \d+ kHz\n\Z")
+
+    def test_every_width_at_every_port(self):
+        said = self.check_passes("ports")
+        self.assertIn("acpi_power\nstring output\n", said)
+
+    def test_interrupts(self):
+        self.assertEqual(self.check_passes("interrupts", cmdline="rng"), "!\n")
+
+    def test_interrupts_of_a_later_device(self):
+        self.check_passes("interrupts", "--disk", self.disk(), "--disk",
+                          self.disk("second.img"), cmdline="rng")
+
+
+class Serial(GuestTest):
+    def test_input_from_a_pipe(self):
+        self.assertEqual(self.check_passes("echo", input=b"one line\x03\x1a\x01x."),
+                         "ready\none line\x03\x1a\x01x.")
+
+    def test_input_from_a_file(self):
+        with self.file("input", b"from a file.").open("rb") as file:
+            self.assertEqual(self.check_passes("echo", stdin=file), "ready\nfrom a file.")
+
+    def test_more_input_than_the_fifo(self):
+        line = b"0123456789abcdef" * 64 + b"."
+        self.assertEqual(self.check_passes("echo", input=line), "ready\n" + line.decode())

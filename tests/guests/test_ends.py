@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""The exit contract: each way a guest can end has its status."""
+
+from vmm import GuestTest, text
+
+
+class Ends(GuestTest):
+    def check_end(self, name: str, cmdline: str, status: int, *options: object):
+        done = self.boot(name, "--no-reboot", *options, cmdline=cmdline)
+        self.check_status(done, status)
+        return done
+
+    def test_hello(self):
+        done = self.boot("hello")
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (0, b"hello from the guest\n", b""))
+
+    def test_power_off(self):
+        self.check_end("end", "power-off", 0)
+
+    def test_guest_chosen_code(self):
+        for code in (0, 1, 2, 77, 120, 125, 127, 128, 254, 255):
+            with self.subTest(code=code):
+                done = self.check_end("end", f"exit {code}", code)
+                self.assertEqual(done.stderr, b"")
+
+    def test_panic(self):
+        self.check_one_line(self.check_end("end", "panic", 121).stderr, "panic")
+
+    def test_reset_by_acpi_without_reboot(self):
+        self.check_end("end", "reset", 120)
+
+    def test_reset_by_i8042_without_reboot(self):
+        self.check_end("fault", "i8042", 120)
+
+    def test_triple_fault(self):
+        self.check_one_line(self.check_end("fault", "triple-fault", 122).stderr, "triple fault")
+
+    def test_kvm_failure_names_the_place(self):
+        done = self.check_end("fault", "execute-device", 123)
+        device = int(done.stdout, 16)
+        self.assertIn(f"rip {device:016x}", text(done.stderr))
+
+    def test_kvm_failure_shows_the_instruction(self):
+        done = self.check_end("fault", "unknown-instruction", 123)
+        self.assertRegex(text(done.stderr), "code at rip: db 2[89a-f] ")  # fldt
+
+    def test_timeout_of_a_guest_that_spins(self):
+        done = self.check_end("end", "spin", 124, "--timeout", "300ms")
+        self.check_one_line(done.stderr, "--timeout", "300 ms")
+        self.assertEqual(done.stdout, b"spin\n")
+
+    def test_timeout_of_a_guest_that_sleeps(self):
+        self.check_end("end", "stop", 124, "--timeout", "300ms", "--cpus", "2")
+
+    def test_hostile_guest_keeps_no_timeout_away(self):
+        done = self.boot("end", "--timeout", "1s", cmdline="reset")
+        self.check_status(done, 124)
+
+
+class Resets(GuestTest):
+    """A reset machine is as new: RAM, devices, vCPUs; only the disk keeps what was written."""
+
+    def check_three_boots(self, *options: object):
+        disk = self.disk()
+        done = self.boot("reboot", "--disk", disk, *options)
+        self.check_status(done, 0)
+        self.assertEqual(done.stdout, b"boot 1\nboot 2\nboot 3\n")
+        self.assertEqual(disk.read_bytes()[:1], b"\3")
+
+    def test_reset(self):
+        self.check_three_boots()
+
+    def test_reset_with_memory_above_the_hole(self):
+        self.check_three_boots("--memory", "6G")
+
+    def test_reset_with_all_devices(self):
+        self.check_three_boots("--cpus", "3", "--console", "file=console.log", "--net", "user")
+
+    def test_disk_keeps_what_was_flushed(self):
+        disk = self.disk()
+        self.check_passes("blk", "--disk", disk)
+        content = disk.read_bytes()
+        for i in range(4):
+            start = 4 * i * 512 + (512 if i == 0 else 0)
+            skip = start - 4 * i * 512
+            self.assertEqual(content[start:4 * i * 512 + 1024],
+                             bytes((i + 7 * j) & 0xff for j in range(skip, 1024)))

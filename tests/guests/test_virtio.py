@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""Each virtio device, driven well and driven badly."""
+
+import re
+import time
+
+from vmm import GuestTest, cpu_seconds, text
+
+TRICKS = 55  # what the payload hostile knows, the honest request included
+
+
+class Devices(GuestTest):
+    """One subclass a kind of device."""
+    device = ""
+
+    def options(self) -> list[object]:
+        return []
+
+    def check(self, payload: str, *options: object) -> str:
+        return self.check_passes(payload, *self.options(), *options, cmdline=self.device)
+
+    def check_hostile(self):
+        done = self.boot("hostile", *self.options(), cmdline=self.device)
+        self.check_status(done, 0)
+        played = re.findall(r"^ok (\w+)$", text(done.stdout), re.M)
+        self.assertEqual(len(played), len(set(played)))
+        self.assertGreaterEqual(len(played), TRICKS)
+        for line in text(done.stderr).splitlines():
+            self.assertRegex(line, f"^minivmm: {self.device}0: queue . broken by the guest: ")
+
+    def check_race(self):
+        self.assertRegex(self.check("race", "--cpus", "2"), r"\Aanswered \d+ of \d+\n\Z")
+
+    def check_idle(self):
+        """A doorbell rung around a reset does not keep a loop busy."""
+        with self.running("idle", *self.options(), cmdline=self.device) as process:
+            self.assertEqual(process.first_line, b"idle\n")
+            before = cpu_seconds(process.pid)
+            time.sleep(1)
+            self.assertLess(cpu_seconds(process.pid) - before, 0.2)
+
+
+class Rng(Devices):
+    device = "rng"
+
+    def test_polite(self):
+        self.check("rng")
+
+    def test_hostile(self):
+        self.check_hostile()
+
+    def test_every_width_at_every_register(self):
+        self.check("registers")
+
+    def test_descriptors_changed_while_read(self):
+        self.check_race()
+
+    def test_doorbell_armed_after_reset(self):
+        self.check_idle()
+
+
+class Blk(Rng):
+    device = "blk"
+
+    def options(self):
+        return ["--disk", self.disk()]
+
+    def test_polite(self):
+        for engine in ("auto", "thread"):
+            with self.subTest(engine=engine):
+                said = self.check_passes("blk", "--disk", f"{self.disk()},engine={engine}")
+                self.assertIn("ok read_past_the_end\n", said)
+
+    def test_write_to_a_read_only_disk(self):
+        disk = self.disk()
+        said = self.check_passes("blk", "--disk", f"{disk},ro", cmdline="read-only")
+        self.assertEqual(said, "ok write_to_a_read_only_disk\n")
+        self.assertEqual(disk.read_bytes(), bytes(2048 * 512))
+
+
+class Net(Rng):
+    device = "net"
+
+    def options(self):
+        return ["--net", "user"]
+
+    def setUp(self):
+        super().setUp()
+        done = self.boot("hello", "--net", "user")
+        if b"libslirp" in done.stderr:
+            self.skipTest(text(done.stderr).strip())
+
+    def test_polite(self):
+        self.check("net")
+
+
+class Console(Rng):
+    device = "console"
+
+    def options(self):
+        return ["--console", "file=console.log"]
+
+    def test_polite(self):
+        done = self.boot("console", "--console", "stdio", "--serial", "file=serial.log",
+                         input=b"x" * 1000 + b"\x03\x04\x01.")
+        self.assertEqual((self.directory / "serial.log").read_bytes(), b"")
+        self.assertEqual((done.returncode, done.stdout), (0, b"E" + b"x" * 1000 + b"\x03\x04\x01."))
+
+    def test_hostile(self):
+        self.check_hostile()
+        self.assertRegex((self.directory / "console.log").read_bytes(), rb"\A\.{50,}\Z")
+
+
+del Devices

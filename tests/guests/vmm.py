@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""Starts minivmm with a payload: what the tests beside this file share."""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = os.environ.get("LAB_FILES")
+LANE = os.environ.get("LAB_LANE", "")
+MINIVMM = Path(os.environ.get("MINIVMM")
+               or (f"{FILES}/minivmm" if FILES else ROOT / "build/minivmm")).absolute()
+GUESTS = Path(os.environ.get("GUESTS") or FILES or ROOT / "build/tests/guests").absolute()
+
+TIME_LIMIT = 120  # seconds: a lane may be slow and busy, a hang takes longer
+SECTOR = 512
+LINE = 4096  # bytes of one of the payload output's
+
+
+def payload(name: str) -> Path:
+    return GUESTS / f"{name}.elf"
+
+
+def command(name: str | None, *options: object, cmdline: str = "") -> list[str]:
+    """A command line; without a network card unless the options have one."""
+    words = [MINIVMM, "--net", "none"]
+    if name:
+        words += ["--kernel", payload(name), "--cmdline", cmdline]
+    return [str(word) for word in [*words, *options]]
+
+
+def output_lines(count: int) -> bytes:
+    """What the payload output writes."""
+    return b"".join(b"%08d" % i + b"-" * (LINE - 9) + b"\n" for i in range(count))
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(condition, what: str):
+    deadline = time.monotonic() + TIME_LIMIT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain: {what}")
+        time.sleep(0.005)
+
+
+class GuestTest(unittest.TestCase):
+    """Each test has a directory of its own, in which minivmm runs."""
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="guests-")
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+
+    def file(self, name: str, content: bytes = b"") -> Path:
+        path = self.directory / name
+        path.write_bytes(content)
+        return path
+
+    def disk(self, name: str = "disk.img", sectors: int = 2048) -> Path:
+        return self.file(name, bytes(sectors * SECTOR))
+
+    def run_vmm(self, words: list[str], **more) -> subprocess.CompletedProcess:
+        more.setdefault("stdin", None if "input" in more else subprocess.DEVNULL)
+        for stream in ("stdout", "stderr"):
+            more.setdefault(stream, subprocess.PIPE)
+        return subprocess.run(words, cwd=self.directory, timeout=TIME_LIMIT, **more)
+
+    def boot(self, name: str, *options: object, cmdline: str = "", **more):
+        return self.run_vmm(command(name, *options, cmdline=cmdline), **more)
+
+    @contextlib.contextmanager
+    def running(self, name: str, *options: object, cmdline: str = "", **more):
+        """A guest that has said its first word; killed at the end if it still runs."""
+        more.setdefault("stdin", subprocess.DEVNULL)
+        process = subprocess.Popen(command(name, *options, cmdline=cmdline), cwd=self.directory,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+        try:
+            process.first_line = process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def check_status(self, done, status: int):
+        if done.returncode != status:
+            raise AssertionError(f"exit status {done.returncode}, not {status}\n"
+                                 f"{text(done.stdout)}{text(done.stderr)}")
+
+    def check_passes(self, name: str, *options: object, cmdline: str = "", **more) -> str:
+        """Boots a payload that checks everything itself; what it said."""
+        done = self.boot(name, *options, cmdline=cmdline, **more)
+        self.check_status(done, 0)
+        return text(done.stdout)
+
+    def check_one_line(self, stderr: bytes, *words: str):
+        """One line, which is minivmm's and has these words."""
+        said = text(stderr)
+        self.assertRegex(said, r"\Aminivmm: [^\n]*\n\Z")
+        for word in words:
+            self.assertIn(word, said)
+
+
+def text(output: bytes | None) -> str:
+    return (output or b"").decode(errors="replace")
