@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: MIT
+"""minivmm as a process: what it refuses, signals, its descriptors, many at once, sudden death."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import vmm
+from vmm import GuestTest, command, cpu_seconds, output_lines, payload, text, wait_until
+
+USAGE = 2
+FAILED = 125
+NOBODY = 65534
+
+
+def elf(machine: int) -> bytes:
+    """The head of an ELF64 executable for another architecture."""
+    return struct.pack("<4sBBBB8xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 0, 2, machine, 1, 0x100000,
+                       64, 0, 0, 64, 56, 0, 0, 0, 0) + bytes(4096)
+
+
+class Refusals(GuestTest):
+    """One line that names the thing, the right status, nothing created."""
+
+    def check_refused(self, status: int, *words: str, options: list[object] = [],
+                      name: str | None = "hello", **more):
+        before = sorted(self.directory.rglob("*"))
+        done = self.run_vmm(command(name, *options), **more)
+        self.check_status(done, status)
+        self.check_one_line(done.stderr, *words)
+        self.assertEqual(done.stdout, b"")
+        self.assertEqual(sorted(self.directory.rglob("*")), before)
+
+    def check_kernel_refused(self, path: Path, *words: str):
+        with self.subTest(kernel=path.name):
+            self.check_refused(FAILED, str(path), *words, name=None, options=["--kernel", path])
+
+    def test_kernel(self):
+        image = payload("hello").read_bytes()
+        arm64 = bytearray(4096)
+        arm64[56:60] = b"ARM\x64"
+        os.mkfifo(self.directory / "fifo")
+        (self.directory / "folder").mkdir()
+        self.check_kernel_refused(self.directory / "missing", "No such file")
+        self.check_kernel_refused(self.directory / "folder", "directory")
+        self.check_kernel_refused(self.directory / "fifo", "plain file")
+        self.check_kernel_refused(self.file("empty"), "empty")
+        self.check_kernel_refused(self.file("one-byte", b"\x7f"))
+        self.check_kernel_refused(self.file("truncated-header", image[:40]))
+        self.check_kernel_refused(self.file("truncated", image[:len(image) // 2]))
+        self.check_kernel_refused(self.file("text", b"just some words\n" * 100), "text")
+        self.check_kernel_refused(self.file("arm64-image", bytes(arm64)), "arm64")
+        self.check_kernel_refused(self.file("arm64-elf", elf(183)), "arm64")
+        self.check_kernel_refused(self.file("zeroes", bytes(8192)), "kernel")
+        self.check_kernel_refused(Path("/bin/sh"), "program")
+
+    def test_kernel_not_given(self):
+        self.check_refused(USAGE, "--kernel", name=None)
+
+    def test_initrd(self):
+        self.check_refused(FAILED, "missing", options=["--initrd", "missing"])
+        big = self.file("big")
+        os.truncate(big, 64 << 20)
+        self.check_refused(FAILED, str(big), "--memory",
+                           options=["--initrd", big, "--memory", "32M"])
+
+    def test_memory(self):
+        self.check_refused(USAGE, "--memory", options=["--memory", "1M"])
+        self.check_refused(USAGE, "--memory", options=["--memory", "99999999T"])
+        self.check_refused(USAGE, "--memory", options=["--memory", "much"])
+        with self.subTest("more than the host has addresses for"):
+            self.check_refused(FAILED, "--memory", options=["--memory", "16T"],
+                               preexec_fn=limit_addresses)
+
+    def test_cpus(self):
+        self.check_refused(USAGE, "--cpus", options=["--cpus", "0"])
+        self.check_refused(USAGE, "--cpus", options=["--cpus", "100000"])
+        self.check_refused(FAILED, "--cpus", options=["--cpus", "1000"])
+
+    def test_option(self):
+        self.check_refused(USAGE, "--frobnicate", options=["--frobnicate"])
+        self.check_refused(USAGE, "colour", options=["--disk", "x,colour=red"])
+        self.check_refused(USAGE, "--timeout", options=["--timeout", "soon"])
+
+    def test_disk(self):
+        (self.directory / "folder").mkdir()
+        os.mkfifo(self.directory / "fifo")
+        cases = {
+            "missing": ["No such file"],
+            "folder": ["directory"],
+            "fifo": ["regular file"],
+            self.file("empty"): ["empty"],
+            self.file("odd", bytes(1000)): ["512"],
+            "/dev/null": ["regular file"],
+        }
+        for disk, words in cases.items():
+            with self.subTest(disk=disk):
+                self.check_refused(FAILED, str(disk), *words, options=["--disk", disk])
+
+    def test_disk_given_twice(self):
+        disk = self.disk()
+        self.check_refused(FAILED, str(disk), "use", options=["--disk", disk, "--disk", disk])
+
+    def test_disk_given_twice_by_another_name(self):
+        disk = self.disk()
+        os.link(disk, self.directory / "link.img")
+        self.check_refused(FAILED, "link.img", "use",
+                           options=["--disk", disk, "--disk", "link.img,ro"])
+
+    def test_disk_of_another_vm(self):
+        disk = self.disk()
+        with self.running("end", "--disk", disk, cmdline="stop") as process:
+            self.assertEqual(process.first_line, b"stop\n")
+            self.check_refused(FAILED, str(disk), "use", options=["--disk", disk])
+            self.check_refused(FAILED, str(disk), "use", options=["--disk", f"{disk},ro"])
+
+    def test_disk_shared_by_readers(self):
+        disk = self.disk()
+        with self.running("end", "--disk", f"{disk},ro", cmdline="stop"):
+            self.check_passes("hello", "--disk", f"{disk},ro")
+
+    def test_port_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            self.check_refused(FAILED, str(port),
+                               options=["--net", f"user,hostfwd=tcp::{port}-:80"])
+
+    def test_tap(self):
+        self.check_refused(FAILED, "tap", options=["--net", "tap,name=nosuchtap0"])
+        with self.file("plain").open("r+b") as file:
+            self.check_refused(FAILED, options=["--net", f"tap,fd={file.fileno()}"],
+                               pass_fds=[file.fileno()])
+
+    def test_console_that_cannot_be_written(self):
+        self.check_refused(FAILED, "/nowhere/console",
+                           options=["--console", "file=/nowhere/console"])
+
+
+def limit_addresses():
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))
+
+
+class Kvm(GuestTest):
+    def test_no_kvm(self):
+        words = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh",
+                 *command("hello")]
+        if subprocess.run([*words[:5], "sh", "true"], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("no mount namespace to hide /dev/kvm in")
+        done = self.run_vmm(words)
+        self.check_status(done, FAILED)
+        self.check_one_line(done.stderr, "/dev/kvm")
+
+    def test_no_permission(self):
+        """Names the group; run from a place that others may enter."""
+        if os.geteuid() or os.stat("/dev/kvm").st_mode & 0o006:
+            self.skipTest("needs root, and a /dev/kvm that is not everybody's")
+        with tempfile.TemporaryDirectory(prefix="guests-", dir="/tmp") as directory:
+            os.chmod(directory, 0o755)
+            words = command("hello")
+            for index, source in ((0, vmm.MINIVMM), (words.index("--kernel") + 1,
+                                                     payload("hello"))):
+                words[index] = shutil.copy(source, directory)
+            done = subprocess.run(words, cwd="/", user=NOBODY, group=NOBODY, extra_groups=[],
+                                  capture_output=True, stdin=subprocess.DEVNULL)
+        self.check_status(done, FAILED)
+        self.check_one_line(done.stderr, "/dev/kvm", "group", "kvm")
+
+
+class Signals(GuestTest):
+    def check_ends(self, process, status: int, limit: float = vmm.TIME_LIMIT):
+        start = time.monotonic()
+        self.assertEqual(process.wait(limit), status)
+        return time.monotonic() - start
+
+    def test_guest_powers_off(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with self.subTest(number), self.running("button") as process:
+                process.send_signal(number)
+                self.check_ends(process, 0)
+                self.assertEqual(process.stdout.read(), b"pressed\n")
+
+    def test_grace_is_over(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with (self.subTest(number),
+                  self.running("end", "--grace", "200ms", cmdline="stop") as process):
+                process.send_signal(number)
+                self.check_ends(process, 128 + number)
+
+    def test_second_signal_does_not_wait(self):
+        with self.running("end", "--grace", "1h", cmdline="spin") as process:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            self.assertIsNone(process.poll())
+            process.send_signal(signal.SIGTERM)
+            self.check_ends(process, 128 + signal.SIGTERM)
+
+    def test_signals_that_mean_nothing(self):
+        with self.running("button") as process:
+            for number in (signal.SIGWINCH, signal.SIGCONT, signal.SIGPIPE, signal.SIGUSR1):
+                process.send_signal(number)
+            time.sleep(0.1)
+            self.assertIsNone(process.poll())
+            process.send_signal(signal.SIGTERM)
+            self.check_ends(process, 0)
+
+    def test_terminated_during_start(self):
+        """Whenever it comes: no hang, no other status, the disk's lock is gone."""
+        disk = self.disk()
+        words = command("end", "--grace", "1ms", "--disk", disk, "--cpus", "2", cmdline="stop")
+        for delay in range(16):
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.PIPE)
+            time.sleep(0.002 * delay)
+            process.terminate()
+            stderr = process.communicate(timeout=vmm.TIME_LIMIT)[1]
+            self.assertIn(process.returncode, (-signal.SIGTERM, 128 + signal.SIGTERM), text(stderr))
+        self.check_passes("hello", "--disk", disk)
+
+    def test_killed(self):
+        """Nothing is left behind: no file, no lock, and the disk has what was flushed."""
+        disk = self.disk()
+        self.check_passes("blk", "--disk", disk)
+        content = disk.read_bytes()
+        with self.running("end", "--disk", disk, "--net", "user", "--cpus", "2",
+                          cmdline="spin") as process:
+            process.kill()
+            self.assertEqual(process.wait(), -signal.SIGKILL)
+        self.assertEqual(list(self.directory.iterdir()), [disk])
+        self.assertEqual(disk.read_bytes(), content)
+        self.check_passes("hello", "--disk", disk)
+
+
+class Descriptors(GuestTest):
+    HELLO = b"hello from the guest\n"
+
+    def close(self, *descriptors: int):
+        def close():
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return close
+
+    def test_none_open(self):
+        """What minivmm opens must not become the guest's console."""
+        disk = self.disk()
+        words = command("hello", "--disk", disk, "--console", "file=console.log")
+        status = subprocess.run(words, cwd=self.directory, preexec_fn=self.close(0, 1, 2),
+                                timeout=vmm.TIME_LIMIT).returncode
+        self.assertEqual(status, 0)
+        self.assertEqual(disk.read_bytes(), bytes(2048 * 512))
+        self.assertEqual((self.directory / "console.log").read_bytes(), b"")
+
+    def test_input_closed(self):
+        done = self.boot("hello", stdin=None, preexec_fn=self.close(0))
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, self.HELLO, b""))
+
+    def test_input_that_ends_costs_no_time(self):
+        reader, writer = os.pipe()
+        os.close(writer)
+        sources = {"null": os.open(os.devnull, os.O_RDONLY), "ended pipe": reader,
+                   "file": os.open(self.file("input"), os.O_RDONLY)}
+        for name, source in sources.items():
+            with (self.subTest(name),
+                  self.running("end", stdin=source, cmdline="stop") as process):
+                os.close(source)
+                before = cpu_seconds(process.pid)
+                time.sleep(0.5)
+                self.assertLess(cpu_seconds(process.pid) - before, 0.1)
+
+    def test_output_closed(self):
+        done = self.boot("hello", stdout=None, preexec_fn=self.close(1))
+        self.check_status(done, 0)
+
+    def test_output_full(self):
+        with open("/dev/full", "wb") as full:
+            done = self.boot("output", stdout=full, cmdline="serial 2")
+        self.check_status(done, 0)
+        self.check_one_line(done.stderr, "No space left")
+
+    def test_output_without_reader(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = self.boot("output", stdout=writer, cmdline="serial 2")
+        os.close(writer)
+        self.check_status(done, 0)
+
+    def check_slow_reader(self, cmdline: str, lines: int, *options: str):
+        with subprocess.Popen(command("output", *options, cmdline=f"{cmdline} {lines}"),
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+            got = b""
+            time.sleep(0.5)
+            while piece := process.stdout.read1(1 << 16):
+                got += piece
+                time.sleep(0.0005)
+        self.assertEqual(process.returncode, 0)
+        self.assertEqual(len(got), lines * vmm.LINE)
+        self.assertEqual(got, output_lines(lines))
+
+    def test_slow_reader_of_the_serial_port(self):
+        self.check_slow_reader("serial", 20)
+
+    def test_slow_reader_of_the_console(self):
+        self.check_slow_reader("console", 256, "--console", "stdio")
+
+    def test_output_into_files(self):
+        self.check_passes("output", "--console", "file=console.log", cmdline="console 256")
+        self.assertEqual((self.directory / "console.log").read_bytes(), output_lines(256))
+        self.check_passes("output", "--serial", "file=console.log,append", cmdline="serial 2")
+        self.assertEqual((self.directory / "console.log").read_bytes(),
+                         output_lines(256) + output_lines(2))
+
+    def test_reader_that_stalls_stops_no_timeout(self):
+        reader, writer = os.pipe()
+        process = subprocess.Popen(command("output", "--timeout", "1s", cmdline="serial 100"),
+                                   stdin=subprocess.DEVNULL, stdout=writer,
+                                   stderr=subprocess.DEVNULL)
+        os.close(writer)
+        self.assertEqual(process.wait(vmm.TIME_LIMIT), 124)
+        os.close(reader)
+
+    def test_descriptors_are_as_they_were(self):
+        """O_NONBLOCK would be seen by everybody who shares them, the shell before all."""
+        reader, writer = os.pipe()
+        before = [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in (reader, writer)]
+        with self.running("button", stdin=reader) as process:
+            self.assertEqual([fcntl.fcntl(fd, fcntl.F_GETFL) for fd in (reader, writer)], before)
+            process.terminate()
+            process.wait(vmm.TIME_LIMIT)
+        os.close(reader)
+        os.close(writer)
+
+
+class Many(GuestTest):
+    def check_at_once(self, count: int):
+        with contextlib.ExitStack() as stack:
+            guests = [stack.enter_context(self.running(
+                "button", "--disk", self.disk(f"{i}.img", 8), "--net", "user"))
+                for i in range(count)]
+            for guest in guests:
+                self.assertEqual(guest.first_line, b"ready\n")
+                self.assertIsNone(guest.poll())
+            for guest in guests:
+                guest.terminate()
+            self.assertEqual([guest.wait(vmm.TIME_LIMIT) for guest in guests], [0] * count)
+
+    def test_two(self):
+        self.check_at_once(2)
+
+    def test_twenty(self):
+        self.check_at_once(20)

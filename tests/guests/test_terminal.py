@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""The terminal: raw while a guest runs, and restored whatever ends it."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import termios
+
+import vmm
+from vmm import GuestTest, command, wait_until
+
+ESCAPE = b"\x01"
+
+
+class Terminal(GuestTest):
+    def setUp(self):
+        super().setUp()
+        self.master, self.slave = pty.openpty()
+        self.addCleanup(os.close, self.master)
+        self.addCleanup(os.close, self.slave)
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.before = termios.tcgetattr(self.slave)
+        self.shown = b""
+
+    @contextlib.contextmanager
+    def session(self, name: str | None, *options: object, cmdline: str = ""):
+        """minivmm with the terminal as its own, as from a shell."""
+        process = subprocess.Popen(
+            command(name, *options, cmdline=cmdline), cwd=self.directory, stdin=self.slave,
+            stdout=self.slave, stderr=self.slave, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def expect(self, what: bytes):
+        """Reads on until WHAT was shown; it and all before it counts as seen."""
+        os.set_blocking(self.master, False)
+
+        def seen() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                self.shown += os.read(self.master, 4096)
+            return what in self.shown
+        wait_until(seen, repr(what))
+        self.shown = self.shown.partition(what)[2]
+
+    def type(self, keys: bytes):
+        os.write(self.master, keys)
+
+    def is_raw(self) -> bool:
+        return not termios.tcgetattr(self.slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+    def check_end(self, process, status: int):
+        self.assertEqual(process.wait(vmm.TIME_LIMIT), status)
+        self.assertEqual(termios.tcgetattr(self.slave), self.before)
+
+    @contextlib.contextmanager
+    def guest(self, name: str, *options: object, cmdline: str = "", says: bytes):
+        with self.session(name, *options, cmdline=cmdline) as process:
+            self.expect(says)
+            self.assertTrue(self.is_raw())
+            yield process
+
+    def test_restored_after_power_off(self):
+        with self.session("hello") as process:
+            self.expect(b"hello from the guest")
+            self.check_end(process, 0)
+
+    def test_restored_after_an_error(self):
+        with self.session(None, "--kernel", "missing") as process:
+            self.expect(b"No such file")
+            self.check_end(process, 125)
+
+    def test_restored_after_a_late_error(self):
+        with self.session("hello", "--disk", "missing") as process:
+            self.expect(b"No such file")
+            self.check_end(process, 125)
+
+    def test_restored_after_kvm_failure(self):
+        with self.session("fault", cmdline="execute-device") as process:
+            self.expect(b"code at rip")
+            self.check_end(process, 123)
+
+    def test_restored_after_signals(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with (self.subTest(number),
+                  self.guest("end", "--grace", "50ms", cmdline="stop", says=b"stop") as process):
+                process.send_signal(number)
+                self.check_end(process, 128 + number)
+
+    def test_restored_after_a_crash(self):
+        for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGQUIT):
+            with (self.subTest(number),
+                  self.guest("end", cmdline="stop", says=b"stop") as process):
+                process.send_signal(number)
+                process.wait(vmm.TIME_LIMIT)
+                self.assertNotEqual(process.returncode, 0)
+                self.assertEqual(termios.tcgetattr(self.slave), self.before)
+
+    def test_restored_after_timeout(self):
+        with self.guest("end", "--timeout", "500ms", cmdline="spin", says=b"spin") as process:
+            self.check_end(process, 124)
+
+    def test_escape_x_leaves(self):
+        for name, cmdline in (("end", "stop"), ("end", "spin"), ("echo", "")):
+            with (self.subTest(name + cmdline),
+                  self.guest(name, cmdline=cmdline, says=(cmdline or "ready").encode()) as process):
+                self.type(ESCAPE + b"x")
+                self.check_end(process, 0)
+
+    def test_keys_reach_the_guest(self):
+        """Control characters are passed on, not acted upon; the escape key when it is doubled."""
+        with self.guest("echo", says=b"ready\n") as process:
+            self.type(b"a\x03\x1a\x04\x11\r" + ESCAPE + ESCAPE + ESCAPE + b"a" + b"z")
+            self.expect(b"a\x03\x1a\x04\x11\r" + ESCAPE + ESCAPE + b"z")
+            self.type(ESCAPE + b"h")
+            self.expect(b"Ctrl-A x")
+            self.type(b".")
+            self.check_end(process, 0)
+
+    def test_keys_reach_the_console(self):
+        with self.guest("console", "--console", "stdio", says=b"E") as process:
+            self.type(b"\x03one line.")
+            self.expect(b"\x03one line.")
+            self.check_end(process, 0)
+
+    def test_typed_ahead(self):
+        """What was typed before the guest listens is not lost."""
+        with self.session("echo") as process:
+            wait_until(self.is_raw, "raw mode")
+            self.type(b"early.")
+            self.expect(b"early.")
+            self.check_end(process, 0)
