@@ -14,6 +14,7 @@ import termios
 import threading
 import time
 import unittest
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ SECTION = re.compile(r"^@@ (\S+)\n(.*?)^@@ end (\d+)$", re.MULTILINE | re.DOTALL
 # What stock kernels print at these levels on any machine like ours, and why.
 USUAL_WARNINGS = (
     "PCI: Fatal: No config space access function found",  # there is no PCI
+    "PCI: System does not support PCI",
 )
 
 
@@ -58,6 +60,7 @@ class Machine:
     def __init__(self, *arguments: object, terminal: bool = False):
         self.started = time.monotonic()
         self.output = bytearray()
+        self.sent_at = 0  # how much of the output was there when we last sent something
         self.changed = threading.Condition()
         self.errors = tempfile.TemporaryFile("w+")
         self.terminal = self.settings = None
@@ -87,9 +90,9 @@ class Machine:
                 self.output += data
                 self.changed.notify_all()
 
-    def text(self) -> str:
+    def text(self, start: int = 0) -> str:
         with self.changed:
-            return self.output.decode(errors="replace").replace("\r", "")
+            return self.output[start:].decode(errors="replace").replace("\r", "")
 
     def sections(self) -> dict[str, Section]:
         return {name: Section(text, int(status))
@@ -100,20 +103,30 @@ class Machine:
         return AssertionError(f"{what}; stderr: {self.stderr()}\nthe console's end:\n{tail}")
 
     def wait_for(self, pattern: str, timeout: float = WAIT) -> re.Match:
-        """Until the console has said what matches."""
+        """Until the console has said what matches, since the last send()."""
         deadline = time.monotonic() + timeout
         with self.changed:
-            while not (match := re.search(pattern, self.text(), re.MULTILINE)):
+            while not (match := re.search(pattern, self.text(self.sent_at), re.MULTILINE)):
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     raise self.problem(f"the console does not say {pattern!r}")
                 self.changed.wait(1)
         return match
 
     def send(self, text: str):
+        with self.changed:
+            self.sent_at = len(self.output)
         os.write(self.input, text.encode())
 
     def resize(self, rows: int, columns: int):
         fcntl.ioctl(self.input, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    def serves(self, url: str) -> bytes:
+        """What the guest's web server says."""
+        try:
+            with urllib.request.urlopen(url, timeout=60) as reply:
+                return reply.read()
+        except OSError as error:
+            raise self.problem(f"{url}: {error}") from None
 
     def finish(self, timeout: float = WAIT) -> int:
         """Waits for the end and returns the exit status; the console is complete then."""

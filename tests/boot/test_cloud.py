@@ -5,7 +5,6 @@ import base64
 import os
 import shutil
 import unittest
-import urllib.request
 
 from machine import FILES, GuestTest, free_port, run_tool, sha256, web_server
 
@@ -31,8 +30,7 @@ class Cloud(GuestTest):
             "--net", f"user,host-loopback,hostfwd=tcp:127.0.0.1:{port}-:80",
             "--cmdline", f"console=ttyS0 quiet root=/dev/vda rw panic=-1 {script}")
         machine.wait_for("^guest: serving$")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/random", timeout=60) as reply:
-            cls.fetched = reply.read()
+        cls.fetched = machine.serves(f"http://127.0.0.1:{port}/random")
         machine.send("an answer\n")
         cls.status = machine.finish()
 
@@ -154,7 +152,7 @@ class Cloud(GuestTest):
         for name in ("write", "read", "again.files"):
             self.assertEqual(self.section(name).status, 0, name)
         self.assertEqual(self.section("read").text, self.section("again.files").text)
-        self.assertRegex(self.section("again.files").text, "^random: OK")
+        self.assert_has("again.files", "^random: OK$")
 
     def test_disk_from_outside(self):
         image = self.directory / "root.img"

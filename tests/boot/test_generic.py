@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import unittest
-import urllib.request
 
 from machine import FILES, GuestTest, sha256, web_server
 
@@ -63,8 +62,7 @@ class Generic(GuestTest):
     @classmethod
     def see_it_through(cls, machine):
         machine.wait_for("^guest: serving$")
-        with urllib.request.urlopen(f"http://{GUEST}/random", timeout=60) as reply:
-            cls.fetched = reply.read()
+        cls.fetched = machine.serves(f"http://{GUEST}/random")
         machine.wait_for("^guest: size ")
         machine.resize(*SIZES[1])
         machine.wait_for("^guest: waiting for the power button$")
