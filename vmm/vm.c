@@ -103,7 +103,8 @@ static int vm_add_memory(struct vm *vm, const struct guest_memory *mem)
         };
 
         if (vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
-            return log_error(errno, "give KVM %llu MiB of memory",
+            return log_error(errno,
+                             "--memory: KVM does not take %llu MiB in one piece; ask for less",
                              (unsigned long long)region->size >> 20);
     }
     return 0;
