@@ -16,7 +16,7 @@ enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE
 
 struct block_request {
     enum block_op op;
-    bool durable;    /* a write is done once it is on stable storage */
+    bool durable;    /* a write, zeroes too, is done once it is on stable storage */
     bool unmap;      /* write zeroes: may also give the space back */
     uint64_t offset; /* bytes, within the disk; changes while submitted, as do the next two */
     uint64_t length; /* bytes; for read and write that of `data` */

@@ -34,7 +34,8 @@ bool raw_advance(struct block_request *request, ssize_t bytes, int *ret_error)
     return request->length > 0;
 }
 
-bool raw_misaligned(const struct raw *raw, const struct block_request *request)
+/* Is any buffer out of step with what O_DIRECT wants? */
+static bool raw_misaligned(const struct raw *raw, const struct block_request *request)
 {
     struct sg rest = request->data;
 
@@ -48,6 +49,11 @@ bool raw_misaligned(const struct raw *raw, const struct block_request *request)
         sg_skip(&rest, piece.iov_len);
     }
     return false;
+}
+
+bool raw_is_compound(const struct raw *raw, const struct block_request *request)
+{
+    return (request->op == BLOCK_WRITE_ZEROES && request->durable) || raw_misaligned(raw, request);
 }
 
 static ssize_t raw_transfer(int fd, const struct block_request *request, const struct iovec *iov,
@@ -119,10 +125,11 @@ static int raw_write_zeros(const struct raw *raw, const struct block_request *re
         ssize_t bytes = pwrite(raw->fd, zeros, left < ZERO_CHUNK ? left : ZERO_CHUNK,
                                (off_t)(request->offset + done));
 
-        if (bytes < 0 && errno != EINTR)
-            return -errno;
-        if (bytes > 0)
-            done += (uint64_t)bytes;
+        if (bytes < 0 && errno == EINTR)
+            continue;
+        if (bytes <= 0)
+            return bytes < 0 ? -errno : -EIO;
+        done += (uint64_t)bytes;
     }
     return 0;
 }
@@ -138,23 +145,36 @@ static int raw_allocate(const struct raw *raw, const struct block_request *reque
     return result < 0 ? -errno : 0;
 }
 
+static int raw_flush(const struct raw *raw)
+{
+    return fdatasync(raw->fd) < 0 ? -errno : 0;
+}
+
+static int raw_zero(const struct raw *raw, const struct block_request *request)
+{
+    int mode = request->unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
+    int error = raw_allocate(raw, request, mode);
+
+    if (error == -EOPNOTSUPP)
+        error = raw_write_zeros(raw, request);
+    return error || !request->durable ? error : raw_flush(raw);
+}
+
 int raw_perform(const struct raw *raw, struct block_request *request)
 {
-    int error = 0;
+    int error;
 
     switch (request->op) {
     case BLOCK_READ:
     case BLOCK_WRITE:
         return raw_read_write(raw, request);
     case BLOCK_FLUSH:
-        return fdatasync(raw->fd) < 0 ? -errno : 0;
+        return raw_flush(raw);
     case BLOCK_DISCARD: /* a hint: a host that cannot take it does nothing */
         error = raw_allocate(raw, request, FALLOC_FL_PUNCH_HOLE);
         return error == -EOPNOTSUPP ? 0 : error;
     case BLOCK_WRITE_ZEROES:
-        error = raw_allocate(raw, request,
-                             request->unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
-        return error == -EOPNOTSUPP ? raw_write_zeros(raw, request) : error;
+        return raw_zero(raw, request);
     }
     return -EOPNOTSUPP;
 }
@@ -254,10 +274,30 @@ static int raw_start(struct block **ret, const struct raw *raw, const struct dis
     return error ? log_error(-error, "%s: start its engine", config->path) : 0;
 }
 
+/* Why open() did not work, and what to do about it. */
+static int raw_refuse(int error, const struct disk_config *config)
+{
+    bool denied = error == EACCES || error == EROFS || error == EPERM;
+
+    if (error == EISDIR)
+        return log_refuse(error, "%s is a directory, not a disk image", config->path);
+    if (error == EBUSY)
+        return log_refuse(error, "%s is mounted or in use by another program; end that use first",
+                          config->path);
+    if (error == EINVAL && config->direct)
+        return log_refuse(error, "%s: its file system knows no direct I/O; leave direct out",
+                          config->path);
+    if (denied && !config->read_only)
+        return log_error(error, "open %s for writing (read-only: --disk %s,ro)", config->path,
+                         config->path);
+    return log_error(error, "open %s", config->path);
+}
+
 int raw_open(struct block **ret, const struct disk_config *config, struct loop *loop)
 {
-    int flags = (config->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY |
-                (config->direct ? O_DIRECT : 0);
+    /* O_EXCL: not a block device that is mounted. It says nothing about files. */
+    int flags = (config->read_only ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NONBLOCK |
+                O_NOCTTY | (config->direct ? O_DIRECT : 0);
     cleanup_close int fd = open(config->path, flags);
     struct raw raw = { .block = { .read_only = config->read_only,
                                   .can_discard = !config->read_only },
@@ -265,14 +305,8 @@ int raw_open(struct block **ret, const struct disk_config *config, struct loop *
                        .fd = fd };
     int error;
 
-    if (fd < 0 && errno == EISDIR)
-        return log_refuse(EISDIR, "%s is a directory, not a disk image", config->path);
-    if (fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM) && !config->read_only)
-        return log_error(errno, "open %s for writing (read-only: --disk %s,ro)", config->path,
-                         config->path);
     if (fd < 0)
-        return log_error(errno, "open %s", config->path);
-
+        return raw_refuse(errno, config);
     if ((error = raw_measure(&raw, config->path)) ||
         (config->direct && (error = raw_measure_direct(&raw, config->path))) ||
         (error = raw_lock(&raw, config->path)) || (error = raw_start(ret, &raw, config)))

@@ -28,7 +28,7 @@ int raw_perform(const struct raw *raw, struct block_request *request);
  */
 bool raw_advance(struct block_request *request, ssize_t bytes, int *ret_error);
 
-/* Is any buffer of the request out of step with what O_DIRECT wants? */
-bool raw_misaligned(const struct raw *raw, const struct block_request *request);
+/* Does it take more than one operation of the kernel's? Then only raw_perform() can do it. */
+bool raw_is_compound(const struct raw *raw, const struct block_request *request);
 
 #endif

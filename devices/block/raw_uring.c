@@ -24,7 +24,6 @@ struct raw_uring {
     struct io_uring ring;
     struct watch watch; /* an eventfd: something is done */
     unsigned in_flight; /* submitted and not yet done() */
-    unsigned unstarted; /* in the submission ring, not yet handed to the kernel */
     struct block_request *waiting, **waiting_end;
 };
 
@@ -43,8 +42,8 @@ static void uring_describe(struct raw_uring *u, struct io_uring_sqe *sqe,
                                                                     : FALLOC_FL_PUNCH_HOLE;
     unsigned count;
 
-    if (raw_misaligned(&u->raw, request)) {
-        io_uring_prep_nop(sqe); /* a place in the order; uring_completed() does it */
+    if (raw_is_compound(&u->raw, request)) {
+        io_uring_prep_nop(sqe); /* its turn; uring_completed() does it */
         return;
     }
     switch (request->op) {
@@ -77,8 +76,13 @@ static bool uring_put(struct raw_uring *u, struct block_request *request)
         return false;
     uring_describe(u, sqe, request);
     io_uring_sqe_set_data(sqe, request); /* last: preparing clears it */
-    u->unstarted++;
     return true;
+}
+
+/* The host's file system does not know this operation, or its io_uring is too old for it. */
+static bool uring_cannot(int result)
+{
+    return result == -EOPNOTSUPP || result == -EINVAL;
 }
 
 static void uring_completed(struct raw_uring *u, struct block_request *request, int result)
@@ -86,7 +90,7 @@ static void uring_completed(struct raw_uring *u, struct block_request *request, 
     bool data = request->op == BLOCK_READ || request->op == BLOCK_WRITE;
     int error = result < 0 ? result : 0;
 
-    if (raw_misaligned(&u->raw, request) || (!data && result == -EOPNOTSUPP)) {
+    if (raw_is_compound(&u->raw, request) || (!data && uring_cannot(result))) {
         error = raw_perform(&u->raw, request); /* blocks: rare, and right */
     } else if (data && raw_advance(request, result, &error)) {
         if (!uring_put(u, request))
@@ -101,14 +105,13 @@ static void uring_commit(struct block *block)
 {
     struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
 
-    while (u->unstarted > 0) {
+    while (io_uring_sq_ready(&u->ring) > 0) {
         int started = io_uring_submit(&u->ring);
 
-        if (started == -EINTR)
-            continue;
-        if (started <= 0)
-            return; /* the kernel is short of something; the next completion tries again */
-        u->unstarted -= (unsigned)started;
+        if (started <= 0 && started != -EINTR) {
+            eventfd_write(u->watch.fd, 1); /* the kernel is short of something: try again soon */
+            return;
+        }
     }
 }
 
@@ -163,11 +166,8 @@ static void uring_drain(struct block *block)
     struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
 
     while (u->in_flight > 0) {
-        struct io_uring_cqe *cqe;
-
-        uring_commit(block);
-        if (io_uring_wait_cqe(&u->ring, &cqe) == 0)
-            uring_reap(u);
+        io_uring_submit_and_wait(&u->ring, 1); /* waits only if all could be started */
+        uring_reap(u);
     }
 }
 

@@ -138,10 +138,10 @@ static int blk_parse_data(struct blk_request *req, enum block_op op, uint64_t se
     block->op = op;
     block->data = op == BLOCK_READ ? req->chain.writable : req->chain.readable;
     block->length = block->data.length;
-    /* Virtio 1.2, 5.2.6.2: without FLUSH the driver takes a finished write for a safe one. */
-    block->durable = op == BLOCK_WRITE && !virtio_has_feature(&blk->virtio, VIRTIO_BLK_F_FLUSH);
     if (op == BLOCK_WRITE && blk->block->read_only)
         return -EROFS;
+    if (block->length >= UINT32_MAX) /* what the used ring can count, with the status */
+        return -EINVAL;
     if (op == BLOCK_READ)
         req->written = (uint32_t)block->length;
     return blk_place(blk, block, sector);
@@ -188,7 +188,12 @@ static int blk_parse(struct blk_request *req)
 {
     struct blk_header header;
 
-    req->block = (struct block_request){ .op = BLOCK_READ, .done = blk_done };
+    /* Virtio 1.2, 5.2.6.2: without FLUSH the driver takes a finished write for a safe one. */
+    req->block = (struct block_request){
+        .op = BLOCK_READ,
+        .durable = !virtio_has_feature(&req->blk->virtio, VIRTIO_BLK_F_FLUSH),
+        .done = blk_done,
+    };
     req->written = 0;
     req->status = sg_take_last_byte(&req->chain.writable);
     if (!sg_read(&req->chain.readable, &header, sizeof(header)) || !req->status)
@@ -228,17 +233,22 @@ static void blk_kick(struct virtio_device *v, unsigned queue)
     struct virtio_blk *blk = blk_of(v);
     struct virtq *q = virtio_virtq(v, 0);
     struct blk_request *req = blk_take(blk);
+    unsigned taken = 0;
+    bool parked;
 
     do {
-        while (virtq_pop(q, &req->chain)) {
+        for (; taken < QUEUE_SIZE && virtq_pop(q, &req->chain); taken++) {
             blk_start_request(req);
             req = blk_take(blk);
         }
-    } while (!virtq_park(q));
+        parked = virtq_park(q);
+    } while (!parked && taken < QUEUE_SIZE);
 
     blk_give_back(blk, req);
     block_commit(blk->block);
     virtq_flush(q);
+    if (!parked)
+        virtio_kick(v, queue); /* the rest in the loop's next round, so that others get theirs */
 }
 
 static uint64_t blk_features(struct virtio_device *v)

@@ -127,6 +127,8 @@ void virtio_set_queue_ready(struct virtio_device *v, unsigned index, bool ready)
     if (ready && virtio_queue_open(v, index))
         v->queues[index].ready = true;
     /* Taking a live queue back needs RING_RESET, which is not offered: only a reset does it. */
+    if (!ready && index < v->ops->queues && !(virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK))
+        v->queues[index].ready = false;
 }
 
 /* On the loop: starts every queue the driver made ready, and looks at each once unasked. */

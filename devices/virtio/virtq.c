@@ -133,10 +133,10 @@ static const char *virtq_enter(const struct virtq *q, struct virtq_walk *walk, g
 {
     if (!q->layout.indirect)
         return "indirect table without the feature";
-    /* Virtio 1.2, 2.7.5.3.1: not nested. Linux and others only ever put one first. */
-    if (walk->indirect || walk->readable || walk->writable)
-        return "misplaced indirect table";
-    if (len == 0 || len % sizeof(struct virtq_desc) || addr % 16)
+    /* Virtio 1.2, 2.7.5.3: never nested, but buffers may come before it. */
+    if (walk->indirect)
+        return "nested indirect table";
+    if (len == 0 || len % sizeof(struct virtq_desc) || addr % _Alignof(struct virtq_desc))
         return "indirect table of odd length or place";
 
     walk->table = guest_ptr(q->mem, addr, len);
