@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""How each VMM is started with a given guest: a function each, which returns its command line."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Guest:
+    kernel: Path
+    initrd: Path | None = None
+    cmdline: str = "console=ttyS0"
+    memory: int = 128  # MiB
+    cpus: int = 1
+    disks: tuple[Path, ...] = ()
+    user_net: bool = False
+
+
+def minivmm(path: str, guest: Guest) -> list:
+    words = [path, "--no-reboot", "--memory", f"{guest.memory}M", "--cpus", guest.cpus,
+             "--net", "user" if guest.user_net else "none", "--no-rng",
+             "--kernel", guest.kernel, "--cmdline", f"{guest.cmdline} pci=off"]
+    if guest.initrd:
+        words += ["--initrd", guest.initrd]
+    for disk in guest.disks:
+        words += ["--disk", disk]
+    return words
+
+
+def qemu(path: str, guest: Guest) -> list:
+    """As fast as it gets: with a clock, for which Linux would else search for more than a second."""
+    words = [path, "-M", "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on",
+             "-accel", "kvm", "-cpu", "host", "-m", guest.memory, "-smp", guest.cpus,
+             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+             "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+             "-kernel", guest.kernel, "-append", guest.cmdline]
+    if guest.initrd:
+        words += ["-initrd", guest.initrd]
+    for number, disk in enumerate(guest.disks):
+        words += ["-drive", f"if=none,id=d{number},file={disk},format=raw,aio=io_uring",
+                  "-device", f"virtio-blk-device,drive=d{number}"]
+    if guest.user_net:
+        words += ["-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n"]
+    return words
+
+
+def kvmtool(path: str, guest: Guest) -> list:
+    words = [path, "run", "--kernel", guest.kernel, "--params", guest.cmdline,
+             "--mem", guest.memory, "--cpus", guest.cpus, "--console", "serial",
+             "--network", f"mode={'user' if guest.user_net else 'none'}"]
+    if guest.initrd:
+        words += ["--initrd", guest.initrd]
+    for disk in guest.disks:
+        words += ["--disk", disk]
+    return words
+
+
+def cloud_hypervisor(path: str, guest: Guest) -> list:
+    """Has no network without root; what asks for one goes without."""
+    words = [path, "--kernel", guest.kernel, "--cmdline", guest.cmdline,
+             "--memory", f"size={guest.memory}M", "--cpus", f"boot={guest.cpus}",
+             "--serial", "tty", "--console", "off"]
+    if guest.initrd:
+        words += ["--initramfs", guest.initrd]
+    if guest.disks:
+        words += ["--disk", *(f"path={disk}" for disk in guest.disks)]
+    return words
+
+
+def firecracker(path: str, guest: Guest) -> list:
+    """Wants a file. Has no user-mode network either."""
+    source = {"kernel_image_path": str(guest.kernel), "boot_args": guest.cmdline}
+    if guest.initrd:
+        source["initrd_path"] = str(guest.initrd)
+    drives = [{"drive_id": f"d{number}", "path_on_host": str(disk), "is_root_device": False}
+              for number, disk in enumerate(guest.disks)]
+    file = Path(os.environ.get("TMPDIR", "/tmp")) / f"firecracker-{os.getpid()}.json"
+    file.write_text(json.dumps({
+        "boot-source": source, "drives": drives,
+        "machine-config": {"vcpu_count": guest.cpus, "mem_size_mib": guest.memory}}))
+    return [path, "--no-api", "--config-file", file]
+
+
+KINDS = {
+    "minivmm": minivmm,
+    "qemu": qemu,
+    "kvmtool": kvmtool,
+    "cloud-hypervisor": cloud_hypervisor,
+    "firecracker": firecracker,
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    name: str  # one of KINDS, perhaps with a suffix: minivmm-old
+    path: str
+    start: Callable[[str, Guest], list] = field(repr=False)
+
+    def command(self, guest: Guest) -> list[str]:
+        return [str(word) for word in self.start(self.path, guest)]
+
+
+def contender(name: str, path: str) -> Contender:
+    """Raises KeyError for a VMM nobody described."""
+    kind = next((kind for kind in KINDS if name == kind or name.startswith(f"{kind}-")), name)
+    return Contender(name, str(path), KINDS[kind])
+
+
+def installed_qemu() -> list[Contender]:
+    path = shutil.which("qemu-system-x86_64")
+    return [contender("qemu", path)] if path else []

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ *     stopwatch MARKER SECONDS COMMAND...
+ *
+ * Runs a command and prints, in nanoseconds from before exec, when its standard output had MARKER
+ * in it ("": anything at all) and when it ended, and its exit status. After SECONDS it is killed.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TAIL 4096 /* bytes of output that are looked at together */
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+static pid_t start(char **command, int *ret_output)
+{
+    int ends[2];
+    pid_t pid;
+
+    if (pipe(ends) < 0)
+        exit(1);
+    pid = vfork();
+    if (pid == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        execvp(command[0], command);
+        _exit(127);
+    }
+    close(ends[1]);
+    *ret_output = ends[0];
+    return pid;
+}
+
+/* Reads to the end or the deadline; returns when the marker was there, or -1. */
+static int64_t watch(int output, const char *marker, int64_t deadline)
+{
+    struct pollfd poller = { .fd = output, .events = POLLIN };
+    size_t keep = *marker ? strlen(marker) - 1 : 0, have = 0;
+    int64_t seen = -1;
+    char text[TAIL];
+
+    for (;;) {
+        int64_t left = (deadline - now_ns()) / 1000000;
+        ssize_t n;
+
+        if (left <= 0 || poll(&poller, 1, (int)left) <= 0)
+            return seen;
+        n = read(output, text + have, sizeof(text) - have);
+        if (n <= 0)
+            return seen;
+        have += (size_t)n;
+        if (seen < 0 && memmem(text, have, marker, strlen(marker)))
+            seen = now_ns();
+        if (have > keep) {
+            memmove(text, text + have - keep, keep);
+            have = keep;
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    int64_t begin = now_ns(), deadline, seen;
+    int output, status = 0;
+    pid_t pid;
+
+    if (argc < 4)
+        return 2;
+    deadline = begin + strtoll(argv[2], NULL, 10) * 1000000000ll;
+    pid = start(argv + 3, &output);
+    seen = watch(output, argv[1], deadline);
+    if (now_ns() >= deadline)
+        kill(pid, SIGKILL);
+    waitpid(pid, &status, 0);
+    printf("%lld %lld %d\n", seen < 0 ? -1ll : (long long)(seen - begin),
+           (long long)(now_ns() - begin), status);
+    return 0;
+}
