@@ -3,9 +3,11 @@
 
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -93,6 +95,22 @@ static unsigned read_disk(struct disk *disk, uint64_t sector, uint32_t len)
 static unsigned write_disk(struct disk *disk, uint64_t sector, uint32_t len)
 {
     return request(disk, VIRTIO_BLK_T_OUT, sector, len, 0, NULL);
+}
+
+/* The same at places of its own, published and not yet kicked: for several at once. */
+static void put_lane(struct disk *disk, unsigned lane, uint32_t type, uint64_t sector, uint32_t len)
+{
+    uint64_t header = HEADER + 16 * lane;
+    uint16_t flags = type == VIRTIO_BLK_T_IN ? N | W : N;
+    uint16_t first = (uint16_t)(3 * lane);
+
+    le32_store(driver_ram(&disk->d, header), type);
+    le64_store(driver_ram(&disk->d, header + 8), sector);
+    *(uint8_t *)driver_ram(&disk->d, STATUS + lane) = UNTOUCHED;
+    driver_describe(&disk->d, 0, first, header, 16, N, first + 1);
+    driver_describe(&disk->d, 0, first + 1, DATA + lane * 0x1000, len, flags, first + 2);
+    driver_describe(&disk->d, 0, first + 2, STATUS + lane, 1, W, 0);
+    driver_publish(&disk->d, 0, first);
 }
 
 #define ENGINE engines[_i]
@@ -370,64 +388,64 @@ START_TEST(reset_with_io_in_flight)
 }
 END_TEST
 
-START_TEST(without_flush_writes_are_still_right)
-{
-    struct disk disk;
-    char byte;
-
-    disk_open(&disk, ENGINE, false, 0);
-    memset(driver_ram(&disk.d, DATA), 'd', 512);
-    ck_assert_uint_eq(write_disk(&disk, 1, 512), VIRTIO_BLK_S_OK);
-    ck_assert_int_eq(pread(disk.fd, &byte, 1, 512), 1);
-    ck_assert_int_eq(byte, 'd');
-    disk_close(&disk);
-}
-END_TEST
-
-/* Random reads and writes, up to eight at once, against a model of the disk. */
+/* Random reads and writes, eight at once in lanes of the disk, against a model of it. */
 START_TEST(a_random_pattern_matches_a_model)
 {
+    enum { LANES = 8, LANE = SECTORS / LANES };
     static uint8_t model[SECTORS * 512];
+    uint8_t expected[LANES][LANE * 512];
     unsigned seed = 42;
     struct disk disk;
 
     disk_open(&disk, ENGINE, false, FLUSH);
     memset(model, 0, sizeof(model));
-    for (unsigned round = 0; round < 300; round++) {
-        uint32_t count = 1 + (unsigned)rand_r(&seed) % 8;
-        uint32_t sector = (unsigned)rand_r(&seed) % (SECTORS - count + 1);
-        uint8_t *data = driver_ram(&disk.d, DATA);
+    for (unsigned round = 0; round < 100; round++) {
+        uint32_t size[LANES];
 
-        if (rand_r(&seed) % 2) {
-            for (uint32_t i = 0; i < count * 512; i++)
-                data[i] = model[sector * 512 + i] = (uint8_t)rand_r(&seed);
-            ck_assert_uint_eq(write_disk(&disk, sector, count * 512), VIRTIO_BLK_S_OK);
-        } else {
-            ck_assert_uint_eq(read_disk(&disk, sector, count * 512), VIRTIO_BLK_S_OK);
-            ck_assert_mem_eq(data, model + sector * 512, count * 512);
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            uint32_t count = 1 + (unsigned)rand_r(&seed) % LANE;
+            uint32_t sector = lane * LANE + (unsigned)rand_r(&seed) % (LANE - count + 1);
+            uint8_t *data = driver_ram(&disk.d, DATA + lane * 0x1000);
+            bool write = rand_r(&seed) % 2;
+
+            size[lane] = count * 512;
+            for (uint32_t i = 0; i < size[lane]; i++) {
+                data[i] = (uint8_t)rand_r(&seed);
+                if (write)
+                    model[sector * 512 + i] = data[i];
+            }
+            memcpy(expected[lane], model + sector * 512, size[lane]);
+            put_lane(&disk, lane, write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, sector, size[lane]);
+        }
+        driver_kick(&disk.d, 0);
+        for (unsigned lane = 0; lane < LANES; lane++)
+            ck_assert(driver_wait(&disk.d, 0, NULL, NULL));
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            ck_assert_uint_eq(*(uint8_t *)driver_ram(&disk.d, STATUS + lane), VIRTIO_BLK_S_OK);
+            ck_assert_mem_eq(driver_ram(&disk.d, DATA + lane * 0x1000), expected[lane], size[lane]);
         }
     }
     disk_close(&disk);
 }
 END_TEST
 
-START_TEST(many_at_once_end_with_few_interrupts)
+/* A limit on file size ends a write where a full disk would: in the middle, then with an error. */
+START_TEST(host_full_in_the_middle_of_a_vector)
 {
+    struct rlimit limit = { 10 * 512, 10 * 512 };
     struct disk disk;
+    char file[4096];
 
     disk_open(&disk, ENGINE, false, FLUSH);
-    put_header(&disk, VIRTIO_BLK_T_IN, 0);
-    for (unsigned i = 0; i < 20; i++) {
-        driver_describe(&disk.d, 0, 3 * i, HEADER, 16, N, (uint16_t)(3 * i + 1));
-        driver_describe(&disk.d, 0, 3 * i + 1, DATA + 512 * i, 512, N | W, (uint16_t)(3 * i + 2));
-        driver_describe(&disk.d, 0, 3 * i + 2, STATUS + i, 1, W, 0);
-        driver_publish(&disk.d, 0, (uint16_t)(3 * i));
-    }
-    driver_kick(&disk.d, 0);
-    for (unsigned i = 0; i < 20; i++)
-        ck_assert(driver_wait(&disk.d, 0, NULL, NULL));
-    ck_assert_uint_le(disk.d.interrupts, 20);
-    ck_assert_uint_ge(disk.d.interrupts, 1);
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    memset(driver_ram(&disk.d, DATA), 'f', 4096);
+    ck_assert_uint_eq(write_disk(&disk, 8, 4096), VIRTIO_BLK_S_IOERR);
+    ck_assert_int_eq(pread(disk.fd, file, sizeof(file), 8 * 512), sizeof(file));
+    ck_assert_int_eq(file[1023], 'f');
+    ck_assert_int_eq(file[1024], 0);
+    ck_assert_uint_eq(write_disk(&disk, 0, 4096), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(read_disk(&disk, 20, 4096), VIRTIO_BLK_S_OK);
     disk_close(&disk);
 }
 END_TEST
@@ -450,6 +468,164 @@ START_TEST(configuration_space)
 }
 END_TEST
 
+/* A block that keeps what is submitted until the test ends it, and says how it was asked. */
+struct recorder {
+    struct block block;
+    struct driver d;
+    struct block_request *held[VIRTQ_MAX_SIZE];
+    unsigned count, commits;
+    unsigned to_publish; /* what a vCPU adds to the ring while the device looks at it */
+};
+
+static void recorder_submit(struct block *block, struct block_request *request)
+{
+    struct recorder *r = container_of(block, struct recorder, block);
+
+    r->held[r->count++] = request;
+    for (unsigned i = 0; i < 4 && r->to_publish > 0; i++, r->to_publish--)
+        driver_publish(&r->d, 0, i < 3 ? 3 : 0);
+}
+
+static void recorder_commit(struct block *block)
+{
+    container_of(block, struct recorder, block)->commits++;
+}
+
+static void recorder_drain(struct block *block)
+{
+    struct recorder *r = container_of(block, struct recorder, block);
+
+    if (r->count == 0)
+        return;
+    while (r->count > 0) {
+        struct block_request *request = r->held[--r->count];
+
+        request->done(request, 0);
+    }
+    block->completed(block->owner);
+}
+
+static void recorder_close(struct block *block)
+{
+}
+
+static const struct block_ops recorder_ops = {
+    .submit = recorder_submit,
+    .commit = recorder_commit,
+    .drain = recorder_drain,
+    .close = recorder_close,
+};
+
+/* The chain at 0 reads or writes or zeroes a sector, the one at 3 asks for the id. */
+static void recorder_open(struct recorder *r, uint32_t type, uint64_t features)
+{
+    struct virtio_device *device;
+    bool read = type == VIRTIO_BLK_T_IN, range = type == VIRTIO_BLK_T_WRITE_ZEROES;
+
+    *r = (struct recorder){ .block = { .ops = &recorder_ops,
+                                       .size = 1ull << 40,
+                                       .logical_size = 512,
+                                       .physical_size = 512,
+                                       .can_discard = true } };
+    driver_init(&r->d);
+    ck_assert_int_eq(guest_memory_add(r->d.mem, GIB, GIB), 0);
+    ck_assert_int_eq(virtio_blk_create(&device, "blk9", &r->block, "", r->d.mem, r->d.loop), 0);
+    ck_assert(driver_start(&r->d, device, features));
+    le32_store(driver_ram(&r->d, HEADER), type);
+    le32_store(driver_ram(&r->d, HEADER + 16), VIRTIO_BLK_T_GET_ID);
+    le32_store(driver_ram(&r->d, DATA + 8), 1); /* sectors to zero */
+    driver_describe(&r->d, 0, 0, HEADER, 16, N, 1);
+    driver_describe(&r->d, 0, 1, DATA, range ? 16 : 512, read ? N | W : N, 2);
+    driver_describe(&r->d, 0, 2, STATUS, 1, W, 0);
+    driver_describe(&r->d, 0, 3, HEADER + 16, 16, N, 2);
+}
+
+START_TEST(writes_are_durable_unless_flush_was_accepted)
+{
+    const uint32_t types[] = { VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES };
+
+    for (unsigned i = 0; i < 4; i++) {
+        bool flush = i >= 2;
+        struct recorder r;
+
+        recorder_open(&r, types[i % 2], (flush ? FLUSH : 0) | 1ull << VIRTIO_BLK_F_WRITE_ZEROES);
+        driver_publish(&r.d, 0, 0);
+        driver_kick(&r.d, 0);
+        ck_assert_uint_eq(r.count, 1);
+        ck_assert_int_eq(r.held[0]->durable, !flush);
+        driver_finish(&r.d);
+    }
+}
+END_TEST
+
+START_TEST(one_commit_a_kick_and_one_interrupt_a_batch)
+{
+    struct recorder r;
+
+    recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
+    for (unsigned i = 0; i < 20; i++)
+        driver_publish(&r.d, 0, 0);
+    r.commits = 0;
+    driver_kick(&r.d, 0);
+    ck_assert_uint_eq(r.count, 20);
+    ck_assert_uint_eq(r.commits, 1);
+    ck_assert_uint_eq(r.d.interrupts, 0);
+    block_drain(&r.block);
+    ck_assert_uint_eq(r.d.interrupts, 1);
+    driver_finish(&r.d);
+}
+END_TEST
+
+START_TEST(a_reset_ends_what_is_in_flight)
+{
+    struct recorder r;
+
+    recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
+    driver_publish(&r.d, 0, 0);
+    driver_publish(&r.d, 0, 77); /* breaks the queue: what came before is still in flight */
+    driver_kick(&r.d, 0);
+    ck_assert(driver_broken(&r.d));
+    ck_assert_uint_eq(r.count, 1);
+    virtio_reset(r.d.device);
+    ck_assert_uint_eq(r.count, 0);
+    driver_finish(&r.d);
+}
+END_TEST
+
+/* A guest that never stops publishing gets a share of the loop, not all of it. */
+START_TEST(a_flood_of_requests_yields_the_loop)
+{
+    struct recorder r;
+
+    recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
+    r.to_publish = 4 * 59;
+    driver_publish(&r.d, 0, 0);
+    driver_kick(&r.d, 0);
+    ck_assert_uint_gt(r.to_publish, 0);
+    for (unsigned i = 0; i < 3; i++)
+        loop_turn(r.d.loop, 0); /* goes on without another kick */
+    ck_assert_uint_eq(r.to_publish, 0);
+    ck_assert_uint_eq(r.count, 60);
+    driver_finish(&r.d);
+}
+END_TEST
+
+START_TEST(more_bytes_than_the_used_ring_can_count)
+{
+    struct recorder r;
+
+    recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
+    for (unsigned i = 0; i < 4; i++) /* the same GiB four times, and the status at its end */
+        driver_describe(&r.d, 0, 1 + i, GIB, GIB, N | W, (uint16_t)(2 + i));
+    driver_describe(&r.d, 0, 5, STATUS, 1, W, 0);
+    driver_publish(&r.d, 0, 0);
+    driver_kick(&r.d, 0);
+    ck_assert_uint_eq(r.count, 0);
+    ck_assert_uint_eq(*(uint8_t *)driver_ram(&r.d, STATUS), VIRTIO_BLK_S_IOERR);
+    driver_finish(&r.d);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("blk");
@@ -467,15 +643,19 @@ int main(void)
         host_file_truncated_under_us,
         host_says_no_to_a_write,
         reset_with_io_in_flight,
-        without_flush_writes_are_still_right,
         a_random_pattern_matches_a_model,
-        many_at_once_end_with_few_interrupts,
+        host_full_in_the_middle_of_a_vector,
         configuration_space,
     };
 
     tcase_set_timeout(tcase, 30);
     for (unsigned i = 0; i < ARRAY_SIZE(tests); i++)
         tcase_add_loop_test(tcase, tests[i], 0, ARRAY_SIZE(engines));
+    tcase_add_test(tcase, writes_are_durable_unless_flush_was_accepted);
+    tcase_add_test(tcase, one_commit_a_kick_and_one_interrupt_a_batch);
+    tcase_add_test(tcase, a_reset_ends_what_is_in_flight);
+    tcase_add_test(tcase, a_flood_of_requests_yields_the_loop);
+    tcase_add_test(tcase, more_bytes_than_the_used_ring_can_count);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }
