@@ -53,6 +53,9 @@ def read_tap(program: str, output: str):
 
 
 for log in sys.argv[1:]:
+    if not Path(log).exists():
+        fail(log, 'the suite did not run')
+        continue
     for line in Path(log).read_text().splitlines():
         test = json.loads(line)
         program = f"{Path(log).parent.parent.name}/{test['name']}"
