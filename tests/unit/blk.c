@@ -558,6 +558,25 @@ START_TEST(writes_are_durable_unless_flush_was_accepted)
 }
 END_TEST
 
+START_TEST(nothing_is_written_to_a_read_only_disk)
+{
+    const uint32_t types[] = { VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
+        struct recorder r;
+
+        recorder_open(&r, types[i], FLUSH);
+        driver_describe(&r.d, 0, 1, DATA, i == 0 ? 512 : 16, N, 2);
+        r.block.read_only = true;
+        driver_publish(&r.d, 0, 0);
+        driver_kick(&r.d, 0);
+        ck_assert_uint_eq(r.count, 0);
+        ck_assert_uint_eq(*(uint8_t *)driver_ram(&r.d, STATUS), VIRTIO_BLK_S_IOERR);
+        driver_finish(&r.d);
+    }
+}
+END_TEST
+
 START_TEST(one_commit_a_kick_and_one_interrupt_a_batch)
 {
     struct recorder r;
@@ -652,6 +671,7 @@ int main(void)
     for (unsigned i = 0; i < ARRAY_SIZE(tests); i++)
         tcase_add_loop_test(tcase, tests[i], 0, ARRAY_SIZE(engines));
     tcase_add_test(tcase, writes_are_durable_unless_flush_was_accepted);
+    tcase_add_test(tcase, nothing_is_written_to_a_read_only_disk);
     tcase_add_test(tcase, one_commit_a_kick_and_one_interrupt_a_batch);
     tcase_add_test(tcase, a_reset_ends_what_is_in_flight);
     tcase_add_test(tcase, a_flood_of_requests_yields_the_loop);

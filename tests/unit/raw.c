@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -190,24 +193,32 @@ START_TEST(direct_takes_buffers_wherever_they_lie)
 }
 END_TEST
 
+/* On a file system that zeroes ranges, and in memory, where zeros have to be written. */
 START_TEST(zeroes_discards_and_flushes)
 {
     struct loop *loop = loop_create();
-    struct disk_config config = { .engine = engines[_i] };
+    char in_memory[32];
+    int fd = memfd_create("zeroes", MFD_CLOEXEC);
+    struct disk_config config = { .engine = engines[_i % 2], .path = in_memory };
     static char data[8192], zero[4096];
-    struct iovec all = { data, sizeof(data) };
     struct block *block;
 
-    config.path = image("zeroes", SIZE);
+    snprintf(in_memory, sizeof(in_memory), "/proc/self/fd/%d", fd);
+    ck_assert_int_eq(ftruncate(fd, SIZE), 0);
+    if (_i >= 2)
+        config.path = image("zeroes", SIZE);
     ck_assert_int_eq(raw_open(&block, &config, loop), 0);
-    for (unsigned unmap = 0; unmap < 2; unmap++) {
+    for (unsigned i = 0; i < 4; i++) {
+        struct block_request request = { .op = BLOCK_WRITE_ZEROES,
+                                         .unmap = i & 1,
+                                         .durable = i & 2,
+                                         .offset = 4096,
+                                         .length = 4096 };
+        struct iovec all = { data, sizeof(data) };
+
         memset(data, 'z', sizeof(data));
         ck_assert_int_eq(perform(block, transfer(BLOCK_WRITE, 0, &all, 1)), 0);
-        ck_assert_int_eq(perform(block, (struct block_request){ .op = BLOCK_WRITE_ZEROES,
-                                                                .unmap = unmap,
-                                                                .offset = 4096,
-                                                                .length = 4096 }),
-                         0);
+        ck_assert_int_eq(perform(block, request), 0);
         all = (struct iovec){ data, sizeof(data) };
         ck_assert_int_eq(perform(block, transfer(BLOCK_READ, 0, &all, 1)), 0);
         ck_assert_int_eq(data[4095], 'z');
@@ -217,6 +228,7 @@ START_TEST(zeroes_discards_and_flushes)
                      0);
     ck_assert_int_eq(perform(block, (struct block_request){ .op = BLOCK_FLUSH }), 0);
     block_close(block);
+    close(fd);
     loop_destroy(loop);
 }
 END_TEST
@@ -272,6 +284,72 @@ START_TEST(more_requests_than_the_ring_has_room_for)
 }
 END_TEST
 
+/* Names a block device of 1 MiB in 4096-byte sectors; -1 if we may not make one. */
+static int loop_device(char path[32])
+{
+    struct loop_config config = { .block_size = 4096, .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), number = -1, fd = -1;
+
+    if (control >= 0)
+        number = ioctl(control, LOOP_CTL_GET_FREE);
+    close(control);
+    if (number < 0)
+        return -1;
+    snprintf(path, 32, "/dev/loop%d", number);
+    config.fd = (uint32_t)open(image("device", 1 << 20), O_RDWR | O_CLOEXEC);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) < 0) {
+        close(fd);
+        fd = -1;
+    }
+    close((int)config.fd);
+    return fd; /* the device goes when nobody has it open any more */
+}
+
+START_TEST(a_block_device)
+{
+    struct loop *loop = loop_create();
+    char path[32];
+    struct disk_config config = { .engine = engines[_i], .path = path };
+    static char data[8192];
+    struct iovec iov = { data, sizeof(data) };
+    struct block *block, *other;
+    int fd = loop_device(path), mounted;
+
+    if (fd < 0) { /* not root, or no loop devices here */
+        loop_destroy(loop);
+        return;
+    }
+    mounted = open(path, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount would claim it */
+    ck_assert_int_ge(mounted, 0);
+    ck_assert_int_eq(raw_open(&block, &config, loop), -EBUSY);
+    close(mounted);
+
+    ck_assert_int_eq(raw_open(&block, &config, loop), 0);
+    ck_assert_uint_eq(block->size, 1 << 20);
+    ck_assert_uint_eq(block->logical_size, 4096);
+    ck_assert_int_eq(raw_open(&other, &config, loop), -EBUSY);
+    memset(data, 'b', sizeof(data));
+    ck_assert_int_eq(perform(block, transfer(BLOCK_WRITE, 4096, &iov, 1)), 0);
+    for (unsigned unmap = 0; unmap < 2; unmap++)
+        ck_assert_int_eq(perform(block, (struct block_request){ .op = BLOCK_WRITE_ZEROES,
+                                                                .unmap = unmap,
+                                                                .offset = 4096,
+                                                                .length = 4096 }),
+                         0);
+    ck_assert_int_eq(perform(block, (struct block_request){ .op = BLOCK_FLUSH }), 0);
+    iov = (struct iovec){ data, sizeof(data) };
+    ck_assert_int_eq(perform(block, transfer(BLOCK_READ, 4096, &iov, 1)), 0);
+    ck_assert_int_eq(data[4095], 0);
+    ck_assert_int_eq(data[4096], 'b');
+    ck_assert_int_eq(
+        perform(block, (struct block_request){ .op = BLOCK_DISCARD, .length = 1 << 20 }), 0);
+    block_close(block);
+    close(fd);
+    loop_destroy(loop);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("raw");
@@ -286,8 +364,9 @@ int main(void)
     tcase_add_test(tcase, one_writer_or_many_readers);
     tcase_add_test(tcase, the_lock_goes_with_the_process);
     tcase_add_loop_test(tcase, direct_takes_buffers_wherever_they_lie, 0, 2);
-    tcase_add_loop_test(tcase, zeroes_discards_and_flushes, 0, 2);
+    tcase_add_loop_test(tcase, zeroes_discards_and_flushes, 0, 4);
     tcase_add_loop_test(tcase, a_durable_write_ends_well, 0, 2);
+    tcase_add_loop_test(tcase, a_block_device, 0, 2);
     tcase_add_loop_test(tcase, more_requests_than_the_ring_has_room_for, 0, 2);
     suite_add_tcase(suite, tcase);
     status = unit_run(suite);
