@@ -138,7 +138,8 @@ static void net_return(struct virtio_net *n, unsigned count, size_t size)
 static void net_drop(struct virtio_net *n)
 {
     if (!n->warned)
-        log_warn("%s: the guest's receive buffers are too small, frames are lost", n->virtio.name);
+        log_guest(&n->virtio.told, "%s: the guest's receive buffers are too small, frames are lost",
+                  n->virtio.name);
     n->warned = true;
     net_return(n, n->buffer_count, 0);
 }

@@ -50,8 +50,8 @@ static void virtio_broken(void *owner, struct virtq *virtq, const char *why)
     unsigned before = virtio_set_needs_reset(v);
 
     if (!(before & VIRTIO_CONFIG_S_NEEDS_RESET))
-        log_warn("%s: queue %u broken by the guest: %s", v->name, (unsigned)(queue - v->queues),
-                 why);
+        log_guest(&v->told, "%s: queue %u broken by the guest: %s", v->name,
+                  (unsigned)(queue - v->queues), why);
     v->transport_ops->config_changed(v->transport);
 }
 

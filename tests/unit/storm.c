@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Several vCPUs at once do whatever they like to one device: every register, half-made set-ups,
+ * resets in the middle of anything, rings that change while they are read. Nothing may crash, race
+ * or hang, the device's loop has its turns, and after it all an honest driver is served.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_mmio.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/block/block.h"
+#include "devices/net/net.h"
+#include "devices/virtio/blk.h"
+#include "devices/virtio/console.h"
+#include "devices/virtio/mmio.h"
+#include "devices/virtio/net.h"
+#include "devices/virtio/rng.h"
+#include "devices/virtio/virtio.h"
+#include "tests/unit/host.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+#include "vmm/config.h"
+#include "vmm/device.h"
+#include "vmm/endian.h"
+
+#define VCPUS      4
+#define SECONDS    0.6
+#define SIZE       16      /* of a queue */
+#define RINGS      0x1000u /* of the first queue */
+#define RING_STEP  0x1000u /* from queue to queue */
+#define AVAIL      0x400u  /* from a queue's descriptors to its rings */
+#define USED       0x800u
+#define BUFFERS    0x100000u /* what descriptors point at */
+#define RAM_SIZE   0x200000u
+#define DISK_SIZE  0x100000
+#define TURN_LIMIT 2.0 /* seconds a call to the loop may take, on a machine that is busy */
+
+struct storm {
+    struct guest_memory *mem;
+    struct loop *loop;
+    struct virtio_device *virtio;
+    struct device *device;
+    const struct io_region *region;
+    struct terminal *terminal;
+    struct net net;
+    unsigned frames; /* the loop's */
+    bool stop;       /* atomic */
+};
+
+/* A network that takes every third frame at once and always has one to give. */
+static int net_send(struct net *net, const struct net_header *header, struct sg *frame)
+{
+    struct storm *s = container_of(net, struct storm, net);
+
+    return s->frames++ % 3 ? 0 : -EAGAIN;
+}
+
+static ssize_t net_receive(struct net *net, struct sg *room)
+{
+    size_t size = NET_HEADER_SIZE + 60 + container_of(net, struct storm, net)->frames++ % 1400;
+
+    return sg_zero(room, size) ? (ssize_t)size : -EAGAIN;
+}
+
+static void net_want_receive(struct net *net, bool want)
+{
+}
+
+static void net_closed(struct net *net)
+{
+}
+
+static const struct net_ops net_ops = {
+    .send = net_send,
+    .receive = net_receive,
+    .want_receive = net_want_receive,
+    .close = net_closed,
+};
+
+static int wire_interrupt(void *vm, uint32_t pin, int eventfd)
+{
+    return 0;
+}
+
+static int wire_doorbell(void *vm, uint64_t addr, uint32_t value, int eventfd)
+{
+    return 0;
+}
+
+static void storm_create_blk(struct storm *s, enum disk_engine engine)
+{
+    char path[] = "/tmp/minivmm-storm-XXXXXX";
+    struct disk_config config = { .path = path, .serial = "", .engine = engine };
+    struct block *block;
+    int fd = mkstemp(path);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(ftruncate(fd, DISK_SIZE), 0);
+    close(fd);
+    ck_assert_int_eq(raw_open(&block, &config, s->loop), 0);
+    unlink(path);
+    ck_assert_int_eq(virtio_blk_create(&s->virtio, "blk0", block, "", s->mem, s->loop), 0);
+}
+
+static void create_blk_auto(struct storm *s)
+{
+    storm_create_blk(s, DISK_ENGINE_AUTO);
+}
+
+static void create_blk_thread(struct storm *s)
+{
+    storm_create_blk(s, DISK_ENGINE_THREAD);
+}
+
+static void create_net(struct storm *s)
+{
+    const uint8_t mac[6] = { 0x52, 0x54 };
+
+    s->net.ops = &net_ops;
+    ck_assert_int_eq(virtio_net_create(&s->virtio, "net0", &s->net, mac, s->mem, s->loop), 0);
+}
+
+static void create_console(struct storm *s)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC), zero = open("/dev/zero", O_RDONLY);
+
+    s->terminal = host_terminal(s->loop, zero, null);
+    ck_assert_int_eq(virtio_console_create(&s->virtio, "con0", s->terminal, s->mem, s->loop), 0);
+}
+
+static void create_rng(struct storm *s)
+{
+    ck_assert_int_eq(virtio_rng_create(&s->virtio, "rng0", s->mem, s->loop), 0);
+}
+
+static void (*const devices[])(struct storm *s) = {
+    create_blk_auto, create_blk_thread, create_net, create_console, create_rng,
+};
+
+static uint32_t dice(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(*state >> 33);
+}
+
+static void put(struct storm *s, uint64_t reg, uint32_t value)
+{
+    s->region->ops->write(s->region->owner, reg, 4, value);
+}
+
+static void *ram(struct storm *s, uint64_t addr)
+{
+    return guest_ptr(s->mem, addr, 8);
+}
+
+static void storm_set_up(struct storm *s, uint32_t features)
+{
+    static const uint64_t parts[] = { VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_AVAIL_LOW,
+                                      VIRTIO_MMIO_QUEUE_USED_LOW };
+
+    put(s, VIRTIO_MMIO_STATUS, 0);
+    put(s, VIRTIO_MMIO_STATUS, 3);
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t offered;
+
+        put(s, VIRTIO_MMIO_DEVICE_FEATURES_SEL, i);
+        put(s, VIRTIO_MMIO_DRIVER_FEATURES_SEL, i);
+        offered = (uint32_t)s->region->ops->read(s->region->owner, VIRTIO_MMIO_DEVICE_FEATURES, 4);
+        put(s, VIRTIO_MMIO_DRIVER_FEATURES, offered & (i ? ~0u : features));
+    }
+    put(s, VIRTIO_MMIO_STATUS, 11);
+    for (unsigned q = 0; q < 2; q++) {
+        put(s, VIRTIO_MMIO_QUEUE_SEL, q);
+        put(s, VIRTIO_MMIO_QUEUE_NUM, SIZE);
+        for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
+            put(s, parts[i], RINGS + q * RING_STEP + i * AVAIL);
+        le16_store(ram(s, RINGS + q * RING_STEP + AVAIL + 2), 0);
+        put(s, VIRTIO_MMIO_QUEUE_READY, 1);
+    }
+    put(s, VIRTIO_MMIO_STATUS, 15);
+}
+
+/* A descriptor of any kind, mostly valid, somewhere in a ring, and an index that runs on. */
+static void storm_scribble(struct storm *s, uint64_t *seed)
+{
+    uint64_t rings = RINGS + dice(seed) % 2 * RING_STEP;
+    uint64_t desc = rings + 16ull * (dice(seed) % SIZE);
+    le16 *idx = ram(s, rings + AVAIL + 2);
+
+    le64_store(ram(s, desc), dice(seed) % 64 ? BUFFERS + dice(seed) % 0x10000 : dice(seed));
+    le32_store(ram(s, desc + 8), dice(seed) % 8192);
+    le16_store(ram(s, desc + 12), (uint16_t)(dice(seed) % 4));
+    le16_store(ram(s, desc + 14), (uint16_t)(dice(seed) % (SIZE + 1)));
+    le16_store(ram(s, rings + AVAIL + 4 + 2ull * (dice(seed) % SIZE)),
+               (uint16_t)(dice(seed) % SIZE));
+    le16_store(idx, le16_load(idx) + dice(seed) % 2);
+    put(s, VIRTIO_MMIO_QUEUE_NOTIFY, dice(seed) % 3);
+}
+
+static void storm_poke(struct storm *s, uint64_t *seed)
+{
+    unsigned size = 1u << dice(seed) % 4;
+    uint64_t offset = dice(seed) % (VIRTIO_MMIO_SIZE - size + 1);
+
+    if (dice(seed) % 2)
+        s->region->ops->read(s->region->owner, offset, size);
+    else
+        s->region->ops->write(s->region->owner, offset, size, dice(seed));
+}
+
+static void *storm_vcpu(void *arg)
+{
+    struct storm *s = arg;
+    uint64_t seed = (uintptr_t)&seed;
+
+    while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+        unsigned what = dice(&seed) % 64;
+
+        if (what == 0)
+            storm_set_up(s, dice(&seed));
+        else if (what < 48)
+            storm_scribble(s, &seed);
+        else if (what < 60)
+            storm_poke(s, &seed);
+        else
+            put(s, VIRTIO_MMIO_STATUS, dice(&seed) % 16);
+    }
+    return NULL;
+}
+
+static void nothing(void *arg)
+{
+}
+
+/* The longest the loop made somebody wait while the storm lasted. */
+static double storm_wait(struct storm *s)
+{
+    double end = host_seconds() + SECONDS, longest = 0;
+
+    while (host_seconds() < end) {
+        double before = host_seconds();
+
+        loop_call(s->loop, nothing, NULL);
+        if (host_seconds() - before > longest)
+            longest = host_seconds() - before;
+        usleep(1000);
+    }
+    return longest;
+}
+
+static void storm_init(struct storm *s, void (*create)(struct storm *s))
+{
+    const struct wiring wiring = { wire_interrupt, wire_doorbell, NULL };
+    struct virtio_mmio *mmio;
+
+    memset(s, 0, sizeof(*s));
+    s->mem = guest_memory_create();
+    s->loop = loop_create();
+    ck_assert_int_eq(guest_memory_add(s->mem, 0, RAM_SIZE), 0);
+    create(s);
+    ck_assert_int_eq(virtio_mmio_create(&mmio, s->virtio, 0, 5, &wiring), 0);
+    s->device = virtio_mmio_device(mmio);
+    s->region = virtio_mmio_region(mmio);
+    ck_assert_int_eq(loop_start(s->loop, "storm"), 0);
+}
+
+static void storm_finish(struct storm *s)
+{
+    loop_join(s->loop);
+    s->device->ops->destroy(s->device);
+    terminal_destroy(s->terminal, 0);
+    loop_destroy(s->loop);
+    guest_memory_destroy(s->mem);
+}
+
+/* Offers one buffer for everything on each queue; true if the device answers on one of them. */
+static bool storm_is_served(struct storm *s)
+{
+    double end = host_seconds() + 5;
+    bool served = false;
+
+    memset(ram(s, RINGS), 0, 2 * RING_STEP);
+    storm_set_up(s, 0);
+    for (unsigned q = 0; q < 2; q++) {
+        uint64_t desc = RINGS + q * RING_STEP;
+
+        le64_store(ram(s, desc), BUFFERS);
+        le32_store(ram(s, desc + 8), 2048);
+        le16_store(ram(s, desc + 12), q == 1 ? 0 : 2);
+        le16_store_release(ram(s, desc + AVAIL + 2), 1);
+        put(s, VIRTIO_MMIO_QUEUE_NOTIFY, q);
+    }
+    while (!served && host_seconds() < end) {
+        served = le16_load_acquire(ram(s, RINGS + USED + 2)) == 1;
+        usleep(1000);
+    }
+    return served && !(s->region->ops->read(s->region->owner, VIRTIO_MMIO_STATUS, 4) &
+                       VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
+START_TEST(vcpus_do_as_they_like)
+{
+    pthread_t vcpus[VCPUS];
+    struct storm s;
+    double longest;
+
+    storm_init(&s, devices[_i]);
+    for (unsigned i = 0; i < VCPUS; i++)
+        ck_assert_int_eq(pthread_create(&vcpus[i], NULL, storm_vcpu, &s), 0);
+    longest = storm_wait(&s);
+    __atomic_store_n(&s.stop, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < VCPUS; i++)
+        pthread_join(vcpus[i], NULL);
+
+    ck_assert_double_lt(longest, TURN_LIMIT);
+    ck_assert(storm_is_served(&s));
+    storm_finish(&s);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("storm");
+    TCase *tcase = tcase_create("storm");
+
+    tcase_set_timeout(tcase, 60);
+    tcase_add_loop_test(tcase, vcpus_do_as_they_like, 0, ARRAY_SIZE(devices));
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
