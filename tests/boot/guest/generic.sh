@@ -48,9 +48,9 @@ cp /random /www
 httpd -h /www
 echo "guest: serving"
 
-before=$(stty size)
-echo "guest: size $before"
-until [ "$(stty size)" != "$before" ]; do
+size=$(stty size 2>&1)
+echo "guest: size $size"
+while [ "$(stty size 2>&1)" = "$size" ]; do
     usleep 50000
 done
 echo "guest: size $(stty size)"
