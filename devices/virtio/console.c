@@ -7,6 +7,7 @@
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "devices/terminal.h"
 #include "vmm/base.h"
@@ -17,6 +18,8 @@ enum { QUEUE_RECEIVE, QUEUE_TRANSMIT, QUEUE_COUNT };
 /* How much is done before other devices have their turn on the loop. */
 #define CONSOLE_STEPS 32
 #define CONSOLE_STEP  (4 * KIB) /* bytes sent in one */
+
+#define CONSOLE_SIZE_MS 100 /* how often the size is announced at most, see below */
 
 /* Virtio 1.2, 5.3.4. */
 struct console_config {
@@ -34,6 +37,7 @@ struct virtio_console {
     struct terminal *terminal;
     bool has_size; /* found out once: features do not come and go */
     bool sending;  /* `transmit` holds a request of which not all is written */
+    uint64_t announced_ms;
     struct virtq_chain transmit;
     struct virtq_chain receive;
 };
@@ -52,6 +56,23 @@ static bool console_send(struct virtio_console *console)
     return taken == size;
 }
 
+/*
+ * Linux looks at the size only when it is told of a change, and drops it while it is still setting
+ * up the console, which may print the whole log. So output repeats the news now and then.
+ */
+static void console_announce_size(struct virtio_console *console)
+{
+    struct timespec now;
+    uint64_t now_ms;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    if (!console->has_size || now_ms - console->announced_ms < CONSOLE_SIZE_MS)
+        return;
+    console->announced_ms = now_ms;
+    virtio_config_changed(&console->virtio);
+}
+
 static void console_transmit(struct virtio_console *console)
 {
     struct virtq *q = virtio_virtq(&console->virtio, QUEUE_TRANSMIT);
@@ -67,6 +88,8 @@ static void console_transmit(struct virtio_console *console)
         steps++;
     }
     virtq_flush(q);
+    if (steps > 0)
+        console_announce_size(console);
     if (room && (steps == CONSOLE_STEPS || !virtq_park(q)))
         virtio_kick(&console->virtio, QUEUE_TRANSMIT); /* the rest in the loop's next round */
 }

@@ -293,6 +293,23 @@ START_TEST(size_and_resize)
 }
 END_TEST
 
+START_TEST(size_is_repeated_with_output_but_does_not_flood)
+{
+    const struct winsize size = { .ws_col = 80, .ws_row = 25 };
+    struct host_pty pty = host_pty();
+
+    ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &size), 0);
+    ck_assert(driver_start(&driver, create(-1, pty.slave), 1ull << VIRTIO_CONSOLE_F_SIZE));
+    for (unsigned i = 0; i < 20; i++) {
+        request(TRANSMIT, i % 4, DRIVER_BUFFERS, 1, 0);
+        check_used(TRANSMIT, i % 4, 0);
+    }
+    ck_assert_uint_ge(driver.config_changes, 1);
+    ck_assert_uint_le(driver.config_changes, 10);
+    finish();
+}
+END_TEST
+
 START_TEST(features_not_offered_are_refused)
 {
     struct host_pipe out = host_pipe();
@@ -337,6 +354,7 @@ int main(void)
     tcase_add_test(tcase, input_waits_for_buffers_and_none_is_lost);
     tcase_add_test(tcase, control_characters_are_passed);
     tcase_add_test(tcase, size_and_resize);
+    tcase_add_test(tcase, size_is_repeated_with_output_but_does_not_flood);
     tcase_add_test(tcase, features_not_offered_are_refused);
     tcase_add_test(tcase, emergency_write_needs_no_queue);
     suite_add_tcase(suite, tcase);
