@@ -99,6 +99,8 @@ static void print_options(void)
 {
     printf(".Bl -tag -width Ds\n");
     for (const struct option *option = config_options; option->name; option++) {
+        if (!option_is_here(option))
+            continue;
         printf(".It ");
         if (option->letter)
             printf("Fl %c , ", option->letter);

@@ -2,13 +2,17 @@
 #include "firmware/acpi.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "firmware/aml.h"
 #include "firmware/buffer.h"
 #include "firmware/hardware.h"
+#include "firmware/image.h"
 #include "vmm/base.h"
+#include "vmm/endian.h"
 #include "vmm/log.h"
 
 #define ACPI_OEM      "MINIVM"   /* six characters */
@@ -20,6 +24,7 @@
 #define HEADER_LENGTH   4  /* offsets in a table's header */
 #define HEADER_CHECKSUM 9
 #define HEADER_SIZE     36
+#define TABLE_ALIGN     16
 
 #define SLEEP_TYPE_OFF     5
 #define POWER_SLEEP        0 /* offsets from hw->power.base */
@@ -86,7 +91,7 @@ static size_t acpi_begin(struct acpi *a, const char *signature, unsigned revisio
     struct buffer *b = &a->b;
     size_t start;
 
-    buffer_align(b, 16);
+    buffer_align(b, TABLE_ALIGN);
     start = b->used;
     buffer_put_text(b, signature);
     buffer_put(b, 0, 4); /* length */
@@ -333,4 +338,24 @@ int acpi_build(struct guest_memory *mem, const struct hardware *hw)
         return log_refuse(ENOSPC, "no room for ACPI tables: too many CPUs or devices");
     acpi_write_rsdp(rsdp, xsdt);
     return 0;
+}
+
+/* The tables lie behind the RSDP, as acpi_begin() aligned them; zeros follow the last. */
+int acpi_dump(const struct guest_memory *mem, const struct hardware *hw, const char *directory)
+{
+    const uint8_t *tables = guest_ptr(mem, hw->acpi.base, hw->acpi.size);
+    size_t at = align_up(RSDP_SIZE, TABLE_ALIGN);
+    int error = 0;
+
+    if (mkdir(directory, 0777) < 0 && errno != EEXIST)
+        return log_error(errno, "create %s", directory);
+    while (!error && at < hw->acpi.size - HEADER_SIZE && tables[at]) {
+        size_t size = le32_load((const le32 *)(tables + at + HEADER_LENGTH));
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%s/%.4s.aml", directory, (const char *)tables + at);
+        error = image_save(path, tables + at, size);
+        at = align_up(at + size, TABLE_ALIGN);
+    }
+    return error;
 }

@@ -17,4 +17,7 @@ struct hardware;
  */
 int acpi_build(struct guest_memory *mem, const struct hardware *hw);
 
+/* Writes each of those tables into a file of `directory`, named "FACP.aml". Prints; -errno. */
+int acpi_dump(const struct guest_memory *mem, const struct hardware *hw, const char *directory);
+
 #endif

@@ -7,9 +7,9 @@
 #define FILE_KIND_HEAD 2048 /* bytes; zeros stand for what a shorter file does not have */
 
 /*
- * What a file that was named as a kernel is instead, by its first bytes, and what to do about it:
- * the end of the sentence "FILE is ...".
+ * Prints what the file that was named as a kernel is instead, by its first bytes, and what to do
+ * about it. `wanted` is what this machine boots: "a bzImage for x86_64". Returns -EINVAL.
  */
-const char *file_kind(const uint8_t head[FILE_KIND_HEAD]);
+int file_kind_refuse(const char *path, const uint8_t head[FILE_KIND_HEAD], const char *wanted);
 
 #endif

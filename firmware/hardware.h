@@ -31,10 +31,16 @@ struct hardware {
     unsigned cpus;
     unsigned ram_ranges;
     struct hardware_range ram[2];
-    struct hardware_range acpi;    /* x86: where the tables lie, the RSDP at its start */
-    gpa_t lapic, ioapic;           /* x86 */
-    struct hardware_device serial; /* x86: ports, 16550; aarch64: PL011 */
-    struct hardware_device power;  /* devices/acpi_power.h: sleep, reset, power button */
+    struct hardware_range acpi;      /* x86: where the tables lie, the RSDP at its start */
+    struct hardware_range fdt;       /* aarch64: room for the device tree */
+    gpa_t lapic, ioapic;             /* x86 */
+    unsigned gic_version;            /* aarch64: 2 or 3 */
+    struct hardware_device gic;      /* aarch64: the distributor */
+    struct hardware_device gic_cpus; /* redistributors, or version 2: CPU interfaces */
+    bool pmu;                        /* aarch64: performance counters */
+    struct hardware_device serial;   /* x86: ports, 16550; aarch64: PL011 */
+    struct hardware_device rtc;      /* aarch64: PL031 */
+    struct hardware_device power;    /* x86: devices/acpi_power.h; aarch64: virtio-input */
     struct hardware_device pvpanic;
     struct hardware_device debug_exit;
     unsigned virtio_count;

@@ -91,3 +91,22 @@ int image_load(const struct image *image, uint64_t offset, uint64_t len, struct 
                           image->path, (unsigned long long)len, (unsigned long long)gpa);
     return image_read(image, offset, dst, len);
 }
+
+int image_save(const char *path, const void *bytes, size_t size)
+{
+    cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+    if (fd < 0)
+        return log_error(errno, "create %s", path);
+    while (size > 0) {
+        ssize_t n = write(fd, bytes, size);
+
+        if (n < 0 && errno != EINTR)
+            return log_error(errno, "write %s", path);
+        if (n > 0) {
+            bytes = (const char *)bytes + n;
+            size -= (size_t)n;
+        }
+    }
+    return 0;
+}

@@ -29,4 +29,7 @@ int image_read(const struct image *image, uint64_t offset, void *dst, size_t len
 int image_load(const struct image *image, uint64_t offset, uint64_t len, struct guest_memory *mem,
                gpa_t gpa);
 
+/* Writes a file of what the guest is given, for the user to look at. Prints; -errno. */
+int image_save(const char *path, const void *bytes, size_t size);
+
 #endif

@@ -3,6 +3,7 @@
 #define VMM_ARCH_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /*
  * What an architecture provides. KVM runs guests of the host's own architecture only, so exactly
@@ -39,8 +40,12 @@ const char *arch_default_cmdline(void);
 
 void arch_press_power_button(struct machine *machine);
 
-int arch_vm_init(struct vm *vm);   /* before the vCPUs: interrupt controller, timers */
-int arch_vm_routes(struct vm *vm); /* after them */
+unsigned long arch_vm_type(const struct vm *vm); /* what KVM_CREATE_VM takes; vm->mem is known */
+int arch_vm_init(struct vm *vm);                 /* before the vCPUs */
+int arch_vm_complete(struct vm *vm);             /* after them: what must know how many they are */
+
+/* What KVM_IRQ_LINE calls an interrupt that irqfds and devices know as `gsi`. */
+uint32_t arch_irq_line(uint32_t gsi);
 
 int arch_vcpu_init(struct vcpu *vcpu);
 

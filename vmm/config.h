@@ -54,6 +54,9 @@ struct net_config {
 struct config {
     char *kernel, *initrd; /* initrd may be NULL */
     char *cmdline;         /* NULL: the default for this machine */
+    char *dtb;             /* aarch64: a device tree in place of ours, or NULL */
+    char *dump_dtb;        /* aarch64: a file, or NULL */
+    char *dump_acpi;       /* x86: a directory, or NULL */
     uint64_t memory;       /* bytes */
     unsigned cpus;
     struct disk_config *disks; /* in the order given */

@@ -78,6 +78,7 @@ int machine_describe(struct machine *machine, const struct config *config)
                                  .vm = { .kvm = -1, .fd = -1, .all_stopped = -1 },
                                  .kernel = { .fd = -1 },
                                  .initrd = { .fd = -1 },
+                                 .dtb = { .fd = -1 },
                                  .serial_fd = -1,
                                  .console_fd = -1 };
     machine->cmdline = config->cmdline ? strdup(config->cmdline) : machine_default_cmdline(config);
@@ -109,7 +110,10 @@ void machine_print(const struct machine *machine)
         printf("  %#012" PRIx64 " - %#012" PRIx64 "  %" PRIu64 " MiB\n", hw->ram[i].base,
                hw->ram[i].base + hw->ram[i].size - 1, hw->ram[i].size >> 20);
     printf("devices\n");
+    print_device(&hw->gic);
+    print_device(&hw->gic_cpus);
     print_device(&hw->serial);
+    print_device(&hw->rtc);
     print_device(&hw->power);
     print_device(&hw->pvpanic);
     print_device(&hw->debug_exit);
@@ -134,6 +138,8 @@ static int machine_open_files(struct machine *machine)
 
     if (!error && config->initrd)
         error = image_open(&machine->initrd, config->initrd);
+    if (!error && config->dtb)
+        error = image_open(&machine->dtb, config->dtb);
     return error;
 }
 
@@ -204,9 +210,8 @@ static struct loop *machine_add_loop(struct machine *machine)
     return loop;
 }
 
-/* Puts a virtio device where the description has it. The device is destroyed if that fails. */
-static int machine_add_virtio(struct machine *machine, const struct hardware_device *place,
-                              struct virtio_device *virtio, struct loop *loop)
+int machine_add_virtio(struct machine *machine, const struct hardware_device *place,
+                       struct virtio_device *virtio, struct loop *loop)
 {
     struct wiring wiring = vm_wiring(&machine->vm);
     struct virtio_mmio *mmio;
@@ -345,6 +350,7 @@ void machine_destroy(struct machine *machine)
         close(machine->console_fd);
     image_close(&machine->kernel);
     image_close(&machine->initrd);
+    image_close(&machine->dtb);
     guest_memory_destroy(machine->memory);
     free(machine->cmdline);
 }

@@ -16,6 +16,7 @@ struct config;
 struct device;
 struct loop;
 struct terminal;
+struct virtio_device;
 
 struct machine {
     const struct config *config;
@@ -27,7 +28,8 @@ struct machine {
     struct bus mmio, ports;
     struct vm vm;
     struct image kernel, initrd;
-    char *cmdline; /* what the kernel is told: the user's words, or the default */
+    struct image dtb; /* aarch64: the user's own tree */
+    char *cmdline;    /* what the kernel is told: the user's words, or the default */
 
     struct terminal *serial, *console; /* NULL: not there */
     int serial_fd, console_fd;         /* files opened for them, or -1 */
@@ -58,5 +60,9 @@ int machine_reset(struct machine *machine);
 /* For the architecture: onto a bus and into the list, which destroys it in the end. -errno. */
 int machine_add_device(struct machine *machine, struct device *device, struct bus *bus,
                        struct io_region *region);
+
+/* The same for a virtio device, at `place`; `loop` is the device's. Destroys it if that fails. */
+int machine_add_virtio(struct machine *machine, const struct hardware_device *place,
+                       struct virtio_device *virtio, struct loop *loop);
 
 #endif

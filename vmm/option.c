@@ -176,6 +176,11 @@ static int option_end_print(void)
     return fflush(stdout) || ferror(stdout) ? log_error(errno, "write to standard output") : STOP;
 }
 
+bool option_is_here(const struct option *option)
+{
+    return !option->arch || !strcmp(option->arch, MINIVMM_ARCH);
+}
+
 int option_print_help(struct option_reader *r, char *value, void *target)
 {
     printf("Usage: minivmm --kernel FILE [OPTION]...\n"
@@ -183,6 +188,8 @@ int option_print_help(struct option_reader *r, char *value, void *target)
     for (const struct option *option = config_options; option->name; option++) {
         char left[COLUMNS], letter[] = "   ";
 
+        if (!option_is_here(option))
+            continue;
         if (option->letter)
             snprintf(letter, sizeof(letter), "-%c,", option->letter);
         snprintf(left, sizeof(left), "  %s --%s %s", letter, option->name,
@@ -205,7 +212,8 @@ int option_print_version(struct option_reader *r, char *value, void *target)
 static const struct option *option_find(const struct option *list, const char *name, size_t length)
 {
     for (; list->name; list++)
-        if (strlen(list->name) == length && !strncmp(list->name, name, length))
+        if (strlen(list->name) == length && !strncmp(list->name, name, length) &&
+            option_is_here(list))
             return list;
     return NULL;
 }
@@ -246,7 +254,7 @@ static const char *option_nearest(const char *name, size_t length)
         size_t distance =
             !strncmp(option->name, name, length) ? 1 : option_distance(name, length, option->name);
 
-        if (length > 1 && distance < least && distance < length) {
+        if (length > 1 && distance < least && distance < length && option_is_here(option)) {
             nearest = option->name;
             least = distance;
         }

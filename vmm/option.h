@@ -32,6 +32,7 @@ struct option {
     const char *argument; /* what --help calls the value; NULL: it takes none */
     const char *help;     /* one line */
     const char *more;     /* what the manual says besides; may be NULL */
+    const char *arch;     /* the only one that has this option; NULL: all */
 
     /* Stores `value`, or NULL if there was none, and prints what it refuses. 0 or -errno. */
     int (*read)(struct option_reader *r, char *value, void *target);
@@ -43,6 +44,8 @@ struct option {
 };
 
 extern const struct option config_options[];
+
+bool option_is_here(const struct option *option); /* on this architecture */
 
 /* Takes one option with its value off `*words`. 0, 1 if nothing is left to do, or -errno. */
 int option_read_next(struct option_reader *r, char ***words);

@@ -142,7 +142,7 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     vm->stopped = 0;
     vm->mem = mem;
     vm->vcpus_wanted = vcpus;
-    vm->fd = vm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
+    vm->fd = vm_ioctl(vm->kvm, KVM_CREATE_VM, (void *)arch_vm_type(vm));
     if (vm->fd < 0)
         return log_error(errno, "create a virtual machine");
 
@@ -150,7 +150,7 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     if ((error = vm_add_memory(vm, mem)) || (error = arch_vm_init(vm)) ||
         (error = vm_create_vcpus(vm, vcpus)))
         return error;
-    return arch_vm_routes(vm);
+    return arch_vm_complete(vm);
 }
 
 int vm_start(struct vm *vm)
@@ -191,7 +191,7 @@ void vm_destroy(struct vm *vm)
 static void vm_set_irq(void *chip, uint32_t pin, bool level)
 {
     const struct vm *vm = chip;
-    struct kvm_irq_level irq = { .irq = pin, .level = level };
+    struct kvm_irq_level irq = { .irq = arch_irq_line(pin), .level = level };
 
     if (vm_ioctl(vm->fd, KVM_IRQ_LINE, &irq) < 0)
         log_debug("interrupt %u: %d", pin, errno);

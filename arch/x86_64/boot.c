@@ -55,7 +55,7 @@ static int boot_load_kernel(struct boot *boot)
     if (elf_match(head))
         return elf_load(image, boot->mem, boot->hw, &boot->kernel);
     if (!bzimage_match(head))
-        return log_refuse(EINVAL, "%s is %s", image->path, file_kind(head));
+        return file_kind_refuse(image->path, head, "a bzImage or an ELF vmlinux for x86_64");
 
     boot->has_header = true;
     return bzimage_load(image, boot->mem, boot->hw, &boot->kernel, &boot->header);

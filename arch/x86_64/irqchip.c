@@ -9,6 +9,11 @@
 #include "vmm/log.h"
 #include "vmm/vm.h"
 
+unsigned long arch_vm_type(const struct vm *vm)
+{
+    return 0;
+}
+
 /* Local APICs and the I/O APIC in the kernel. No PIT: a hardware-reduced guest has other clocks. */
 int arch_vm_init(struct vm *vm)
 {
@@ -23,7 +28,7 @@ int arch_vm_init(struct vm *vm)
  * Interrupt n reaches pin n of the I/O APIC and nothing else. KVM's own table would also feed the
  * two 8259s, which no guest of ours programs, and which would then raise whatever vector they like.
  */
-int arch_vm_routes(struct vm *vm)
+int arch_vm_complete(struct vm *vm)
 {
     cleanup_free struct kvm_irq_routing *routing =
         calloc(1, sizeof(*routing) + IOAPIC_PINS * sizeof(routing->entries[0]));
@@ -40,4 +45,9 @@ int arch_vm_routes(struct vm *vm)
     if (vm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, routing) < 0)
         return log_error(errno, "route interrupts");
     return 0;
+}
+
+uint32_t arch_irq_line(uint32_t gsi)
+{
+    return gsi;
 }

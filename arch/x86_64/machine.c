@@ -12,6 +12,7 @@
 #include "devices/i8042.h"
 #include "devices/pvpanic.h"
 #include "devices/uart16550.h"
+#include "firmware/acpi.h"
 #include "vmm/arch.h"
 #include "vmm/config.h"
 #include "vmm/log.h"
@@ -111,5 +112,7 @@ int arch_boot(struct machine *machine)
     struct boot_entry entry;
     int error = boot_load(machine->memory, &machine->hardware, &files, &entry);
 
+    if (!error && machine->config->dump_acpi)
+        error = acpi_dump(machine->memory, &machine->hardware, machine->config->dump_acpi);
     return error ? error : vcpu_enter(&machine->vm.vcpus[0], &entry);
 }
