@@ -171,11 +171,13 @@ static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms)
             return false;
 
     if (loop->set.count > loop->polled_capacity) {
-        free(loop->polled);
-        loop->polled_capacity = loop->set.capacity;
-        loop->polled = calloc(loop->polled_capacity, sizeof(struct watch *));
-        if (!loop->polled)
+        struct watch **polled = calloc(loop->set.capacity, sizeof(struct watch *));
+
+        if (!polled)
             return false;
+        free(loop->polled);
+        loop->polled = polled;
+        loop->polled_capacity = loop->set.capacity;
     }
     for (struct watch *watch = loop->watches, **slot = loop->polled; watch; watch = watch->next)
         *slot++ = watch;

@@ -60,7 +60,8 @@ void run_block_signals(void)
     sigset_t set;
 
     run_block(&set);
-    signal(SIGPIPE, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN); /* EPIPE and EFBIG, then, where a write meets them */
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 static void run_arm(struct watch *timer, uint64_t ms)

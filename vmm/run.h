@@ -11,7 +11,7 @@ struct config;
  */
 int run_machine(const struct config *config);
 
-/* Before the first thread: SIGTERM and friends come by signalfd, SIGPIPE not at all. */
+/* Before the first thread: SIGTERM and friends come by signalfd, SIGPIPE and SIGXFSZ not at all. */
 void run_block_signals(void);
 
 #endif
