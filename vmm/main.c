@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "vmm/base.h"
 #include "vmm/config.h"
 #include "vmm/log.h"
 #include "vmm/run.h"
 #include "vmm/status.h"
+
+#define STACK_SIZE (256 * KIB)
 
 /* Nothing we open may become somebody's standard output: closed ones lead to /dev/null. */
 static void open_standard_descriptors(void)
@@ -17,6 +21,20 @@ static void open_standard_descriptors(void)
             _exit(STATUS_FAILED); /* with nowhere to say why */
 }
 
+/*
+ * Ours and the libraries' threads are shallow. A stack of the usual 8 MiB would begin with a huge
+ * page where the host gives those unasked: 2 MiB for each thread.
+ */
+static void limit_stacks(void)
+{
+    pthread_attr_t attr;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_SIZE);
+    pthread_setattr_default_np(&attr);
+    pthread_attr_destroy(&attr);
+}
+
 int main(int argc, char **argv)
 {
     struct config config;
@@ -24,6 +42,7 @@ int main(int argc, char **argv)
 
     open_standard_descriptors();
     run_block_signals();
+    limit_stacks();
     switch (config_parse(&config, argc, argv)) {
     case CONFIG_RUN:
         log_set_level(config.log_level);

@@ -17,8 +17,6 @@
 
 #define KICK_SIGNAL SIGUSR1
 
-#define VCPU_STACK (256u << 10) /* bytes of address space; a few KiB are ever touched */
-
 static void vcpu_on_kick(int signal)
 {
     /* Its arrival is its effect: KVM_RUN returns EINTR. */
@@ -172,14 +170,9 @@ static void *vcpu_thread(void *arg)
 
 int vcpu_start(struct vcpu *vcpu)
 {
-    pthread_attr_t attr;
     char name[16];
-    int error;
+    int error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
 
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, VCPU_STACK);
-    error = pthread_create(&vcpu->thread, &attr, vcpu_thread, vcpu);
-    pthread_attr_destroy(&attr);
     if (error)
         return log_error(error, "start the thread of vCPU %u", vcpu->index);
 
