@@ -160,6 +160,31 @@ static void clears(void)
     print("ok discard_and_write_zeroes\n");
 }
 
+/* Flushes take their time: none may end in memory that a reset has given back. */
+static void reset_with_io_in_flight(void)
+{
+    static struct virtio_blk_outhdr flush = { .type = VIRTIO_BLK_T_FLUSH };
+    static volatile uint8_t status[QUEUE_SIZE / 2];
+
+    for (unsigned round = 0; round < 20; round++) {
+        for (unsigned i = 0; i < ARRAY_SIZE(status); i++) {
+            queue_describe(&q, 2 * i, &flush, sizeof(flush), VRING_DESC_F_NEXT, 2 * i + 1);
+            queue_describe(&q, 2 * i + 1, &status[i], 1, VRING_DESC_F_WRITE, 0);
+            queue_offer(&q, 2 * i);
+        }
+        virtio_notify(&disk, 0);
+        virtio_reset(&disk);
+        for (unsigned i = 0; i < ARRAY_SIZE(status); i++)
+            status[i] = UNSET;
+        for (uint64_t end = platform_ms() + 5; platform_ms() < end;)
+            platform_relax();
+        for (unsigned i = 0; i < ARRAY_SIZE(status); i++)
+            expect_equal(status[i], UNSET);
+        virtio_start(&disk, ~0ull, &q, 1);
+    }
+    print("ok reset_with_io_in_flight\n");
+}
+
 static void read_only(void)
 {
     expect(virtio_offered(&disk) & 1ull << VIRTIO_BLK_F_RO);
@@ -183,6 +208,7 @@ int main(void)
     refuse();
     malformed();
     clears();
+    reset_with_io_in_flight();
     any_framing();
     return 0;
 }

@@ -27,6 +27,11 @@ class Board(GuestTest):
     def test_interrupts(self):
         self.assertEqual(self.check_passes("interrupts", cmdline="rng"), "!\n")
 
+    def test_interrupts_after_a_reset(self):
+        with self.running("interrupts", cmdline="rng again") as process:
+            self.assertEqual([process.first_line, process.stdout.readline(),
+                              process.stdout.readline()], [b"!\n"] * 3)
+
     def test_interrupts_of_a_later_device(self):
         self.check_passes("interrupts", "--disk", self.disk(), "--disk",
                           self.disk("second.img"), cmdline="rng")

@@ -319,9 +319,11 @@ class Descriptors(GuestTest):
         reader, writer = os.pipe()
         process = subprocess.Popen(command("output", "--timeout", "1s", cmdline="serial 100"),
                                    stdin=subprocess.DEVNULL, stdout=writer,
-                                   stderr=subprocess.DEVNULL)
+                                   stderr=subprocess.PIPE)
         os.close(writer)
-        self.assertEqual(process.wait(vmm.TIME_LIMIT), 124)
+        stderr = process.communicate(timeout=vmm.TIME_LIMIT)[1]
+        self.check_one_line(stderr, "--timeout")  # and no word of a vCPU that does not stop
+        self.assertEqual(process.returncode, 124)
         os.close(reader)
 
     def test_descriptors_are_as_they_were(self):

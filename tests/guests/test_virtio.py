@@ -31,9 +31,10 @@ class Devices(GuestTest):
     def check_race(self):
         self.assertRegex(self.check("race", "--cpus", "2"), r"\Aanswered \d+ of \d+\n\Z")
 
-    def check_idle(self):
-        """A doorbell rung around a reset does not keep a loop busy."""
-        with self.running("idle", *self.options(), cmdline=self.device) as process:
+    def check_idle(self, state: str):
+        """A doorbell that was rung does not keep a loop busy."""
+        cmdline = f"{self.device} {state}"
+        with self.running("idle", *self.options(), cmdline=cmdline) as process:
             self.assertEqual(process.first_line, b"idle\n")
             before = cpu_seconds(process.pid)
             time.sleep(1)
@@ -56,7 +57,10 @@ class Rng(Devices):
         self.check_race()
 
     def test_doorbell_armed_after_reset(self):
-        self.check_idle()
+        self.check_idle("reset")
+
+    def test_doorbell_answered(self):
+        self.check_idle("live")
 
 
 class Blk(Rng):

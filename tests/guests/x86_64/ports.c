@@ -16,6 +16,7 @@
 #define UART_FCR         2
 #define UART_LCR         3
 #define UART_MCR         4
+#define UART_SCR         7
 #define UART_LCR_8N1     0x03
 #define UART_MCR_DTR_RTS 0x03
 
@@ -69,6 +70,16 @@ static void check_debug_exit(void)
         port_write(DEBUG_EXIT_PORT - before, 4, PATTERN); /* across the beginning: not to it */
 }
 
+/* A wide access is one of each byte, the lowest first: the scratch register is the last one. */
+static void check_wide_access(void)
+{
+    port_write(COM1_PORT + UART_SCR - 1, 2, 0xa500);
+    expect_equal(port_read(COM1_PORT + UART_SCR, 1), 0xa5);
+    port_write(COM1_PORT + UART_SCR - 3, 4, 0x5a000000 | UART_MCR_DTR_RTS);
+    expect_equal(port_read(COM1_PORT + UART_SCR, 1), 0x5a);
+    expect_equal(port_read(COM1_PORT + UART_SCR - 1, 2) >> 8, 0x5a);
+}
+
 /* REP OUTS and REP INS: each element is an access of its own. */
 static void check_strings(void)
 {
@@ -100,6 +111,7 @@ int main(void)
     for (unsigned i = 0; i < ARRAY_SIZE(nowhere); i++)
         check_nothing_there(nowhere[i]);
     check_debug_exit();
+    check_wide_access();
     check_strings();
     expect_equal(port_read(PVPANIC_PORT, 1), 3);
     expect_equal(port_read(I8042_COMMAND_PORT, 1), 0);
