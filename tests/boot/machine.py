@@ -21,9 +21,9 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parent.parent.parent
-MINIVMM = Path(os.environ.get("MINIVMM", TOP / "build/minivmm")).resolve()
-FILES = Path(os.environ.get("BOOT_FILES", "boot-files")).resolve()
+HERE = Path(os.environ.get("LAB_FILES", "."))
+MINIVMM = Path(os.environ.get("MINIVMM", HERE / "minivmm")).resolve()
+FILES = Path(os.environ.get("BOOT_FILES", HERE / "boot-files")).resolve()
 
 WAIT = 120  # seconds: what takes longer than this, in the nested lane, will never come
 SECTION = re.compile(r"^@@ (\S+)\n(.*?)^@@ end (\d+)$", re.MULTILINE | re.DOTALL)

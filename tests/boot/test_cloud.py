@@ -5,6 +5,7 @@ import base64
 import os
 import shutil
 import unittest
+from pathlib import Path
 
 from machine import FILES, GuestTest, free_port, run_tool, sha256, web_server
 
@@ -31,6 +32,8 @@ class Cloud(GuestTest):
             "--cmdline", f"console=ttyS0 quiet root=/dev/vda rw panic=-1 {script}")
         machine.wait_for("^guest: serving$")
         cls.fetched = machine.serves(f"http://127.0.0.1:{port}/random")
+        cls.rings = sum(os.readlink(link) == "anon_inode:[io_uring]"
+                        for link in Path(f"/proc/{machine.process.pid}/fd").iterdir())
         machine.send("an answer\n")
         cls.status = machine.finish()
 
@@ -91,6 +94,9 @@ class Cloud(GuestTest):
         self.assert_has("log", "x2apic enabled", "Switched APIC routing to physical x2apic",
                         "Hypervisor detected: KVM")
 
+    def test_seed_starts_the_random_generator(self):
+        self.assert_has("log", r"^\[    0\.0000\d\d\] random: crng init done")
+
     def test_clock(self):
         self.assert_has("clock", "current_clocksource:kvm-clock")
 
@@ -125,6 +131,11 @@ class Cloud(GuestTest):
 
     def test_disks_have_a_cache_to_flush(self):
         self.assertEqual(self.section("disks").values()["vda/cache_type"], "write back")
+
+    def test_disks_use_io_uring(self):
+        if not self.rings:
+            self.skipTest("the host forbids io_uring, or minivmm was built without it")
+        self.assertEqual(self.rings, 3)
 
     def test_limits(self):
         values = self.section("limits").values()
@@ -172,8 +183,8 @@ class Cloud(GuestTest):
         self.assert_has("net", "inet 10.0.2.15/24", "default via 10.0.2.2", "nameserver 10.0.2.3")
         self.assert_has("again.net", "inet 10.0.2.15/24")
 
-    def test_card(self):
-        self.assert_has("loopback", "^52:54:00:12:34:56$")
+    def test_mac_address(self):
+        self.assert_has("mac", "^52:54:00:12:34:56$")
 
     def test_fetch_from_the_host(self):
         self.assert_has("fetch", sha256(self.page))

@@ -68,7 +68,7 @@ section read 'cd /kept && cat sums && sha256sum -c sums'
 section entropy entropy
 section net 'ip -4 -o address show eth0; ip route; cat /etc/resolv.conf'
 section fetch "wget -q -O - $1 | sha256sum"
-section loopback 'cat /sys/class/net/eth0/address'
+section mac 'cat /sys/class/net/eth0/address'
 
 mkdir -p /www
 cp /kept/random /www
