@@ -317,7 +317,8 @@ class Descriptors(GuestTest):
 
     def test_reader_that_stalls_stops_no_timeout(self):
         reader, writer = os.pipe()
-        process = subprocess.Popen(command("output", "--timeout", "1s", cmdline="serial 100"),
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        process = subprocess.Popen(command("output", "--timeout", "4s", cmdline="serial 1000"),
                                    stdin=subprocess.DEVNULL, stdout=writer,
                                    stderr=subprocess.PIPE)
         os.close(writer)
