@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -12,6 +13,7 @@
 #include "arch/x86_64/layout.h"
 #include "vmm/arch.h"
 #include "vmm/base.h"
+#include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
@@ -34,19 +36,18 @@
 
 static int vcpu_set_msrs(struct vcpu *vcpu)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entries[2];
-    } msrs = {
-        .head = { .nmsrs = 2 },
-        .entries = {
-            { .index = MSR_MISC_ENABLE, .data = MISC_ENABLE_FAST_STR },
-            { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WB },
-        },
+    static const struct kvm_msr_entry wanted[] = {
+        { .index = MSR_MISC_ENABLE, .data = MISC_ENABLE_FAST_STR },
+        { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WB },
     };
+    cleanup_free struct kvm_msrs *msrs = calloc(1, sizeof(*msrs) + sizeof(wanted));
 
+    if (!msrs)
+        return log_error(ENOMEM, "vCPU %u: set MSRs", vcpu->index);
+    msrs->nmsrs = ARRAY_SIZE(wanted);
+    memcpy(msrs->entries, wanted, sizeof(wanted));
     /* Fewer set than asked for: a host without one of them, and its guests do without too. */
-    if (vm_ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) < 0)
+    if (vm_ioctl(vcpu->fd, KVM_SET_MSRS, msrs) < 0)
         return log_error(errno, "vCPU %u: set MSRs", vcpu->index);
     return 0;
 }

@@ -96,7 +96,7 @@ START_TEST(trim_cuts_the_pieces_to_the_slice)
                     used += p.sg.iov[i].iov_len;
                 }
                 ck_assert_uint_eq(used, 10 - head - tail);
-                ck_assert_int_eq(strncmp(out, TEXT + head, used), 0);
+                ck_assert_int_eq(strncmp(out, &TEXT[head], used), 0);
                 ck_assert_uint_eq(p.sg.skip, 0);
                 ck_assert_uint_eq(p.sg.length, used);
             }
