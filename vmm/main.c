@@ -11,7 +11,8 @@
 #include "vmm/run.h"
 #include "vmm/status.h"
 
-#define STACK_SIZE (256 * KIB)
+#define DESCRIPTORS 256 /* what a machine with every device needs */
+#define STACK_SIZE  (256 * KIB)
 
 /* Nothing we open may become somebody's standard output: closed ones lead to /dev/null. */
 static void open_standard_descriptors(void)
@@ -19,6 +20,18 @@ static void open_standard_descriptors(void)
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0)
             _exit(STATUS_FAILED); /* with nowhere to say why */
+}
+
+/*
+ * While there is one thread the table of descriptors grows for nothing; later the kernel waits for
+ * every CPU to let go of the old one, milliseconds at each doubling.
+ */
+static void reserve_descriptors(void)
+{
+    int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, DESCRIPTORS - 1);
+
+    if (fd >= 0) /* else there is a low limit, and it will have to do */
+        close(fd);
 }
 
 /*
@@ -42,6 +55,7 @@ int main(int argc, char **argv)
 
     open_standard_descriptors();
     run_block_signals();
+    reserve_descriptors();
     limit_stacks();
     switch (config_parse(&config, argc, argv)) {
     case CONFIG_RUN:
