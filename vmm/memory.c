@@ -29,7 +29,10 @@ void guest_memory_destroy(struct guest_memory *mem)
     free(mem);
 }
 
-/* Maps anonymous pages where huge pages can lie: twenty times fewer nested page faults. */
+/*
+ * Maps anonymous pages where huge pages can lie: twenty times fewer nested page faults. But for the
+ * first one: there a guest starts, and touches a few small pages of it.
+ */
 static void *map_aligned(uint64_t size)
 {
     char *raw = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
@@ -43,7 +46,8 @@ static void *map_aligned(uint64_t size)
     if (head > 0)
         munmap(raw, head);
     munmap(raw + head + size, HUGE_PAGE - head);
-    madvise(raw + head, size, MADV_HUGEPAGE); /* fails harmlessly on hosts without them */
+    if (size > HUGE_PAGE) /* fails harmlessly on hosts without them */
+        madvise(raw + head + HUGE_PAGE, size - HUGE_PAGE, MADV_HUGEPAGE);
     return raw + head;
 }
 
