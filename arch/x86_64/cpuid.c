@@ -168,6 +168,24 @@ static struct cpuid_topology cpuid_topology(const struct vcpu *vcpu)
     return t;
 }
 
+/*
+ * The host executes CPUID for every leaf it is asked for, which takes long where it is a guest
+ * itself; so only the first vCPU asks, and the others ask the first.
+ */
+static int cpuid_get(const struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
+{
+    struct vm *vm = vcpu->vm;
+
+    cpuid->nent = MAX_ENTRIES;
+    if (vcpu->index == 0)
+        return vm_ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
+    if (vm_ioctl(vm->vcpus[0].fd, KVM_GET_CPUID2, cpuid) < 0)
+        return -1;
+    while (cpuid->nent > 1 && cpuid->entries[cpuid->nent - 1].function == 0)
+        cpuid->nent--; /* older kernels do not say how many there are; leaf 0 comes first */
+    return 0;
+}
+
 int cpuid_set(struct vcpu *vcpu)
 {
     struct cpuid_topology topology = cpuid_topology(vcpu);
@@ -176,8 +194,7 @@ int cpuid_set(struct vcpu *vcpu)
 
     if (!cpuid)
         return log_error(ENOMEM, "vCPU %u: CPUID", vcpu->index);
-    cpuid->nent = MAX_ENTRIES;
-    if (vm_ioctl(vcpu->vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+    if (cpuid_get(vcpu, cpuid) < 0)
         return log_error(errno, "ask KVM for its CPUID");
 
     cpuid_add_missing(cpuid, &topology);
