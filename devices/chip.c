@@ -28,6 +28,27 @@ static const struct io_ops chip_io_ops = {
     .write = chip_write,
 };
 
+static uint64_t chip_read32(void *owner, uint64_t offset, unsigned size)
+{
+    struct chip *chip = owner;
+    uint64_t mask = size < 4 ? (1u << 8 * size) - 1 : UINT32_MAX;
+
+    return offset % 4 ? 0 : chip->ops->read32(chip, (unsigned)offset) & mask;
+}
+
+static void chip_write32(void *owner, uint64_t offset, unsigned size, uint64_t value)
+{
+    struct chip *chip = owner;
+
+    if (offset % 4 == 0)
+        chip->ops->write32(chip, (unsigned)offset, (uint32_t)value);
+}
+
+static const struct io_ops chip_io_ops32 = {
+    .read = chip_read32,
+    .write = chip_write32,
+};
+
 static void chip_reset(struct device *dev)
 {
     struct chip *chip = container_of(dev, struct chip, device);
@@ -59,7 +80,11 @@ void *chip_create(size_t bytes, const struct chip_ops *ops, const char *name, ui
         return NULL;
     chip->device = (struct device){ .name = name, .ops = &chip_device_ops };
     chip->region = (struct io_region){
-        .name = name, .base = base, .size = size, .ops = &chip_io_ops, .owner = chip
+        .name = name,
+        .base = base,
+        .size = size,
+        .ops = ops->read32 ? &chip_io_ops32 : &chip_io_ops,
+        .owner = chip,
     };
     chip->ops = ops;
     return chip;

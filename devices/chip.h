@@ -9,8 +9,9 @@
 #include "vmm/device.h"
 
 /*
- * A device that is one window of byte-wide registers. An access of 2, 4 or 8 bytes is as many
- * accesses of one byte, lowest first, as the ISA bus would make of it.
+ * A device that is one window of registers. Byte-wide ones: an access of 2, 4 or 8 bytes is as many
+ * accesses of one byte, lowest first, as the ISA bus would make of it. Or of 32 bits, at multiples
+ * of four: a narrower access is to the low bits, what is wider or lies between finds zeros.
  */
 struct chip;
 
@@ -18,6 +19,8 @@ struct chip;
 struct chip_ops {
     uint8_t (*read)(struct chip *chip, unsigned reg);
     void (*write)(struct chip *chip, unsigned reg, uint8_t value);
+    uint32_t (*read32)(struct chip *chip, unsigned reg); /* in place of those two */
+    void (*write32)(struct chip *chip, unsigned reg, uint32_t value);
     void (*reset)(struct chip *chip);  /* as in struct device_ops; may be NULL */
     void (*finish)(struct chip *chip); /* before the chip is freed; may be NULL */
 };

@@ -34,7 +34,7 @@ struct machine {
     struct terminal *serial, *console; /* NULL: not there */
     int serial_fd, console_fd;         /* files opened for them, or -1 */
     struct device *devices;            /* the last one added first */
-    struct device *power_button;       /* the architecture's */
+    void *power_button;                /* the architecture's */
     struct loop *device_loops[HARDWARE_MAX_VIRTIO];
     unsigned device_loop_count;
 };

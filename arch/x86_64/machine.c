@@ -78,7 +78,7 @@ int arch_add_platform(struct machine *machine)
 
     if (error)
         return error;
-    machine->power_button = &button->device;
+    machine->power_button = button;
     if ((error = add_chip(machine, uart16550_create(hw->serial.name, hw->serial.base, &serial,
                                                     machine->serial))) ||
         (error = add_chip(machine, i8042_create("i8042", I8042_COMMAND_PORT, events))) ||
@@ -89,7 +89,7 @@ int arch_add_platform(struct machine *machine)
 
 void arch_press_power_button(struct machine *machine)
 {
-    acpi_power_press_button(container_of(machine->power_button, struct chip, device));
+    acpi_power_press_button(machine->power_button);
 }
 
 const char *arch_default_console(void)

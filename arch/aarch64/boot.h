@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ARCH_AARCH64_BOOT_H
+#define ARCH_AARCH64_BOOT_H
+
+#include "vmm/memory.h"
+
+struct hardware;
+struct image;
+
+/* What the user wants booted. Stays open: every reset loads it again. */
+struct boot_files {
+    const struct image *kernel;
+    const struct image *initrd; /* or NULL */
+    const struct image *dtb;    /* in place of the machine's own tree, or NULL */
+    const char *cmdline;
+};
+
+/*
+ * Kernel, initrd and device tree into RAM that is all zero. For the start and after each reset.
+ * The device tree is then at hw->fdt.base: what X0 holds at `ret_entry`. Prints what is wrong with
+ * a file and what to do about it; -errno.
+ */
+int boot_load(struct guest_memory *mem, const struct hardware *hw, const struct boot_files *files,
+              gpa_t *ret_entry);
+
+#endif

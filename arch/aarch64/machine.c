@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "arch/aarch64/boot.h"
+#include "arch/aarch64/irqchip.h"
+#include "arch/aarch64/layout.h"
+#include "arch/aarch64/vcpu.h"
+#include "devices/debug_exit.h"
+#include "devices/pl011.h"
+#include "devices/pl031.h"
+#include "devices/pvpanic.h"
+#include "devices/virtio/input.h"
+#include "firmware/fdt.h"
+#include "vmm/arch.h"
+#include "vmm/config.h"
+#include "vmm/log.h"
+#include "vmm/vcpu.h"
+
+static struct hardware_device virtio_place(unsigned n)
+{
+    return (struct hardware_device){ VIRTIO_MMIO_BASE + (uint64_t)n * VIRTIO_MMIO_STRIDE,
+                                     VIRTIO_MMIO_STRIDE, VIRTIO_SPI_FIRST + n, "power" };
+}
+
+static void describe_memory(struct hardware *hw, uint64_t size)
+{
+    uint64_t reachable = size < BOOT_WINDOW - RAM_BASE ? size : BOOT_WINDOW - RAM_BASE;
+
+    hw->ram[0] = (struct hardware_range){ RAM_BASE, size };
+    hw->ram_ranges = 1;
+    hw->fdt.base = align_down(RAM_BASE + reachable - FDT_SIZE, FDT_SIZE);
+    hw->fdt.size = FDT_SIZE;
+}
+
+static void describe_gic(struct hardware *hw, unsigned version)
+{
+    hw->gic_version = version;
+    hw->gic = (struct hardware_device){ GIC_DIST_BASE, GIC_DIST_SIZE, 0, "gic" };
+    if (version == 3)
+        hw->gic_cpus =
+            (struct hardware_device){ GIC_REDIST_BASE, (uint64_t)hw->cpus * GIC_REDIST_SIZE, 0,
+                                      "gic_redist" };
+    else
+        hw->gic_cpus = (struct hardware_device){ GIC_CPU_BASE, GIC_CPU_SIZE, 0, "gic_cpu" };
+}
+
+/* Version 3 of the GIC until the host is known. */
+int arch_describe(struct hardware *hw, const struct config *config)
+{
+    if (config->cpus > MAX_CPUS)
+        return log_refuse(EINVAL, "--cpus: at most %d", MAX_CPUS);
+    hw->cpus = config->cpus;
+    hw->serial = (struct hardware_device){ PL011_BASE, PL011_SIZE, PL011_SPI, "pl011" };
+    hw->rtc = (struct hardware_device){ PL031_BASE, PL031_SIZE, 0, "pl031" };
+    hw->pvpanic = (struct hardware_device){ PVPANIC_BASE, PVPANIC_SIZE, 0, "pvpanic" };
+    hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_BASE, DEBUG_EXIT_SIZE, 0, "debug_exit" };
+    hw->power = virtio_place(HARDWARE_MAX_VIRTIO);
+    describe_gic(hw, 3);
+    describe_memory(hw, config->memory);
+    return 0;
+}
+
+int arch_place_virtio(struct hardware *hw, struct hardware_device *ret_place)
+{
+    *ret_place = virtio_place(hw->virtio_count);
+    return 0;
+}
+
+/* A key of a virtio keyboard: no other button has a driver in every kernel distributions ship. */
+static int add_power_button(struct machine *machine)
+{
+    const struct hardware_device *place = &machine->hardware.power;
+    struct virtio_device *button;
+    int error = virtio_input_create(&button, place->name, machine->memory, machine->loop);
+
+    if (error)
+        return log_error(-error, "%s", place->name);
+    error = machine_add_virtio(machine, place, button, machine->loop);
+    machine->power_button = button;
+    return error;
+}
+
+static int add_chip(struct machine *machine, struct chip *chip)
+{
+    if (!chip)
+        return log_error(ENOMEM, "create a device");
+    return machine_add_device(machine, &chip->device, &machine->mmio, &chip->region);
+}
+
+int arch_add_platform(struct machine *machine)
+{
+    const struct hardware *hw = &machine->hardware;
+    const struct event_sink *events = &machine->events;
+    struct irq_line serial = vm_irq_line(&machine->vm, hw->serial.gsi);
+    int error;
+
+    if ((error = add_chip(
+             machine, pl011_create(hw->serial.name, hw->serial.base, &serial, machine->serial))) ||
+        (error = add_chip(machine, pl031_create(hw->rtc.name, hw->rtc.base))) ||
+        (error = add_chip(machine, pvpanic_create(hw->pvpanic.name, hw->pvpanic.base, events))) ||
+        (error = add_chip(machine,
+                          debug_exit_create(hw->debug_exit.name, hw->debug_exit.base, events))))
+        return error;
+    return add_power_button(machine);
+}
+
+void arch_press_power_button(struct machine *machine)
+{
+    virtio_input_press(machine->power_button);
+}
+
+const char *arch_default_console(void)
+{
+    return "ttyAMA0";
+}
+
+const char *arch_default_cmdline(void)
+{
+    return "";
+}
+
+int arch_boot(struct machine *machine)
+{
+    const struct boot_files files = {
+        .kernel = &machine->kernel,
+        .initrd = machine->config->initrd ? &machine->initrd : NULL,
+        .dtb = machine->config->dtb ? &machine->dtb : NULL,
+        .cmdline = machine->cmdline,
+    };
+    struct hardware *hw = &machine->hardware;
+    gpa_t entry;
+    int error;
+
+    describe_gic(hw, irqchip_version(&machine->vm));
+    hw->pmu = vcpu_has_counters(&machine->vm);
+    error = boot_load(machine->memory, hw, &files, &entry);
+    if (!error && machine->config->dump_dtb)
+        error = fdt_dump(machine->memory, hw, machine->config->dump_dtb);
+    return error ? error : vcpu_enter(&machine->vm.vcpus[0], entry, hw->fdt.base);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+#include "arch/aarch64/vcpu.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+
+#include "firmware/fdt.h"
+#include "vmm/arch.h"
+#include "vmm/base.h"
+#include "vmm/log.h"
+#include "vmm/vcpu.h"
+#include "vmm/vm.h"
+
+#define PSTATE_EL1H_MASKED 0x3c5 /* EL1 with its own stack; debug, SError, IRQ, FIQ masked */
+#define SCTLR_MMU          1u
+
+#define CORE_REG(member)                                   \
+    (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | \
+     (offsetof(struct kvm_regs, member) / sizeof(uint32_t)))
+#define SYS_REG(op1, crn, crm, op2) ARM64_SYS_REG(3, op1, crn, crm, op2)
+
+static bool vm_has(const struct vm *vm, unsigned capability)
+{
+    return ioctl(vm->fd, KVM_CHECK_EXTENSION, capability) > 0;
+}
+
+bool vcpu_has_counters(const struct vm *vm)
+{
+    return vm_has(vm, KVM_CAP_ARM_PMU_V3);
+}
+
+static void vcpu_add_feature(struct kvm_vcpu_init *init, unsigned feature)
+{
+    init->features[feature / 32] |= 1u << feature % 32;
+}
+
+/* The host's own kind of CPU. Secondary ones wait for the guest to start them by PSCI. */
+int arch_vcpu_init(struct vcpu *vcpu)
+{
+    const struct vm *vm = vcpu->vm;
+    struct kvm_vcpu_init init;
+
+    if (vm_ioctl(vm->fd, KVM_ARM_PREFERRED_TARGET, &init) < 0)
+        return log_error(errno, "ask KVM for the kind of vCPU");
+    vcpu_add_feature(&init, KVM_ARM_VCPU_PSCI_0_2);
+    if (vcpu->index > 0)
+        vcpu_add_feature(&init, KVM_ARM_VCPU_POWER_OFF);
+    if (vcpu_has_counters(vm))
+        vcpu_add_feature(&init, KVM_ARM_VCPU_PMU_V3);
+    if (vm_has(vm, KVM_CAP_ARM_PTRAUTH_ADDRESS) && vm_has(vm, KVM_CAP_ARM_PTRAUTH_GENERIC)) {
+        vcpu_add_feature(&init, KVM_ARM_VCPU_PTRAUTH_ADDRESS);
+        vcpu_add_feature(&init, KVM_ARM_VCPU_PTRAUTH_GENERIC);
+    }
+    if (vm_ioctl(vcpu->fd, KVM_ARM_VCPU_INIT, &init) < 0)
+        return log_error(errno, "vCPU %u: initialize", vcpu->index);
+    return 0;
+}
+
+static int vcpu_set_counters(const struct vcpu *vcpu, uint64_t attribute, void *value)
+{
+    struct kvm_device_attr attr = { .group = KVM_ARM_VCPU_PMU_V3_CTRL,
+                                    .attr = attribute,
+                                    .addr = (uintptr_t)value };
+
+    if (vm_ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr) < 0)
+        return log_error(errno, "vCPU %u: set up performance counters", vcpu->index);
+    return 0;
+}
+
+int vcpu_start_counters(struct vcpu *vcpu)
+{
+    int interrupt = FDT_PMU_INTERRUPT;
+    int error;
+
+    if (!vcpu_has_counters(vcpu->vm))
+        return 0;
+    error = vcpu_set_counters(vcpu, KVM_ARM_VCPU_PMU_V3_IRQ, &interrupt);
+    return error ? error : vcpu_set_counters(vcpu, KVM_ARM_VCPU_PMU_V3_INIT, NULL);
+}
+
+static int vcpu_set_register(const struct vcpu *vcpu, uint64_t id, uint64_t value)
+{
+    struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
+
+    return vm_ioctl(vcpu->fd, KVM_SET_ONE_REG, &reg);
+}
+
+int vcpu_enter(struct vcpu *vcpu, gpa_t pc, gpa_t x0)
+{
+    if (vcpu_set_register(vcpu, CORE_REG(regs.pc), pc) < 0 ||
+        vcpu_set_register(vcpu, CORE_REG(regs.regs[0]), x0) < 0 ||
+        vcpu_set_register(vcpu, CORE_REG(regs.pstate), PSTATE_EL1H_MASKED) < 0)
+        return log_error(errno, "vCPU %u: set registers", vcpu->index);
+    return 0;
+}
+
+/* An access to no device by an instruction that KVM does not decode: an abort, as on a real bus. */
+bool arch_vcpu_exit(struct vcpu *vcpu)
+{
+    struct kvm_vcpu_events events = { .exception.ext_dabt_pending = 1 };
+
+    return vcpu->run->exit_reason == KVM_EXIT_ARM_NISV &&
+           vm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events) == 0;
+}
+
+/* Zero where KVM does not tell. */
+static uint64_t vcpu_register(const struct vcpu *vcpu, uint64_t id)
+{
+    uint64_t value = 0;
+    struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
+
+    vm_ioctl(vcpu->fd, KVM_GET_ONE_REG, &reg);
+    return value;
+}
+
+/* The instructions the vCPU was at, if they are where the program counter says. */
+static void vcpu_dump_code(const struct vcpu *vcpu, uint64_t pc)
+{
+    char text[4 * 9 + 1] = "behind the MMU";
+    uint32_t code[4];
+
+    if (!(vcpu_register(vcpu, SYS_REG(0, 1, 0, 0)) & SCTLR_MMU)) {
+        snprintf(text, sizeof(text), "not in RAM");
+        if (guest_read(vcpu->vm->mem, pc, code, sizeof(code)) == 0)
+            snprintf(text, sizeof(text), "%08x %08x %08x %08x", code[0], code[1], code[2], code[3]);
+    }
+    log_refuse(EIO, "  code at pc: %s", text);
+}
+
+void arch_vcpu_dump(struct vcpu *vcpu)
+{
+    uint64_t pc = vcpu_register(vcpu, CORE_REG(regs.pc));
+
+    log_refuse(EIO, "  pc  %016llx pstate %08llx sp %016llx", (unsigned long long)pc,
+               (unsigned long long)vcpu_register(vcpu, CORE_REG(regs.pstate)),
+               (unsigned long long)vcpu_register(vcpu, CORE_REG(sp_el1)));
+    for (unsigned i = 0; i < 31; i += 3) {
+        uint64_t x[3];
+
+        for (unsigned j = 0; j < 3; j++)
+            x[j] = vcpu_register(vcpu, CORE_REG(regs.regs[0]) + 2 * (i + j));
+        log_refuse(EIO, "  x%-2u %016llx x%-2u %016llx x%-2u %016llx", i, (unsigned long long)x[0],
+                   i + 1, (unsigned long long)x[1], i + 2, (unsigned long long)x[2]);
+    }
+    log_refuse(EIO, "  esr %08llx far %016llx elr %016llx",
+               (unsigned long long)vcpu_register(vcpu, SYS_REG(0, 5, 2, 0)),
+               (unsigned long long)vcpu_register(vcpu, SYS_REG(0, 6, 0, 0)),
+               (unsigned long long)vcpu_register(vcpu, CORE_REG(elr_el1)));
+    vcpu_dump_code(vcpu, pc);
+}
