@@ -4,10 +4,11 @@
 
 struct device;
 
-/* What the machine asks of every device, from the main thread with the vCPUs stopped. */
+/* What the machine asks of every device, with the vCPUs stopped. */
 struct device_ops {
-    void (*reset)(struct device *dev);   /* as after power-on */
-    void (*destroy)(struct device *dev); /* ends its I/O, frees it */
+    /* As after power-on, with no I/O in flight. While the loops run, on a thread beside them. */
+    void (*reset)(struct device *dev);
+    void (*destroy)(struct device *dev); /* frees it: the loops have ended */
 };
 
 /* The first member of every device. Devices print "NAME: " in front of what they log. */

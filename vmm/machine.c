@@ -365,11 +365,9 @@ int machine_start(struct machine *machine)
     return vm_start(&machine->vm);
 }
 
-int machine_reset(struct machine *machine)
+void machine_reset(struct machine *machine)
 {
-    vm_destroy(&machine->vm);
     for (struct device *device = machine->devices; device; device = device->next)
         device->ops->reset(device);
     guest_memory_clear(machine->memory);
-    return machine_start(machine);
 }

@@ -54,8 +54,12 @@ void machine_destroy(struct machine *machine);
 /* Loads the guest and lets the vCPUs go. */
 int machine_start(struct machine *machine);
 
-/* With the vCPUs stopped: as after power-on, then machine_start(). */
-int machine_reset(struct machine *machine);
+/*
+ * After vm_destroy(): devices and memory as after power-on, so that machine_start() or
+ * machine_destroy() can follow. Waits for the devices' I/O, which a slow disk can make long: not on
+ * a loop's thread.
+ */
+void machine_reset(struct machine *machine);
 
 /* For the architecture: onto a bus and into the list, which destroys it in the end. -errno. */
 int machine_add_device(struct machine *machine, struct device *device, struct bus *bus,

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -22,11 +23,12 @@
 
 /*
  * A running machine's life. Whoever ends it, guest, user or clock, the way is the same: a reason is
- * noted, every vCPU leaves the guest, and only when the last one has does the main loop act. So the
- * main loop never waits for a vCPU, and vCPUs may wait for the main loop.
+ * noted, every vCPU leaves the guest, and when the last one has, a thread of its own ends the
+ * devices' I/O; only then does the main loop act. So the main loop waits neither for a vCPU nor for
+ * a disk, vCPUs may wait for the main loop, and there is always somebody to listen to SIGTERM.
  */
 
-#define FORCE_MS 3000 /* how long vCPUs may take to leave before the process ends without them */
+#define FORCE_MS 3000 /* how long vCPUs and disks may take before the process ends without them */
 
 struct run {
     struct machine machine;
@@ -40,7 +42,11 @@ struct run {
     enum guest_event event;
     unsigned code;
 
-    struct watch signals, stopped;      /* a signalfd; vm.all_stopped */
+    bool again;         /* the machine starts once more */
+    pthread_t resetter; /* from stopped to rested */
+
+    struct watch signals;               /* a signalfd */
+    struct watch stopped, rested;       /* eventfds: vm.all_stopped; the devices are reset */
     struct watch timeout, grace, force; /* timerfds */
 };
 
@@ -130,22 +136,55 @@ static int run_event_status(const struct run *run)
     return STATUS_FAILED;
 }
 
+static void *run_reset(void *arg)
+{
+    struct run *run = arg;
+
+    machine_reset(&run->machine);
+    if (write(run->rested.fd, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)
+        log_error(errno, "report that the devices are reset");
+    return NULL;
+}
+
 /* Every vCPU has left the guest. */
 static void run_stopped(struct watch *watch, short revents)
 {
     struct run *run = container_of(watch, struct run, stopped);
     uint64_t count;
+    int error;
 
     if (read(watch->fd, &count, sizeof(count)) < 0)
         return;
-    if (!run->ending && run->event == GUEST_RESET && run->machine.config->reboot) {
+    run->again = !run->ending && run->event == GUEST_RESET && run->machine.config->reboot;
+    if (!run->ending && !run->again)
+        run->status = run_event_status(run);
+
+    vm_destroy(&run->machine.vm);
+    error = pthread_create(&run->resetter, NULL, run_reset, run);
+    if (error) {
+        log_error(error, "reset the devices");
+        run->status = STATUS_FAILED;
+        loop_stop(run->loop);
+    }
+}
+
+/* Every device has, too. */
+static void run_rested(struct watch *watch, short revents)
+{
+    struct run *run = container_of(watch, struct run, rested);
+    uint64_t count;
+
+    if (read(watch->fd, &count, sizeof(count)) < 0)
+        return;
+    pthread_join(run->resetter, NULL);
+    if (run->again && !run->ending && run->signal) {
+        run->status = STATUS_SIGNAL + run->signal; /* it was to end, not to begin again */
+    } else if (run->again && !run->ending) {
         log_info("the guest resets");
         run->reported = false;
-        if (machine_reset(&run->machine) == 0)
+        if (machine_start(&run->machine) == 0)
             return;
         run->status = STATUS_FAILED;
-    } else if (!run->ending) {
-        run->status = run_event_status(run);
     }
     loop_stop(run->loop);
 }
@@ -204,12 +243,12 @@ static void run_grace_over(struct watch *watch, short revents)
     run_end(run, STATUS_SIGNAL + run->signal);
 }
 
-/* A vCPU thread is stuck in the host (a dead network disk?): leave it behind. */
+/* A thread is stuck in the host (a dead network disk?): leave it behind. */
 static void run_force(struct watch *watch, short revents)
 {
     struct run *run = container_of(watch, struct run, force);
 
-    log_warn("a vCPU does not stop; ending without it");
+    log_warn("a vCPU or a disk does not come to its end; ending without it");
     terminal_destroy(run->machine.console, 0);
     terminal_destroy(run->machine.serial, 0);
     _exit(run->status);
@@ -245,6 +284,8 @@ static int run_init(struct run *run)
         return log_error(errno, "create the main loop");
     if ((error = run_watch(run, &run->signals, signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
                            run_signalled)) ||
+        (error =
+             run_watch(run, &run->rested, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), run_rested)) ||
         (error = run_watch_timer(run, &run->timeout, run_timed_out)) ||
         (error = run_watch_timer(run, &run->grace, run_grace_over)))
         return error;
@@ -253,12 +294,13 @@ static int run_init(struct run *run)
 
 static void run_finish(struct run *run)
 {
-    const struct watch *timers[] = { &run->signals, &run->timeout, &run->grace, &run->force };
+    const struct watch *ours[] = { &run->signals, &run->rested, &run->timeout, &run->grace,
+                                   &run->force };
 
     loop_destroy(run->loop);
-    for (unsigned i = 0; i < ARRAY_SIZE(timers); i++)
-        if (timers[i]->fd > 0)
-            close(timers[i]->fd);
+    for (unsigned i = 0; i < ARRAY_SIZE(ours); i++)
+        if (ours[i]->fd > 0)
+            close(ours[i]->fd);
     pthread_mutex_destroy(&run->mutex);
 }
 

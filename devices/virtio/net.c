@@ -190,6 +190,8 @@ static void net_receive(struct virtio_net *n)
 {
     struct virtq *q = virtio_virtq(&n->virtio, NET_RX);
 
+    if (!virtq_started(q))
+        return; /* a frame came in the same moment as a reset: features are not ours to read */
     net_collect(n);
     for (unsigned i = 0; i < NET_BURST && n->buffer_count > 0 && virtq_started(q); i++) {
         if (n->frame_size == 0 && !net_fetch(n))
