@@ -3,21 +3,21 @@
 /* All RAM the firmware tells of is there, once, and as many MiB as the command line says. */
 #include "lib/guest.h"
 
-#define PAGE     4096u
-#define LOW_FREE 0x800000u /* below it lie the payload and the firmware's tables */
-#define STEP     (64ull << 20)
+#define PAGE 4096u
+#define STEP (64ull << 20)
 
 /* A word in every step of each range, and in the last of it: different everywhere. */
 static void visit(void (*each)(volatile uint64_t *where))
 {
+    uint64_t free = platform_free();
     struct range ram;
 
     for (unsigned i = 0; platform_ram(i, &ram); i++) {
         uint64_t end = ram.base + ram.size;
 
-        for (uint64_t at = ram.base < LOW_FREE ? LOW_FREE : ram.base; at < end; at += STEP)
+        for (uint64_t at = ram.base < free ? free : ram.base; at < end; at += STEP)
             each((volatile uint64_t *)at);
-        if (end > LOW_FREE)
+        if (end > free)
             each((volatile uint64_t *)(end - sizeof(uint64_t)));
     }
 }

@@ -132,7 +132,7 @@ static void bad_frames(void)
     virtio_start(&net, ~0ull, queues, 2);
     for (uint32_t size = 1; size < HEADER + 14; size += 5)
         send(arp, size);
-    send((void *)(uintptr_t)0x1000000, 0x20000); /* larger than any frame */
+    send((void *)platform_free(), 0x20000); /* larger than any frame */
     for (unsigned i = 0; i < ARRAY_SIZE(headers); i++) {
         memcpy(bad, arp, sizeof(bad));
         memcpy(bad, &headers[i], sizeof(headers[i]));

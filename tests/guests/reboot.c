@@ -10,7 +10,6 @@
 #include "lib/virtio.h"
 
 #define BOOTS      3
-#define MARKS      0x800000u /* from here on nobody's memory */
 #define MARK_STEP  0x200000u
 #define MARK_COUNT 4
 
@@ -40,7 +39,7 @@ static void check_marks(void)
     struct range ram;
 
     for (unsigned i = 0; i < MARK_COUNT; i++) {
-        volatile uint64_t *mark = (uint64_t *)(uintptr_t)(MARKS + i * MARK_STEP);
+        volatile uint64_t *mark = (uint64_t *)(platform_free() + i * MARK_STEP);
 
         expect_equal(*mark, 0);
         *mark = ~0ull;
@@ -48,7 +47,7 @@ static void check_marks(void)
     for (unsigned i = 1; platform_ram(i, &ram); i++) {
         volatile uint64_t *mark = (uint64_t *)(ram.base + ram.size - sizeof(*mark));
 
-        if (ram.base < MARKS)
+        if (ram.base < platform_free())
             continue;
         expect_equal(*mark, 0);
         *mark = ~0ull;

@@ -32,7 +32,7 @@ static void different_each_time(void)
 /* A chain as large as the guest likes: the device neither allocates that much nor stalls. */
 static void huge_request(void)
 {
-    uint8_t *room = (uint8_t *)(uintptr_t)0x1000000;
+    uint8_t *room = (uint8_t *)platform_free();
     uint32_t written = get(room, HUGE);
 
     for (uint32_t i = written; i < written + 64 && i < HUGE; i++)

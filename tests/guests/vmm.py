@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import platform
 import subprocess
 import tempfile
 import time
@@ -17,12 +18,19 @@ MINIVMM = Path(os.environ.get("MINIVMM")
 GUESTS = Path(os.environ.get("GUESTS") or FILES or ROOT / "build/tests/guests").absolute()
 
 TIME_LIMIT = 120  # seconds: a lane may be slow and busy, a hang takes longer
+MACHINE = platform.machine()
+SUFFIX = {"x86_64": "elf", "aarch64": "img"}[MACHINE]  # of payloads
 SECTOR = 512
 LINE = 4096  # bytes of one of the payload output's
 
 
+def only_on(machine: str, why: str):
+    """For a test that the other architectures have no use for."""
+    return unittest.skipUnless(MACHINE == machine, why)
+
+
 def payload(name: str) -> Path:
-    return GUESTS / f"{name}.elf"
+    return GUESTS / f"{name}.{SUFFIX}"
 
 
 def command(name: str | None, *options: object, cmdline: str = "") -> list[str]:

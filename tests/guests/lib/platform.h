@@ -19,6 +19,9 @@ struct range {
 /* RAM as the firmware describes it, lowest first; false past the last one. */
 bool platform_ram(unsigned index, struct range *ret);
 
+/* From here on RAM is nobody's: below lie the payload and what the firmware has to tell. */
+uint64_t platform_free(void);
+
 const char *platform_cmdline(void);
 
 /* The registers of the n-th virtio device; 0 past the last possible one. */

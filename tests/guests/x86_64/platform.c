@@ -71,6 +71,11 @@ bool platform_ram(unsigned index, struct range *ret)
     return false;
 }
 
+uint64_t platform_free(void)
+{
+    return 8 * MIB;
+}
+
 const char *platform_cmdline(void)
 {
     return (const char *)start_info()->cmdline;

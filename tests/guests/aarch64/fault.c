@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Accesses to devices, and to nothing, by instructions that say too little of what they do for a
+ * hypervisor to act: pairs, and addresses that are moved on. Each is an abort, and no more.
+ */
+#include "aarch64/arm.h"
+#include "arch/aarch64/layout.h"
+#include "lib/guest.h"
+
+#define CLASS_DATA_ABORT 0x25
+
+static volatile unsigned aborts;
+
+static bool on_fault(uint64_t syndrome)
+{
+    expect_equal((uint32_t)syndrome >> 26, CLASS_DATA_ABORT);
+    aborts++;
+    return true;
+}
+
+static void touch(uint64_t addr)
+{
+    unsigned before = aborts;
+    uint64_t moving = addr, value;
+
+    __asm__ volatile("ldp x1, x2, [%0]" ::"r"(addr) : "x1", "x2", "memory");
+    expect_equal(aborts, before + 1);
+    __asm__ volatile("stp xzr, xzr, [%0]" ::"r"(addr) : "memory");
+    expect_equal(aborts, before + 2);
+    __asm__ volatile("ldr %1, [%0], #8" : "+r"(moving), "=r"(value)::"memory");
+    expect_equal(aborts, before + 3);
+    expect_equal(moving, addr);
+}
+
+int main(void)
+{
+    arm_on_fault = on_fault;
+    touch(platform_hole());
+    touch(PL011_BASE);
+    touch(DEBUG_EXIT_BASE);
+    touch(VIRTIO_MMIO_BASE);
+    print("%u aborts\n", aborts);
+    return 0;
+}
