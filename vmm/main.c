@@ -11,8 +11,8 @@
 #include "vmm/run.h"
 #include "vmm/status.h"
 
-#define DESCRIPTORS 256 /* what a machine with every device needs */
-#define STACK_SIZE  (256 * KIB)
+#define DESCRIPTORS 256       /* what a machine with every device needs */
+#define STACK_SIZE  (1 * MIB) /* address space; ThreadSanitizer needs more than half of it */
 
 /* Nothing we open may become somebody's standard output: closed ones lead to /dev/null. */
 static void open_standard_descriptors(void)

@@ -13,7 +13,7 @@
  * One worker per disk does the I/O with blocking system calls; what it has done it hands back to
  * the loop. For hosts that forbid io_uring.
  */
-#define WORKER_STACK (256u << 10) /* bytes of address space */
+#define WORKER_STACK (1u << 20) /* bytes of address space */
 
 struct request_list {
     struct block_request *first, **end;
