@@ -37,6 +37,21 @@ struct zboot_header {
     char compression[32];
 };
 
+/* What EFI loads of a kernel, as PE has it: no file ends before. */
+struct pe_header {
+    char magic[4];
+    le16 machine, sections;
+    le32 date, symbols, symbol_count;
+    le16 optional_size, flags; /* of the header between this one and the sections */
+};
+struct pe_section {
+    char name[8];
+    le32 memory_size, address;
+    le32 size, offset; /* in the file */
+    le32 unused[4];
+};
+static_assert(sizeof(struct pe_header) == 24 && sizeof(struct pe_section) == 40, "as in PE/COFF");
+
 static const struct {
     const char *name; /* as zboot has it */
     size_t magic_size;
@@ -103,6 +118,32 @@ static int arm64_place(const char *path, const struct arm64_header *header,
     return 0;
 }
 
+/* How many bytes the file must have, or 0 where it does not say. */
+static uint64_t arm64_file_size(const uint8_t head[FILE_KIND_HEAD])
+{
+    uint64_t at = le32_load(&((const struct arm64_header *)head)->pe_offset), end = 0;
+    struct pe_section section;
+    struct pe_header pe;
+
+    if (at > FILE_KIND_HEAD - sizeof(pe))
+        return 0;
+    memcpy(&pe, head + at, sizeof(pe));
+    if (memcmp(pe.magic, "PE\0", sizeof(pe.magic)))
+        return 0;
+    at += sizeof(pe) + le16_load(&pe.optional_size);
+    for (unsigned i = 0; i < le16_load(&pe.sections); i++, at += sizeof(section)) {
+        uint64_t section_end;
+
+        if (at > FILE_KIND_HEAD - sizeof(section))
+            break;
+        memcpy(&section, head + at, sizeof(section));
+        section_end = (uint64_t)le32_load(&section.offset) + le32_load(&section.size);
+        if (section_end > end)
+            end = section_end;
+    }
+    return end;
+}
+
 /* With its first bytes known: checks and loads it. */
 static int arm64_load(const char *path, const uint8_t *head, size_t head_size,
                       struct decompressor *d, struct guest_memory *mem, const struct hardware *hw,
@@ -129,6 +170,10 @@ static int arm64_load(const char *path, const uint8_t *head, size_t head_size,
                              size - head_size);
     if (loaded < 0)
         return (int)loaded;
+    if (head_size + (uint64_t)loaded < size && head_size + (uint64_t)loaded < arm64_file_size(head))
+        return log_refuse(EINVAL, "%s is truncated: its kernel ends after %llu of %llu bytes", path,
+                          (unsigned long long)(head_size + (uint64_t)loaded),
+                          (unsigned long long)arm64_file_size(head));
     *ret = kernel;
     return 0;
 }

@@ -4,13 +4,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <libfdt.h>
-#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 
 #include "firmware/hardware.h"
 #include "firmware/image.h"
 #include "vmm/base.h"
+#include "vmm/cleanup.h"
 #include "vmm/log.h"
 
 enum { PHANDLE_GIC = 1, PHANDLE_CLOCK };
@@ -219,12 +220,6 @@ static void tree_add_all(struct tree *t)
     tree_end(t);
 }
 
-static int fdt_refuse(int result, const char *what)
-{
-    return log_refuse(result == -FDT_ERR_NOSPACE ? ENOSPC : EINVAL, "%s: %s", what,
-                      fdt_strerror(result));
-}
-
 static int fdt_set_seed(void *fdt, int node, const char *name, size_t size)
 {
     uint8_t seed[64];
@@ -272,56 +267,59 @@ static int fdt_fill_chosen(void *fdt, const struct hardware *hw, const struct fd
     return fdt_pack(fdt);
 }
 
-static void *fdt_room(struct guest_memory *mem, const struct hardware *hw)
+/* Fills in /chosen and gives the tree to the guest. */
+static int fdt_deliver(struct guest_memory *mem, const struct hardware *hw, void *fdt,
+                       const struct fdt_chosen *chosen, const char *name)
 {
-    void *room = guest_ptr(mem, hw->fdt.base, hw->fdt.size);
+    int result = fdt_open_into(fdt, fdt, (int)hw->fdt.size);
 
-    if (!room)
-        log_refuse(EFAULT, "no memory for the device tree at %#" PRIx64 "; raise --memory",
-                   hw->fdt.base);
-    return room;
+    if (!result)
+        result = fdt_fill_chosen(fdt, hw, chosen);
+    if (result)
+        return log_refuse(result == -FDT_ERR_NOSPACE ? ENOSPC : EINVAL, "%s: %s", name,
+                          fdt_strerror(result));
+    if (guest_write(mem, hw->fdt.base, fdt, fdt_totalsize(fdt)) < 0)
+        return log_refuse(EFAULT, "no memory for the device tree at %#" PRIx64 "; raise --memory",
+                          hw->fdt.base);
+    return 0;
 }
 
 int fdt_build(struct guest_memory *mem, const struct hardware *hw, const struct fdt_chosen *chosen)
 {
-    struct tree t = { .fdt = fdt_room(mem, hw), .hw = hw };
+    cleanup_free void *fdt = calloc(1, hw->fdt.size);
+    struct tree t = { .fdt = fdt, .hw = hw };
 
-    if (!t.fdt)
-        return -EFAULT;
+    if (!fdt)
+        return log_error(ENOMEM, "device tree");
     tree_note(&t, fdt_create(t.fdt, (int)hw->fdt.size));
     tree_note(&t, fdt_finish_reservemap(t.fdt));
     tree_add_all(&t);
     tree_note(&t, fdt_finish(t.fdt));
-    if (!t.error)
-        t.error = fdt_open_into(t.fdt, t.fdt, (int)hw->fdt.size);
-    if (!t.error)
-        t.error = fdt_fill_chosen(t.fdt, hw, chosen);
-    return t.error ? fdt_refuse(t.error, "device tree") : 0;
+    if (t.error)
+        return log_refuse(ENOSPC, "device tree: %s", fdt_strerror(t.error));
+    return fdt_deliver(mem, hw, fdt, chosen, "device tree");
 }
 
 int fdt_adopt(struct guest_memory *mem, const struct hardware *hw, const struct image *dtb,
               const struct fdt_chosen *chosen)
 {
-    void *fdt = fdt_room(mem, hw);
-    int result;
+    cleanup_free void *fdt = calloc(1, hw->fdt.size);
+    int error;
 
     if (!fdt)
-        return -EFAULT;
+        return log_error(ENOMEM, "%s", dtb->path);
     if (dtb->size > hw->fdt.size)
         return log_refuse(EINVAL, "%s is too large for a device tree: at most %llu KiB", dtb->path,
                           (unsigned long long)(hw->fdt.size / KIB));
-    result = image_load(dtb, 0, dtb->size, mem, hw->fdt.base);
-    if (result)
-        return result;
-    if (dtb->size < sizeof(struct fdt_header) || fdt_check_full(fdt, dtb->size))
+    error = image_read(dtb, 0, fdt, dtb->size);
+    if (error)
+        return error;
+    if (fdt_check_full(fdt, dtb->size))
         return log_refuse(EINVAL, "%s is no device tree, or a damaged one; name a .dtb file",
                           dtb->path);
     if (fdt_node_offset_by_prop_value(fdt, -1, "device_type", "memory", sizeof("memory")) < 0)
         return log_refuse(EINVAL, "%s describes no memory; add a memory node", dtb->path);
-    result = fdt_open_into(fdt, fdt, (int)hw->fdt.size);
-    if (!result)
-        result = fdt_fill_chosen(fdt, hw, chosen);
-    return result ? fdt_refuse(result, dtb->path) : 0;
+    return fdt_deliver(mem, hw, fdt, chosen, dtb->path);
 }
 
 int fdt_dump(const struct guest_memory *mem, const struct hardware *hw, const char *path)

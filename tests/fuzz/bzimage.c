@@ -4,7 +4,7 @@
 #include <assert.h>
 
 #include "arch/x86_64/boot.h"
-#include "tests/unit/firmware.h"
+#include "tests/unit/pc.h"
 
 #define RAM (32 * MIB)
 

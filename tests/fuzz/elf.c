@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-#include "tests/unit/firmware.h"
+#include "tests/unit/pc.h"
 
 #define RAM (32 * MIB)
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "firmware/aml.h"
-#include "tests/unit/firmware.h"
+#include "tests/unit/pc.h"
 #include "tests/unit/unit.h"
 #include "vmm/base.h"
 

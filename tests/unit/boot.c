@@ -7,7 +7,7 @@
 
 #include "firmware/file_kind.h"
 #include "firmware/pc.h"
-#include "tests/unit/firmware.h"
+#include "tests/unit/pc.h"
 #include "tests/unit/unit.h"
 #include "vmm/base.h"
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "firmware/acpi.h"
-#include "tests/unit/firmware.h"
+#include "tests/unit/pc.h"
 
 static int dump(const struct guest_memory *mem, const char *directory, const char *signature)
 {

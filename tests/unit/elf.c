@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stddef.h>
 
-#include "tests/unit/firmware.h"
+#include "tests/unit/pc.h"
 #include "tests/unit/unit.h"
 #include "vmm/base.h"
 

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TESTS_UNIT_PC_H
+#define TESTS_UNIT_PC_H
+
+#include "arch/x86_64/layout.h"
+#include "firmware/hardware.h"
+#include "tests/unit/firmware.h"
+
+/* The machine that tests of a PC's loaders and tables have, and its tables as a guest finds them.
+ */
+
+/* The usual machine with that much RAM, told but not made. */
+static inline struct hardware made_hardware(uint64_t memory, unsigned cpus, unsigned virtio)
+{
+    struct hardware hw = {
+        .cpus = cpus,
+        .ram_ranges = memory > LOW_RAM_END ? 2 : 1,
+        .ram = { { 0, memory > LOW_RAM_END ? LOW_RAM_END : memory },
+                 { HIGH_RAM_BASE, memory > LOW_RAM_END ? memory - LOW_RAM_END : 0 } },
+        .acpi = { ACPI_BASE, ACPI_SIZE },
+        .lapic = LAPIC_BASE,
+        .ioapic = IOAPIC_BASE,
+        .serial = { .base = COM1_PORT, .size = COM1_SIZE, .gsi = COM1_GSI },
+        .power = { .base = POWER_PORT, .size = POWER_SIZE, .gsi = POWER_GSI },
+        .pvpanic = { .base = PVPANIC_PORT, .size = 1 },
+        .virtio_count = virtio,
+    };
+
+    for (unsigned i = 0; i < virtio; i++)
+        hw.virtio[i] =
+            (struct hardware_device){ .base = VIRTIO_MMIO_BASE + (uint64_t)i * VIRTIO_MMIO_STRIDE,
+                                      .size = VIRTIO_MMIO_STRIDE,
+                                      .gsi = virtio_gsi(i) };
+    return hw;
+}
+
+/* ACPI tables as a guest finds them. Each returns NULL where it finds none. */
+static inline const uint8_t *acpi_at(const struct guest_memory *mem, gpa_t gpa, uint32_t *ret_size)
+{
+    const uint8_t *header = guest_ptr(mem, gpa, 36);
+
+    if (!header)
+        return NULL;
+    memcpy(ret_size, header + 4, sizeof(*ret_size));
+    return guest_ptr(mem, gpa, *ret_size);
+}
+
+static inline uint64_t acpi_field(const uint8_t *table, size_t offset, unsigned size)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, table + offset, size);
+    return value;
+}
+
+/* By signature, from the RSDP on; the DSDT by way of the FADT. */
+static inline const uint8_t *acpi_find(const struct guest_memory *mem, gpa_t rsdp,
+                                       const char *signature, uint32_t *ret_size)
+{
+    const uint8_t *root = guest_ptr(mem, rsdp, 36);
+    bool dsdt = !strcmp(signature, "DSDT");
+    uint32_t xsdt_size = 0;
+    const uint8_t *xsdt = root ? acpi_at(mem, acpi_field(root, 24, 8), &xsdt_size) : NULL;
+
+    if (!strcmp(signature, "XSDT")) {
+        *ret_size = xsdt_size;
+        return xsdt;
+    }
+    for (uint32_t at = 36; at + 8 <= xsdt_size; at += 8) {
+        const uint8_t *table = acpi_at(mem, acpi_field(xsdt, at, 8), ret_size);
+
+        if (table && !memcmp(table, dsdt ? "FACP" : signature, 4))
+            return dsdt ? acpi_at(mem, acpi_field(table, 140, 8), ret_size) : table;
+    }
+    return NULL;
+}
+
+#endif

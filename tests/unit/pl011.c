@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/pl011.h"
+
+#include <string.h>
+
+#include "tests/unit/host.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+
+#define BASE 0x9000000
+
+enum { DATA = 0, FLAGS = 0x18, LINE = 0x2c, CONTROL = 0x30, LEVELS = 0x34 };
+enum { MASK = 0x38, RAW = 0x3c, PENDING = 0x40, CLEAR = 0x44, ID = 0xfe0 };
+enum { LISTEN = 0xb01, FIFO = 0x10 };
+enum { IRQ_RECEIVE = 0x10, IRQ_TRANSMIT = 0x20, IRQ_TIME_OUT = 0x40 };
+enum { FLAG_EMPTY = 0x10, FLAG_FULL = 0x40 };
+
+/* The machine around the port: `in` is typed, `out` is what the guest printed. */
+static struct {
+    struct bus bus;
+    struct loop *loop;
+    struct terminal *terminal;
+    struct chip *uart;
+    struct host_pipe in, out;
+    bool level;
+} board;
+
+static void board_irq(void *chip, uint32_t pin, bool level)
+{
+    ck_assert_uint_eq(pin, 1);
+    ck_assert(level != board.level); /* it says something new, or nothing */
+    board.level = level;
+}
+
+static void set_up(void)
+{
+    const struct irq_line irq = { board_irq, &board, 1 };
+
+    memset(&board, 0, sizeof(board));
+    board.loop = loop_create();
+    board.in = host_pipe();
+    board.out = host_pipe();
+    board.terminal = host_terminal(board.loop, board.in.reader, board.out.writer);
+    board.uart = pl011_create("pl011", BASE, &irq, board.terminal);
+    ck_assert_int_eq(bus_map(&board.bus, &board.uart->region), 0);
+}
+
+static void tear_down(void)
+{
+    board.uart->device.ops->destroy(&board.uart->device);
+    terminal_destroy(board.terminal, 0);
+    loop_destroy(board.loop);
+}
+
+static uint64_t in(unsigned reg)
+{
+    return bus_read(&board.bus, BASE + reg, 4);
+}
+
+static void out(unsigned reg, unsigned value)
+{
+    bus_write(&board.bus, BASE + reg, 4, value);
+}
+
+static void turn(void)
+{
+    for (unsigned i = 0; i < 3; i++)
+        loop_turn(board.loop, 10);
+}
+
+static void type(const char *bytes, size_t count)
+{
+    ck_assert_int_eq(write(board.in.writer, bytes, count), count);
+    turn();
+}
+
+static void listen_with_fifo(void)
+{
+    out(LINE, FIFO);
+    out(CONTROL, LISTEN);
+}
+
+START_TEST(transmits)
+{
+    char got[8] = "";
+
+    bus_write(&board.bus, BASE, 1, 'a');
+    bus_write(&board.bus, BASE, 2, 'b');
+    bus_write(&board.bus, BASE, 4, 'c');
+    bus_write(&board.bus, BASE + 1, 1, 'x'); /* no register there */
+    terminal_destroy(board.terminal, 1000);
+    board.terminal = NULL;
+    ck_assert_int_eq(read(board.out.reader, got, sizeof(got)), 3);
+    ck_assert_str_eq(got, "abc");
+    set_up();
+}
+END_TEST
+
+/* What comes back of each register that is written, and what it is after a reset. */
+static const struct {
+    unsigned reg, written, read, reset;
+} registers[] = {
+    { 0x20, 0xffff, 0xffff, 0 },
+    { 0x24, 0x1234, 0x1234, 0 },
+    { 0x28, 0x3f, 0x3f, 0 },
+    { LINE, 0xfff, 0xff, 0 },
+    { CONTROL, 0xb01, 0xb01, 0x300 },
+    { LEVELS, 0x3f, 0x3f, 0x12 },
+    { MASK, 0xffffffff, 0x7ff, 0 },
+    { FLAGS, 0xff, 0x97, 0x97 },
+    { RAW, 0x7ff, 0, 0 },
+    { PENDING, 0x7ff, 0, 0 },
+    { CLEAR, 0x7ff, 0, 0 },
+    { 0x48, 7, 7, 0 },
+    { 0x4c, 0xff, 0, 0 },
+    { 0x100, 0xff, 0, 0 },
+    { ID, 0xff, 0x11, 0x11 },
+    { ID + 8, 0xff, 0x34, 0x34 },
+    { ID + 28, 0xff, 0xb1, 0xb1 },
+};
+
+START_TEST(register_matrix)
+{
+    ck_assert_uint_eq(in(registers[_i].reg), registers[_i].reset);
+    out(registers[_i].reg, registers[_i].written);
+    ck_assert_uint_eq(in(registers[_i].reg), registers[_i].read);
+    board.uart->device.ops->reset(&board.uart->device);
+    ck_assert_uint_eq(in(registers[_i].reg), registers[_i].reset);
+}
+END_TEST
+
+START_TEST(transmit_interrupt)
+{
+    out(DATA, 'a');
+    ck_assert(!board.level); /* masked */
+    ck_assert_uint_eq(in(RAW), IRQ_TRANSMIT);
+    ck_assert_uint_eq(in(PENDING), 0);
+    out(MASK, IRQ_TRANSMIT);
+    ck_assert(board.level);
+    out(CLEAR, ~IRQ_TRANSMIT);
+    ck_assert(board.level);
+    out(CLEAR, IRQ_TRANSMIT);
+    ck_assert(!board.level);
+    out(DATA, 'b');
+    ck_assert(board.level);
+    board.uart->device.ops->reset(&board.uart->device);
+    ck_assert(!board.level);
+}
+END_TEST
+
+/* Bytes wait until the guest listens: each of these is one reason not to. */
+START_TEST(input_is_kept_until_the_guest_listens)
+{
+    static const unsigned deaf[] = {
+        0, 1, 0x800, 0x200, LISTEN & ~1, LISTEN & ~0x200, LISTEN & ~0x800
+    };
+
+    out(LINE, FIFO);
+    out(CONTROL, deaf[_i]);
+    type("ab", 2);
+    ck_assert_uint_eq(in(FLAGS)&FLAG_EMPTY, FLAG_EMPTY);
+    out(CONTROL, LISTEN);
+    turn();
+    ck_assert_uint_eq(in(DATA), 'a');
+    ck_assert_uint_eq(in(DATA), 'b');
+    ck_assert_uint_eq(in(FLAGS)&FLAG_EMPTY, FLAG_EMPTY);
+    ck_assert_uint_eq(in(DATA), 0);
+}
+END_TEST
+
+START_TEST(receive_interrupts)
+{
+    listen_with_fifo();
+    out(MASK, IRQ_RECEIVE | IRQ_TIME_OUT);
+    type("abc", 3);
+    ck_assert(board.level);
+    ck_assert_uint_eq(in(PENDING), IRQ_TIME_OUT); /* few, and no more come */
+    out(CLEAR, IRQ_RECEIVE | IRQ_TIME_OUT);
+    ck_assert(board.level); /* they are still there */
+    for (unsigned i = 0; i < 3; i++)
+        in(DATA);
+    ck_assert(!board.level);
+    type("0123456789abcdef", 16); /* half of the FIFO, as after a reset */
+    ck_assert_uint_eq(in(PENDING), IRQ_RECEIVE | IRQ_TIME_OUT);
+    in(DATA);
+    ck_assert_uint_eq(in(PENDING), IRQ_TIME_OUT);
+}
+END_TEST
+
+/* Depth of the FIFO, by the line register; more than that waits in the host. */
+static const struct {
+    unsigned line, depth;
+} fifos[] = { { 0, 1 }, { FIFO, 32 } };
+
+START_TEST(more_input_than_the_fifo)
+{
+    char text[100];
+
+    for (unsigned i = 0; i < sizeof(text); i++)
+        text[i] = (char)(i + 1);
+    out(LINE, fifos[_i].line);
+    out(CONTROL, LISTEN);
+    type(text, sizeof(text));
+    ck_assert_uint_eq(in(FLAGS)&FLAG_FULL, FLAG_FULL);
+    for (unsigned i = 0; i < sizeof(text); i++) {
+        if (i % fifos[_i].depth == 0)
+            turn();
+        ck_assert_uint_eq(in(DATA), i + 1);
+    }
+    turn();
+    ck_assert_uint_eq(in(FLAGS)&FLAG_EMPTY, FLAG_EMPTY);
+}
+END_TEST
+
+START_TEST(turning_the_fifo_empties_it)
+{
+    listen_with_fifo();
+    type("abc", 3);
+    out(LINE, FIFO | 0x60);
+    ck_assert_uint_eq(in(FLAGS)&FLAG_EMPTY, 0);
+    out(LINE, 0x60);
+    ck_assert_uint_eq(in(FLAGS)&FLAG_EMPTY, FLAG_EMPTY);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("pl011");
+    TCase *tests = tcase_create("pl011");
+
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, transmits);
+    tcase_add_loop_test(tests, register_matrix, 0, ARRAY_SIZE(registers));
+    tcase_add_test(tests, transmit_interrupt);
+    tcase_add_loop_test(tests, input_is_kept_until_the_guest_listens, 0, 7);
+    tcase_add_test(tests, receive_interrupts);
+    tcase_add_loop_test(tests, more_input_than_the_fifo, 0, ARRAY_SIZE(fifos));
+    tcase_add_test(tests, turning_the_fifo_empties_it);
+    suite_add_tcase(suite, tests);
+    return unit_run(suite);
+}
