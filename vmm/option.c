@@ -183,8 +183,7 @@ bool option_is_here(const struct option *option)
 
 int option_print_help(struct option_reader *r, char *value, void *target)
 {
-    printf("Usage: minivmm --kernel FILE [OPTION]...\n"
-           "Boots a kernel in a virtual machine. Ctrl-A x ends it; man minivmm has the rest.\n");
+    printf("Usage: minivmm --kernel FILE [OPTION]...  (Ctrl-A x ends it; see man minivmm)\n");
     for (const struct option *option = config_options; option->name; option++) {
         char left[COLUMNS], letter[] = "   ";
 

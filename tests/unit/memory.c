@@ -72,11 +72,13 @@ START_TEST(clear_zeroes_every_byte)
 {
     struct guest_memory *mem = two_regions();
     const char *host = guest_ptr(mem, 0, MIB);
+    size_t left = 0;
 
     memset(guest_ptr(mem, 0, MIB), 0xaa, MIB);
     guest_memory_clear(mem);
     for (size_t i = 0; i < MIB; i++)
-        ck_assert_int_eq(host[i], 0);
+        left += host[i] != 0;
+    ck_assert_uint_eq(left, 0);
     guest_memory_destroy(mem);
 }
 END_TEST
