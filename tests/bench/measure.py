@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""Takes times and memory in turns, and prints them as a table."""
+"""Takes times and memory, and prints figures as tables."""
 
-import os
 import re
 import statistics
 import subprocess
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-FILES = Path(os.environ.get("LAB_FILES") or Path(__file__).parent)
 MIB = 1 << 20
+
+
+class Figure(NamedTuple):
+    """One value that was measured, of one contender."""
+    table: str
+    case: str
+    contender: str
+    unit: str
+    value: float
 
 
 @dataclass
 class Row:
-    """One figure: what was measured, of whom, and how it spread over the turns."""
+    """What was measured of one contender in all its turns, and how it spread."""
     table: str
     case: str
     contender: str
@@ -26,46 +34,48 @@ class Row:
     turns: int
 
 
-def row(table: str, case: str, contender: str, unit: str, values: list[float]) -> Row:
-    ordered = sorted(values)
-    tenth = len(ordered) // 10  # so that one disturbed turn in ten does not count as spread
-    return Row(table, case, contender, unit, statistics.median(ordered), ordered[tenth],
-               ordered[-1 - tenth], len(ordered))
-
-
-def in_turns(takers: dict[str, Callable[[], dict[str, float]]], turns: int
-             ) -> dict[str, dict[str, list[float]]]:
-    """Calls each taker once a turn, A B A B ...; what each measured, by name."""
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in takers}
-    for _ in range(turns):
-        for name, take in takers.items():
-            for what, value in take().items():
-                found[name].setdefault(what, []).append(value)
-    return found
+def rows_of(figures: Iterable[Figure]) -> list[Row]:
+    values: dict[tuple, list[float]] = {}
+    for figure in figures:
+        values.setdefault(figure[:-1], []).append(figure.value)
+    rows = []
+    for key, found in values.items():
+        found.sort()
+        tenth = len(found) // 10  # so that one disturbed turn in ten does not count as spread
+        rows.append(Row(*key, statistics.median(found), found[tenth], found[-1 - tenth],
+                        len(found)))
+    return rows
 
 
 def stopwatch(program: Path, command: Iterable[str], marker: str = "", seconds: int = 60
-              ) -> dict[str, float]:
-    """Milliseconds from before exec to MARKER in the output, and to the end. NaN: not seen."""
+              ) -> tuple[float, float]:
+    """Milliseconds from before exec to MARKER in the output, and to the end."""
     done = subprocess.run([program, marker, str(seconds), *command], check=True, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE)
     seen, ended, _ = map(int, done.stdout.split())
     if seen < 0:
         raise RuntimeError(f"{' '.join(map(str, command))}: no output {marker!r}: {done.stderr}")
-    return {"seen": seen / 1e6, "ended": ended / 1e6}
+    return seen / 1e6, ended / 1e6
 
 
 def private_kib(pid: int, ram_mib: int) -> float:
-    """What only this process has in memory, but for the mappings large enough to be guest RAM."""
-    total = size = 0
+    """What only this process has in memory, but for guest RAM: runs of anonymous mappings without
+    a gap that are as large."""
+    total = run_size = run_private = end = 0
+    anonymous = False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
-        if match := re.match(r"(\w+): +(\d+) kB", line):
+        if match := re.match(r"(\w+)-(\w+) (\S+) \S+ \S+ (\d+)", line):
+            if int(match[1], 16) != end or match[3] != "rw-p" or match[4] != "0" or not anonymous:
+                total += run_private if run_size < ram_mib * 1024 else 0
+                run_size = run_private = 0
+            end, anonymous = int(match[2], 16), match[3] == "rw-p" and match[4] == "0"
+        elif match := re.match(r"(Size|Private_\w+): +(\d+) kB", line):
             if match[1] == "Size":
-                size = int(match[2])
-            elif match[1].startswith("Private_") and size < ram_mib * 1024:
-                total += int(match[2])
-    return total
+                run_size += int(match[2])
+            else:
+                run_private += int(match[2])
+    return total + (run_private if run_size < ram_mib * 1024 else 0)
 
 
 def print_tables(rows: list[Row]):
@@ -83,7 +93,3 @@ def print_tables(rows: list[Row]):
 
 def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def as_dicts(rows: list[Row]) -> list[dict]:
-    return [asdict(row) for row in rows]

@@ -3,22 +3,27 @@
 
 import subprocess
 import time
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 from contenders import Contender, Guest
-from measure import MIB, Row, in_turns, private_kib, row, stopwatch
+from measure import MIB, Figure, private_kib, stopwatch
+
+
+def make_disks(scratch: Path, count: int) -> tuple[Path, ...]:
+    disks = tuple(scratch / f"disk{number}" for number in range(count))
+    for disk in disks:
+        disk.write_bytes(bytes(MIB))
+    return disks
 
 
 def guests(tools: Path, scratch: Path, quick: bool) -> dict[str, Guest]:
     """What start-up is measured with: a plain guest, and how it grows."""
-    elf, initrd, disk = tools / "start.elf", scratch / "initrd", scratch / "disk"
+    elf = tools / "start.elf"
     found = {"ELF": Guest(elf), "bzImage": Guest(tools / "start-bzimage.bin")}
     if quick:
         return found
-    disks = tuple(scratch / f"disk{i}" for i in range(8))
-    for disk in disks:
-        disk.write_bytes(bytes(MIB))
+    disks = make_disks(scratch, 8)
     for size in (16, 64):
         path = scratch / f"initrd{size}"
         path.write_bytes(b"\1" * (size * MIB))
@@ -31,43 +36,46 @@ def guests(tools: Path, scratch: Path, quick: bool) -> dict[str, Guest]:
 
 
 def measure_start(contenders: list[Contender], tools: Path, scratch: Path, turns: int,
-                  quick: bool) -> list[Row]:
-    rows = []
-    watch = partial(stopwatch, tools / "bench-stopwatch")
+                  quick: bool) -> Iterator[Figure]:
     for case, guest in guests(tools, scratch, quick).items():
-        takers = {"floor": partial(watch, [tools / "bench-floor", tools / "start-bzimage.bin",
-                                           str(guest.memory)])}
-        takers |= {each.name: partial(watch, each.command(guest)) for each in contenders}
-        for name, found in in_turns(takers, turns).items():
-            rows += [row("exec to the guest's first output", case, name, "ms", found["seen"]),
-                     row("exec to exit", case, name, "ms", found["ended"])]
-    return sorted(rows, key=lambda row: row.table, reverse=True)
+        floor = [tools / "bench-floor", tools / "start-bzimage.bin", str(guest.memory)]
+        commands = {"floor": floor} | {each.name: each.command(guest) for each in contenders}
+        for _ in range(turns):
+            for name, command in commands.items():
+                seen, ended = stopwatch(tools / "bench-stopwatch", command)
+                yield Figure("exec to the guest's first output", case, name, "ms", seen)
+                yield Figure("exec to exit", case, name, "ms", ended)
 
 
-def take_memory(each: Contender, guest: Guest) -> dict[str, float]:
+def take_memory(each: Contender, guest: Guest) -> float:
     """Of a guest that has said its word and halted."""
     process = subprocess.Popen(each.command(guest), stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE)
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         process.stdout.read(1)
         time.sleep(0.05)
-        return {"private": private_kib(process.pid, guest.memory)}
+        return private_kib(process.pid, guest.memory)
     finally:
         process.kill()
         process.communicate()
 
 
 def measure_memory(contenders: list[Contender], tools: Path, scratch: Path, turns: int
-                   ) -> list[Row]:
+                   ) -> Iterator[Figure]:
     elf = tools / "idle.elf"
-    disks = tuple(scratch / f"disk{i}" for i in range(4))
-    for disk in disks:
-        disk.write_bytes(bytes(MIB))
+    disks = make_disks(scratch, 4)
     cases = {"no network": Guest(elf), "user network": Guest(elf, user_net=True),
              "4 vCPUs": Guest(elf, cpus=4), "4 disks": Guest(elf, disks=disks)}
-    rows = []
     for case, guest in cases.items():
-        takers = {each.name: partial(take_memory, each, guest) for each in contenders}
-        rows += [row("private memory beside guest RAM, guest halted", case, name, "KiB",
-                     found["private"]) for name, found in in_turns(takers, turns).items()]
-    return rows
+        for _ in range(turns):
+            for each in contenders:
+                yield Figure("private memory beside guest RAM, guest halted", case, each.name,
+                             "KiB", take_memory(each, guest))
+
+
+def measure_program(program: Path, scratch: Path) -> Iterator[Figure]:
+    stripped = scratch / "stripped"
+    subprocess.run(["strip", "-o", stripped, program], check=True)
+    listing = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    yield Figure("the program", "stripped", "minivmm", "KiB", stripped.stat().st_size / 1024)
+    yield Figure("libraries it is linked with", "all", "minivmm", "count", listing.count("=>"))

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""What needs a real guest: runs inside the lab's L1 and prints its figures as JSON, last."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contenders import Contender, Guest, contender
+from measure import MIB, Figure, private_kib, stopwatch
+
+KERNEL, INITRD = Path("vmlinuz"), Path("initrd.img")
+TRACE = Path("/sys/kernel/tracing/events/kvm")
+MEMORY = 512  # MiB
+SETTLE = 3    # seconds
+
+# What the guest does while its exits are counted: a command, and how often it does its thing.
+LOADS = {
+    "disk read, 4 KiB, one at a time": ("dd if=/dev/vda of=/dev/null bs=4k count=4096 iflag=direct",
+                                        4096),
+    "disk read, 4 KiB, eight at a time": (
+        "for i in 0 1 2 3 4 5 6 7; do dd if=/dev/vda of=/dev/null bs=4k count=512 "
+        "skip=$((512*i)) iflag=direct & done; wait", 4096),
+    "disk write, 4 KiB, one at a time": (
+        "dd if=/dev/zero of=/dev/vda bs=4k count=4096 oflag=direct", 4096),
+    "ping and its answer, user network": ("ping -A -q -c 2000 10.0.2.2", 2000),
+    "console, a byte": ("seq 1 200", 692 + 200),
+}
+
+
+def guest(command: str, *words: str, **more) -> Guest:
+    """The initramfs with drivers, and then a shell command."""
+    return Guest(KERNEL, INITRD, memory=MEMORY,
+                 cmdline=f'console=ttyS0 {" ".join(words)} minivmm.test="{command}"', **more)
+
+
+def disk(name: str, size: int = 16 * MIB) -> Path:
+    path = Path("/dev/shm") / name
+    path.write_bytes(b"\1" * size)
+    return path
+
+
+def measure_boot(contenders: list[Contender]) -> Iterator[Figure]:
+    """To the first program in the guest, which says so."""
+    for case, words in (("kernel's log on the serial port", ""), ("quiet", "quiet ")):
+        bare = Guest(KERNEL, INITRD, memory=MEMORY,
+                     cmdline=f'console=ttyS0 {words}rdinit=/bin/sh -- '
+                             '-c "echo @init; poweroff -f"')
+        for each in contenders:
+            seen, ended = stopwatch(Path("bench-stopwatch").resolve(), each.command(bare),
+                                    "@init\r", 60)
+            yield Figure("exec to the guest's init", case, each.name, "ms", seen)
+            yield Figure("exec to power-off", case, each.name, "ms", ended)
+
+
+@contextmanager
+def running(each: Contender, what: Guest):
+    """Yields the process and a function that waits until the guest has said a word."""
+    process = subprocess.Popen(each.command(what), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = b""
+
+    def wait_for(word: str):
+        nonlocal said
+        wanted = word.encode() + b"\r\n"
+        while wanted not in said:
+            data = process.stdout.read1(65536)
+            if not data:
+                raise RuntimeError(f"{each.name} ended without {word}: {said[-2000:].decode()}")
+            said += data
+        said = said.partition(wanted)[2]
+
+    try:
+        yield process, wait_for
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def measure_memory(contenders: list[Contender]) -> Iterator[Figure]:
+    disks = tuple(disk(f"disk{number}") for number in range(3))
+    cases = {"no network": {"disks": disks[:1]},
+             "user network": {"disks": disks[:1], "user_net": True},
+             "3 disks": {"disks": disks},
+             "4 vCPUs": {"disks": disks[:1], "cpus": 4}}
+    load = "dd if=/dev/vda of=/dev/null bs=1M iflag=direct; echo @idle; sleep 1000"
+    for case, more in cases.items():
+        for each in contenders:
+            with running(each, guest(load, "quiet", **more)) as (process, wait_for):
+                wait_for("@idle")
+                time.sleep(SETTLE)
+                yield Figure("private memory beside guest RAM, Linux idle after boot", case,
+                             each.name, "KiB", private_kib(process.pid, MEMORY))
+
+
+def hits(event: str) -> int:
+    return int(re.search(r"Hits: (\d+)", (TRACE / event / "hist").read_text())[1])
+
+
+def orders() -> Path:
+    """A disk that holds the guest's shell script: a word, a pause, a load, and again."""
+    script = f"sleep 2; echo @0; sleep {SETTLE}; echo @1; "
+    for number, (load, _) in enumerate(LOADS.values(), 2):
+        script += f"sleep {SETTLE}; {{ {load}; }} >/dev/console 2>/dev/null; echo @{number}; "
+    path = Path("/dev/shm/orders")
+    path.write_text(script.ljust(65536, "\n"))
+    return path
+
+
+def measure_exits(contenders: list[Contender]) -> Iterator[Figure]:
+    """What a load adds to the exits of a pause, for each thing it does."""
+    events = {"kvm_userspace_exit": "reason", "kvm_exit": "exit_reason"}
+    for event, key in events.items():
+        (TRACE / event / "trigger").write_text(f"hist:keys={key}")
+    what = guest("sh /dev/vdb", "quiet", disks=(disk("disk"), orders()), user_net=True)
+    for each in contenders:
+        seen = []
+        with running(each, what) as (_, wait_for):
+            for number in range(len(LOADS) + 2):
+                wait_for(f"@{number}")
+                seen.append({event: hits(event) for event in events})
+        for number, (case, (_, count)) in enumerate(LOADS.items(), 1):
+            for event in events:
+                idle = seen[1][event] - seen[0][event]
+                some = seen[number + 1][event] - seen[number][event]
+                yield Figure(f"{event} for each", case, each.name, "exits",
+                             (some - idle) / count)
+
+
+PARTS = {"boot": measure_boot, "memory": measure_memory, "exits": measure_exits}
+
+
+def main():
+    part, contenders = json.loads(sys.argv[1])
+    print(json.dumps(list(PARTS[part]([contender(*pair) for pair in contenders]))))
+
+
+if __name__ == "__main__":
+    main()
