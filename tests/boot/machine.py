@@ -4,6 +4,7 @@
 import fcntl
 import hashlib
 import os
+import platform
 import re
 import shutil
 import socket
@@ -25,6 +26,11 @@ HERE = Path(os.environ.get("LAB_FILES", "."))
 MINIVMM = Path(os.environ.get("MINIVMM", HERE / "minivmm")).resolve()
 FILES = Path(os.environ.get("BOOT_FILES", HERE / "boot-files")).resolve()
 
+MACHINE = platform.machine()
+SERIAL = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}[MACHINE]
+# What /proc/interrupts has of those that nobody expected.
+NO_STRAY_INTERRUPTS = {"x86_64": ("^ *ERR: +0$", "^ *MIS: +0$"), "aarch64": ("^ *Err: +0$",)}[MACHINE]
+
 WAIT = 120  # seconds: what takes longer than this, in the nested lane, will never come
 SECTION = re.compile(r"^@@ (\S+)\n(.*?)^@@ end (\d+)$", re.MULTILINE | re.DOTALL)
 
@@ -34,6 +40,11 @@ USUAL_WARNINGS = (
     "PCI: System does not support PCI",
     "hrtimer: interrupt took",  # the lane is slow
 )
+
+
+def only_on(machine: str, why: str):
+    """For a test that the other architectures have no use for."""
+    return unittest.skipUnless(MACHINE == machine, why)
 
 
 @dataclass
@@ -47,12 +58,6 @@ class Section:
     def values(self) -> dict[str, str]:
         """Of lines NAME:VALUE."""
         return dict(line.split(":", 1) for line in self.lines() if ":" in line)
-
-
-def become_session(terminal: int | None):
-    os.setsid()
-    if terminal is not None:
-        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 class Machine:
@@ -71,14 +76,17 @@ class Machine:
             self.input, self.terminal = os.openpty()
             self.settings = termios.tcgetattr(self.terminal)
             self.resize(*terminal)
-            source, ends = self.input, {"stdin": self.terminal, "stdout": self.terminal}
+            ends = self.terminal
+            session = ["setsid", "--ctty"]
         else:
-            ends = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            ends = subprocess.PIPE
+            session = []
         self.process = subprocess.Popen(
-            [MINIVMM, "--timeout", "4m", *map(str, arguments)], stderr=self.errors,
-            preexec_fn=partial(become_session, self.terminal), **ends)
+            [*session, MINIVMM, "--timeout", "4m", *map(str, arguments)],
+            stdin=ends, stdout=ends, stderr=self.errors)
+        source = self.input if terminal else self.process.stdout.fileno()
         if not terminal:
-            self.input, source = self.process.stdin.fileno(), self.process.stdout.fileno()
+            self.input = self.process.stdin.fileno()
         self.reader = threading.Thread(target=self.read, args=[source], daemon=True)
         self.reader.start()
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import unittest
 
-from machine import FILES, GuestTest, sha256, web_server
+from machine import FILES, MACHINE, NO_STRAY_INTERRUPTS, GuestTest, sha256, web_server
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -21,6 +21,11 @@ lease_file /dev/null
 pidfile /dev/null
 """
 SIZES = [(40, 100), (50, 120)]
+# 6 GiB: a PC has a hole from 3 to 4, an Arm board begins at 1.
+RAM = {
+    "x86_64": ("^00100000-bfffffff : System RAM", "^100000000-1bfffffff : System RAM"),
+    "aarch64": ("^40000000-1bfffffff : System RAM",),
+}
 
 
 class Generic(GuestTest):
@@ -94,9 +99,8 @@ class Generic(GuestTest):
         sums = self.section("work").lines()
         self.assertEqual((len(sums), len(set(sums))), (4, 1))
 
-    def test_memory_on_both_sides_of_the_hole(self):
-        self.assert_has("memory", "^00100000-bfffffff : System RAM",
-                        "^100000000-1bfffffff : System RAM")
+    def test_memory_below_and_above_4_gib(self):
+        self.assert_has("memory", *RAM[MACHINE])
         total = int(self.section("memory").values()["MemTotal"].split()[0])
         self.assertGreater(total, 5.5 * MIB)
 
@@ -108,7 +112,7 @@ class Generic(GuestTest):
             line = next(line for line in self.section("interrupts").lines()
                         if line.endswith(f"virtio{number}"))
             self.assertGreater(sum(map(int, line.split()[1:5])), 0, line)
-        self.assert_has("interrupts", "^ *ERR: +0$", "^ *MIS: +0$")
+        self.assert_has("interrupts", *NO_STRAY_INTERRUPTS)
 
     def test_console_is_hvc0(self):
         self.assertEqual(self.section("tty").lines(), ["/dev/hvc0", "hvc0"])

@@ -3,7 +3,7 @@
 
 import unittest
 
-from machine import FILES, GuestTest
+from machine import FILES, SERIAL, GuestTest
 
 PROMPT = r"^minivmm:\S+# (\x1b\[6n)?\Z"
 
@@ -14,7 +14,7 @@ class Terminal(GuestTest):
         super().setUpClass()
         machine = cls.boot("--kernel", FILES / "vmlinuz-cloud", "--initrd",
                            FILES / "initrd-cloud.img", "--memory", "128M", "--net", "none",
-                           "--cmdline", "console=ttyS0 quiet", terminal=(24, 80))
+                           "--cmdline", f"console={SERIAL} quiet", terminal=(24, 80))
         machine.wait_for(PROMPT)
         machine.send("echo $((6 * 7)); sleep 1000\r")
         machine.wait_for("^42\n")  # from now on the terminal is sleep's, not the shell's editor's
