@@ -88,11 +88,9 @@ START_TEST(transmits)
     bus_write(&board.bus, BASE, 2, 'b');
     bus_write(&board.bus, BASE, 4, 'c');
     bus_write(&board.bus, BASE + 1, 1, 'x'); /* no register there */
-    terminal_destroy(board.terminal, 1000);
-    board.terminal = NULL;
-    ck_assert_int_eq(read(board.out.reader, got, sizeof(got)), 3);
+    for (ssize_t count = 0; count < 3;) /* in one piece or several: a thread writes them */
+        count += read(board.out.reader, got + count, sizeof(got) - (size_t)count);
     ck_assert_str_eq(got, "abc");
-    set_up();
 }
 END_TEST
 
