@@ -88,7 +88,8 @@ START_TEST(transmits)
     bus_write(&board.bus, BASE, 2, 'b');
     bus_write(&board.bus, BASE, 4, 'c');
     bus_write(&board.bus, BASE + 1, 1, 'x'); /* no register there */
-    for (ssize_t count = 0; count < 3;) /* in one piece or several: a thread writes them */
+    /* In one piece or several: a thread writes them. */
+    for (ssize_t count = 0; count < 3;)
         count += read(board.out.reader, got + count, sizeof(got) - (size_t)count);
     ck_assert_str_eq(got, "abc");
 }
