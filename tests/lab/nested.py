@@ -29,12 +29,17 @@ from pathlib import Path
 LAB = Path(__file__).resolve().parent
 SCRIPTS = LAB.parent.parent / "scripts"
 MIB = 1 << 20
+STALL = 120  # seconds without a sign of life from L1, which gives one each 5
 EXIT_TIMEOUT = 124
 EXIT_FAILED = 125
 
 
 class LabError(Exception):
     pass
+
+
+class Stalled(LabError):
+    """QEMU's machine stands still: seen now and then on a busy host, whatever runs in it."""
 
 
 # A disk that is memory answers at once, so an instruction clock repeats.
@@ -317,7 +322,10 @@ def qemu_command(run: Run, files: int, channels: dict[str, int]) -> list[str]:
         "-append", append,
         "-device", "virtio-serial-pci", "-accel", "tcg,thread=single",
     ]
-    if run.icount:
+    if not run.icount:
+        # A timer that is set again each time can be lost for good; one that ticks cannot.
+        command[command.index("-append") + 1] += " nohz=off highres=off"
+    else:
         command += ["-icount", "shift=0,sleep=off", "-rtc", "base=2024-01-01,clock=vm",
                     "-seed", str(run.seed)]
     disks = {"root": root_image(machine, run.packages), "files": f"/dev/fd/{files}"}
@@ -338,20 +346,23 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def relay(outputs: dict[int, int], process: subprocess.Popen, deadline: float) -> bool:
-    """Copies until all is said; False when time ran out first."""
+def relay(outputs: dict[int, int | None], process: subprocess.Popen, deadline: float) -> bool:
+    """Copies until all is said (to None: nowhere); False when time ran out first."""
     with selectors.DefaultSelector() as selector:
         for source in outputs:
             selector.register(source, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(timeout=max(0.0, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            ready = selector.select(timeout=max(0.0, min(left, STALL)))
+            if not ready and left > STALL:
+                raise Stalled("L1 stands still")
             if not ready:
                 return False
             for key, _ in ready:
                 data = os.read(key.fd, 65536)
                 if not data:
                     selector.unregister(key.fd)
-                while data:
+                while data and outputs[key.fd] is not None:
                     data = data[os.write(outputs[key.fd], data):]
     try:
         process.wait(timeout=max(0.0, deadline - time.monotonic()))
@@ -374,7 +385,7 @@ def run_with(run: Run, files: int) -> int:
     readers = {"status": status_read}
     channels = {"status": status_write}
     if not run.interactive:
-        for name in ("stdout", "stderr"):
+        for name in ("stdout", "stderr", "alive"):
             readers[name], channels[name] = os.pipe()
     command = qemu_command(run, files, channels)
     # Another run may still be writing to the last one's log.
@@ -392,7 +403,7 @@ def run_with(run: Run, files: int) -> int:
             process.wait()
             in_time = True
         else:
-            outputs = {readers["stdout"]: 1, readers["stderr"]: 2}
+            outputs = {readers["stdout"]: 1, readers["stderr"]: 2, readers["alive"]: None}
             in_time = relay(outputs, process, time.monotonic() + run.timeout)
     finally:
         process.kill()
