@@ -16,8 +16,8 @@ class Terminal(GuestTest):
                            FILES / "initrd-cloud.img", "--memory", "128M", "--net", "none",
                            "--cmdline", f"console={SERIAL} quiet", terminal=(24, 80))
         machine.wait_for(PROMPT)
-        machine.send("echo $((6 * 7)); sleep 1000\r")
-        machine.wait_for("^42\n")  # from now on the terminal is sleep's, not the shell's editor's
+        machine.send("sh -c 'echo $((6 * 7)); exec sleep 1000'\r")
+        machine.wait_for("^42\n")  # its process has the terminal, and Ctrl-C reaches no other
         machine.send("\x03")
         machine.wait_for(PROMPT)
         machine.send("echo after\r")
