@@ -60,8 +60,8 @@ def stopwatch(program: Path, command: Iterable[str], marker: str = "", seconds: 
 
 
 def private_kib(pid: int, ram_mib: int) -> float:
-    """What only this process has in memory, but for guest RAM: runs of anonymous mappings without
-    a gap that are as large."""
+    """What this process alone has written to, but for guest RAM: anonymous mappings without a gap
+    between them that are as large. Pages of programs and libraries are files' and not counted."""
     total = run_size = run_private = end = 0
     anonymous = False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
@@ -70,7 +70,7 @@ def private_kib(pid: int, ram_mib: int) -> float:
                 total += run_private if run_size < ram_mib * 1024 else 0
                 run_size = run_private = 0
             end, anonymous = int(match[2], 16), match[3] == "rw-p" and match[4] == "0"
-        elif match := re.match(r"(Size|Private_\w+): +(\d+) kB", line):
+        elif match := re.match(r"(Size|Private_Dirty): +(\d+) kB", line):
             if match[1] == "Size":
                 run_size += int(match[2])
             else:
@@ -83,7 +83,7 @@ def print_tables(rows: list[Row]):
         of_table = [row for row in rows if row.table == table]
         names = list(dict.fromkeys(row.contender for row in of_table))
         width = max(len(row.case) for row in of_table) + 2
-        print(f"\n{table}, {of_table[0].unit}; median [tenth percentile - ninetieth]")
+        print(f"\n{table}, {of_table[0].unit}; median [10 % - 90 %]")
         print(" " * width + "".join(f"{name:>28}" for name in names))
         for case in dict.fromkeys(row.case for row in of_table):
             cells = {row.contender: f"{number(row.median)} [{number(row.low)} - {number(row.high)}]"
