@@ -33,11 +33,7 @@ int arch_add_platform(struct machine *machine);
  */
 int arch_boot(struct machine *machine);
 
-/* For the kernel's command line, unless the user has one: "ttyS0", and words with a space before.
- */
-const char *arch_default_console(void);
-const char *arch_default_cmdline(void);
-
+const char *arch_default_console(void); /* for the kernel's command line: "ttyS0" */
 void arch_press_power_button(struct machine *machine);
 
 unsigned long arch_vm_type(const struct vm *vm); /* what KVM_CREATE_VM takes; vm->mem is known */

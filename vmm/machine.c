@@ -65,9 +65,7 @@ static char *machine_default_cmdline(const struct config *config)
     const char *tty = config->console.kind == CONSOLE_STDIO ? "hvc0" : arch_default_console();
     char *cmdline;
 
-    if (asprintf(&cmdline, "console=%s%s%s%s", tty, arch_default_cmdline(), root, mode) < 0)
-        return NULL;
-    return cmdline;
+    return asprintf(&cmdline, "console=%s%s%s", tty, root, mode) < 0 ? NULL : cmdline;
 }
 
 int machine_describe(struct machine *machine, const struct config *config)

@@ -117,11 +117,6 @@ const char *arch_default_console(void)
     return "ttyAMA0";
 }
 
-const char *arch_default_cmdline(void)
-{
-    return "";
-}
-
 int arch_boot(struct machine *machine)
 {
     const struct boot_files files = {

@@ -97,11 +97,6 @@ const char *arch_default_console(void)
     return "ttyS0";
 }
 
-const char *arch_default_cmdline(void)
-{
-    return " pci=off"; /* there is none, and the kernel would complain */
-}
-
 int arch_boot(struct machine *machine)
 {
     const struct boot_files files = {

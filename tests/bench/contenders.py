@@ -23,7 +23,7 @@ class Guest:
 def minivmm(path: str, guest: Guest) -> list:
     words = [path, "--no-reboot", "--memory", f"{guest.memory}M", "--cpus", guest.cpus,
              "--net", "user" if guest.user_net else "none", "--no-rng",
-             "--kernel", guest.kernel, "--cmdline", f"{guest.cmdline} pci=off"]
+             "--kernel", guest.kernel, "--cmdline", guest.cmdline]
     if guest.initrd:
         words += ["--initrd", guest.initrd]
     for disk in guest.disks:
