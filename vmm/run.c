@@ -52,10 +52,13 @@ struct run {
 
 static void run_block(sigset_t *set)
 {
+    struct sigaction hangup;
+
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
-    sigaddset(set, SIGHUP);
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(set, SIGHUP); /* not under nohup, which is to outlive its shell */
     sigaddset(set, SIGWINCH);
     sigaddset(set, SIGCONT);
     pthread_sigmask(SIG_BLOCK, set, NULL);

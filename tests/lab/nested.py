@@ -29,7 +29,10 @@ from pathlib import Path
 LAB = Path(__file__).resolve().parent
 SCRIPTS = LAB.parent.parent / "scripts"
 MIB = 1 << 20
-STALL = 120  # seconds without a sign of life from L1, which gives one each 5
+# Seconds without a sign of life from L1, which gives one every 5 of its own; by the instruction
+# clock those may be long.
+STALL = 120
+STALL_ICOUNT = 600
 EXIT_TIMEOUT = 124
 EXIT_FAILED = 125
 
@@ -346,15 +349,16 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def relay(outputs: dict[int, int | None], process: subprocess.Popen, deadline: float) -> bool:
+def relay(outputs: dict[int, int | None], process: subprocess.Popen, deadline: float,
+          stall: float) -> bool:
     """Copies until all is said (to None: nowhere); False when time ran out first."""
     with selectors.DefaultSelector() as selector:
         for source in outputs:
             selector.register(source, selectors.EVENT_READ)
         while selector.get_map():
             left = deadline - time.monotonic()
-            ready = selector.select(timeout=max(0.0, min(left, STALL)))
-            if not ready and left > STALL:
+            ready = selector.select(timeout=max(0.0, min(left, stall)))
+            if not ready and left > stall:
                 raise Stalled("L1 stands still")
             if not ready:
                 return False
@@ -404,7 +408,8 @@ def run_with(run: Run, files: int) -> int:
             in_time = True
         else:
             outputs = {readers["stdout"]: 1, readers["stderr"]: 2, readers["alive"]: None}
-            in_time = relay(outputs, process, time.monotonic() + run.timeout)
+            in_time = relay(outputs, process, time.monotonic() + run.timeout,
+                            STALL_ICOUNT if run.icount else STALL)
     finally:
         process.kill()
         process.wait()

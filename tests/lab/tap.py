@@ -3,6 +3,7 @@
 """Runs unittest modules and reports in TAP, a line as each test ends."""
 
 import argparse
+import signal
 import importlib.util
 import sys
 import unittest
@@ -101,6 +102,10 @@ def main() -> int:
                         help="only tests with TEXT in their name")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     options = parser.parse_args()
+
+    # A shell's background job ignores these, and so would all that the tests start.
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
     tests = [test for file in options.files for test in tests_in(load(file))
              if not options.k or any(text in test.id() for text in options.k)]
