@@ -71,7 +71,8 @@ int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size)
 void guest_memory_clear(struct guest_memory *mem)
 {
     for (unsigned i = 0; i < mem->count; i++)
-        madvise(mem->regions[i].host, mem->regions[i].size, MADV_DONTNEED);
+        if (madvise(mem->regions[i].host, mem->regions[i].size, MADV_DONTNEED) < 0)
+            memset(mem->regions[i].host, 0, mem->regions[i].size); /* locked in memory */
 }
 
 const struct ram_region *guest_memory_region(const struct guest_memory *mem, unsigned index)

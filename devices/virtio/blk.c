@@ -15,7 +15,8 @@
 #define SECTOR_SIZE 512u
 #define QUEUE_SIZE  128u
 #define SEG_MAX     (QUEUE_SIZE - 2) /* beside the header and the status */
-#define ZERO_MAX    (1u << 22)       /* sectors in one discard or write-zeroes: 2 GiB */
+#define DISCARD_MAX (1u << 22)       /* sectors in one request: 2 GiB */
+#define ZEROES_MAX  (1u << 16)       /* 32 MiB: some hosts can only write them out */
 
 /* Configuration space up to what DISCARD and WRITE_ZEROES need, in whole words. */
 #define CONFIG_SIZE (offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4)
@@ -164,7 +165,7 @@ static int blk_parse_range(struct blk_request *req, enum block_op op)
         return -EOPNOTSUPP;
     if (blk->block->read_only)
         return -EROFS;
-    if (count > ZERO_MAX)
+    if (count > (op == BLOCK_DISCARD ? DISCARD_MAX : ZEROES_MAX))
         return -EINVAL;
 
     block->op = op;
@@ -280,10 +281,10 @@ static void blk_read_config(struct virtio_device *v, void *config)
     c->blk_size = htole32(block->logical_size);
     c->physical_block_exp = log2_of(block->physical_size / block->logical_size);
     c->opt_io_size = htole32(block->optimal_size / block->logical_size);
-    c->max_discard_sectors = htole32(ZERO_MAX);
+    c->max_discard_sectors = htole32(DISCARD_MAX);
     c->max_discard_seg = htole32(1);
     c->discard_sector_alignment = htole32(block->logical_size / SECTOR_SIZE);
-    c->max_write_zeroes_sectors = htole32(ZERO_MAX);
+    c->max_write_zeroes_sectors = htole32(ZEROES_MAX);
     c->max_write_zeroes_seg = htole32(1);
     c->write_zeroes_may_unmap = 1;
 }
