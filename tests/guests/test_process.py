@@ -252,13 +252,20 @@ class Descriptors(GuestTest):
         """What minivmm opens must not become the guest's console, nor its own standard error."""
         disk = self.disk()
         words = command("end", "--disk", disk, "--grace", "1ms", cmdline="stop")
-        with subprocess.Popen(words, preexec_fn=self.close(0, 1, 2)) as process:
-            def names() -> dict[str, str]:
-                return {fd: os.readlink(f"/proc/{process.pid}/fd/{fd}")
-                        for fd in os.listdir(f"/proc/{process.pid}/fd")}
-            wait_until(lambda: "anon_inode:kvm-vcpu:0" in names().values(), "a vCPU")
-            standard = [names().get(fd, "/dev/null") for fd in "012"]
-            process.terminate()
+        process = subprocess.Popen(words, preexec_fn=self.close(0, 1, 2))
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+
+        def names() -> dict[str, str]:
+            found = {}
+            for fd in os.listdir(f"/proc/{process.pid}/fd"):
+                with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+                    found[fd] = os.readlink(f"/proc/{process.pid}/fd/{fd}")
+            return found
+        wait_until(lambda: "anon_inode:kvm-vcpu:0" in names().values(), "a vCPU")
+        standard = [names().get(fd, "/dev/null") for fd in "012"]
+        process.terminate()
+        process.wait(vmm.TIME_LIMIT)
         self.assertEqual(standard, ["/dev/null"] * 3)
         self.assertEqual(disk.read_bytes(), bytes(2048 * 512))
 

@@ -3,11 +3,15 @@
 """Runs unittest modules and reports in TAP, a line as each test ends."""
 
 import argparse
-import signal
+import faulthandler
 import importlib.util
+import signal
 import sys
 import unittest
 from pathlib import Path
+
+
+TIME_LIMIT = 400  # seconds for a test, its class's set-up included; then all stacks are shown
 
 
 class TapResult(unittest.TestResult):
@@ -23,6 +27,7 @@ class TapResult(unittest.TestResult):
 
     def startTest(self, test):
         super().startTest(test)
+        faulthandler.dump_traceback_later(TIME_LIMIT, exit=True)
         self.test = test
         self.problems: list[str] = []
         self.skip_reason = None
@@ -110,6 +115,7 @@ def main() -> int:
     tests = [test for file in options.files for test in tests_in(load(file))
              if not options.k or any(text in test.id() for text in options.k)]
     print(f"1..{len(tests)}" + ("" if tests else " # SKIP no test selected"), flush=True)
+    faulthandler.dump_traceback_later(TIME_LIMIT, exit=True)
     result = TapResult()
     unittest.TestSuite(tests).run(result)
     for test in tests:
