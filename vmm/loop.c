@@ -162,8 +162,8 @@ int loop_start(struct loop *loop, const char *name)
     return 0;
 }
 
-/* Lists what to poll, the watches first. False if memory ran out. */
-static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms)
+/* Lists what to poll, the watches first: how many those are. False if memory ran out. */
+static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms, unsigned *ret_watches)
 {
     loop->set.count = 0;
     for (struct watch *watch = loop->watches; watch; watch = watch->next)
@@ -181,6 +181,7 @@ static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms)
     }
     for (struct watch *watch = loop->watches, **slot = loop->polled; watch; watch = watch->next)
         *slot++ = watch;
+    *ret_watches = loop->set.count;
 
     if (loop->poller)
         loop->poller->prepare(loop->poller, &loop->set, timeout_ms);
@@ -190,16 +191,13 @@ static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms)
 void loop_turn(struct loop *loop, int timeout_ms)
 {
     uint32_t wait_ms = timeout_ms < 0 ? UINT32_MAX : (uint32_t)timeout_ms;
-    unsigned watches = 0;
+    unsigned watches;
     int ready;
 
-    if (!loop_prepare(loop, &wait_ms)) {
+    if (!loop_prepare(loop, &wait_ms, &watches)) {
         poll(NULL, 0, 10); /* out of memory: try again rather than fail a running guest */
         return;
     }
-    for (struct watch *watch = loop->watches; watch; watch = watch->next)
-        watches++;
-
     ready = poll(loop->set.fds, loop->set.count, wait_ms > INT32_MAX ? -1 : (int)wait_ms);
     if (ready < 0)
         return; /* EINTR: nothing is ready, revents mean nothing */
