@@ -26,7 +26,13 @@ static const char *image_mode_name(mode_t mode)
 
 int image_open(struct image *ret_image, const char *path)
 {
-    cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    return image_open_fd(ret_image, -1, path);
+}
+
+int image_open_fd(struct image *ret_image, int opened, const char *path)
+{
+    cleanup_close int fd = opened >= 0 ? fcntl(opened, F_DUPFD_CLOEXEC, 0)
+                                       : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
 
     if (fd < 0)

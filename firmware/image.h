@@ -20,6 +20,10 @@ struct image {
 
 /* Only a plain file will do: nothing that blocks, has no size or acts when it is opened. */
 int image_open(struct image *ret_image, const char *path);
+
+/* The same for what the caller has open, which stays the caller's; -1: opens `path`. */
+int image_open_fd(struct image *ret_image, int fd, const char *path);
+
 void image_close(struct image *image);
 
 /* -EINVAL if the file does not hold all of [offset, offset + len). Any values are safe. */

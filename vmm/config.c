@@ -388,6 +388,7 @@ static int config_check(struct config *config)
 static int config_set_defaults(struct config *config)
 {
     *config = (struct config){
+        .initrd_fd = -1,
         .memory = 512 * MIB,
         .cpus = 1,
         .serial = { .kind = CONSOLE_STDIO, .implied = true, .fd = -1 },

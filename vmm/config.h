@@ -53,6 +53,7 @@ struct net_config {
 
 struct config {
     char *kernel, *initrd; /* initrd may be NULL */
+    int initrd_fd;         /* what `initrd` names, already open; -1: to be opened */
     char *cmdline;         /* NULL: the default for this machine */
     char *dtb;             /* aarch64: a device tree in place of ours, or NULL */
     char *dump_dtb;        /* aarch64: a file, or NULL */

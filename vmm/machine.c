@@ -135,7 +135,7 @@ static int machine_open_files(struct machine *machine)
     int error = image_open(&machine->kernel, config->kernel);
 
     if (!error && config->initrd)
-        error = image_open(&machine->initrd, config->initrd);
+        error = image_open_fd(&machine->initrd, config->initrd_fd, config->initrd);
     if (!error && config->dtb)
         error = image_open(&machine->dtb, config->dtb);
     return error;
