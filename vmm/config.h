@@ -51,6 +51,14 @@ struct net_config {
     struct net_config *next;
 };
 
+/* A directory the guest may mount, by its tag. */
+struct share_config {
+    const char *path;
+    char tag[37];  /* one to 36 bytes; no two shares have the same */
+    bool writable; /* else the guest may only read, whatever it does */
+    struct share_config *next;
+};
+
 struct config {
     char *kernel, *initrd; /* initrd may be NULL */
     int initrd_fd;         /* what `initrd` names, already open; -1: to be opened */
@@ -62,6 +70,7 @@ struct config {
     unsigned cpus;
     struct disk_config *disks; /* in the order given */
     struct net_config *nets;
+    struct share_config *shares;
     struct console_config serial;  /* COM1, PL011 */
     struct console_config console; /* virtio-console */
     bool rng;
