@@ -95,10 +95,10 @@ static void print_forms(const struct option *option)
     printf(".El\n");
 }
 
-static void print_options(void)
+static void print_options(const struct option *option)
 {
     printf(".Bl -tag -width Ds\n");
-    for (const struct option *option = config_options; option->name; option++) {
+    for (; option->name; option++) {
         if (!option_is_here(option))
             continue;
         printf(".It ");
@@ -134,7 +134,7 @@ int main(void)
 
     while (fgets(line, sizeof(line), stdin)) {
         if (!strcmp(line, "@OPTIONS@\n"))
-            print_options();
+            print_options(config_table.options);
         else if (!strcmp(line, "@STATUS@\n"))
             print_statuses();
         else

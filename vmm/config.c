@@ -242,7 +242,7 @@ static const struct option console_forms[] = {
     { .name = NULL },
 };
 
-const struct option config_options[] = {
+static const struct option config_options[] = {
     { .name = "kernel",
       .argument = "FILE",
       .help = "what to boot: a bzImage, a vmlinux or an arm64 Image",
@@ -357,6 +357,12 @@ const struct option config_options[] = {
     { .name = NULL },
 };
 
+const struct option_table config_table = {
+    .program = "minivmm",
+    .usage = "--kernel FILE [OPTION]...  (Ctrl-A x ends it; see man minivmm)",
+    .options = config_options,
+};
+
 static_assert(sizeof(enum disk_engine) == sizeof(unsigned), "option_read_choice stores unsigned");
 static_assert(sizeof(enum log_level) == sizeof(unsigned), "option_read_choice stores unsigned");
 
@@ -407,7 +413,7 @@ static int config_set_defaults(struct config *config)
 
 enum config_result config_parse(struct config *config, int argc, char **argv)
 {
-    struct option_reader reader = { .config = config };
+    struct option_reader reader = { .table = &config_table, .base = config, .config = config };
     char **words = argv + (argc > 0);
     int result = config_set_defaults(config);
 

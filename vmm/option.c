@@ -183,8 +183,10 @@ bool option_is_here(const struct option *option)
 
 int option_print_help(struct option_reader *r, char *value, void *target)
 {
-    printf("Usage: minivmm --kernel FILE [OPTION]...  (Ctrl-A x ends it; see man minivmm)\n");
-    for (const struct option *option = config_options; option->name; option++) {
+    const struct option *option = r->table->options;
+
+    printf("Usage: %s %s\n", r->table->program, r->table->usage);
+    for (; option->name; option++) {
         char left[COLUMNS], letter[] = "   ";
 
         if (!option_is_here(option))
@@ -244,12 +246,12 @@ static size_t option_distance(const char *a, size_t length, const char *b)
 }
 
 /* What was probably meant: a name that begins so or differs in two letters at most, or NULL. */
-static const char *option_nearest(const char *name, size_t length)
+static const char *option_nearest(const struct option *option, const char *name, size_t length)
 {
     const char *nearest = NULL;
     size_t least = 3;
 
-    for (const struct option *option = config_options; option->name; option++) {
+    for (; option->name; option++) {
         size_t distance =
             !strncmp(option->name, name, length) ? 1 : option_distance(name, length, option->name);
 
@@ -261,15 +263,16 @@ static const char *option_nearest(const char *name, size_t length)
     return nearest;
 }
 
-static int option_refuse_unknown(const char *word, size_t length)
+static int option_refuse_unknown(const struct option_table *table, const char *word, size_t length)
 {
     size_t dashes = strspn(word, "-");
-    const char *nearest = option_nearest(word + dashes, length - dashes);
+    const char *nearest = option_nearest(table->options, word + dashes, length - dashes);
 
     if (nearest)
         return log_refuse(EINVAL, "unknown option '%.*s'; did you mean --%s?", (int)length, word,
                           nearest);
-    return log_refuse(EINVAL, "unknown option '%.*s' (see minivmm --help)", (int)length, word);
+    return log_refuse(EINVAL, "unknown option '%.*s' (see %s --help)", (int)length, word,
+                      table->program);
 }
 
 static int option_refuse_name(const struct option_reader *r, const char *what, const char *name,
@@ -346,7 +349,7 @@ static int option_read_form(struct option_reader *r, char *rest)
     if (!r->form)
         return option_refuse_name(r, "word", word, forms);
 
-    error = option_store(r, value, (char *)r->config + r->option->at);
+    error = option_store(r, value, (char *)r->base + r->option->at);
     while (!error && (word = parse_cut(&rest)))
         error = option_read_key(r, word, &seen);
     return error;
@@ -359,7 +362,7 @@ static int option_read_value(struct option_reader *r, const struct option *optio
     r->option = option;
     r->form = r->key = NULL;
     if (!option->forms || !value)
-        return option_store(r, value, r->config);
+        return option_store(r, value, r->base);
 
     copy = option_alloc(r->config, strlen(value) + 1);
     if (!copy)
@@ -374,14 +377,15 @@ int option_read_next(struct option_reader *r, char ***words)
     const struct option *option = NULL;
 
     if (word[0] != '-' || !word[1])
-        return log_refuse(EINVAL, "unexpected argument '%s' (see minivmm --help)", word);
+        return log_refuse(EINVAL, "unexpected argument '%s' (see %s --help)", word,
+                          r->table->program);
     if (word[1] == '-')
-        option = option_find(config_options, word + 2, length - 2);
-    for (const struct option *o = config_options; length == 2 && o->name; o++)
+        option = option_find(r->table->options, word + 2, length - 2);
+    for (const struct option *o = r->table->options; length == 2 && o->name; o++)
         if (o->letter && o->letter == word[1])
             option = o;
     if (!option)
-        return option_refuse_unknown(word, length);
+        return option_refuse_unknown(r->table, word, length);
 
     if (word[length])
         value = word + length + 1;

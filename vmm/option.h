@@ -17,9 +17,18 @@
 struct config;
 struct option;
 
+/* A command line: that of minivmm, or of a command within it. */
+struct option_table {
+    const char *program; /* as the user calls it */
+    const char *usage;   /* what follows: the first line of --help */
+    const struct option *options;
+};
+
 /* The word being read, and where it belongs. */
 struct option_reader {
-    struct config *config;
+    const struct option_table *table;
+    void *base;                               /* what the options' offsets are in */
+    struct config *config;                    /* it, or a part of it */
     const struct option *option, *form, *key; /* the last two may be NULL */
     void *filled;                             /* what the form's keys fill: set by its read() */
 };
@@ -36,14 +45,14 @@ struct option {
 
     /* Stores `value`, or NULL if there was none, and prints what it refuses. 0 or -errno. */
     int (*read)(struct option_reader *r, char *value, void *target);
-    size_t at;         /* of the target: in the config, for a key in what its form filled */
+    size_t at;         /* of the target: in the base, for a key in what its form filled */
     uint64_t min, max; /* of a number or a text's length */
 
     const struct option *forms; /* of an option; NULL: it takes a plain value */
     const struct option *keys;  /* of a form; NULL: none */
 };
 
-extern const struct option config_options[];
+extern const struct option_table config_table;
 
 bool option_is_here(const struct option *option); /* on this architecture */
 
