@@ -57,6 +57,14 @@ static void chip_reset(struct device *dev)
         chip->ops->reset(chip);
 }
 
+static void chip_count(struct device *dev, struct device_stats *ret)
+{
+    const struct chip *chip = container_of(dev, struct chip, device);
+
+    ret->exits = chip->region.accesses;
+    ret->calls = chip->line_changes;
+}
+
 static void chip_destroy(struct device *dev)
 {
     struct chip *chip = container_of(dev, struct chip, device);
@@ -68,6 +76,7 @@ static void chip_destroy(struct device *dev)
 
 static const struct device_ops chip_device_ops = {
     .reset = chip_reset,
+    .count = chip_count,
     .destroy = chip_destroy,
 };
 

@@ -30,6 +30,7 @@ struct chip {
     struct device device;
     struct io_region region;
     const struct chip_ops *ops;
+    uint64_t line_changes; /* of its interrupt, a system call each; the chip's to count */
 };
 
 /*

@@ -82,6 +82,7 @@ static void pl011_update_line(struct pl011 *uart)
     if (line == uart->line)
         return; /* an ioctl saved */
     uart->line = line;
+    uart->chip.line_changes++;
     irq_set(&uart->irq, line);
 }
 

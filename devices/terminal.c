@@ -279,6 +279,17 @@ int terminal_create(struct terminal **ret, const struct terminal_config *config,
     return 0;
 }
 
+void terminal_close(struct terminal *terminal, unsigned linger_ms)
+{
+    if (terminal)
+        writer_close(terminal->writer, linger_ms);
+}
+
+void terminal_count(const struct terminal *terminal, uint64_t *ret_bytes, uint64_t *ret_writes)
+{
+    writer_count(terminal->writer, ret_bytes, ret_writes);
+}
+
 void terminal_destroy(struct terminal *terminal, unsigned linger_ms)
 {
     if (!terminal)

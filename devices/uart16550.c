@@ -86,6 +86,7 @@ static void uart_update_line(struct uart16550 *uart)
     if (line == uart->line)
         return; /* an ioctl saved */
     uart->line = line;
+    uart->chip.line_changes++;
     irq_set(&uart->irq, line);
 }
 

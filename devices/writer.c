@@ -35,6 +35,7 @@ struct writer {
     pthread_cond_t changed;
     uint8_t *ring; /* [start, start + count) modulo its size is to be written */
     size_t start, count;
+    uint64_t bytes, writes; /* so far: taken, and calls made */
     unsigned owners;
     bool running; /* there is a thread */
     bool idle;    /* it waits for the first byte */
@@ -142,6 +143,7 @@ static void writer_write_some(struct writer *writer)
     written = writer_write_chunk(writer, start, count);
     pthread_mutex_lock(&writer->mutex);
 
+    writer->writes++;
     if (written < 0) {
         writer->broken = true;
         writer->count = 0;
@@ -239,6 +241,7 @@ static size_t writer_take(struct writer *writer, const uint8_t *bytes, size_t co
     memcpy(writer->ring + at, bytes, until_wrap);
     memcpy(writer->ring, bytes + until_wrap, count - until_wrap);
     writer->count += count;
+    writer->bytes += count;
     if (writer->idle)
         pthread_cond_broadcast(&writer->changed);
     return count;
@@ -294,17 +297,29 @@ static struct timespec writer_deadline(unsigned ms)
     return t;
 }
 
-void writer_destroy(struct writer *writer, unsigned linger_ms)
+void writer_close(struct writer *writer, unsigned linger_ms)
 {
     struct timespec deadline = writer_deadline(linger_ms);
 
     pthread_mutex_lock(&writer->mutex);
     writer->closing = true;
     pthread_cond_broadcast(&writer->changed);
-    while (writer->running &&
+    while (writer->running && !writer->broken &&
            pthread_cond_timedwait(&writer->changed, &writer->mutex, &deadline) != ETIMEDOUT)
         ;
     writer->broken = true; /* a thread still stuck ends with what it is writing */
     pthread_mutex_unlock(&writer->mutex);
+}
+
+void writer_destroy(struct writer *writer, unsigned linger_ms)
+{
+    writer_close(writer, linger_ms);
     writer_release(writer);
+}
+
+void writer_count(struct writer *writer, uint64_t *ret_bytes, uint64_t *ret_writes)
+{
+    LOCK_SCOPE(&writer->mutex);
+    *ret_bytes = writer->bytes;
+    *ret_writes = writer->writes;
 }

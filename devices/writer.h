@@ -3,6 +3,7 @@
 #define DEVICES_WRITER_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * Bytes out to a descriptor that may block for as long as it likes. A bounded buffer stands
@@ -18,8 +19,12 @@ struct writer;
  */
 int writer_create(struct writer **ret, int fd);
 
-/* Waits until all is written, but not longer than `linger_ms`: the rest is dropped. */
-void writer_destroy(struct writer *writer, unsigned linger_ms);
+/* Waits until all is written, but not longer than `linger_ms`: the rest, and what comes later, is
+ * dropped. */
+void writer_close(struct writer *writer, unsigned linger_ms);
+void writer_destroy(struct writer *writer, unsigned linger_ms); /* the same, and frees it */
+
+void writer_count(struct writer *writer, uint64_t *ret_bytes, uint64_t *ret_writes); /* so far */
 
 /* Takes all bytes; waits while the buffer is full, but not after writer_abandon(). */
 void writer_write(struct writer *writer, const void *bytes, size_t count);

@@ -42,16 +42,18 @@ int bus_map(struct bus *bus, struct io_region *region)
     return 0;
 }
 
+/* Whose access this is, and counts it; NULL: nobody's. */
 static const struct io_region *bus_find(const struct bus *bus, uint64_t addr, unsigned size)
 {
     unsigned above = bus_above(bus, addr);
-    const struct io_region *region;
+    struct io_region *region;
 
     if (above == 0)
         return NULL;
     region = bus->regions[above - 1];
     if (addr - region->base >= region->size || size > region->size - (addr - region->base))
         return NULL;
+    __atomic_fetch_add(&region->accesses, 1, __ATOMIC_RELAXED);
     return region;
 }
 

@@ -19,7 +19,8 @@ struct io_region {
     uint64_t base;
     uint64_t size; /* bytes */
     const struct io_ops *ops;
-    void *owner; /* first argument of `ops` */
+    void *owner;       /* first argument of `ops` */
+    uint64_t accesses; /* atomic: all there were, by all vCPUs */
 };
 
 #define BUS_MAX_REGIONS 64

@@ -331,6 +331,14 @@ static const struct option config_options[] = {
       .help = "what to tell on stderr (warn)",
       .read = option_read_choice,
       .at = offsetof(struct config, log_level) },
+    { .name = "stats",
+      .help = "print at the end what was counted",
+      .more = "On stderr: exits of each vCPU; exits, requests, interrupts and system calls of each "
+              "device, and these for each request; bytes of the consoles; the steps of the start. "
+              "Calls made inside libslirp, and those by which threads wake each other, are not "
+              "seen.",
+      .read = option_read_flag,
+      .at = offsetof(struct config, stats) },
     { .name = "dry-run",
       .help = "print the machine instead of running it",
       .more = "Memory, devices, their addresses and interrupts.",

@@ -78,6 +78,7 @@ struct config {
     uint64_t timeout_ms; /* 0: none */
     uint64_t grace_ms;   /* from SIGTERM to the end */
     enum log_level log_level;
+    bool stats;
     bool dry_run;
     struct config_block *blocks; /* all that the pointers above own */
 };

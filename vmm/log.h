@@ -11,9 +11,10 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
 void log_set_level(enum log_level level); /* before the first thread; WARN unless set */
 void log_print(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-#define log_warn(...)  log_print(LOG_LEVEL_WARN, __VA_ARGS__)
-#define log_info(...)  log_print(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_debug(...) log_print(LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_result(...) log_print(LOG_LEVEL_ERROR, __VA_ARGS__) /* what was asked for */
+#define log_warn(...)   log_print(LOG_LEVEL_WARN, __VA_ARGS__)
+#define log_info(...)   log_print(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...)  log_print(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
 /*
  * A warning about what a guest did, and may do again without end: the first ten for each `*told`,

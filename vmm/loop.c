@@ -26,6 +26,7 @@ struct loop {
     struct watch **polled; /* the watch behind set.fds[i], or NULL once removed */
     unsigned polled_capacity;
     struct poller *poller;
+    uint64_t turns;
     bool stop;
 
     struct watch wake; /* an eventfd: somebody calls */
@@ -194,6 +195,7 @@ void loop_turn(struct loop *loop, int timeout_ms)
     unsigned watches;
     int ready;
 
+    loop->turns++;
     if (!loop_prepare(loop, &wait_ms, &watches)) {
         poll(NULL, 0, 10); /* out of memory: try again rather than fail a running guest */
         return;
@@ -207,6 +209,11 @@ void loop_turn(struct loop *loop, int timeout_ms)
             loop->polled[i]->ready(loop->polled[i], loop->set.fds[i].revents);
     if (loop->poller)
         loop->poller->dispatch(loop->poller, &loop->set);
+}
+
+uint64_t loop_turns(const struct loop *loop)
+{
+    return loop->turns;
 }
 
 void loop_run(struct loop *loop)

@@ -44,6 +44,8 @@ void loop_join(struct loop *loop); /* ends its thread; the loop is the caller's 
 void loop_run(struct loop *loop);  /* this thread, until loop_stop() */
 void loop_stop(struct loop *loop); /* from the loop's thread */
 void loop_turn(struct loop *loop, int timeout_ms); /* one round of loop_run(); -1: wait */
+uint64_t
+loop_turns(const struct loop *loop); /* how many there were: on its thread, or afterwards */
 
 /* On the loop's thread, or before it has one. No ready() call follows loop_remove(). */
 void loop_add(struct loop *loop, struct watch *watch);

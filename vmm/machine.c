@@ -23,6 +23,7 @@
 #include "vmm/device.h"
 #include "vmm/log.h"
 #include "vmm/loop.h"
+#include "vmm/stats.h"
 
 #define OUTPUT_LINGER_MS 2000 /* how long the last words may take to reach a slow reader */
 
@@ -320,18 +321,37 @@ int machine_create(struct machine *machine, struct loop *loop, const struct even
 
     machine->loop = loop;
     machine->events = *events;
-    if ((error = machine_open_files(machine)) || (error = machine_add_memory(machine)) ||
-        (error = vm_init(&machine->vm, &machine->mmio, &machine->ports, events)) ||
-        (error = machine_open_terminals(machine, &host)) || (error = arch_add_platform(machine)))
+    timeline_mark(&machine->timeline, PHASE_BEGIN);
+    if ((error = machine_open_files(machine)) || (error = machine_add_memory(machine)))
         return error;
-    return machine_add_virtio_devices(machine);
+    timeline_mark(&machine->timeline, PHASE_MEMORY);
+    if ((error =
+             vm_init(&machine->vm, &machine->mmio, &machine->ports, events, &machine->timeline)))
+        return error;
+    timeline_mark(&machine->timeline, PHASE_KVM);
+    if ((error = machine_open_terminals(machine, &host)) || (error = arch_add_platform(machine)) ||
+        (error = machine_add_virtio_devices(machine)))
+        return error;
+    timeline_mark(&machine->timeline, PHASE_DEVICES);
+    return 0;
+}
+
+/* Only if the machine came as far as its vCPUs. */
+static void machine_print_stats(struct machine *machine)
+{
+    if (!machine->config->stats || !machine->vm.stats)
+        return;
+    terminal_close(machine->console, OUTPUT_LINGER_MS);
+    terminal_close(machine->serial, OUTPUT_LINGER_MS);
+    stats_print(machine);
 }
 
 void machine_destroy(struct machine *machine)
 {
-    vm_finish(&machine->vm);
+    vm_destroy(&machine->vm);
     for (unsigned i = 0; i < machine->device_loop_count; i++)
         loop_join(machine->device_loops[i]);
+    machine_print_stats(machine);
     while (machine->devices) {
         struct device *device = machine->devices;
 
@@ -346,6 +366,7 @@ void machine_destroy(struct machine *machine)
         close(machine->serial_fd);
     if (machine->console_fd >= 0)
         close(machine->console_fd);
+    vm_finish(&machine->vm);
     image_close(&machine->kernel);
     image_close(&machine->initrd);
     image_close(&machine->dtb);
@@ -360,6 +381,7 @@ int machine_start(struct machine *machine)
     if ((error = vm_create(&machine->vm, machine->memory, machine->hardware.cpus)) ||
         (error = arch_boot(machine)))
         return error;
+    timeline_mark(&machine->timeline, PHASE_IMAGE);
     return vm_start(&machine->vm);
 }
 

@@ -22,6 +22,7 @@ struct machine {
     const struct config *config;
     struct hardware hardware;
     struct event_sink events;
+    struct timeline timeline;
     struct loop *loop; /* the main thread's: terminals and slow devices */
 
     struct guest_memory *memory;

@@ -33,7 +33,8 @@ int vcpu_setup_kick(void)
 
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size)
 {
-    *vcpu = (struct vcpu){ .vm = vm, .index = index, .run_size = run_size };
+    *vcpu =
+        (struct vcpu){ .vm = vm, .index = index, .run_size = run_size, .stats = &vm->stats[index] };
     vcpu->fd = vm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
     if (vcpu->fd < 0)
         return log_error(errno, "create vCPU %u", index);
@@ -65,9 +66,11 @@ static void vcpu_mmio(struct vcpu *vcpu)
     uint64_t value = 0;
 
     if (run->mmio.is_write) {
+        vcpu->stats->mmio_writes++;
         memcpy(&value, run->mmio.data, run->mmio.len);
         bus_write(vcpu->vm->mmio, run->mmio.phys_addr, run->mmio.len, value);
     } else {
+        vcpu->stats->mmio_reads++;
         value = bus_read(vcpu->vm->mmio, run->mmio.phys_addr, run->mmio.len);
         memcpy(run->mmio.data, &value, run->mmio.len);
     }
@@ -109,6 +112,7 @@ static void vcpu_exit(struct vcpu *vcpu)
         vcpu_mmio(vcpu);
         break;
     case KVM_EXIT_INTR:
+        vcpu->stats->interrupted++;
         break;
     case KVM_EXIT_SYSTEM_EVENT:
         vcpu_system_event(vcpu);
@@ -135,9 +139,14 @@ static void vcpu_exit(struct vcpu *vcpu)
 static void vcpu_run(struct vcpu *vcpu)
 {
     for (;;) {
-        if (ioctl(vcpu->fd, KVM_RUN, NULL) == 0) {
+        int result = ioctl(vcpu->fd, KVM_RUN, NULL);
+
+        if (vcpu->stats->exits++ == 0 && vcpu->index == 0)
+            timeline_mark(vcpu->vm->timeline, PHASE_EXIT);
+        if (result == 0) {
             vcpu_exit(vcpu);
         } else if (errno == EINTR) {
+            vcpu->stats->interrupted++;
             if (__atomic_load_n(&vcpu->vm->stop, __ATOMIC_SEQ_CST))
                 return;
         } else if (errno != EAGAIN) { /* EAGAIN: a secondary vCPU was woken up */
@@ -158,6 +167,8 @@ static void *vcpu_thread(void *arg)
         pthread_cond_wait(&vm->changed, &vm->mutex);
     pthread_mutex_unlock(&vm->mutex);
 
+    if (vcpu->index == 0)
+        timeline_mark(vm->timeline, PHASE_ENTRY);
     vcpu_run(vcpu);
 
     pthread_mutex_lock(&vm->mutex);

@@ -5,9 +5,17 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct kvm_run;
 struct vm;
+
+/* How often this vCPU left the guest for user space, and what for. Its thread's alone. */
+struct vcpu_stats {
+    _Alignas(64) uint64_t exits; /* all of them; a cache line is one vCPU's */
+    uint64_t mmio_reads, mmio_writes, port_ins, port_outs;
+    uint64_t interrupted; /* by a signal */
+};
 
 struct vcpu {
     struct vm *vm;
@@ -15,6 +23,7 @@ struct vcpu {
     int fd;
     struct kvm_run *run; /* shared with KVM */
     size_t run_size;     /* bytes */
+    struct vcpu_stats *stats;
     pthread_t thread;
     bool started;
 };

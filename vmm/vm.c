@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -63,11 +64,13 @@ static int vm_check_kvm(int kvm)
 }
 
 int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
-            const struct event_sink *events)
+            const struct event_sink *events, struct timeline *timeline)
 {
     int error;
 
-    *vm = (struct vm){ .fd = -1, .mmio = mmio, .ports = ports, .events = *events };
+    *vm = (struct vm){
+        .fd = -1, .mmio = mmio, .ports = ports, .events = *events, .timeline = timeline
+    };
     pthread_mutex_init(&vm->mutex, NULL);
     pthread_cond_init(&vm->changed, NULL);
     vm->all_stopped = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -84,6 +87,8 @@ int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
 void vm_finish(struct vm *vm)
 {
     vm_destroy(vm);
+    free(vm->stats);
+    vm->stats = NULL;
     if (vm->kvm > 0)
         close(vm->kvm);
     if (vm->all_stopped > 0)
@@ -110,6 +115,17 @@ static int vm_add_memory(struct vm *vm, const struct guest_memory *mem)
     return 0;
 }
 
+/* Once, for all machines to come. */
+static bool vm_create_stats(struct vm *vm, unsigned vcpus)
+{
+    size_t size = vcpus * sizeof(*vm->stats);
+
+    if (vm->stats)
+        return true;
+    vm->stats = aligned_alloc(_Alignof(struct vcpu_stats), size);
+    return vm->stats && memset(vm->stats, 0, size);
+}
+
 static int vm_create_vcpus(struct vm *vm, unsigned count)
 {
     int most = ioctl(vm->kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
@@ -122,7 +138,7 @@ static int vm_create_vcpus(struct vm *vm, unsigned count)
         return log_error(errno, "ask KVM for the size of a vCPU");
 
     vm->vcpus = calloc(count, sizeof(*vm->vcpus));
-    if (!vm->vcpus)
+    if (!vm->vcpus || !vm_create_stats(vm, count))
         return log_error(ENOMEM, "create vCPUs");
     for (unsigned i = 0; i < count; i++) {
         error = vcpu_init(&vm->vcpus[i], vm, i, (size_t)run_size);
@@ -145,12 +161,19 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     vm->fd = vm_ioctl(vm->kvm, KVM_CREATE_VM, (void *)arch_vm_type(vm));
     if (vm->fd < 0)
         return log_error(errno, "create a virtual machine");
+    timeline_mark(vm->timeline, PHASE_VM);
 
     /* Memory before the interrupt controller: a slot is cheapest while nothing else is there. */
-    if ((error = vm_add_memory(vm, mem)) || (error = arch_vm_init(vm)) ||
-        (error = vm_create_vcpus(vm, vcpus)))
+    if ((error = vm_add_memory(vm, mem)))
         return error;
-    return arch_vm_complete(vm);
+    timeline_mark(vm->timeline, PHASE_SLOTS);
+    if ((error = arch_vm_init(vm)))
+        return error;
+    timeline_mark(vm->timeline, PHASE_IRQCHIP);
+    if ((error = vm_create_vcpus(vm, vcpus)) || (error = arch_vm_complete(vm)))
+        return error;
+    timeline_mark(vm->timeline, PHASE_VCPUS);
+    return 0;
 }
 
 int vm_start(struct vm *vm)
@@ -163,6 +186,7 @@ int vm_start(struct vm *vm)
         vm_stop(vm); /* those that did start run into it at once */
 
     LOCK_SCOPE(&vm->mutex);
+    timeline_mark(vm->timeline, PHASE_THREADS);
     vm->go = true;
     pthread_cond_broadcast(&vm->changed);
     return error;

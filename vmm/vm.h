@@ -10,12 +10,14 @@
 #include "vmm/event.h"
 #include "vmm/irq.h"
 #include "vmm/memory.h"
+#include "vmm/timeline.h"
 
 /*
  * One KVM virtual machine and its vCPU threads. A reset makes a new one: KVM's own state has no
  * other way back to power-on that is as sure. Devices and memory outlive it.
  */
 struct vcpu;
+struct vcpu_stats;
 
 struct vm {
     int kvm; /* /dev/kvm, open across resets */
@@ -25,6 +27,8 @@ struct vm {
     unsigned vcpus_wanted, vcpu_count; /* as many as are made so far */
     const struct bus *mmio, *ports;    /* what the vCPUs' exits go to; ports on x86 only */
     struct event_sink events;
+    struct vcpu_stats *stats;  /* of each vCPU; over all resets */
+    struct timeline *timeline; /* the caller's */
 
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -36,7 +40,7 @@ struct vm {
 
 /* Opens /dev/kvm and checks what it offers. Prints why it cannot, and the remedy; -errno. */
 int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
-            const struct event_sink *events);
+            const struct event_sink *events, struct timeline *timeline);
 void vm_finish(struct vm *vm); /* after vm_stop(); accepts a zeroed or half-made one */
 
 /* The virtual machine itself with `mem` as its RAM, and its vCPUs, not yet running. */

@@ -147,6 +147,7 @@ static void vcpu_port_io(struct vcpu *vcpu)
     unsigned size = run->io.size;
     uint8_t *data = (uint8_t *)run + run->io.data_offset;
 
+    (*(run->io.direction == KVM_EXIT_IO_OUT ? &vcpu->stats->port_outs : &vcpu->stats->port_ins))++;
     for (unsigned i = 0; i < run->io.count; i++, data += size) {
         uint64_t value = 0;
 

@@ -37,6 +37,7 @@ struct block {
     const struct block_ops *ops;
     void (*completed)(void *owner); /* after one or more done(); set by whoever submits */
     void *owner;
+    uint64_t calls;                       /* system calls made so far, on the loop or for it */
     uint64_t size;                        /* bytes, a multiple of 512 */
     uint32_t logical_size;                /* bytes: the smallest unit of I/O, 512 or more */
     uint32_t physical_size, optimal_size; /* bytes: units that are cheap; optimal may be 0 */

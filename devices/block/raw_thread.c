@@ -125,6 +125,7 @@ static void raw_thread_reap(struct raw_thread *t)
     for (; request; request = next) {
         next = request->next;
         t->in_flight--;
+        t->raw.block.calls++;
         request->done(request, request->error);
     }
     t->raw.block.completed(t->raw.block.owner);
@@ -132,10 +133,12 @@ static void raw_thread_reap(struct raw_thread *t)
 
 static void raw_thread_ready(struct watch *watch, short revents)
 {
+    struct raw_thread *t = container_of(watch, struct raw_thread, watch);
     uint64_t count;
 
+    t->raw.block.calls += 2; /* and the worker's, which woke us */
     if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
-        raw_thread_reap(container_of(watch, struct raw_thread, watch));
+        raw_thread_reap(t);
 }
 
 static void raw_thread_drain(struct block *block)

@@ -108,6 +108,7 @@ static void uring_commit(struct block *block)
     while (io_uring_sq_ready(&u->ring) > 0) {
         int started = io_uring_submit(&u->ring);
 
+        u->raw.block.calls++;
         if (started <= 0 && started != -EINTR) {
             eventfd_write(u->watch.fd, 1); /* the kernel is short of something: try again soon */
             return;
@@ -146,10 +147,12 @@ static void uring_reap(struct raw_uring *u)
 
 static void uring_ready(struct watch *watch, short revents)
 {
+    struct raw_uring *u = container_of(watch, struct raw_uring, watch);
     uint64_t count;
 
+    u->raw.block.calls++;
     if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
-        uring_reap(container_of(watch, struct raw_uring, watch));
+        uring_reap(u);
 }
 
 static void uring_submit(struct block *block, struct block_request *request)

@@ -54,6 +54,7 @@ struct net {
     const struct net_ops *ops;
     struct net_client client; /* set by the card before the loop runs */
     uint64_t offloads;        /* VIRTIO_NET_F_* bits the backend can do */
+    uint64_t calls;           /* system calls made so far, as far as the backend knows */
 };
 
 /*

@@ -58,6 +58,7 @@ static int tap_send(struct net *net, const struct net_header *header, struct sg 
     iov[0] = (struct iovec){ (void *)header, sizeof(*header) };
     memcpy(&iov[1], frame->iov, count * sizeof(*iov));
     do {
+        tap->net.calls++;
         sent = writev(tap->fd, iov, (int)count + 1);
     } while (sent < 0 && errno == EINTR);
 
@@ -74,6 +75,7 @@ static ssize_t tap_receive(struct net *net, struct sg *room)
     ssize_t size;
 
     do {
+        net->calls++;
         size = readv(tap_of(net)->fd, room->iov, (int)count);
     } while (size < 0 && errno == EINTR);
     return size < 0 ? -errno : size;

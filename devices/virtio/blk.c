@@ -294,6 +294,11 @@ static void blk_stop(struct virtio_device *v)
     block_drain(blk_of(v)->block);
 }
 
+static uint64_t blk_calls(const struct virtio_device *v)
+{
+    return container_of(v, const struct virtio_blk, virtio)->block->calls;
+}
+
 static void blk_destroy(struct virtio_device *v)
 {
     struct virtio_blk *blk = blk_of(v);
@@ -311,6 +316,7 @@ static const struct virtio_ops blk_ops = {
     .read_config = blk_read_config,
     .kick = blk_kick,
     .stop = blk_stop,
+    .calls = blk_calls,
     .destroy = blk_destroy,
 };
 

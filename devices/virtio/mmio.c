@@ -287,6 +287,14 @@ static const struct io_ops virtio_mmio_io_ops = {
     .write = virtio_mmio_write,
 };
 
+static void virtio_mmio_count(struct device *dev, struct device_stats *ret)
+{
+    const struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
+
+    virtio_count(mmio->virtio, ret);
+    ret->exits = mmio->region.accesses;
+}
+
 static void virtio_mmio_destroy(struct device *dev)
 {
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
@@ -299,6 +307,7 @@ static void virtio_mmio_destroy(struct device *dev)
 
 static const struct device_ops virtio_mmio_device_ops = {
     .reset = virtio_mmio_power_on,
+    .count = virtio_mmio_count,
     .destroy = virtio_mmio_destroy,
 };
 

@@ -349,6 +349,11 @@ static void net_stop(struct virtio_device *v)
     net_set_offloads(n, 0);
 }
 
+static uint64_t net_calls(const struct virtio_device *v)
+{
+    return container_of(v, const struct virtio_net, virtio)->net->calls;
+}
+
 static void net_destroy(struct virtio_device *v)
 {
     net_close(net_of(v)->net);
@@ -365,6 +370,7 @@ static const struct virtio_ops net_ops = {
     .start = net_start,
     .stop = net_stop,
     .kick = net_kick,
+    .calls = net_calls,
     .destroy = net_destroy,
 };
 

@@ -25,6 +25,7 @@ static void virtio_queue_ready(struct watch *watch, short revents)
 
     if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
         return; /* somebody emptied it before us */
+    queue->kicks++;
     if (virtq_started(queue->virtq))
         v->ops->kick(v, (unsigned)(queue - v->queues));
 }
@@ -34,6 +35,7 @@ static void virtio_interrupt(void *owner, struct virtq *virtq)
     struct virtio_queue *queue = owner;
     struct virtio_device *v = queue->device;
 
+    queue->interrupts++;
     v->transport_ops->interrupt(v->transport, (unsigned)(queue - v->queues));
 }
 
@@ -265,6 +267,17 @@ void virtio_config_changed(struct virtio_device *v)
 {
     if (virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK)
         v->transport_ops->config_changed(v->transport);
+}
+
+void virtio_count(const struct virtio_device *v, struct device_stats *ret)
+{
+    ret->loop = v->loop;
+    ret->calls = v->ops->calls ? v->ops->calls(v) : 0;
+    for (unsigned i = 0; i < v->ops->queues; i++) {
+        ret->kicks += v->queues[i].kicks;
+        ret->interrupts += v->queues[i].interrupts;
+        ret->requests += virtq_completed(v->queues[i].virtq);
+    }
 }
 
 void virtio_destroy(struct virtio_device *v)

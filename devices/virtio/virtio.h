@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "devices/virtio/virtq.h"
+#include "vmm/device.h"
 #include "vmm/loop.h"
 
 /*
@@ -32,8 +33,9 @@ struct virtio_ops {
     void (*start)(struct virtio_device *v); /* the driver said DRIVER_OK; queues are started */
     void (*stop)(struct virtio_device *v);  /* ends with nothing in flight; may come unstarted */
     void (*kick)(struct virtio_device *v,
-                 unsigned queue);             /* look at the queue: spurious at times */
-    void (*destroy)(struct virtio_device *v); /* after stop(); frees the device */
+                 unsigned queue);                     /* look at the queue: spurious at times */
+    uint64_t (*calls)(const struct virtio_device *v); /* system calls made so far for requests */
+    void (*destroy)(struct virtio_device *v);         /* after stop(); frees the device */
 };
 
 /* How a device reaches its guest. Any thread. */
@@ -50,7 +52,8 @@ struct virtio_queue {
     struct virtq *virtq;
     struct virtq_layout layout; /* as the driver writes it; frozen once `ready` */
     bool ready;
-    struct watch kick; /* an eventfd: the doorbell */
+    struct watch kick;          /* an eventfd: the doorbell */
+    uint64_t kicks, interrupts; /* so far, of every driver: the loop's */
 };
 
 struct virtio_device {
@@ -103,6 +106,8 @@ void virtio_kick(struct virtio_device *v, unsigned index);
 void virtio_read_config(struct virtio_device *v, void *config);
 void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
 void virtio_reset(struct virtio_device *v);
+/* Adds to a zeroed *ret what the device has done. With its loop at rest. */
+void virtio_count(const struct virtio_device *v, struct device_stats *ret);
 void virtio_destroy(struct virtio_device *v); /* stops it, then ops->destroy(); accepts NULL */
 
 #endif

@@ -46,6 +46,7 @@ struct virtq {
     uint16_t next_used;
     uint16_t flushed;   /* how much of used the driver has been told of */
     uint16_t in_flight; /* popped and not yet pushed: never more than the queue's size */
+    uint64_t completed; /* for statistics */
 };
 
 /* With EVENT_IDX each side names, past the end of its own ring, where it wants to be woken. */
@@ -254,9 +255,15 @@ void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written)
     if (!q->desc)
         return; /* broken while the request was in flight */
     q->in_flight--;
+    q->completed++;
     elem = &q->used->ring[q->next_used++ & (q->layout.size - 1)];
     le32_store(&elem->id, head);
     le32_store(&elem->len, written);
+}
+
+uint64_t virtq_completed(const struct virtq *q)
+{
+    return q->completed;
 }
 
 /* Has the driver asked to be woken for an entry in [from, to)? */

@@ -70,6 +70,8 @@ void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t writt
 void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written);
 void virtq_flush(struct virtq *q);
 
+uint64_t virtq_completed(const struct virtq *q); /* how many were given back since its creation */
+
 /* Asks for a kick on the next request; false if one is already waiting. */
 bool virtq_park(struct virtq *q);
 

@@ -88,8 +88,8 @@ static void describe(char *text, size_t size, const struct config *config)
     fprintf(out, "%s", config->nets ? "" : " nonet");
     describe_console(out, "serial", &config->serial);
     describe_console(out, "console", &config->console);
-    fprintf(out, "%s%s%s", config->rng ? "" : " norng", config->reboot ? "" : " noreboot",
-            config->dry_run ? " dry" : "");
+    fprintf(out, "%s%s%s%s", config->rng ? "" : " norng", config->reboot ? "" : " noreboot",
+            config->stats ? " stats" : "", config->dry_run ? " dry" : "");
     if (config->timeout_ms)
         fprintf(out, " timeout:%llu", (unsigned long long)config->timeout_ms);
     if (config->grace_ms != 10000)
@@ -168,25 +168,26 @@ static void check_refused(const struct line *lines, size_t count)
 
 START_TEST(options)
 {
-    CHECK(check_accepted, {
-                              { "", "" },
-                              { "--initrd=i", " initrd:i" },
-                              { "--initrd i", " initrd:i" },
-                              { "--initrd a,b=c", " initrd:a,b=c" },
-                              { "--cmdline=", " cmdline:" },
-                              { "--cmdline --x=y,z", " cmdline:--x=y,z" },
-                              { "-m 128M", " 128M" },
-                              { "--memory 6G --cpus 4", " 6144M 4cpus" },
-                              { "--memory 0x10000000", " 256M" },
-                              { "--memory 1t", " 1048576M" },
-                              { "-c 1024", " 1024cpus" },
-                              { "--no-rng --no-reboot --dry-run", " norng noreboot dry" },
-                              { "--timeout 30", " timeout:30000" },
-                              { "--timeout 30s --grace 0", " timeout:30000 grace:0" },
-                              { "--timeout 500ms --grace=2h", " timeout:500 grace:7200000" },
-                              { "--log-level error", " log:0" },
-                              { "--log-level debug", " log:3" },
-                          });
+    CHECK(check_accepted,
+          {
+              { "", "" },
+              { "--initrd=i", " initrd:i" },
+              { "--initrd i", " initrd:i" },
+              { "--initrd a,b=c", " initrd:a,b=c" },
+              { "--cmdline=", " cmdline:" },
+              { "--cmdline --x=y,z", " cmdline:--x=y,z" },
+              { "-m 128M", " 128M" },
+              { "--memory 6G --cpus 4", " 6144M 4cpus" },
+              { "--memory 0x10000000", " 256M" },
+              { "--memory 1t", " 1048576M" },
+              { "-c 1024", " 1024cpus" },
+              { "--no-rng --no-reboot --stats --dry-run", " norng noreboot stats dry" },
+              { "--timeout 30", " timeout:30000" },
+              { "--timeout 30s --grace 0", " timeout:30000 grace:0" },
+              { "--timeout 500ms --grace=2h", " timeout:500 grace:7200000" },
+              { "--log-level error", " log:0" },
+              { "--log-level debug", " log:3" },
+          });
 }
 END_TEST
 
