@@ -59,6 +59,19 @@ struct share_config {
     struct share_config *next;
 };
 
+/*
+ * A port of the virtio console besides --console: a stream of bytes each way. Both directions open
+ * and close as one (virtio 1.2, 5.3.6.2), so a guest that answers after the end of its input needs
+ * two ports.
+ */
+struct port_config {
+    char *name;        /* what the guest knows it by */
+    int input, output; /* the machine's from its creation on, may be the same; -1: none */
+    bool console;      /* in the guest a terminal, hvcN, not a stream */
+    bool ordered;      /* passes on what the guest says once what other ports said before is out */
+    struct port_config *next;
+};
+
 struct config {
     char *kernel, *initrd; /* initrd may be NULL */
     int initrd_fd;         /* what `initrd` names, already open; -1: to be opened */
@@ -73,6 +86,7 @@ struct config {
     struct share_config *shares;
     struct console_config serial;  /* COM1, PL011 */
     struct console_config console; /* virtio-console */
+    struct port_config *ports;     /* more of virtio-console */
     bool rng;
     bool reboot;         /* a guest reset starts it again rather than ends us */
     uint64_t timeout_ms; /* 0: none */
