@@ -10,11 +10,12 @@
 #include "firmware/file_kind.h"
 #include "firmware/hardware.h"
 #include "firmware/image.h"
+#include "firmware/unwrap.h"
 #include "vmm/base.h"
 #include "vmm/endian.h"
 #include "vmm/log.h"
 
-#define WANTED "an arm64 Image: plain, compressed by gzip or zstd, or EFI zboot"
+#define WANTED "an arm64 Image: plain, compressed by gzip, zstd or xz, or EFI zboot"
 
 #define FLAG_BIG_ENDIAN 1u
 
@@ -28,14 +29,6 @@ struct arm64_header {
     le32 pe_offset;
 };
 static_assert(sizeof(struct arm64_header) == 64, "as in booting.rst");
-
-/* The start of a kernel that decompresses itself under EFI (Linux: zboot-header.S). */
-struct zboot_header {
-    char mz[4], magic[4];
-    le32 offset, size; /* of the compressed Image in the file */
-    le32 reserved[2];
-    char compression[32];
-};
 
 /* What EFI loads of a kernel, as PE has it: no file ends before. */
 struct pe_header {
@@ -51,48 +44,6 @@ struct pe_section {
     le32 unused[4];
 };
 static_assert(sizeof(struct pe_header) == 24 && sizeof(struct pe_section) == 40, "as in PE/COFF");
-
-static const struct {
-    const char *name; /* as zboot has it */
-    size_t magic_size;
-    const char *magic; /* at the start of a file */
-    enum compression compression;
-} arm64_compressions[] = {
-    { "gzip", 2, "\x1f\x8b", COMPRESSION_GZIP },
-    { "zstd", 4, "\x28\xb5\x2f\xfd", COMPRESSION_ZSTD },
-};
-
-static int arm64_open_zboot(const struct image *image, const struct zboot_header *zboot,
-                            struct decompressor **ret)
-{
-    for (unsigned i = 0; i < ARRAY_SIZE(arm64_compressions); i++)
-        if (!strncmp(zboot->compression, arm64_compressions[i].name,
-                     strlen(arm64_compressions[i].name)))
-            return decompress_open(ret, image, le32_load(&zboot->offset), le32_load(&zboot->size),
-                                   arm64_compressions[i].compression);
-    return log_refuse(
-        EINVAL,
-        "%s is compressed by %.*s; of EFI zboot kernels only those compressed by gzip "
-        "or zstd can be loaded",
-        image->path, (int)strnlen(zboot->compression, 8), zboot->compression);
-}
-
-/* The Image in the file, however it is wrapped. */
-static int arm64_open(const struct image *image, struct decompressor **ret)
-{
-    struct zboot_header head = { 0 };
-    size_t size = image->size < sizeof(head) ? image->size : sizeof(head);
-    int error = image_read(image, 0, &head, size);
-
-    if (error)
-        return error;
-    if (!memcmp(head.mz, "MZ", 2) && !memcmp(head.magic, "zimg", 4))
-        return arm64_open_zboot(image, &head, ret);
-    for (unsigned i = 0; i < ARRAY_SIZE(arm64_compressions); i++)
-        if (!memcmp(&head, arm64_compressions[i].magic, arm64_compressions[i].magic_size))
-            return decompress_open(ret, image, 0, image->size, arm64_compressions[i].compression);
-    return decompress_open(ret, image, 0, image->size, COMPRESSION_NONE);
-}
 
 /* Where it shall lie: at the start of RAM, that many bytes on, with room for all of it. */
 static int arm64_place(const char *path, const struct arm64_header *header,
@@ -184,7 +135,7 @@ int arm64_image_load(const struct image *image, struct guest_memory *mem, const 
     _Alignas(struct arm64_header) uint8_t head[FILE_KIND_HEAD] = { 0 };
     struct decompressor *d;
     int64_t size;
-    int error = arm64_open(image, &d);
+    int error = unwrap_open(&d, image);
 
     if (error)
         return error;

@@ -8,8 +8,8 @@ struct hardware;
 struct image;
 
 /*
- * Linux/arm64's Image (Documentation/arm64/booting.rst): plain, compressed by gzip or zstd, or in
- * an EFI program that would decompress itself (zboot).
+ * Linux/arm64's Image (Documentation/arm64/booting.rst): plain, compressed by gzip, zstd or xz,
+ * or in an EFI program that would decompress itself (zboot).
  */
 struct arm64_kernel {
     gpa_t entry;

@@ -1,21 +1,47 @@
 /* SPDX-License-Identifier: MIT */
 #include "firmware/buffer.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/base.h"
 
-/* Room for `len` more bytes, or NULL. */
-static uint8_t *buffer_grow(struct buffer *b, size_t len)
-{
-    uint8_t *room = b->data + b->used;
+#define SMALLEST_GROWN 4096 /* bytes */
 
-    if (b->full || len > b->size - b->used) {
+/* To twice its size, or to what `len` more bytes take. */
+static bool buffer_grow(struct buffer *b, size_t len)
+{
+    size_t size = b->size < SMALLEST_GROWN ? SMALLEST_GROWN : b->size;
+    uint8_t *data;
+
+    if (b->used > b->limit || len > b->limit - b->used)
+        return false;
+    while (size - b->used < len && size <= SIZE_MAX / 2)
+        size *= 2;
+    if (size > b->limit)
+        size = b->limit;
+    data = realloc(b->data, size);
+    if (!data)
+        return false;
+    b->data = data;
+    b->size = size;
+    return true;
+}
+
+uint8_t *buffer_extend(struct buffer *b, size_t len)
+{
+    if (b->full || (len > b->size - b->used && !buffer_grow(b, len))) {
         b->full = true;
         return NULL;
     }
     b->used += len;
-    return room;
+    return b->data + b->used - len;
+}
+
+void buffer_finish(struct buffer *b)
+{
+    free(b->data);
+    *b = (struct buffer){ 0 };
 }
 
 static void buffer_store(uint8_t *dst, uint64_t value, unsigned bytes)
@@ -26,7 +52,7 @@ static void buffer_store(uint8_t *dst, uint64_t value, unsigned bytes)
 
 void buffer_put(struct buffer *b, uint64_t value, unsigned bytes)
 {
-    uint8_t *dst = buffer_grow(b, bytes);
+    uint8_t *dst = buffer_extend(b, bytes);
 
     if (dst)
         buffer_store(dst, value, bytes);
@@ -34,7 +60,7 @@ void buffer_put(struct buffer *b, uint64_t value, unsigned bytes)
 
 void buffer_put_bytes(struct buffer *b, const void *bytes, size_t len)
 {
-    uint8_t *dst = buffer_grow(b, len);
+    uint8_t *dst = buffer_extend(b, len);
 
     if (dst)
         memcpy(dst, bytes, len);
@@ -47,7 +73,7 @@ void buffer_put_text(struct buffer *b, const char *text)
 
 void buffer_put_zeros(struct buffer *b, size_t len)
 {
-    uint8_t *dst = buffer_grow(b, len);
+    uint8_t *dst = buffer_extend(b, len);
 
     if (dst)
         memset(dst, 0, len);
@@ -68,7 +94,7 @@ void buffer_insert(struct buffer *b, size_t at, const void *bytes, size_t len)
 {
     size_t tail = b->used - at;
 
-    if (at > b->used || !buffer_grow(b, len))
+    if (at > b->used || !buffer_extend(b, len))
         return;
     memmove(b->data + at + len, b->data + at, tail);
     memcpy(b->data + at, bytes, len);

@@ -7,15 +7,21 @@
 #include <stdint.h>
 
 /*
- * Bytes written one after another into memory of fixed size. What does not fit is dropped and
- * `full` is set, so that a writer needs to look only once, at its end.
+ * Bytes written one after another into memory of fixed size, or into memory that grows. What does
+ * not fit is dropped and `full` is set, so that a writer needs to look only once, at its end.
  */
 struct buffer {
-    uint8_t *data; /* the caller's */
+    uint8_t *data; /* the caller's; of one that grows: from malloc() */
     size_t size;   /* bytes */
     size_t used;   /* bytes */
+    size_t limit;  /* bytes it may grow to; 0: it does not */
     bool full;
 };
+
+void buffer_finish(struct buffer *b); /* of one that grows; to be used no more */
+
+/* Makes place for `len` more bytes and returns it, or NULL. They count as written. */
+uint8_t *buffer_extend(struct buffer *b, size_t len);
 
 void buffer_put(struct buffer *b, uint64_t value, unsigned bytes); /* little-endian */
 void buffer_put_bytes(struct buffer *b, const void *bytes, size_t len);

@@ -12,7 +12,7 @@
 struct image;
 struct decompressor;
 
-enum compression { COMPRESSION_NONE, COMPRESSION_GZIP, COMPRESSION_ZSTD };
+enum compression { COMPRESSION_NONE, COMPRESSION_GZIP, COMPRESSION_ZSTD, COMPRESSION_XZ };
 
 /* `image` must hold all of [offset, offset + size), and outlive this. Prints; -errno. */
 int decompress_open(struct decompressor **ret, const struct image *image, uint64_t offset,

@@ -2,6 +2,7 @@
 #include "firmware/arm64_image.h"
 
 #include <errno.h>
+#include <lzma.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -69,10 +70,20 @@ static size_t wrap_zstd(uint8_t *to)
     return ZSTD_compress(to, sizeof(wrapped) - 512, file, FILE_SIZE, 3);
 }
 
+static size_t wrap_xz(uint8_t *to)
+{
+    size_t size = 0;
+
+    ck_assert_int_eq(lzma_easy_buffer_encode(1, LZMA_CHECK_CRC32, NULL, file, FILE_SIZE, to, &size,
+                                             sizeof(wrapped) - 512),
+                     LZMA_OK);
+    return size;
+}
+
 static const struct {
     const char *name;
     size_t (*wrap)(uint8_t *to);
-} compressions[] = { { "gzip", wrap_gzip }, { "zstd22", wrap_zstd } };
+} compressions[] = { { "gzip", wrap_gzip }, { "zstd22", wrap_zstd }, { "xzkern", wrap_xz } };
 
 /* An EFI program around it; `trailer` bytes more than the compressed ones, as Linux has them. */
 static size_t make_zboot(unsigned compression, size_t trailer)

@@ -31,6 +31,23 @@ START_TEST(opens_a_plain_file)
 }
 END_TEST
 
+START_TEST(opens_what_is_open)
+{
+    struct image made = made_image(letters, 26), image;
+    char got[3];
+
+    ck_assert_int_eq(image_open_fd(&image, made.fd, "memory"), 0);
+    image_close(&made); /* it has its own */
+    ck_assert_int_eq(image_read(&image, 0, got, 3), 0);
+    ck_assert_mem_eq(got, "abc", 3);
+    image_close(&image);
+
+    log_capture();
+    ck_assert_int_eq(image_open_fd(&image, 1000000, "memory"), -EBADF);
+    ck_assert(logged("open memory"));
+}
+END_TEST
+
 /* Set-up makes one of each in a directory of its own. */
 static const struct {
     const char *name, *words;
@@ -138,6 +155,7 @@ int main(void)
     TCase *tests = tcase_create("image");
 
     tcase_add_test(tests, opens_a_plain_file);
+    tcase_add_test(tests, opens_what_is_open);
     tcase_add_loop_test(tests, directory_fifo_device_or_empty, 0, ARRAY_SIZE(unsuitable));
     tcase_add_loop_test(tests, offsets_past_the_end, 0, ARRAY_SIZE(spans));
     tcase_add_test(tests, truncated_while_open);
