@@ -199,7 +199,7 @@ static const struct option tap_keys[] = {
     { .name = NULL },
 };
 
-static const struct option net_forms[] = {
+const struct option config_net_forms[] = {
     { .name = "user",
       .help = "the guest gets an address by DHCP and reaches what minivmm's user can reach; needs "
               "no privilege",
@@ -295,7 +295,7 @@ static const struct option config_options[] = {
     { .name = "net",
       .argument = "CARD",
       .help = "network card; again for another (user)",
-      .forms = net_forms },
+      .forms = config_net_forms },
     { .name = "serial",
       .argument = "CONSOLE",
       .help = "first serial port (stdio)",
@@ -399,7 +399,7 @@ static int config_check(struct config *config)
     return 0;
 }
 
-static int config_set_defaults(struct config *config)
+int config_set_defaults(struct config *config)
 {
     *config = (struct config){
         .initrd_fd = -1,

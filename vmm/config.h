@@ -94,8 +94,11 @@ struct config {
     enum log_level log_level;
     bool stats;
     bool dry_run;
+    bool supervised;             /* a parent decides on signals, and ends the machine by SIGUSR1 */
     struct config_block *blocks; /* all that the pointers above own */
 };
+
+int config_set_defaults(struct config *config); /* prints; -errno; config_finish() follows */
 
 enum config_result { CONFIG_RUN, CONFIG_DONE, CONFIG_USAGE };
 

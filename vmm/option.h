@@ -53,6 +53,7 @@ struct option {
 };
 
 extern const struct option_table config_table;
+extern const struct option config_net_forms[]; /* of --net */
 
 bool option_is_here(const struct option *option); /* on this architecture */
 

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "devices/terminal.h"
+#include "vmm/alarm.h"
 #include "vmm/arch.h"
 #include "vmm/base.h"
 #include "vmm/cleanup.h"
@@ -73,15 +73,6 @@ void run_block_signals(void)
     signal(SIGXFSZ, SIG_IGN);
 }
 
-static void run_arm(struct watch *timer, uint64_t ms)
-{
-    struct itimerspec spec = { .it_value = { .tv_sec = (time_t)(ms / 1000),
-                                             .tv_nsec = (long)(ms % 1000) * 1000000 } };
-
-    if (timerfd_settime(timer->fd, 0, &spec, NULL) < 0)
-        log_error(errno, "set a timer");
-}
-
 /* Decides the exit status, once, and stops the vCPUs. Output that nobody reads is given up. */
 static void run_end(struct run *run, int status)
 {
@@ -94,12 +85,14 @@ static void run_end(struct run *run, int status)
     if (run->machine.console)
         terminal_abandon(run->machine.console);
     vm_stop(&run->machine.vm);
-    run_arm(&run->force, FORCE_MS);
+    alarm_set(&run->force, FORCE_MS);
 }
 
 static void run_quit(void *owner)
 {
-    run_end(owner, STATUS_POWER_OFF);
+    struct run *run = owner;
+
+    run_end(run, run->machine.config->supervised ? STATUS_SIGNAL + SIGINT : STATUS_POWER_OFF);
 }
 
 /* From any thread: the first event counts. The vCPUs stop, then run_stopped() acts on it. */
@@ -128,7 +121,8 @@ static int run_event_status(const struct run *run)
     case GUEST_EXIT:
         return (int)run->code;
     case GUEST_PANIC:
-        log_warn("the guest's kernel panicked");
+        if (!run->machine.config->supervised)
+            log_warn("the guest's kernel panicked");
         return STATUS_PANIC;
     case GUEST_TRIPLE_FAULT:
         log_warn("the guest ended in a triple fault");
@@ -202,7 +196,7 @@ static void run_terminate(struct run *run, int signal)
     run->signal = signal;
     log_info("%s: asking the guest to power off", strsignal(signal));
     arch_press_power_button(&run->machine);
-    run_arm(&run->grace, run->machine.config->grace_ms ? run->machine.config->grace_ms : 1);
+    alarm_set(&run->grace, run->machine.config->grace_ms ? run->machine.config->grace_ms : 1);
 }
 
 static void run_each_terminal(struct run *run, void (*fn)(struct terminal *terminal))
@@ -224,7 +218,9 @@ static void run_signalled(struct watch *watch, short revents)
         run_each_terminal(run, terminal_window_changed);
     else if (info.ssi_signo == SIGCONT)
         run_each_terminal(run, terminal_continued);
-    else
+    else if (info.ssi_signo == SIGUSR1)
+        run_end(run, STATUS_POWER_OFF);
+    else if (!run->machine.config->supervised)
         run_terminate(run, (int)info.ssi_signo);
 }
 
@@ -267,20 +263,14 @@ static int run_watch(struct run *run, struct watch *watch, int fd,
     return 0;
 }
 
-static int run_watch_timer(struct run *run, struct watch *watch,
-                           void (*ready)(struct watch *watch, short revents))
-{
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-
-    return run_watch(run, watch, fd, ready);
-}
-
 static int run_init(struct run *run)
 {
     sigset_t set;
     int error;
 
     run_block(&set);
+    if (run->machine.config->supervised)
+        sigaddset(&set, SIGUSR1);
     pthread_mutex_init(&run->mutex, NULL);
     run->loop = loop_create();
     if (!run->loop)
@@ -289,10 +279,10 @@ static int run_init(struct run *run)
                            run_signalled)) ||
         (error =
              run_watch(run, &run->rested, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), run_rested)) ||
-        (error = run_watch_timer(run, &run->timeout, run_timed_out)) ||
-        (error = run_watch_timer(run, &run->grace, run_grace_over)))
+        (error = alarm_open(&run->timeout, run->loop, run_timed_out)) ||
+        (error = alarm_open(&run->grace, run->loop, run_grace_over)))
         return error;
-    return run_watch_timer(run, &run->force, run_force);
+    return alarm_open(&run->force, run->loop, run_force);
 }
 
 static void run_finish(struct run *run)
@@ -319,7 +309,7 @@ static int run_start(struct run *run)
         (struct watch){ .fd = run->machine.vm.all_stopped, .events = POLLIN, .ready = run_stopped };
     loop_add(run->loop, &run->stopped);
     if (run->machine.config->timeout_ms)
-        run_arm(&run->timeout, run->machine.config->timeout_ms);
+        alarm_set(&run->timeout, run->machine.config->timeout_ms);
     return machine_start(&run->machine);
 }
 

@@ -9,6 +9,9 @@
 enum status {
     STATUS_POWER_OFF = 0, /* or the user left with Ctrl-A x */
     STATUS_USAGE = 2,
+    STATUS_GONE = 117,  /* minivmm run: the guest powered off before its command's end */
+    STATUS_HANG = 118,  /* minivmm run: no sign of life in --boot-timeout */
+    STATUS_OOPS = 119,  /* minivmm run: a panic because of an oops */
     STATUS_RESET = 120, /* with --no-reboot */
     STATUS_PANIC = 121,
     STATUS_TRIPLE_FAULT = 122,

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef COMMAND_REPORT_H
+#define COMMAND_REPORT_H
+
+#include <stdio.h>
+
+#include "command/outcome.h"
+#include "command/session.h"
+
+/* What is told of one or several kernels' runs. */
+
+struct trial {
+    const char *kernel, *version; /* file, and what it says it is */
+    struct outcome outcome;
+    struct session_times times;
+};
+
+/* One object; an array of them if the user asked for several kernels. */
+void report_json(FILE *file, const struct trial *trials, unsigned count);
+
+/* For people: a line for each kernel. */
+void report_table(FILE *file, const struct trial *trials, unsigned count);
+
+#endif

@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: MIT */
+#include "command/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "command/control.h"
+#include "command/prefix.h"
+#include "vmm/alarm.h"
+#include "vmm/base.h"
+#include "vmm/log.h"
+#include "vmm/loop.h"
+#include "vmm/status.h"
+
+#define PANIC_MS                                                                                  \
+    300              /* from a panic's first line to the machine's end, so that the rest is heard \
+                      */
+#define STOP_MS 1000 /* what the process is given to end by itself; then it is killed */
+
+enum session_state {
+    SESSION_BOOTING,
+    SESSION_RUNNING,
+    SESSION_PANICKED, /* the end of the log is on its way */
+    SESSION_FINISHED, /* decided: the process ends when all output has been read */
+    SESSION_STOPPING, /* decided: the process has STOP_MS */
+};
+
+struct session {
+    struct session_config config;
+    struct loop *loop;
+    pid_t machine; /* 0: reaped */
+    int wait_status;
+    bool ended;
+
+    enum session_state state;
+    struct outcome outcome; /* from SESSION_FINISHED on */
+    int signals;            /* passed on to the command */
+    struct timespec begin;
+    struct session_times times;
+
+    struct watch control, log; /* fd -1: at its end */
+    struct control_line line;
+    struct kernel_log kernel_log;
+    struct prefix *output, *errors; /* NULL: the machine has ours */
+    struct watch limit, phase;      /* alarms: of the whole session, of its state */
+};
+
+static int64_t session_now(const struct session *session)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - session->begin.tv_sec) * 1000 +
+           (now.tv_nsec - session->begin.tv_nsec) / 1000000;
+}
+
+/* Once; what comes later follows from it. False: it was decided before. */
+static bool session_decide(struct session *session, enum session_state state,
+                           enum outcome_kind kind, int number)
+{
+    if (session->state >= SESSION_FINISHED)
+        return false;
+    session->state = state;
+    session->outcome = (struct outcome){ .kind = kind, .number = number };
+    session->times.end = session_now(session);
+    alarm_set(&session->phase, state == SESSION_STOPPING ? STOP_MS : 0);
+    if (session->machine)
+        kill(session->machine, SIGUSR1);
+    return true;
+}
+
+/* The command has ended, but its output finds no reader: the user, or the clock, does not wait. */
+static void session_give_up(struct session *session, enum outcome_kind kind, int number)
+{
+    if (session->state != SESSION_FINISHED || !session->machine)
+        return;
+    session->state = SESSION_STOPPING;
+    session->outcome = (struct outcome){ .kind = kind, .number = number };
+    kill(session->machine, SIGKILL);
+}
+
+/* What the guest's init says. */
+
+static void session_failed(struct session *session, enum outcome_kind kind,
+                           const struct control_message *message)
+{
+    struct outcome *outcome = &session->outcome;
+
+    if (!session_decide(session, SESSION_FINISHED, kind, message->number))
+        return;
+    snprintf(outcome->text, sizeof(outcome->text), "%s%s%s", message->text,
+             *message->text && message->error ? ": " : "",
+             message->error ? strerror(message->error) : "");
+}
+
+static void session_obey(struct session *session, const struct control_message *message)
+{
+    switch (message->kind) {
+    case CONTROL_READY:
+        session->times.init = session_now(session);
+        session->times.kernel = session->times.init - (int64_t)message->ms;
+        break;
+    case CONTROL_RUNNING:
+        session->times.command = session_now(session);
+        if (session->state == SESSION_BOOTING) {
+            session->state = SESSION_RUNNING;
+            alarm_set(&session->phase, 0);
+        }
+        break;
+    case CONTROL_NOTE:
+        log_warn("%sin the guest: %s%s%s", session->config.label, message->text,
+                 message->error ? ": " : "", message->error ? strerror(message->error) : "");
+        break;
+    case CONTROL_EXIT:
+        session_decide(session, SESSION_FINISHED, OUTCOME_EXIT, message->number);
+        break;
+    case CONTROL_SIGNAL:
+        session_decide(session, SESSION_FINISHED, OUTCOME_SIGNAL, message->number);
+        break;
+    case CONTROL_FAILED:
+        session_failed(session, OUTCOME_NOT_RUN, message);
+        break;
+    case CONTROL_ERROR:
+        session_failed(session, OUTCOME_FAILED, message);
+        break;
+    }
+}
+
+static void session_hear(struct session *session, const char *bytes, size_t count)
+{
+    struct control_message message;
+    const char *line;
+
+    while (count > 0) {
+        size_t taken = control_take(&session->line, bytes, count, &line);
+
+        if (line && control_parse(&message, line))
+            session_obey(session, &message);
+        bytes += taken;
+        count -= taken;
+    }
+}
+
+/* The end, once the process is gone and everything it said was read. */
+static void session_check_end(struct session *session)
+{
+    if (session->ended || session->machine || session->control.fd >= 0 || session->log.fd >= 0 ||
+        !prefix_ended(session->output) || !prefix_ended(session->errors))
+        return;
+    session->ended = true;
+    if (session->state < SESSION_FINISHED) {
+        session->outcome = outcome_of_machine(session->wait_status, &session->kernel_log);
+        session->state = SESSION_FINISHED;
+        session->times.end = session_now(session);
+    } else if (session->state == SESSION_FINISHED && WIFSIGNALED(session->wait_status)) {
+        session->outcome = outcome_of_machine(session->wait_status, &session->kernel_log);
+    }
+    alarm_set(&session->limit, 0);
+    alarm_set(&session->phase, 0);
+    session->config.ended(session->config.owner);
+}
+
+/* How many bytes came; 0: the watch's descriptor is at its end, and closed. */
+static size_t session_read(struct session *session, struct watch *watch, char *bytes, size_t size)
+{
+    ssize_t count = read(watch->fd, bytes, size);
+
+    if (count > 0)
+        return (size_t)count;
+    if (count == 0 || (errno != EINTR && errno != EAGAIN)) {
+        loop_remove(session->loop, watch);
+        close(watch->fd);
+        watch->fd = -1;
+    }
+    return 0;
+}
+
+static void session_control_ready(struct watch *watch, short revents)
+{
+    struct session *session = container_of(watch, struct session, control);
+    char bytes[4096];
+    size_t count = session_read(session, watch, bytes, sizeof(bytes));
+
+    session_hear(session, bytes, count);
+    session_check_end(session);
+}
+
+static void session_log_ready(struct watch *watch, short revents)
+{
+    struct session *session = container_of(watch, struct session, log);
+    bool panicked = session->kernel_log.panicked;
+    char bytes[4096];
+    size_t count = session_read(session, watch, bytes, sizeof(bytes));
+
+    kernel_log_add(&session->kernel_log, bytes, count);
+    if (!panicked && session->kernel_log.panicked && session->state < SESSION_PANICKED) {
+        session->state = SESSION_PANICKED;
+        alarm_set(&session->phase, PANIC_MS);
+    }
+    session_check_end(session);
+}
+
+static void session_prefix_ended(void *owner)
+{
+    session_check_end(owner);
+}
+
+static void session_limit_over(struct watch *watch, short revents)
+{
+    struct session *session = container_of(watch, struct session, limit);
+
+    if (alarm_rang(watch) && !session_decide(session, SESSION_STOPPING, OUTCOME_TIMEOUT, 0))
+        session_give_up(session, OUTCOME_TIMEOUT, 0);
+}
+
+static void session_stop_panicked(struct session *session)
+{
+    bool oops = kernel_log_oops(&session->kernel_log);
+
+    session_decide(session, SESSION_STOPPING, oops ? OUTCOME_OOPS : OUTCOME_PANIC, 0);
+    snprintf(session->outcome.text, sizeof(session->outcome.text), "%s", session->kernel_log.panic);
+}
+
+static void session_phase_over(struct watch *watch, short revents)
+{
+    struct session *session = container_of(watch, struct session, phase);
+
+    if (!alarm_rang(watch))
+        return;
+    if (session->state == SESSION_BOOTING)
+        session_decide(session, SESSION_STOPPING, OUTCOME_HANG, 0);
+    else if (session->state == SESSION_PANICKED)
+        session_stop_panicked(session);
+    else if (session->state == SESSION_STOPPING && session->machine)
+        kill(session->machine, SIGKILL);
+}
+
+/* The process. */
+
+/* The first places are for what we need; all others are closed. */
+static void session_keep(int fd, int place)
+{
+    if (dup3(fd, place, O_CLOEXEC) >= 0)
+        return;
+    log_error(errno, "descriptors of the machine");
+    _exit(STATUS_FAILED);
+}
+
+/* SIGUSR2 ends us when the supervisor is gone, whatever we are doing; SIGUSR1 waits for the loop.
+ */
+static void session_inherit_signals(pid_t supervisor)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    signal(SIGUSR2, SIG_DFL);
+    prctl(PR_SET_PDEATHSIG, SIGUSR2);
+    if (getppid() != supervisor)
+        _exit(STATUS_FAILED);
+}
+
+#define CONTROL_PLACE 3
+#define LOG_PLACE     4
+
+/* fds: control, log, and if they are gathered, output and error. */
+static _Noreturn void session_machine(struct session *session, const int fds[4], pid_t supervisor)
+{
+    const struct session_ends ends = { CONTROL_PLACE, LOG_PLACE };
+    int high[4];
+
+    session_inherit_signals(supervisor);
+    for (unsigned i = 0; i < 4; i++)
+        high[i] = fds[i] < 0 ? -1 : fcntl(fds[i], F_DUPFD_CLOEXEC, LOG_PLACE + 1);
+    session_keep(high[0], CONTROL_PLACE);
+    session_keep(high[1], LOG_PLACE);
+    if (*session->config.label) {
+        int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+        session_keep(null, STDIN_FILENO);
+        session_keep(high[2], STDOUT_FILENO);
+        session_keep(high[3], STDERR_FILENO);
+    }
+    close_range(LOG_PLACE + 1, ~0u, 0); /* the other machines' ends, the loop's descriptors */
+    exit(session->config.machine(session->config.owner, &ends));
+}
+
+static void session_watch(struct session *session, struct watch *watch, int fd,
+                          void (*ready)(struct watch *watch, short revents))
+{
+    *watch = (struct watch){ .fd = fd, .events = POLLIN, .ready = ready };
+    loop_add(session->loop, watch);
+}
+
+static int session_fork(struct session *session, const int fds[4])
+{
+    pid_t supervisor = getpid();
+
+    fflush(NULL);
+    session->machine = fork();
+    if (session->machine < 0)
+        return log_error(errno, "start the machine's process");
+    if (session->machine == 0)
+        session_machine(session, fds, supervisor);
+    return 0;
+}
+
+/* Ours, and in the same order the machine's. */
+static int session_open_ends(struct session *session, int ours[4], int theirs[4])
+{
+    for (unsigned i = 0; i < (*session->config.label ? 4 : 2); i++) {
+        int pair[2];
+
+        if (i == 0 ? socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)
+                   : pipe2(pair, O_CLOEXEC))
+            return log_error(errno, "connect the machine");
+        ours[i] = pair[0];
+        theirs[i] = pair[1];
+        if (fcntl(ours[i], F_SETFL, O_NONBLOCK) < 0)
+            return log_error(errno, "connect the machine");
+    }
+    return 0;
+}
+
+static int session_gather(struct session *session, struct prefix **ret, int *from, int to)
+{
+    int error = prefix_create(ret, session->config.label, *from, to, session->loop,
+                              session_prefix_ended, session);
+
+    if (!error)
+        *from = -1;
+    return error;
+}
+
+static int session_watch_all(struct session *session, int ours[4])
+{
+    const char *label = session->config.label;
+    int error = alarm_open(&session->limit, session->loop, session_limit_over);
+
+    if (!error)
+        error = alarm_open(&session->phase, session->loop, session_phase_over);
+    if (!error && *label)
+        error = session_gather(session, &session->output, &ours[2], STDOUT_FILENO);
+    if (!error && *label)
+        error = session_gather(session, &session->errors, &ours[3], STDERR_FILENO);
+    if (error)
+        return error;
+    session_watch(session, &session->control, ours[0], session_control_ready);
+    session_watch(session, &session->log, ours[1], session_log_ready);
+    ours[0] = ours[1] = -1;
+    alarm_set(&session->limit, session->config.timeout_ms);
+    alarm_set(&session->phase, session->config.boot_timeout_ms);
+    return 0;
+}
+
+int session_start(struct session **ret, const struct session_config *config, struct loop *loop)
+{
+    struct session *session = calloc(1, sizeof(*session));
+    int ours[4] = { -1, -1, -1, -1 }, theirs[4] = { -1, -1, -1, -1 };
+    int error;
+
+    if (!session)
+        return log_error(ENOMEM, "session");
+    session->config = *config;
+    session->loop = loop;
+    session->control.fd = session->log.fd = -1;
+    session->kernel_log.echo = config->verbose ? config->label : NULL;
+    session->times = (struct session_times){ -1, -1, -1, -1 };
+    clock_gettime(CLOCK_MONOTONIC, &session->begin);
+
+    error = session_open_ends(session, ours, theirs);
+    if (!error)
+        error = session_fork(session, theirs);
+    if (!error)
+        error = session_watch_all(session, ours);
+    for (unsigned i = 0; i < ARRAY_SIZE(ours); i++) {
+        if (theirs[i] >= 0)
+            close(theirs[i]);
+        if (ours[i] >= 0)
+            close(ours[i]);
+    }
+    if (error)
+        session_destroy(session);
+    else
+        *ret = session;
+    return error;
+}
+
+void session_reap(struct session *session)
+{
+    if (!session->machine || waitpid(session->machine, &session->wait_status, WNOHANG) <= 0)
+        return;
+    session->machine = 0;
+    session_check_end(session);
+}
+
+void session_signal(struct session *session, int number)
+{
+    char line[32];
+    int length = snprintf(line, sizeof(line), "signal %d\n", number);
+
+    if (session->state >= SESSION_FINISHED)
+        session_give_up(session, OUTCOME_INTERRUPTED, number);
+    else if (session->state != SESSION_RUNNING || session->signals++ ||
+             send(session->control.fd, line, (size_t)length, MSG_NOSIGNAL) != length)
+        session_decide(session, SESSION_STOPPING, OUTCOME_INTERRUPTED, number);
+}
+
+void session_report(const struct session *session, struct outcome *ret_outcome,
+                    struct session_times *ret_times)
+{
+    *ret_outcome = session->outcome;
+    *ret_times = session->times;
+}
+
+const struct kernel_log *session_kernel_log(const struct session *session)
+{
+    return &session->kernel_log;
+}
+
+void session_destroy(struct session *session)
+{
+    struct watch *streams[] = { &session->control, &session->log };
+
+    if (!session)
+        return;
+    if (session->machine > 0) {
+        kill(session->machine, SIGKILL);
+        waitpid(session->machine, NULL, 0);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(streams); i++)
+        if (streams[i]->fd >= 0) {
+            loop_remove(session->loop, streams[i]);
+            close(streams[i]->fd);
+        }
+    prefix_destroy(session->output);
+    prefix_destroy(session->errors);
+    alarm_close(&session->limit, session->loop);
+    alarm_close(&session->phase, session->loop);
+    free(session);
+}

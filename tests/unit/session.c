@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT */
+#include "command/session.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/unit/host.h"
+#include "tests/unit/unit.h"
+
+#define LONGER_THAN_A_STOP_MS 1500
+
+/* Machines are functions here: what a guest's init would say, they say. */
+
+static struct loop *loop;
+static struct session *session;
+static struct outcome outcome;
+static struct session_times times;
+static size_t ended;
+
+static void setup(void)
+{
+    loop = loop_create();
+    ck_assert_ptr_nonnull(loop);
+}
+
+static void teardown(void)
+{
+    session_destroy(session);
+    loop_destroy(loop);
+}
+
+static void note_end(void *owner)
+{
+    session_report(session, &outcome, &times);
+    ended++;
+}
+
+static void start(int (*machine)(void *owner, const struct session_ends *ends),
+                  struct session_config config)
+{
+    config.label = config.label ? config.label : "";
+    config.machine = machine;
+    config.ended = note_end;
+    ck_assert_int_eq(session_start(&session, &config, loop), 0);
+}
+
+static void wait_for_end(void)
+{
+    double give_up = host_seconds() + 20;
+
+    while (!ended && host_seconds() < give_up) {
+        loop_turn(loop, 10);
+        session_reap(session);
+    }
+    ck_assert_uint_eq(ended, 1);
+}
+
+static void turn(unsigned ms)
+{
+    double end = host_seconds() + ms / 1000.0;
+
+    while (host_seconds() < end) {
+        loop_turn(loop, 10);
+        session_reap(session);
+    }
+}
+
+static void expect(enum outcome_kind kind, int number)
+{
+    wait_for_end();
+    ck_assert_str_eq(outcome_word(outcome.kind), outcome_word(kind));
+    ck_assert_int_eq(outcome.number, number);
+}
+
+/* In the machine's process. */
+
+static void say(int fd, const char *text)
+{
+    if (write(fd, text, strlen(text)) < 0)
+        _exit(99);
+}
+
+/* As a machine does: waits to be told to end. */
+static int wait_to_be_ended(int status)
+{
+    sigset_t set;
+    int number;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    if (sigwait(&set, &number) != 0)
+        _exit(99);
+    _exit(status);
+}
+
+static int exits_7(void *owner, const struct session_ends *ends)
+{
+    say(ends->control, "500 ready\n510 running\n600 exit 7\n");
+    return wait_to_be_ended(0);
+}
+
+START_TEST(the_commands_status)
+{
+    start(exits_7, (struct session_config){ .boot_timeout_ms = 20000, .timeout_ms = 20000 });
+    expect(OUTCOME_EXIT, 7);
+    ck_assert_int_ge(times.init, 0);
+    ck_assert_int_le(times.init, times.command);
+    ck_assert_int_le(times.command, times.end);
+    ck_assert_int_eq(times.kernel, times.init - 500);
+}
+END_TEST
+
+static int is_slow_to_end(void *owner, const struct session_ends *ends)
+{
+    say(ends->control, "500 ready\n510 running\n600 signal 9\n");
+    usleep(LONGER_THAN_A_STOP_MS * 1000);
+    return wait_to_be_ended(0);
+}
+
+START_TEST(output_is_waited_for)
+{
+    start(is_slow_to_end, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_SIGNAL, 9);
+}
+END_TEST
+
+START_TEST(output_is_not_waited_for_if_the_user_objects)
+{
+    start(is_slow_to_end, (struct session_config){ .boot_timeout_ms = 20000 });
+    turn(300);
+    session_signal(session, SIGINT);
+    expect(OUTCOME_INTERRUPTED, SIGINT);
+}
+END_TEST
+
+static int fails_127(void *owner, const struct session_ends *ends)
+{
+    say(ends->control, "500 ready\n510 failed 127 2\n");
+    return wait_to_be_ended(0);
+}
+
+START_TEST(no_such_command)
+{
+    start(fails_127, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_NOT_RUN, 127);
+    ck_assert_str_eq(outcome.text, "No such file or directory");
+}
+END_TEST
+
+static int has_an_error(void *owner, const struct session_ends *ends)
+{
+    say(ends->control, "500 error 19 mount /lower\n");
+    return wait_to_be_ended(0);
+}
+
+START_TEST(init_fails)
+{
+    start(has_an_error, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_FAILED, 0);
+    ck_assert_str_eq(outcome.text, "mount /lower: No such device");
+}
+END_TEST
+
+static int hangs(void *owner, const struct session_ends *ends)
+{
+    return wait_to_be_ended(0);
+}
+
+START_TEST(hang_before_init)
+{
+    start(hangs, (struct session_config){ .boot_timeout_ms = 200, .timeout_ms = 20000 });
+    expect(OUTCOME_HANG, 0);
+}
+END_TEST
+
+static int runs_for_ever(void *owner, const struct session_ends *ends)
+{
+    say(ends->control, "500 ready\n510 running\n");
+    return wait_to_be_ended(0);
+}
+
+START_TEST(time_limit)
+{
+    start(runs_for_ever, (struct session_config){ .boot_timeout_ms = 100, .timeout_ms = 400 });
+    expect(OUTCOME_TIMEOUT, 0);
+}
+END_TEST
+
+static int is_stuck(void *owner, const struct session_ends *ends)
+{
+    while (pause() < 0)
+        ;
+    return 0;
+}
+
+START_TEST(a_stuck_machine_is_killed)
+{
+    double begin = host_seconds();
+
+    start(is_stuck, (struct session_config){ .timeout_ms = 100 });
+    expect(OUTCOME_TIMEOUT, 0);
+    ck_assert(host_seconds() - begin < 10);
+}
+END_TEST
+
+static int panics(void *owner, const struct session_ends *ends)
+{
+    say(ends->log, "x\r\n[ 1.0] Kernel panic - not syncing: oh\r\n[ 1.1] CPU: 0\r\n");
+    return wait_to_be_ended(0);
+}
+
+START_TEST(panic_without_end)
+{
+    double begin = host_seconds();
+
+    start(panics, (struct session_config){ .timeout_ms = 20000 });
+    expect(OUTCOME_PANIC, 0);
+    ck_assert_str_eq(outcome.text, "oh");
+    ck_assert_uint_eq(session_kernel_log(session)->count, 3);
+    ck_assert(host_seconds() - begin < 1);
+}
+END_TEST
+
+static int panics_and_resets(void *owner, const struct session_ends *ends)
+{
+    say(ends->log, "Kernel panic - not syncing: Fatal exception\r\n");
+    return 120;
+}
+
+START_TEST(oops)
+{
+    start(panics_and_resets, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_OOPS, 0);
+}
+END_TEST
+
+static int crashes(void *owner, const struct session_ends *ends)
+{
+    say(ends->control, "500 ready\n510 running\n600 exit 0\n");
+    signal(SIGTERM, SIG_DFL);
+    raise(SIGKILL);
+    return 0;
+}
+
+/* Its last output may be lost: that is no success. */
+START_TEST(the_machines_process_dies)
+{
+    start(crashes, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_FAILED, 0);
+    ck_assert_ptr_nonnull(strstr(outcome.text, "Killed"));
+}
+END_TEST
+
+static int ends_on_a_signal(void *owner, const struct session_ends *ends)
+{
+    char line[64] = "";
+
+    say(ends->control, "500 ready\n510 running\n");
+    if (read(ends->control, line, sizeof(line) - 1) <= 0 || strcmp(line, "signal 2\n") != 0)
+        return 98;
+    say(ends->control, "600 signal 2\n");
+    return wait_to_be_ended(0);
+}
+
+START_TEST(a_signal_reaches_the_command)
+{
+    start(ends_on_a_signal, (struct session_config){ .boot_timeout_ms = 20000 });
+    turn(300);
+    session_signal(session, SIGINT);
+    expect(OUTCOME_SIGNAL, SIGINT);
+}
+END_TEST
+
+START_TEST(the_second_signal_ends_the_machine)
+{
+    start(runs_for_ever, (struct session_config){ .boot_timeout_ms = 20000 });
+    turn(300);
+    session_signal(session, SIGINT);
+    turn(100);
+    ck_assert_uint_eq(ended, 0);
+    session_signal(session, SIGINT);
+    expect(OUTCOME_INTERRUPTED, SIGINT);
+}
+END_TEST
+
+START_TEST(a_signal_before_there_is_a_command_ends_the_machine)
+{
+    start(hangs, (struct session_config){ .boot_timeout_ms = 20000 });
+    session_signal(session, SIGTERM);
+    expect(OUTCOME_INTERRUPTED, SIGTERM);
+}
+END_TEST
+
+static int talks_nonsense(void *owner, const struct session_ends *ends)
+{
+    static char much[100000];
+
+    memset(much, 0xff, sizeof(much));
+    for (unsigned i = 0; i < 10; i++)
+        if (write(ends->control, much, sizeof(much)) < 0 ||
+            write(ends->log, much, sizeof(much)) < 0)
+            return 98;
+    say(ends->control, "\n1 exit 999\n1 signal 0\nexit 3\n");
+    return 0;
+}
+
+START_TEST(nonsense_is_nothing)
+{
+    start(talks_nonsense, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_POWER_OFF, 0);
+}
+END_TEST
+
+static int writes_lines(void *owner, const struct session_ends *ends)
+{
+    char byte;
+
+    if (read(STDIN_FILENO, &byte, 1) != 0)
+        return 98;
+    say(STDOUT_FILENO, "one\ntw");
+    say(STDERR_FILENO, "err\n");
+    usleep(50000);
+    say(STDOUT_FILENO, "o\n\nthree");
+    return exits_7(owner, ends);
+}
+
+static void expect_file(int fd, const char *wanted)
+{
+    char text[256];
+    ssize_t length = pread(fd, text, sizeof(text) - 1, 0);
+
+    ck_assert_int_ge(length, 0);
+    text[length] = '\0';
+    ck_assert_str_eq(text, wanted);
+}
+
+START_TEST(lines_are_labelled)
+{
+    FILE *out = tmpfile(), *err = tmpfile();
+    int before[] = { dup(STDOUT_FILENO), dup(STDERR_FILENO) };
+
+    dup2(fileno(out), STDOUT_FILENO);
+    dup2(fileno(err), STDERR_FILENO);
+    start(writes_lines, (struct session_config){ .label = "6.1: ", .boot_timeout_ms = 20000 });
+    wait_for_end();
+    dup2(before[0], STDOUT_FILENO);
+    dup2(before[1], STDERR_FILENO);
+    expect_file(fileno(out), "6.1: one\n6.1: two\n6.1: \n6.1: three\n");
+    expect_file(fileno(err), "6.1: err\n");
+    expect(OUTCOME_EXIT, 7);
+    fclose(out);
+    fclose(err);
+}
+END_TEST
+
+static int leaves_if_alone(void *owner, const struct session_ends *ends)
+{
+    int *fd = owner;
+
+    say(*fd, "x");
+    return is_stuck(owner, ends);
+}
+
+/* Who has the other end of a pipe sees when nobody holds it any more. */
+START_TEST(killing_the_supervisor_leaves_nothing)
+{
+    struct host_pipe life = host_pipe();
+    struct pollfd ended_fd = { .fd = life.reader, .events = POLLIN };
+    int high = fcntl(life.writer, F_DUPFD, 100);
+    pid_t supervisor = fork();
+    char byte;
+
+    if (supervisor == 0) {
+        dup2(life.writer, STDOUT_FILENO); /* the one descriptor that the machine keeps */
+        high = STDOUT_FILENO;
+        start(leaves_if_alone, (struct session_config){ .owner = &high });
+        for (;;)
+            pause();
+    }
+    close(life.writer);
+    close(high);
+    ck_assert_int_eq(read(life.reader, &byte, 1), 1);
+    kill(supervisor, SIGKILL);
+    ck_assert_int_eq(waitpid(supervisor, NULL, 0), supervisor);
+    ck_assert_int_eq(poll(&ended_fd, 1, 5000), 1);
+    ck_assert_int_eq(read(life.reader, &byte, 1), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("session");
+    TCase *tests = tcase_create("session");
+
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, the_commands_status);
+    tcase_add_test(tests, output_is_waited_for);
+    tcase_add_test(tests, output_is_not_waited_for_if_the_user_objects);
+    tcase_add_test(tests, no_such_command);
+    tcase_add_test(tests, init_fails);
+    tcase_add_test(tests, hang_before_init);
+    tcase_add_test(tests, time_limit);
+    tcase_add_test(tests, a_stuck_machine_is_killed);
+    tcase_add_test(tests, panic_without_end);
+    tcase_add_test(tests, oops);
+    tcase_add_test(tests, the_machines_process_dies);
+    tcase_add_test(tests, a_signal_reaches_the_command);
+    tcase_add_test(tests, the_second_signal_ends_the_machine);
+    tcase_add_test(tests, a_signal_before_there_is_a_command_ends_the_machine);
+    tcase_add_test(tests, nonsense_is_nothing);
+    tcase_add_test(tests, lines_are_labelled);
+    tcase_add_test(tests, killing_the_supervisor_leaves_nothing);
+    suite_add_tcase(suite, tests);
+    return unit_run(suite);
+}
