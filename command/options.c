@@ -100,20 +100,21 @@ static const struct option command_options[] = {
       .help = "network card; user is set up in the guest (none)",
       .forms = config_net_forms },
     { .name = "timeout",
-      .argument = "DURATION",
+      .argument = "TIME",
       .help = "end it all after 30s, 500ms, 5m (never)",
       .read = option_read_duration,
       .at = offsetof(struct command, timeout_ms) },
     { .name = "boot-timeout",
-      .argument = "DURATION",
+      .argument = "TIME",
       .help = "how long the guest may take to run CMD (60s)",
       .more = "0 is for ever.",
       .read = option_read_duration,
       .at = offsetof(struct command, boot_timeout_ms) },
     { .name = "user",
-      .argument = "NAME|UID[:GID]",
+      .argument = "USER",
       .help = "who runs it (root, in the guest)",
-      .more = "Names are looked up in the root directory's etc/passwd and etc/group. Users and "
+      .more = "NAME, UID or UID:GID. Names are looked up in the root directory's etc/passwd and "
+              "etc/group. Users and "
               "groups of files have the same numbers on both sides; what the host lets the guest "
               "do with a file is what minivmm's user may do.",
       .read = option_read_text,

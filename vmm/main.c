@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "command/command.h"
 #include "vmm/base.h"
 #include "vmm/config.h"
 #include "vmm/log.h"
@@ -57,6 +59,8 @@ int main(int argc, char **argv)
     run_block_signals();
     reserve_descriptors();
     limit_stacks();
+    if (argc > 1 && !strcmp(argv[1], "run"))
+        exit(command_run(argc - 1, argv + 1));
     switch (config_parse(&config, argc, argv)) {
     case CONFIG_RUN:
         log_set_level(config.log_level);
