@@ -67,7 +67,6 @@ static int guest_add_port(struct config *config, const char *name, int input, in
     return 0;
 }
 
-/* The control port comes last: see firmware/guest/orders.h. */
 static int guest_add_ports(struct config *config, const struct streams *streams, int control)
 {
     static const char *const names[] = { ORDERS_STDIN, ORDERS_STDOUT, ORDERS_STDERR };

@@ -219,7 +219,6 @@ static void init_set_up(struct init *init)
     init_read_orders(init);
     init_load_modules(init);
     init->voice.control = ports_open(&init->voice, ORDERS_CONTROL, O_RDWR);
-    ports_wait_connected(&init->voice, init->voice.control, ORDERS_CONTROL);
     init_open_streams(init);
     voice_say(&init->voice, "ready");
 

@@ -42,9 +42,9 @@
  *
  *     signal N               to the command's process group
  *
- * The port ORDERS_CONTROL must come after the others in the machine's list of ports. A virtio
- * console is told of ports in their order, so those before it are connected when it is, and one
- * that is not has been closed by the host.
+ * The port ORDERS_CONTROL must be an `ordered` one (struct port_config), so that what is said there
+ * comes after what the command wrote; and a guest must hear whether a port is open before it hears
+ * its name, by which the init finds it: one that is not open then has come to its end.
  */
 #define ORDERS_FILE    "/orders"
 #define ORDERS_MODULES "/modules/"

@@ -103,14 +103,3 @@ int ports_open_terminal(const struct voice *voice, const char *name)
         voice_fail(voice, fd, "there is no terminal ", name);
     return fd;
 }
-
-void ports_wait_connected(const struct voice *voice, int fd, const char *name)
-{
-    const struct timespec now = { 0 };
-    long start = sys_clock_ms();
-    struct pollfd port = { .fd = fd };
-
-    while (sys_poll(&port, 1, &now) > 0 && port.revents & POLLHUP)
-        if (!ports_wait(start))
-            voice_fail(voice, 0, "the host does not open the console port ", name);
-}

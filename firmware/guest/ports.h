@@ -11,7 +11,4 @@ struct voice;
 int ports_open(const struct voice *voice, const char *name, int flags);
 int ports_open_terminal(const struct voice *voice, const char *name);
 
-/* Waits until the host has its end of a port open. */
-void ports_wait_connected(const struct voice *voice, int fd, const char *name);
-
 #endif

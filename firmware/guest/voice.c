@@ -58,6 +58,13 @@ void voice_say_failed(const struct voice *voice, int status, int error)
     voice_end(voice, &line);
 }
 
+/* Names may hold anything but a NUL; a line must not. */
+static void voice_add_plain(struct text *line, const char *name)
+{
+    for (; *name; name++)
+        text_add_bytes(line, (unsigned char)*name < ' ' ? "?" : name, 1);
+}
+
 static void voice_say_problem(const struct voice *voice, const char *word, int error,
                               const char *what, const char *name)
 {
@@ -67,7 +74,7 @@ static void voice_say_problem(const struct voice *voice, const char *word, int e
     voice_add_number(&line, -error);
     text_add(&line, " ");
     text_add(&line, what);
-    text_add(&line, name);
+    voice_add_plain(&line, name);
     voice_end(voice, &line);
 }
 
@@ -83,7 +90,7 @@ void voice_log(const struct voice *voice, int error, const char *what, const cha
 
     text_add(&line, "<2>minivmm: ");
     text_add(&line, what);
-    text_add(&line, name);
+    voice_add_plain(&line, name);
     if (error) {
         text_add(&line, ": error ");
         text_add_number(&line, -error);
