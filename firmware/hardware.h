@@ -43,6 +43,7 @@ struct hardware {
     struct hardware_device power;    /* x86: devices/acpi_power.h; aarch64: virtio-input */
     struct hardware_device pvpanic;
     struct hardware_device debug_exit;
+    struct hardware_range virtio_pages; /* where the registers of any virtio device lie */
     unsigned virtio_count;
     struct hardware_device virtio[HARDWARE_MAX_VIRTIO]; /* in the order the guest shall find them */
 };

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "devices/block/block.h"
@@ -209,12 +210,31 @@ static struct loop *machine_add_loop(struct machine *machine)
     return loop;
 }
 
+/* Where a device keeps what its registers say; the pages come into being with the first. */
+static void *machine_shown(struct machine *machine, const struct hardware_device *place)
+{
+    const struct hardware_range *range = &machine->hardware.virtio_pages;
+    struct ram_region *shown = &machine->vm.shown;
+
+    if (!shown->size) {
+        void *host =
+            mmap(NULL, range->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (host == MAP_FAILED)
+            return NULL;
+        *shown = (struct ram_region){ range->base, range->size, host };
+    }
+    return (char *)shown->host + (place->base - shown->base);
+}
+
 int machine_add_virtio(struct machine *machine, const struct hardware_device *place,
                        struct virtio_device *virtio, struct loop *loop)
 {
     struct wiring wiring = vm_wiring(&machine->vm);
+    void *shown = machine_shown(machine, place);
     struct virtio_mmio *mmio;
-    int error = virtio_mmio_create(&mmio, virtio, place->base, place->gsi, &wiring);
+    int error = shown ? virtio_mmio_create(&mmio, virtio, place->base, place->gsi, &wiring, shown)
+                      : log_error(ENOMEM, "%s: its registers", place->name);
 
     if (error) {
         virtio_destroy(virtio);
@@ -367,6 +387,8 @@ void machine_destroy(struct machine *machine)
     if (machine->console_fd >= 0)
         close(machine->console_fd);
     vm_finish(&machine->vm);
+    if (machine->vm.shown.size)
+        munmap(machine->vm.shown.host, machine->vm.shown.size);
     image_close(&machine->kernel);
     image_close(&machine->initrd);
     image_close(&machine->dtb);

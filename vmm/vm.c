@@ -95,23 +95,35 @@ void vm_finish(struct vm *vm)
         close(vm->all_stopped);
 }
 
+static int vm_add_slot(struct vm *vm, unsigned slot, const struct ram_region *region,
+                       uint32_t flags)
+{
+    struct kvm_userspace_memory_region wanted = {
+        .slot = slot,
+        .flags = flags,
+        .guest_phys_addr = region->base,
+        .memory_size = region->size,
+        .userspace_addr = (uintptr_t)region->host,
+    };
+
+    return vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &wanted) < 0 ? -errno : 0;
+}
+
 static int vm_add_memory(struct vm *vm, const struct guest_memory *mem)
 {
     const struct ram_region *region;
+    unsigned slot = 0;
 
-    for (unsigned i = 0; (region = guest_memory_region(mem, i)); i++) {
-        struct kvm_userspace_memory_region slot = {
-            .slot = i,
-            .guest_phys_addr = region->base,
-            .memory_size = region->size,
-            .userspace_addr = (uintptr_t)region->host,
-        };
+    for (; (region = guest_memory_region(mem, slot)); slot++) {
+        int error = vm_add_slot(vm, slot, region, 0);
 
-        if (vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
-            return log_error(errno,
+        if (error)
+            return log_error(-error,
                              "--memory: KVM does not take %llu MiB in one piece; ask for less",
                              (unsigned long long)region->size >> 20);
     }
+    if (vm->shown.size && vm_add_slot(vm, slot, &vm->shown, KVM_MEM_READONLY))
+        log_debug("KVM has no read-only memory: every read of a virtio register exits");
     return 0;
 }
 

@@ -24,6 +24,7 @@ struct vm {
     int fd;
     const struct guest_memory *mem;
     struct vcpu *vcpus;
+    struct ram_region shown; /* registers that the guest may read without an exit; or size 0 */
     unsigned vcpus_wanted, vcpu_count; /* as many as are made so far */
     const struct bus *mmio, *ports;    /* what the vCPUs' exits go to; ports on x86 only */
     struct event_sink events;
@@ -43,7 +44,10 @@ int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
             const struct event_sink *events, struct timeline *timeline);
 void vm_finish(struct vm *vm); /* after vm_stop(); accepts a zeroed or half-made one */
 
-/* The virtual machine itself with `mem` as its RAM, and its vCPUs, not yet running. */
+/*
+ * The virtual machine itself with `mem` as its RAM, and its vCPUs, not yet running. What is in
+ * vm->shown the guest reads like RAM, where KVM can do that; its writes there go to the bus.
+ */
 int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
 
 /* Starts a thread for each vCPU. */

@@ -59,6 +59,7 @@ int arch_describe(struct hardware *hw, const struct config *config)
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_BASE, DEBUG_EXIT_SIZE, 0, "debug_exit" };
     hw->power = virtio_place(HARDWARE_MAX_VIRTIO);
     describe_gic(hw, 3);
+    hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_MMIO_SIZE };
     describe_memory(hw, config->memory);
     return 0;
 }

@@ -42,6 +42,7 @@
 #define LOW_RAM_END        (3 * GIB)
 #define HIGH_RAM_BASE      (4 * GIB)
 #define VIRTIO_MMIO_BASE   0xc0000000
+#define VIRTIO_MMIO_SIZE   0x10000
 #define VIRTIO_MMIO_STRIDE 0x1000 /* each */
 #define IOAPIC_BASE        0xfec00000
 #define IOAPIC_PINS        24

@@ -28,40 +28,144 @@ struct virtio_mmio {
     int interrupt; /* an eventfd: each signal is an edge */
     bool wired;    /* under the lock */
 
-    unsigned status;     /* atomic: InterruptStatus */
-    unsigned generation; /* atomic: ConfigGeneration */
+    uint32_t *shown;           /* what the registers say; little-endian, atomic */
+    struct watch acknowledged; /* an eventfd: the driver has seen the used buffers */
 
     pthread_mutex_t lock; /* the registers below, and one driver's command at a time */
     uint32_t features_select, driver_features_select, queue_select;
     uint64_t driver_features;
 };
 
-static void virtio_mmio_raise(struct virtio_mmio *mmio, unsigned bit)
+static uint32_t *virtio_mmio_register(struct virtio_mmio *mmio, uint64_t offset)
+{
+    return &mmio->shown[offset / sizeof(uint32_t)];
+}
+
+static uint32_t virtio_mmio_get(struct virtio_mmio *mmio, uint64_t offset)
+{
+    return le32toh(__atomic_load_n(virtio_mmio_register(mmio, offset), __ATOMIC_SEQ_CST));
+}
+
+static void virtio_mmio_set(struct virtio_mmio *mmio, uint64_t offset, uint32_t value)
+{
+    __atomic_store_n(virtio_mmio_register(mmio, offset), htole32(value), __ATOMIC_SEQ_CST);
+}
+
+static void virtio_mmio_clear_interrupt(struct virtio_mmio *mmio, uint32_t bits)
+{
+    __atomic_fetch_and(virtio_mmio_register(mmio, VIRTIO_MMIO_INTERRUPT_STATUS), ~htole32(bits),
+                       __ATOMIC_SEQ_CST);
+}
+
+/* What the driver selected, and what depends on it. Under the lock. */
+static void virtio_mmio_show_selected(struct virtio_mmio *mmio)
+{
+    struct virtio_device *v = mmio->virtio;
+    uint64_t features = virtio_offered_features(v);
+    unsigned queue = mmio->queue_select, half = mmio->features_select;
+    bool exists = queue < v->ops->queues;
+
+    virtio_mmio_set(mmio, VIRTIO_MMIO_DEVICE_FEATURES,
+                    half > 1 ? 0 : (uint32_t)(features >> 32 * half));
+    virtio_mmio_set(mmio, VIRTIO_MMIO_QUEUE_NUM_MAX, exists ? v->ops->queue_size : 0);
+    virtio_mmio_set(mmio, VIRTIO_MMIO_QUEUE_READY, exists && v->queues[queue].ready);
+}
+
+/* The driver and the device both change it: whoever finds that it moved on shows it again. */
+static void virtio_mmio_show_status(struct virtio_mmio *mmio)
+{
+    unsigned status;
+
+    do {
+        status = virtio_status(mmio->virtio);
+        virtio_mmio_set(mmio, VIRTIO_MMIO_STATUS, status);
+    } while (status != virtio_status(mmio->virtio));
+}
+
+static void virtio_mmio_next_generation(struct virtio_mmio *mmio)
+{
+    virtio_mmio_set(mmio, VIRTIO_MMIO_CONFIG_GENERATION,
+                    virtio_mmio_get(mmio, VIRTIO_MMIO_CONFIG_GENERATION) + 1);
+}
+
+/* A driver that reads one generation before and after has read one version of it (2.5.1). */
+static void virtio_mmio_show_config(struct virtio_mmio *mmio)
+{
+    uint32_t config[VIRTIO_MAX_CONFIG / sizeof(uint32_t)];
+
+    virtio_read_config(mmio->virtio, config);
+    if (!memcmp(config, virtio_mmio_register(mmio, VIRTIO_MMIO_CONFIG), sizeof(config)))
+        return;
+    virtio_mmio_next_generation(mmio);
+    for (unsigned i = 0; i < ARRAY_SIZE(config); i++)
+        virtio_mmio_set(mmio, VIRTIO_MMIO_CONFIG + i * sizeof(uint32_t), le32toh(config[i]));
+    virtio_mmio_next_generation(mmio);
+}
+
+static void virtio_mmio_show(void *transport)
+{
+    virtio_mmio_show_config(transport);
+    virtio_mmio_show_status(transport);
+}
+
+/* False if the driver has not written InterruptACK since it was last asked. */
+static bool virtio_mmio_take_acknowledgement(struct virtio_mmio *mmio)
+{
+    uint64_t count;
+
+    return read(mmio->acknowledged.fd, &count, sizeof(count)) == sizeof(count);
+}
+
+static void virtio_mmio_acknowledged(struct watch *watch, short revents)
+{
+    struct virtio_mmio *mmio = container_of(watch, struct virtio_mmio, acknowledged);
+
+    if (virtio_mmio_take_acknowledgement(mmio))
+        virtio_mmio_clear_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
+}
+
+static void virtio_mmio_raise(struct virtio_mmio *mmio, uint32_t bit)
 {
     uint64_t one = 1;
 
-    __atomic_fetch_or(&mmio->status, bit, __ATOMIC_SEQ_CST);
+    __atomic_fetch_or(virtio_mmio_register(mmio, VIRTIO_MMIO_INTERRUPT_STATUS), htole32(bit),
+                      __ATOMIC_SEQ_CST);
     if (write(mmio->interrupt, &one, sizeof(one)) < 0)
         assert(errno == EAGAIN);
 }
 
+/* An acknowledgement that waits to be looked at was of the interrupt before, not of this one. */
 static void virtio_mmio_interrupt(void *transport, unsigned queue)
-{
-    virtio_mmio_raise(transport, VIRTIO_MMIO_INT_VRING);
-}
-
-static void virtio_mmio_config_changed(void *transport)
 {
     struct virtio_mmio *mmio = transport;
 
-    __atomic_fetch_add(&mmio->generation, 1, __ATOMIC_SEQ_CST);
-    virtio_mmio_raise(mmio, VIRTIO_MMIO_INT_CONFIG);
+    if (virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING)
+        virtio_mmio_take_acknowledgement(mmio);
+    virtio_mmio_raise(mmio, VIRTIO_MMIO_INT_VRING);
+}
+
+static void virtio_mmio_interrupt_config(void *transport)
+{
+    virtio_mmio_raise(transport, VIRTIO_MMIO_INT_CONFIG);
 }
 
 static const struct virtio_transport_ops virtio_mmio_transport = {
     .interrupt = virtio_mmio_interrupt,
-    .config_changed = virtio_mmio_config_changed,
+    .show = virtio_mmio_show,
+    .interrupt_config = virtio_mmio_interrupt_config,
 };
+
+/* What cannot be connected comes by exit: slower, not wrong. */
+static void virtio_mmio_wire_write(struct virtio_mmio *mmio, uint64_t offset, uint32_t value,
+                                   int eventfd)
+{
+    const struct wiring *wiring = &mmio->wiring;
+    int error = wiring->doorbell(wiring->vm, mmio->region.base + offset, value, eventfd);
+
+    if (error)
+        log_warn("%s: connect register %#llx: %s", mmio->virtio->name, (unsigned long long)offset,
+                 strerror(-error));
+}
 
 /* Asks KVM to turn doorbells and interrupts into eventfds: once, when a driver first shows up. */
 static void virtio_mmio_wire(struct virtio_mmio *mmio)
@@ -76,12 +180,10 @@ static void virtio_mmio_wire(struct virtio_mmio *mmio)
     error = mmio->wiring.interrupt(mmio->wiring.vm, mmio->gsi, mmio->interrupt);
     if (error)
         log_error(-error, "%s: connect interrupt %u", v->name, mmio->gsi);
-    for (unsigned i = 0; i < v->ops->queues; i++) {
-        error = mmio->wiring.doorbell(mmio->wiring.vm, mmio->region.base + VIRTIO_MMIO_QUEUE_NOTIFY,
-                                      i, v->queues[i].kick.fd);
-        if (error) /* doorbells then come by exit: slower, not wrong */
-            log_warn("%s: connect doorbell %u: %s", v->name, i, strerror(-error));
-    }
+    for (unsigned i = 0; i < v->ops->queues; i++)
+        virtio_mmio_wire_write(mmio, VIRTIO_MMIO_QUEUE_NOTIFY, i, v->queues[i].kick.fd);
+    virtio_mmio_wire_write(mmio, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING,
+                           mmio->acknowledged.fd);
 }
 
 static void virtio_mmio_reset(struct virtio_mmio *mmio)
@@ -89,7 +191,8 @@ static void virtio_mmio_reset(struct virtio_mmio *mmio)
     virtio_reset(mmio->virtio);
     mmio->features_select = mmio->driver_features_select = mmio->queue_select = 0;
     mmio->driver_features = 0;
-    __atomic_store_n(&mmio->status, 0, __ATOMIC_SEQ_CST);
+    virtio_mmio_take_acknowledgement(mmio);
+    virtio_mmio_clear_interrupt(mmio, UINT32_MAX);
 }
 
 /* The machine's reset, not the driver's: KVM's virtual machine, and with it the wiring, is new. */
@@ -99,6 +202,8 @@ static void virtio_mmio_power_on(struct device *dev)
 
     mmio->wired = false;
     virtio_mmio_reset(mmio);
+    virtio_mmio_show_selected(mmio);
+    virtio_mmio_show_status(mmio);
 }
 
 static void virtio_mmio_write_status(struct virtio_mmio *mmio, uint32_t status)
@@ -183,54 +288,8 @@ static void virtio_mmio_write_register(struct virtio_mmio *mmio, uint64_t offset
     default:
         virtio_mmio_write_queue(mmio, offset, value);
     }
-}
-
-static uint32_t virtio_mmio_read_register(struct virtio_mmio *mmio, uint64_t offset)
-{
-    struct virtio_device *v = mmio->virtio;
-
-    switch (offset) {
-    case VIRTIO_MMIO_MAGIC_VALUE:
-        return MAGIC;
-    case VIRTIO_MMIO_VERSION:
-        return VERSION;
-    case VIRTIO_MMIO_DEVICE_ID:
-        return v->ops->type;
-    case VIRTIO_MMIO_VENDOR_ID:
-        return VENDOR_ID;
-    case VIRTIO_MMIO_DEVICE_FEATURES:
-        if (mmio->features_select > 1)
-            return 0;
-        return (uint32_t)(virtio_offered_features(v) >> 32 * mmio->features_select);
-    case VIRTIO_MMIO_QUEUE_NUM_MAX:
-        return mmio->queue_select < v->ops->queues ? v->ops->queue_size : 0;
-    case VIRTIO_MMIO_QUEUE_READY:
-        return mmio->queue_select < v->ops->queues && v->queues[mmio->queue_select].ready;
-    case VIRTIO_MMIO_STATUS:
-        return virtio_status(v);
-    case VIRTIO_MMIO_CONFIG_GENERATION:
-        return __atomic_load_n(&mmio->generation, __ATOMIC_SEQ_CST);
-    case VIRTIO_MMIO_SHM_LEN_LOW: /* 4.2.2: no shared memory region has length -1 */
-    case VIRTIO_MMIO_SHM_LEN_HIGH:
-    case VIRTIO_MMIO_SHM_BASE_LOW:
-    case VIRTIO_MMIO_SHM_BASE_HIGH:
-        return UINT32_MAX;
-    default:
-        return 0;
-    }
-}
-
-/* Configuration space takes any width (4.2.2.2); past its end reads are zero, writes vanish. */
-static uint64_t virtio_mmio_read_config(struct virtio_mmio *mmio, uint64_t offset, unsigned size)
-{
-    uint8_t config[VIRTIO_MAX_CONFIG + 8] = { 0 };
-    uint64_t value = 0;
-
-    if (offset >= VIRTIO_MAX_CONFIG)
-        return 0;
-    virtio_read_config(mmio->virtio, config);
-    memcpy(&value, config + offset, size);
-    return le64toh(value);
+    virtio_mmio_show_selected(mmio);
+    virtio_mmio_show_status(mmio);
 }
 
 static void virtio_mmio_write_config(struct virtio_mmio *mmio, uint64_t offset, unsigned size,
@@ -242,21 +301,18 @@ static void virtio_mmio_write_config(struct virtio_mmio *mmio, uint64_t offset, 
         virtio_write_config(mmio->virtio, (unsigned)offset, size, value);
 }
 
+/* For a KVM without read-only memory. */
 static uint64_t virtio_mmio_read(void *owner, uint64_t offset, unsigned size)
 {
     struct virtio_mmio *mmio = owner;
+    const uint8_t *bytes = (const uint8_t *)mmio->shown + offset;
+    uint64_t value = 0;
 
-    if (offset == VIRTIO_MMIO_INTERRUPT_STATUS && size == 4)
-        return __atomic_load_n(&mmio->status, __ATOMIC_SEQ_CST);
-
-    LOCK_SCOPE(&mmio->lock);
-    if (offset >= VIRTIO_MMIO_CONFIG)
-        return virtio_mmio_read_config(mmio, offset - VIRTIO_MMIO_CONFIG, size);
     if (size == 4 && offset % 4 == 0)
-        return virtio_mmio_read_register(mmio, offset);
-    log_debug("%s: read of %u bytes at %#llx", mmio->virtio->name, size,
-              (unsigned long long)offset);
-    return 0;
+        return virtio_mmio_get(mmio, offset);
+    for (unsigned i = 0; i < size; i++)
+        value |= (uint64_t)__atomic_load_n(&bytes[i], __ATOMIC_RELAXED) << 8 * i;
+    return value;
 }
 
 static void virtio_mmio_write(void *owner, uint64_t offset, unsigned size, uint64_t value)
@@ -264,7 +320,7 @@ static void virtio_mmio_write(void *owner, uint64_t offset, unsigned size, uint6
     struct virtio_mmio *mmio = owner;
 
     if (size == 4 && offset == VIRTIO_MMIO_INTERRUPT_ACK) {
-        __atomic_fetch_and(&mmio->status, ~(unsigned)value, __ATOMIC_SEQ_CST);
+        virtio_mmio_clear_interrupt(mmio, (uint32_t)value);
         return;
     }
     if (size == 4 && offset == VIRTIO_MMIO_QUEUE_NOTIFY) {
@@ -299,7 +355,9 @@ static void virtio_mmio_destroy(struct device *dev)
 {
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
 
+    loop_remove(mmio->virtio->loop, &mmio->acknowledged);
     virtio_destroy(mmio->virtio);
+    close(mmio->acknowledged.fd);
     close(mmio->interrupt);
     pthread_mutex_destroy(&mmio->lock);
     free(mmio);
@@ -311,8 +369,21 @@ static const struct device_ops virtio_mmio_device_ops = {
     .destroy = virtio_mmio_destroy,
 };
 
+/* What never changes, and all else as it is after a reset. */
+static void virtio_mmio_show_first(struct virtio_mmio *mmio)
+{
+    virtio_mmio_set(mmio, VIRTIO_MMIO_MAGIC_VALUE, MAGIC);
+    virtio_mmio_set(mmio, VIRTIO_MMIO_VERSION, VERSION);
+    virtio_mmio_set(mmio, VIRTIO_MMIO_DEVICE_ID, mmio->virtio->ops->type);
+    virtio_mmio_set(mmio, VIRTIO_MMIO_VENDOR_ID, VENDOR_ID);
+    for (uint64_t reg = VIRTIO_MMIO_SHM_LEN_LOW; reg <= VIRTIO_MMIO_SHM_BASE_HIGH; reg += 4)
+        virtio_mmio_set(mmio, reg, UINT32_MAX); /* 4.2.2: length -1, no shared memory */
+    virtio_mmio_show_selected(mmio);
+    virtio_mmio_show(mmio);
+}
+
 int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, uint64_t base,
-                       uint32_t gsi, const struct wiring *wiring)
+                       uint32_t gsi, const struct wiring *wiring, void *shown)
 {
     struct virtio_mmio *mmio = calloc(1, sizeof(*mmio));
 
@@ -329,16 +400,24 @@ int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, u
         .wiring = *wiring,
         .gsi = gsi,
         .interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+        .shown = shown,
+        .acknowledged = { .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                          .events = POLLIN,
+                          .ready = virtio_mmio_acknowledged },
     };
-    if (mmio->interrupt < 0) {
+    if (mmio->interrupt < 0 || mmio->acknowledged.fd < 0) {
         int error = log_error(errno, "%s: create an eventfd", virtio->name);
 
+        if (mmio->interrupt >= 0)
+            close(mmio->interrupt);
         free(mmio);
         return error;
     }
     pthread_mutex_init(&mmio->lock, NULL);
     virtio->transport_ops = &virtio_mmio_transport;
     virtio->transport = mmio;
+    loop_add(virtio->loop, &mmio->acknowledged);
+    virtio_mmio_show_first(mmio);
     *ret = mmio;
     return 0;
 }

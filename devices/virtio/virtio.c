@@ -54,7 +54,8 @@ static void virtio_broken(void *owner, struct virtq *virtq, const char *why)
     if (!(before & VIRTIO_CONFIG_S_NEEDS_RESET))
         log_guest(&v->told, "%s: queue %u broken by the guest: %s", v->name,
                   (unsigned)(queue - v->queues), why);
-    v->transport_ops->config_changed(v->transport);
+    v->transport_ops->show(v->transport);
+    v->transport_ops->interrupt_config(v->transport);
 }
 
 static const struct virtq_owner_ops virtio_virtq_ops = {
@@ -223,50 +224,43 @@ void virtio_kick(struct virtio_device *v, unsigned index)
         assert(errno == EAGAIN);
 }
 
-struct virtio_config_access {
+void virtio_read_config(struct virtio_device *v, void *config)
+{
+    memset(config, 0, VIRTIO_MAX_CONFIG);
+    if (v->ops->read_config)
+        v->ops->read_config(v, config);
+}
+
+struct virtio_config_write {
     struct virtio_device *device;
-    void *config;
     unsigned offset, size;
     uint64_t value;
 };
 
-static void virtio_do_read_config(void *arg)
-{
-    struct virtio_config_access *access = arg;
-
-    access->device->ops->read_config(access->device, access->config);
-}
-
-void virtio_read_config(struct virtio_device *v, void *config)
-{
-    struct virtio_config_access access = { .device = v, .config = config };
-
-    memset(config, 0, VIRTIO_MAX_CONFIG);
-    if (v->ops->read_config)
-        loop_call(v->loop, virtio_do_read_config, &access);
-}
-
 static void virtio_do_write_config(void *arg)
 {
-    struct virtio_config_access *access = arg;
+    struct virtio_config_write *write = arg;
+    struct virtio_device *v = write->device;
 
-    access->device->ops->write_config(access->device, access->offset, access->size, access->value);
+    v->ops->write_config(v, write->offset, write->size, write->value);
+    v->transport_ops->show(v->transport); /* some answer by other contents */
 }
 
 void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value)
 {
-    struct virtio_config_access access = {
+    struct virtio_config_write write = {
         .device = v, .offset = offset, .size = size, .value = value
     };
 
     if (v->ops->write_config)
-        loop_call(v->loop, virtio_do_write_config, &access);
+        loop_call(v->loop, virtio_do_write_config, &write);
 }
 
 void virtio_config_changed(struct virtio_device *v)
 {
+    v->transport_ops->show(v->transport);
     if (virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK)
-        v->transport_ops->config_changed(v->transport);
+        v->transport_ops->interrupt_config(v->transport);
 }
 
 void virtio_count(const struct virtio_device *v, struct device_stats *ret)

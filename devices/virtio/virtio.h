@@ -38,10 +38,11 @@ struct virtio_ops {
     void (*destroy)(struct virtio_device *v);         /* after stop(); frees the device */
 };
 
-/* How a device reaches its guest. Any thread. */
+/* How a device reaches its guest. On the device's loop. */
 struct virtio_transport_ops {
-    void (*interrupt)(void *transport, unsigned queue);
-    void (*config_changed)(void *transport);
+    void (*interrupt)(void *transport, unsigned queue); /* it has used buffers */
+    void (*show)(void *transport); /* status or configuration space are other than before */
+    void (*interrupt_config)(void *transport);
 };
 
 #define VIRTIO_MAX_QUEUES 8
@@ -87,7 +88,7 @@ static inline bool virtio_has_feature(const struct virtio_device *v, unsigned bi
     return v->features >> bit & 1;
 }
 
-/* Tells the driver to read the configuration space again. On the device's loop. */
+/* What read_config() fills in has changed: shows it, and tells the driver. On the device's loop. */
 void virtio_config_changed(struct virtio_device *v);
 
 /*
@@ -103,7 +104,7 @@ void virtio_set_queue_ready(struct virtio_device *v, unsigned index, bool ready)
 bool virtio_queue_open(const struct virtio_device *v, unsigned index);
 /* Rings a queue's doorbell. Any thread: a device, too, which goes on with its work later. */
 void virtio_kick(struct virtio_device *v, unsigned index);
-void virtio_read_config(struct virtio_device *v, void *config);
+void virtio_read_config(struct virtio_device *v, void *config); /* on its loop; VIRTIO_MAX_CONFIG */
 void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
 void virtio_reset(struct virtio_device *v);
 /* Adds to a zeroed *ret what the device has done. With its loop at rest. */

@@ -87,6 +87,7 @@ static void act(const struct io_region *region, struct loop *loop, uint8_t *ram,
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct wiring wiring = { wire, wire_doorbell, NULL };
+    uint32_t shown[VIRTIO_MMIO_SIZE / 4] = { 0 };
     struct virtio_device *v = malloc(sizeof(*v));
     struct guest_memory *mem = guest_memory_create();
     struct loop *loop = loop_create();
@@ -95,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     log_set_level(LOG_LEVEL_ERROR);
     if (guest_memory_add(mem, 0, RAM_SIZE) < 0 || virtio_init(v, &echo_ops, "echo0", mem, loop) ||
-        virtio_mmio_create(&mmio, v, 0, 5, &wiring) < 0)
+        virtio_mmio_create(&mmio, v, 0, 5, &wiring, shown) < 0)
         abort();
     for (; size >= STEP; data += STEP, size -= STEP)
         act(virtio_mmio_region(mmio), loop, guest_ptr(mem, 0, RAM_SIZE), data);

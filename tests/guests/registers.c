@@ -21,13 +21,15 @@ static void touch_all(const struct virtio *v, bool write)
                 platform_read(v->base + offset, size);
 }
 
-/* Virtio 1.2, 4.2.2.2: the registers are 32 bits wide, and nothing else. */
+/* Virtio 1.2, 4.2.2.2: drivers use 32 bits. Reads are of memory, as wide as you like; writes not.
+ */
 static void check_widths(const struct virtio *v)
 {
-    uint32_t magic = virtio_get(v, VIRTIO_MMIO_MAGIC_VALUE);
+    uint64_t start =
+        virtio_get(v, VIRTIO_MMIO_MAGIC_VALUE) | (uint64_t)virtio_get(v, VIRTIO_MMIO_VERSION) << 32;
 
     for (unsigned size = 1; size <= 8; size *= 2)
-        expect_equal(platform_read(v->base, size), size == 4 ? magic : 0);
+        expect_equal(platform_read(v->base, size), start & ~0ull >> (64 - 8 * size));
     virtio_reset(v);
     platform_write(v->base + VIRTIO_MMIO_STATUS, 1, VIRTIO_CONFIG_S_ACKNOWLEDGE);
     platform_write(v->base + VIRTIO_MMIO_STATUS, 8, VIRTIO_CONFIG_S_ACKNOWLEDGE);
@@ -35,24 +37,22 @@ static void check_widths(const struct virtio *v)
     expect_equal(virtio_status(v), 0);
 }
 
-/* All ones, and ignored: behind the window, across its end, and where no device is. */
-static void check_nothing_there(uint64_t addr)
+/* Writes are ignored, and reads find nothing but `bytes`. */
+static void check_nothing_there(uint64_t addr, uint64_t bytes)
 {
     for (unsigned size = 1; size <= 8; size *= 2) {
-        platform_write(addr, size, 0);
-        expect_equal(platform_read(addr, size), ~0ull >> (64 - 8 * size));
+        platform_write(addr, size, 0x55);
+        expect_equal(platform_read(addr, size), bytes & ~0ull >> (64 - 8 * size));
     }
 }
 
+/* Behind the registers their page goes on, with zeroes. */
 static void check_ends(const struct virtio *v)
 {
     for (unsigned back = 1; back < 8; back++)
-        for (unsigned size = 2; size <= 8; size *= 2)
-            if (size > back)
-                expect_equal(platform_read(v->base + WINDOW - back, size),
-                             ~0ull >> (64 - 8 * size));
-    check_nothing_there(v->base + WINDOW);
-    check_nothing_there(v->base + 0xff8);
+        check_nothing_there(v->base + WINDOW - back, 0);
+    check_nothing_there(v->base + WINDOW, 0);
+    check_nothing_there(v->base + 0xff8, 0);
 }
 
 int main(void)
@@ -60,8 +60,8 @@ int main(void)
     const struct polite *device = polite_device();
     struct virtio v = virtio_find(device->id, 0);
 
-    check_nothing_there(platform_hole());
-    check_nothing_there(platform_hole() + 1);
+    check_nothing_there(platform_hole(), ~0ull);
+    check_nothing_there(platform_hole() + 1, ~0ull);
     check_ends(&v);
     check_widths(&v);
     for (unsigned driven = 0; driven < 2; driven++) {

@@ -327,7 +327,7 @@ START_TEST(emergency_write_needs_no_queue)
     struct virtio_device *device = create(-1, out.writer);
     char text[8] = "";
 
-    driver.device = device;
+    driver_find(&driver, device);
     for (const char *c = "help"; *c; c++)
         virtio_write_config(device, 8, 4, 0xabcdef00u | (uint8_t)*c);
     virtio_write_config(device, 0, 4, '!'); /* the size is not the guest's to write */

@@ -27,7 +27,11 @@ static void driver_interrupt(void *transport, unsigned queue)
     d->interrupts++;
 }
 
-static void driver_config_changed(void *transport)
+static void driver_show(void *transport)
+{
+}
+
+static void driver_interrupt_config(void *transport)
 {
     struct driver *d = transport;
 
@@ -36,7 +40,8 @@ static void driver_config_changed(void *transport)
 
 static const struct virtio_transport_ops driver_transport = {
     .interrupt = driver_interrupt,
-    .config_changed = driver_config_changed,
+    .show = driver_show,
+    .interrupt_config = driver_interrupt_config,
 };
 
 void driver_init(struct driver *d)
@@ -46,14 +51,19 @@ void driver_init(struct driver *d)
         abort();
 }
 
+void driver_find(struct driver *d, struct virtio_device *device)
+{
+    d->device = device;
+    device->transport_ops = &driver_transport;
+    device->transport = d;
+}
+
 bool driver_start(struct driver *d, struct virtio_device *device, uint64_t features)
 {
     const unsigned steps[] = { VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER };
     unsigned status = 0;
 
-    d->device = device;
-    device->transport_ops = &driver_transport;
-    device->transport = d;
+    driver_find(d, device);
     d->queue_size = DRIVER_QUEUE_SIZE;
     if (d->queue_size > device->ops->queue_size)
         d->queue_size = device->ops->queue_size;

@@ -35,6 +35,7 @@ struct driver {
 /* In this order: driver_init(), create the device with d->mem and d->loop, driver_start(). */
 void driver_init(struct driver *d);
 /* Negotiates `features` (VERSION_1 is added) and starts all queues; false if refused. */
+void driver_find(struct driver *d, struct virtio_device *device); /* driver_start() does it */
 bool driver_start(struct driver *d, struct virtio_device *device, uint64_t features);
 void driver_finish(struct driver *d); /* destroys device, loop and memory */
 

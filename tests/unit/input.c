@@ -20,6 +20,7 @@ static void setup(void)
 {
     driver_init(&d);
     ck_assert_int_eq(virtio_input_create(&d.device, "power", d.mem, d.loop), 0);
+    driver_find(&d, d.device);
 }
 
 static void teardown(void)

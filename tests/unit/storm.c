@@ -42,6 +42,7 @@
 #define TURN_LIMIT 2.0 /* seconds a call to the loop may take, on a machine that is busy */
 
 struct storm {
+    uint32_t shown[VIRTIO_MMIO_SIZE / 4];
     struct guest_memory *mem;
     struct loop *loop;
     struct virtio_device *virtio;
@@ -264,7 +265,7 @@ static void storm_init(struct storm *s, void (*create)(struct storm *s))
     s->loop = loop_create();
     ck_assert_int_eq(guest_memory_add(s->mem, 0, RAM_SIZE), 0);
     create(s);
-    ck_assert_int_eq(virtio_mmio_create(&mmio, s->virtio, 0, 5, &wiring), 0);
+    ck_assert_int_eq(virtio_mmio_create(&mmio, s->virtio, 0, 5, &wiring, s->shown), 0);
     s->device = virtio_mmio_device(mmio);
     s->region = virtio_mmio_region(mmio);
     ck_assert_int_eq(loop_start(s->loop, "storm"), 0);
