@@ -38,7 +38,7 @@ class Board(GuestTest):
 
     @only_on("aarch64", "what KVM cannot decode on x86 it gives up at: see test_ends.py")
     def test_accesses_that_cannot_be_decoded(self):
-        self.assertEqual(self.check_passes("fault"), "12 aborts\n")
+        self.assertEqual(self.check_passes("fault"), "10 aborts\n")
 
     def test_interrupts(self):
         self.assertEqual(self.check_passes("interrupts", cmdline="rng"), "!\n")
