@@ -15,7 +15,7 @@
 #include "vmm/base.h"
 #include "vmm/log.h"
 
-#define TERMINAL_PENDING (4 * KIB)
+#define TERMINAL_PENDING (64 * KIB)
 #define TERMINAL_ESCAPE  0x01 /* Ctrl-A */
 
 static const char terminal_help[] = "\r\n"
@@ -36,8 +36,9 @@ struct terminal {
     bool background;       /* the terminal is another's for now */
     bool escaped;          /* the last key was the escape key */
     struct terminal_mode *saved;
-    uint8_t pending[TERMINAL_PENDING]; /* read, and not yet taken by the guest */
-    size_t pending_count;
+    bool told;        /* the client knows that there is an end */
+    uint8_t *pending; /* [start, start + count) is read, and not yet taken by the guest */
+    size_t pending_start, pending_count;
 };
 
 /*
@@ -133,27 +134,38 @@ static void terminal_set_raw(struct terminal *terminal)
 
 static void terminal_watch_input(struct terminal *terminal)
 {
-    bool wanted = !terminal->ended && !terminal->background &&
-                  terminal->pending_count < sizeof(terminal->pending);
+    bool wanted =
+        !terminal->ended && !terminal->background && terminal->pending_count < TERMINAL_PENDING;
 
     /* poll() tells of a hang-up whatever it is asked for: only -1 keeps it silent. */
     terminal->input.fd = wanted ? terminal->config.input : -1;
+}
+
+static void terminal_tell_end(struct terminal *terminal)
+{
+    const struct terminal_client *client = &terminal->client;
+    bool over = terminal->ended && !terminal->is_tty && terminal->pending_count == 0;
+
+    if (terminal->told || !client->closed || !(over || writer_failed(terminal->writer)))
+        return;
+    terminal->told = true;
+    client->closed(client->owner);
 }
 
 /* Hands the guest what it has room for. */
 static void terminal_feed(struct terminal *terminal)
 {
     const struct terminal_client *client = &terminal->client;
-    size_t fed = 0, taken = 1;
+    size_t taken = 1;
 
-    while (client->input && taken > 0 && fed < terminal->pending_count) {
-        taken =
-            client->input(client->owner, terminal->pending + fed, terminal->pending_count - fed);
-        fed += taken;
+    while (client->input && taken > 0 && terminal->pending_count > 0) {
+        taken = client->input(client->owner, terminal->pending + terminal->pending_start,
+                              terminal->pending_count);
+        terminal->pending_start += taken;
+        terminal->pending_count -= taken;
     }
-    terminal->pending_count -= fed;
-    memmove(terminal->pending, terminal->pending + fed, terminal->pending_count);
     terminal_watch_input(terminal);
+    terminal_tell_end(terminal);
 }
 
 /* What follows Ctrl-A. True: pass the key on. */
@@ -201,11 +213,15 @@ static void terminal_read(struct terminal *terminal)
     uint8_t *free = terminal->pending + terminal->pending_count;
     ssize_t count;
 
+    memmove(terminal->pending, terminal->pending + terminal->pending_start,
+            terminal->pending_count);
+    terminal->pending_start = 0;
+
     terminal->background = terminal->is_tty && terminal_is_anothers(fd);
     if (terminal->background)
         return;
 
-    count = read(fd, free, sizeof(terminal->pending) - terminal->pending_count);
+    count = read(fd, free, TERMINAL_PENDING - terminal->pending_count);
     if (count > 0 && terminal->is_tty)
         count = (ssize_t)terminal_filter(terminal, free, (size_t)count);
     else if (count < 0 && errno == EIO && terminal->is_tty)
@@ -237,8 +253,22 @@ static void terminal_writable_ready(struct watch *watch, short revents)
     struct terminal *terminal = container_of(watch, struct terminal, writable);
     uint64_t count;
 
-    if (read(watch->fd, &count, sizeof(count)) == sizeof(count) && terminal->client.writable)
+    if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
+        return;
+    terminal_tell_end(terminal);
+    if (terminal->client.writable)
         terminal->client.writable(terminal->client.owner);
+}
+
+static void terminal_free(struct terminal *terminal, unsigned linger_ms)
+{
+    writer_destroy(terminal->writer, linger_ms);
+    if (terminal->saved)
+        terminal_mode_release(terminal->saved);
+    if (terminal->wake.fd >= 0)
+        close(terminal->wake.fd);
+    free(terminal->pending);
+    free(terminal);
 }
 
 int terminal_create(struct terminal **ret, const struct terminal_config *config, struct loop *loop)
@@ -248,16 +278,16 @@ int terminal_create(struct terminal **ret, const struct terminal_config *config,
 
     if (!terminal)
         return log_error(ENOMEM, "console");
-    error = writer_create(&terminal->writer, config->output);
+    error = writer_create(&terminal->writer, config->output, config->stream);
     if (error < 0) {
         free(terminal);
         return log_error(-error, "console output");
     }
+    terminal->pending = malloc(TERMINAL_PENDING);
     terminal->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (terminal->wake.fd < 0) {
-        error = log_error(errno, "console: eventfd");
-        writer_destroy(terminal->writer, 0);
-        free(terminal);
+    if (!terminal->pending || terminal->wake.fd < 0) {
+        error = log_error(errno, "console");
+        terminal_free(terminal, 0);
         return error;
     }
 
@@ -297,16 +327,13 @@ void terminal_destroy(struct terminal *terminal, unsigned linger_ms)
     loop_remove(terminal->loop, &terminal->input);
     loop_remove(terminal->loop, &terminal->wake);
     loop_remove(terminal->loop, &terminal->writable);
-    writer_destroy(terminal->writer, linger_ms);
-    if (terminal->saved)
-        terminal_mode_release(terminal->saved);
-    close(terminal->wake.fd);
-    free(terminal);
+    terminal_free(terminal, linger_ms);
 }
 
 void terminal_set_client(struct terminal *terminal, const struct terminal_client *client)
 {
     terminal->client = client ? *client : (struct terminal_client){ 0 };
+    terminal->told = false;
     terminal_take_input(terminal);
 }
 
@@ -318,6 +345,16 @@ void terminal_write(struct terminal *terminal, const void *bytes, size_t count)
 size_t terminal_try_write(struct terminal *terminal, const void *bytes, size_t count)
 {
     return writer_try_write(terminal->writer, bytes, count);
+}
+
+size_t terminal_waiting(struct terminal *terminal)
+{
+    return writer_waiting(terminal->writer);
+}
+
+void terminal_end_output(struct terminal *terminal)
+{
+    writer_end(terminal->writer, terminal->config.output == terminal->config.input);
 }
 
 void terminal_abandon(struct terminal *terminal)

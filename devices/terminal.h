@@ -13,7 +13,7 @@
  * Whatever the descriptors are (terminal, pipe, regular file, /dev/null, closed), nothing is lost
  * and nobody spins. Descriptors are never made non-blocking: they are shared with the shell. Output
  * is written by a thread of its own (devices/writer.h), so a stalled reader stalls nobody else;
- * input is read on `loop`, at most 4 KiB ahead of the guest.
+ * input is read on `loop`, at most 64 KiB ahead of the guest.
  *
  * Where the input is a terminal it is put in raw mode, and restored by terminal_destroy() and by
  * any deadly signal; in the background it is left alone until terminal_continued(). There, Ctrl-A
@@ -28,6 +28,9 @@ struct terminal_client {
     size_t (*input)(void *owner, const uint8_t *bytes, size_t count);
     void (*writable)(void *owner); /* after terminal_try_write() took less than all; may be NULL */
     void (*resized)(void *owner);  /* see terminal_size(); may be NULL */
+    /* Once: the input, no terminal, is at its end and all of it taken; or nobody reads the output.
+     */
+    void (*closed)(void *owner); /* may be NULL */
     void *owner;
 };
 
@@ -36,6 +39,7 @@ struct terminal_config {
     int output;                /* -1: output is dropped */
     void (*quit)(void *owner); /* Ctrl-A x, on the loop */
     void *owner;
+    bool stream; /* a program's bytes: it is no error that nobody reads them any more */
 };
 
 /* The descriptors stay the caller's, open until terminal_destroy(). Prints why it failed; -errno.
@@ -62,6 +66,18 @@ void terminal_write(struct terminal *terminal, const void *bytes, size_t count);
 
 /* Takes what fits, returns how much; when less than all, client->writable() follows. Any thread. */
 size_t terminal_try_write(struct terminal *terminal, const void *bytes, size_t count);
+
+/*
+ * How many bytes of the output are not yet out. If there are some, client->writable() follows when
+ * there are less. Any thread.
+ */
+size_t terminal_waiting(struct terminal *terminal);
+
+/*
+ * The output's last byte was written: closes our duplicate when it is out, and where the input is
+ * the same descriptor, a socket, shuts that down. Drops what comes later. Does not wait.
+ */
+void terminal_end_output(struct terminal *terminal);
 
 /* The client has room again. Any thread. */
 void terminal_take_input(struct terminal *terminal);

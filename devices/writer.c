@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,11 +19,14 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 
-#define WRITER_SIZE  (64 * KIB)
-#define WRITER_CHUNK (4 * KIB) /* bytes a write(): frees room in steps a waiting guest can use */
+#define WRITER_SIZE (64 * KIB)
+#define WRITER_CHUNK                                                             \
+    (32 * KIB) /* bytes a write(): one half is filled while the other is written \
+                */
 
-/* After silence, so long the thread lets bytes gather: a guest writes them one at a time. */
+/* After silence, so long the thread lets a few bytes gather: a guest may write them one by one. */
 #define WRITER_GATHER_MS 1
+#define WRITER_FEW       (4 * KIB)
 
 /*
  * Shared with the thread, which may be stuck in write() when the owner has long gone: freed by
@@ -39,10 +43,14 @@ struct writer {
     unsigned owners;
     bool running; /* there is a thread */
     bool idle;    /* it waits for the first byte */
-    bool starved; /* writer_try_write() took less than all */
+    bool watched; /* somebody is to be told by `room_fd` when */
+    size_t level; /* count has come down to this */
     bool abandoned;
-    bool closing; /* write what is left, then end */
-    bool broken;  /* drop everything */
+    bool closing;                                             /* write what is left, then end */
+    bool broken;                                              /* drop everything */
+    bool failed;                                              /* because write() did */
+    bool quiet;                                               /* EPIPE is no error */
+    enum { WRITER_OPEN, WRITER_ENDS, WRITER_SHUTS_DOWN } end; /* what follows the last byte */
 };
 
 static void writer_release(struct writer *writer)
@@ -65,7 +73,7 @@ static void writer_release(struct writer *writer)
     free(writer);
 }
 
-int writer_create(struct writer **ret, int fd)
+int writer_create(struct writer **ret, int fd, bool quiet)
 {
     struct writer *writer = calloc(1, sizeof(*writer));
     pthread_condattr_t monotonic;
@@ -74,6 +82,7 @@ int writer_create(struct writer **ret, int fd)
     if (!writer)
         return -ENOMEM;
     writer->owners = 1;
+    writer->quiet = quiet;
     pthread_mutex_init(&writer->mutex, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -99,15 +108,23 @@ int writer_room_fd(const struct writer *writer)
     return writer->room_fd;
 }
 
+/* With the mutex held: asks to be told when `count` has come down to `level`. */
+static void writer_watch(struct writer *writer, size_t level)
+{
+    if (!writer->watched || writer->level < level)
+        writer->level = level;
+    writer->watched = true;
+}
+
 /* With the mutex held: there is more room, or no need of it. */
 static void writer_has_room(struct writer *writer)
 {
     uint64_t one = 1;
 
     pthread_cond_broadcast(&writer->changed);
-    if (!writer->starved || (writer->count > WRITER_SIZE / 2 && !writer->abandoned))
+    if (!writer->watched || (writer->count > writer->level && !writer->abandoned))
         return;
-    writer->starved = false;
+    writer->watched = false;
     if (write(writer->room_fd, &one, sizeof(one)) < 0)
         return; /* full: signalled already */
 }
@@ -122,6 +139,8 @@ static ssize_t writer_write_chunk(const struct writer *writer, size_t start, siz
         return written;
     if (errno == EAGAIN) /* somebody we share it with made it non-blocking */
         poll(&room, 1, -1);
+    else if (errno == EPIPE && writer->quiet)
+        return -EPIPE;
     else if (errno != EINTR)
         return log_error(errno, "console output");
     return 0;
@@ -145,8 +164,9 @@ static void writer_write_some(struct writer *writer)
 
     writer->writes++;
     if (written < 0) {
-        writer->broken = true;
+        writer->broken = writer->failed = true;
         writer->count = 0;
+        writer_watch(writer, 0);
     } else {
         writer->start = (start + (size_t)written) % WRITER_SIZE;
         writer->count -= (size_t)written;
@@ -160,11 +180,23 @@ static void writer_wait_for_bytes(struct writer *writer)
     writer->idle = true;
     pthread_cond_wait(&writer->changed, &writer->mutex);
     writer->idle = false;
-    if (writer->closing)
+    if (writer->closing || writer->count >= WRITER_FEW)
         return;
     pthread_mutex_unlock(&writer->mutex);
     poll(NULL, 0, WRITER_GATHER_MS);
     pthread_mutex_lock(&writer->mutex);
+}
+
+/* With the mutex held, when nothing is left to write: lets the reader see it. */
+static void writer_let_go(struct writer *writer)
+{
+    if (writer->end == WRITER_OPEN || writer->fd < 0)
+        return;
+    if (writer->end == WRITER_SHUTS_DOWN)
+        shutdown(writer->fd, SHUT_WR); /* fails on all but sockets */
+    close(writer->fd);
+    writer->fd = -1;
+    writer->broken = true;
 }
 
 static void *writer_thread(void *arg)
@@ -179,6 +211,7 @@ static void *writer_thread(void *arg)
             writer_wait_for_bytes(writer);
     }
     writer->running = false;
+    writer_let_go(writer);
     pthread_cond_broadcast(&writer->changed);
     pthread_mutex_unlock(&writer->mutex);
     writer_release(writer);
@@ -231,7 +264,7 @@ static size_t writer_take(struct writer *writer, const uint8_t *bytes, size_t co
 
     if (!writer->running && !writer->broken)
         writer_start(writer);
-    if (writer->broken)
+    if (writer->broken || writer->end != WRITER_OPEN)
         return count;
 
     if (count > room)
@@ -272,8 +305,34 @@ size_t writer_try_write(struct writer *writer, const void *bytes, size_t count)
     if (writer->abandoned)
         return count;
     if (taken < count)
-        writer->starved = true;
+        writer_watch(writer, WRITER_SIZE / 2);
     return taken;
+}
+
+size_t writer_waiting(struct writer *writer)
+{
+    LOCK_SCOPE(&writer->mutex);
+    if (writer->count == 0 || writer->abandoned)
+        return 0;
+    writer_watch(writer, WRITER_SIZE);
+    return writer->count;
+}
+
+bool writer_failed(struct writer *writer)
+{
+    LOCK_SCOPE(&writer->mutex);
+    return writer->failed;
+}
+
+void writer_end(struct writer *writer, bool shut_down)
+{
+    LOCK_SCOPE(&writer->mutex);
+    writer->closing = true;
+    writer->end = shut_down ? WRITER_SHUTS_DOWN : WRITER_ENDS;
+    if (writer->running)
+        pthread_cond_broadcast(&writer->changed);
+    else
+        writer_let_go(writer);
 }
 
 void writer_abandon(struct writer *writer)

@@ -2,6 +2,7 @@
 #ifndef DEVICES_WRITER_H
 #define DEVICES_WRITER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,10 +15,10 @@
 struct writer;
 
 /*
- * Duplicates `fd`, which may be -1 or closed: then all output is dropped. 0 or -errno; prints
- * nothing.
+ * Duplicates `fd`, which may be -1 or closed: then all output is dropped. A `quiet` one does not
+ * report that its reader has gone. 0 or -errno; prints nothing.
  */
-int writer_create(struct writer **ret, int fd);
+int writer_create(struct writer **ret, int fd, bool quiet);
 
 /* Waits until all is written, but not longer than `linger_ms`: the rest, and what comes later, is
  * dropped. */
@@ -33,6 +34,21 @@ void writer_write(struct writer *writer, const void *bytes, size_t count);
  * signalled. */
 size_t writer_try_write(struct writer *writer, const void *bytes, size_t count);
 int writer_room_fd(const struct writer *writer);
+
+/*
+ * How many bytes were taken and are neither written nor dropped: none after writer_abandon(). If
+ * there are some, writer_room_fd() will be signalled when there are less.
+ */
+size_t writer_waiting(struct writer *writer);
+
+/* The descriptor took no more; writer_room_fd() was signalled. */
+bool writer_failed(struct writer *writer);
+
+/*
+ * What was taken is written, then the duplicate closed; drops what comes later. With `shut_down`
+ * a socket's peer sees the end although others have it open, too. Does not wait.
+ */
+void writer_end(struct writer *writer, bool shut_down);
 
 /* From now on what finds no room is dropped. */
 void writer_abandon(struct writer *writer);

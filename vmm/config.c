@@ -132,6 +132,21 @@ static int config_read_console_fd(struct option_reader *r, char *value, void *ta
     return option_read_number(r, value, &((struct console_config *)target)->fd);
 }
 
+/* struct config */
+static int config_read_port(struct option_reader *r, char *value, void *target)
+{
+    struct port_config **link = &r->config->ports, *port;
+
+    port = r->filled = option_alloc(r->config, sizeof(*port));
+    if (!port)
+        return log_error(ENOMEM, "--port");
+    while (*link)
+        link = &(*link)->next;
+    *link = port;
+    port->input = port->output = -1;
+    return option_read_text(r, value, &port->name);
+}
+
 static const struct option disk_keys[] = {
     { .name = "ro",
       .help = "the guest may only read",
@@ -242,6 +257,27 @@ static const struct option console_forms[] = {
     { .name = NULL },
 };
 
+static const struct option port_keys[] = {
+    { .name = "fd",
+      .argument = "N",
+      .help = "the inherited descriptor N, for what it is open: input to the guest, output, both",
+      .read = option_read_number,
+      .at = offsetof(struct port_config, input),
+      .max = INT_MAX },
+    { .name = NULL },
+};
+
+static const struct option port_forms[] = {
+    { .name = "name",
+      .argument = "NAME",
+      .help = "what the guest finds it by: /dev/virtio-ports/NAME; fd is needed",
+      .read = config_read_port,
+      .min = 1,
+      .max = 63,
+      .keys = port_keys },
+    { .name = NULL },
+};
+
 static const struct option config_options[] = {
     { .name = "kernel",
       .argument = "FILE",
@@ -307,6 +343,13 @@ static const struct option config_options[] = {
       .help = "virtio console, hvc0, as --serial (none)",
       .at = offsetof(struct config, console),
       .forms = console_forms },
+    { .name = "port",
+      .rare = true,
+      .argument = "PORT",
+      .help = "stream of bytes between the guest and a descriptor; again for another",
+      .more = "The end of the input, or of whoever reads the output, closes the port in the guest: "
+              "a program there reads an end of file. When it closes the port, the output ends.",
+      .forms = port_forms },
     { .name = "no-rng",
       .help = "without the entropy device",
       .read = option_read_no,
@@ -391,6 +434,15 @@ static int config_check(struct config *config)
     for (struct net_config *net = config->nets; net; net = net->next)
         if (net->kind == NET_TAP && !net->interface == (net->fd < 0))
             return log_refuse(EINVAL, "--net tap: one of name=IFACE and fd=N is needed");
+
+    for (struct port_config *port = config->ports; port; port = port->next) {
+        if (port->input < 0)
+            return log_refuse(EINVAL, "--port name=%s: fd=N is needed", port->name);
+        port->output = port->input;
+        for (struct port_config *other = port->next; other; other = other->next)
+            if (!strcmp(port->name, other->name))
+                return log_refuse(EINVAL, "--port name=%s: another has this name", port->name);
+    }
 
     if (config->console.kind == CONSOLE_STDIO && config->serial.implied)
         config->serial.kind = CONSOLE_NONE;

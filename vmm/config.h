@@ -62,11 +62,13 @@ struct share_config {
 /*
  * A port of the virtio console besides --console: a stream of bytes each way. Both directions open
  * and close as one (virtio 1.2, 5.3.6.2), so a guest that answers after the end of its input needs
- * two ports.
+ * two ports. The descriptors are the machine's from its creation on. Of a stream, an output that is
+ * not the input as well becomes /dev/null's, so that its reader sees the end once the guest closes
+ * the port: of what somebody else needs, give a duplicate.
  */
 struct port_config {
-    char *name;        /* what the guest knows it by */
-    int input, output; /* the machine's from its creation on, may be the same; -1: none */
+    char *name;        /* what the guest knows it by: /dev/virtio-ports/NAME */
+    int input, output; /* open for that, or taken for none as -1 is */
     bool console;      /* in the guest a terminal, hvcN, not a stream */
     bool ordered;      /* passes on what the guest says once what other ports said before is out */
     struct port_config *next;

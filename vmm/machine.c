@@ -20,6 +20,7 @@
 #include "devices/virtio/rng.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/arch.h"
+#include "vmm/cleanup.h"
 #include "vmm/config.h"
 #include "vmm/device.h"
 #include "vmm/log.h"
@@ -27,6 +28,7 @@
 #include "vmm/stats.h"
 
 #define OUTPUT_LINGER_MS 2000 /* how long the last words may take to reach a slow reader */
+#define PORT_LINGER_MS   200  /* those of a port, when all of them have been waited for */
 
 /* The names devices have, in the order the board numbers them. */
 static int machine_place(struct hardware *hw, const char *kind, unsigned number)
@@ -52,7 +54,7 @@ static int machine_place_devices(struct hardware *hw, const struct config *confi
     number = 0;
     for (const struct net_config *net = config->nets; net && !error; net = net->next)
         error = machine_place(hw, "net", number++);
-    if (!error && config->console.kind != CONSOLE_NONE)
+    if (!error && (config->console.kind != CONSOLE_NONE || config->ports))
         error = machine_place(hw, "console", 0);
     if (!error && config->rng)
         error = machine_place(hw, "rng", 0);
@@ -186,6 +188,45 @@ static int machine_open_terminal(struct terminal **ret, int *ret_fd, struct mach
     return terminal_create(ret, &host, machine->loop);
 }
 
+/* *ret is `fd`, or -1 if that is not open for it. */
+static int machine_check_fd(int *ret, const char *port, int fd, int useless)
+{
+    int flags = fd < 0 ? useless : fcntl(fd, F_GETFL);
+
+    if (flags < 0)
+        return log_error(errno, "port %s: descriptor %d", port, fd);
+    *ret = (flags & O_ACCMODE) == useless ? -1 : fd;
+    return 0;
+}
+
+/* The terminal has a duplicate, which is to be the last. */
+static int machine_let_go(const char *port, int fd)
+{
+    cleanup_close int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+    return null < 0 || dup3(null, fd, O_CLOEXEC) < 0 ? log_error(errno, "port %s", port) : 0;
+}
+
+static int machine_open_port(struct machine *machine, const struct port_config *config,
+                             struct terminal_config host)
+{
+    int error;
+
+    if (machine->stream_count + !!machine->console == VIRTIO_CONSOLE_PORTS)
+        return log_refuse(ENOSPC, "--port: a console has room for %d ports", VIRTIO_CONSOLE_PORTS);
+    if ((error = machine_check_fd(&host.input, config->name, config->input, O_WRONLY)) ||
+        (error = machine_check_fd(&host.output, config->name, config->output, O_RDONLY)))
+        return error;
+    host.stream = !config->console;
+    error = terminal_create(&machine->streams[machine->stream_count], &host, machine->loop);
+    if (error)
+        return error;
+    machine->stream_count++;
+    return host.stream && host.output >= 0 && host.output != host.input
+               ? machine_let_go(config->name, host.output)
+               : 0;
+}
+
 static int machine_open_terminals(struct machine *machine, const struct terminal_config *host)
 {
     const struct config *config = machine->config;
@@ -195,6 +236,8 @@ static int machine_open_terminals(struct machine *machine, const struct terminal
     if (!error && config->console.kind != CONSOLE_NONE)
         error = machine_open_terminal(&machine->console, &machine->console_fd, machine,
                                       &config->console, *host);
+    for (const struct port_config *port = config->ports; port && !error; port = port->next)
+        error = machine_open_port(machine, port, *host);
     return error;
 }
 
@@ -304,6 +347,31 @@ static int machine_add_net(struct machine *machine, struct hardware_device *plac
     return machine_add_virtio(machine, place, virtio, loop);
 }
 
+static int machine_add_console(struct machine *machine, const struct hardware_device *place)
+{
+    struct virtio_console_port ports[VIRTIO_CONSOLE_PORTS];
+    const struct port_config *config = machine->config->ports;
+    struct virtio_device *virtio;
+    unsigned count = 0;
+    int error;
+
+    if (machine->console)
+        ports[count++] =
+            (struct virtio_console_port){ .terminal = machine->console, .console = true };
+    for (unsigned i = 0; i < machine->stream_count; i++, config = config->next)
+        ports[count++] = (struct virtio_console_port){ .terminal = machine->streams[i],
+                                                       .name = config->name,
+                                                       .console = config->console,
+                                                       .ordered = config->ordered };
+    error =
+        virtio_console_create(&virtio, place->name, ports, count, machine->memory, machine->loop);
+    if (error)
+        return log_error(-error, "%s", place->name);
+    error = machine_add_virtio(machine, place, virtio, machine->loop);
+    machine->console_device = error ? NULL : virtio;
+    return error;
+}
+
 /* Disks, cards, console, rng: in the order machine_place_devices() gave them their places. */
 static int machine_add_virtio_devices(struct machine *machine)
 {
@@ -318,13 +386,8 @@ static int machine_add_virtio_devices(struct machine *machine)
     for (const struct net_config *net = config->nets; net && !error; net = net->next)
         error = machine_add_net(machine, place++, net, number++);
 
-    if (!error && machine->console) {
-        error = virtio_console_create(&virtio, place->name, machine->console, machine->memory,
-                                      machine->loop);
-        error = error ? log_error(-error, "%s", place->name)
-                      : machine_add_virtio(machine, place, virtio, machine->loop);
-        place++;
-    }
+    if (!error && (machine->console || machine->stream_count))
+        error = machine_add_console(machine, place++);
     if (!error && config->rng) {
         error = virtio_rng_create(&virtio, place->name, machine->memory, machine->loop);
         error = error ? log_error(-error, "%s", place->name)
@@ -366,6 +429,16 @@ static void machine_print_stats(struct machine *machine)
     stats_print(machine);
 }
 
+void machine_each_terminal(const struct machine *machine, void (*fn)(struct terminal *terminal))
+{
+    if (machine->serial)
+        fn(machine->serial);
+    if (machine->console)
+        fn(machine->console);
+    for (unsigned i = 0; i < machine->stream_count; i++)
+        fn(machine->streams[i]);
+}
+
 void machine_destroy(struct machine *machine)
 {
     vm_destroy(&machine->vm);
@@ -382,6 +455,8 @@ void machine_destroy(struct machine *machine)
         loop_destroy(machine->device_loops[i]);
     terminal_destroy(machine->console, OUTPUT_LINGER_MS);
     terminal_destroy(machine->serial, OUTPUT_LINGER_MS);
+    for (unsigned i = 0; i < machine->stream_count; i++)
+        terminal_destroy(machine->streams[i], PORT_LINGER_MS);
     if (machine->serial_fd >= 0)
         close(machine->serial_fd);
     if (machine->console_fd >= 0)
@@ -409,6 +484,8 @@ int machine_start(struct machine *machine)
 
 void machine_reset(struct machine *machine)
 {
+    if (machine->console_device)
+        virtio_console_drain(machine->console_device, OUTPUT_LINGER_MS);
     for (struct device *device = machine->devices; device; device = device->next)
         device->ops->reset(device);
     guest_memory_clear(machine->memory);

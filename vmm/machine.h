@@ -2,6 +2,7 @@
 #ifndef VMM_MACHINE_H
 #define VMM_MACHINE_H
 
+#include "devices/virtio/console.h"
 #include "firmware/hardware.h"
 #include "firmware/image.h"
 #include "vmm/bus.h"
@@ -16,7 +17,6 @@ struct config;
 struct device;
 struct loop;
 struct terminal;
-struct virtio_device;
 
 struct machine {
     const struct config *config;
@@ -32,10 +32,13 @@ struct machine {
     struct image dtb; /* aarch64: the user's own tree */
     char *cmdline;    /* what the kernel is told: the user's words, or the default */
 
-    struct terminal *serial, *console; /* NULL: not there */
-    int serial_fd, console_fd;         /* files opened for them, or -1 */
-    struct device *devices;            /* the last one added first */
-    void *power_button;                /* the architecture's */
+    struct terminal *serial, *console;              /* NULL: not there */
+    int serial_fd, console_fd;                      /* files opened for them, or -1 */
+    struct terminal *streams[VIRTIO_CONSOLE_PORTS]; /* of the configured ports */
+    unsigned stream_count;
+    struct virtio_device *console_device; /* of `console` and `ports`; NULL: not there */
+    struct device *devices;               /* the last one added first */
+    void *power_button;                   /* the architecture's */
     struct loop *device_loops[HARDWARE_MAX_VIRTIO];
     unsigned device_loop_count;
 };
@@ -61,6 +64,9 @@ int machine_start(struct machine *machine);
  * a loop's thread.
  */
 void machine_reset(struct machine *machine);
+
+/* Calls fn(terminal) for each there is. */
+void machine_each_terminal(const struct machine *machine, void (*fn)(struct terminal *terminal));
 
 /* For the architecture: onto a bus and into the list, which destroys it in the end. -errno. */
 int machine_add_device(struct machine *machine, struct device *device, struct bus *bus,

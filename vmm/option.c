@@ -189,7 +189,7 @@ int option_print_help(struct option_reader *r, char *value, void *target)
     for (; option->name; option++) {
         char left[COLUMNS], letter[] = "   ";
 
-        if (!option_is_here(option))
+        if (!option_is_here(option) || option->rare)
             continue;
         if (option->letter)
             snprintf(letter, sizeof(letter), "-%c,", option->letter);

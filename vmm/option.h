@@ -37,6 +37,7 @@ struct option {
     const char *name;
     char letter;          /* short form of an option, or 0 */
     bool repeats;         /* a key that may be given more than once */
+    bool rare;            /* for the manual: --help has room for what most need */
     bool bare;            /* the first form, if its value may stand alone: FILE for path=FILE */
     const char *argument; /* what --help calls the value; NULL: it takes none */
     const char *help;     /* one line */

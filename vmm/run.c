@@ -80,10 +80,7 @@ static void run_end(struct run *run, int status)
         return;
     run->ending = true;
     run->status = status;
-    if (run->machine.serial)
-        terminal_abandon(run->machine.serial);
-    if (run->machine.console)
-        terminal_abandon(run->machine.console);
+    machine_each_terminal(&run->machine, terminal_abandon);
     vm_stop(&run->machine.vm);
     alarm_set(&run->force, FORCE_MS);
 }
@@ -199,14 +196,6 @@ static void run_terminate(struct run *run, int signal)
     alarm_set(&run->grace, run->machine.config->grace_ms ? run->machine.config->grace_ms : 1);
 }
 
-static void run_each_terminal(struct run *run, void (*fn)(struct terminal *terminal))
-{
-    if (run->machine.serial)
-        fn(run->machine.serial);
-    if (run->machine.console)
-        fn(run->machine.console);
-}
-
 static void run_signalled(struct watch *watch, short revents)
 {
     struct run *run = container_of(watch, struct run, signals);
@@ -215,9 +204,9 @@ static void run_signalled(struct watch *watch, short revents)
     if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
         return;
     if (info.ssi_signo == SIGWINCH)
-        run_each_terminal(run, terminal_window_changed);
+        machine_each_terminal(&run->machine, terminal_window_changed);
     else if (info.ssi_signo == SIGCONT)
-        run_each_terminal(run, terminal_continued);
+        machine_each_terminal(&run->machine, terminal_continued);
     else if (info.ssi_signo == SIGUSR1)
         run_end(run, STATUS_POWER_OFF);
     else if (!run->machine.config->supervised)
@@ -242,14 +231,18 @@ static void run_grace_over(struct watch *watch, short revents)
     run_end(run, STATUS_SIGNAL + run->signal);
 }
 
+static void run_leave_output(struct terminal *terminal)
+{
+    terminal_destroy(terminal, 0);
+}
+
 /* A thread is stuck in the host (a dead network disk?): leave it behind. */
 static void run_force(struct watch *watch, short revents)
 {
     struct run *run = container_of(watch, struct run, force);
 
     log_warn("a vCPU or a disk does not come to its end; ending without it");
-    terminal_destroy(run->machine.console, 0);
-    terminal_destroy(run->machine.serial, 0);
+    machine_each_terminal(&run->machine, run_leave_output);
     _exit(run->status);
 }
 

@@ -5,21 +5,29 @@
 #include <errno.h>
 #include <linux/virtio_console.h>
 #include <linux/virtio_ids.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "devices/terminal.h"
+#include "devices/virtio/console_port.h"
 #include "vmm/base.h"
 #include "vmm/endian.h"
+#include "vmm/log.h"
 
-enum { QUEUE_RECEIVE, QUEUE_TRANSMIT, QUEUE_COUNT };
+/*
+ * The device and its control protocol; the bytes are console_port.c's. A driver that does not want
+ * MULTIPORT finds port 0 alone, and no control protocol.
+ *
+ * What the guest is to be told waits until there is a buffer for it: as a bit for each message that
+ * is due, not as a list, so no flood of questions makes it grow.
+ */
+enum { CONTROL_RECEIVE = 2, CONTROL_TRANSMIT };
 
-/* How much is done before other devices have their turn on the loop. */
-#define CONSOLE_STEPS 32
-#define CONSOLE_STEP  (4 * KIB) /* bytes sent in one */
-
-#define CONSOLE_SIZE_MS 100 /* how often the size is announced at most, see below */
+#define CONSOLE_STEPS    32  /* messages heard before others have their turn on the loop */
+#define CONSOLE_SIZE_MS  100 /* how often the size is announced at most, see below */
+#define CONSOLE_DRAIN_MS 5   /* between two looks at what is left */
 
 /* Virtio 1.2, 5.3.4. */
 struct console_config {
@@ -32,28 +40,117 @@ struct console_config {
 static_assert(sizeof(struct console_config) == sizeof(struct virtio_console_config),
               "as Linux has it");
 
-struct virtio_console {
-    struct virtio_device virtio;
-    struct terminal *terminal;
-    bool has_size; /* found out once: features do not come and go */
-    bool sending;  /* `transmit` holds a request of which not all is written */
-    uint64_t announced_ms;
-    struct virtq_chain transmit;
-    struct virtq_chain receive;
+/* Virtio 1.2, 5.3.6.2. */
+struct console_message {
+    le32 port;
+    le16 event;
+    le16 value;
 };
 
-/* False if the terminal could not take all of what it was offered. */
-static bool console_send(struct virtio_console *console)
-{
-    struct sg rest = console->transmit.readable;
-    uint8_t bytes[CONSOLE_STEP];
-    size_t size = rest.length < sizeof(bytes) ? rest.length : sizeof(bytes);
-    size_t taken;
+static_assert(sizeof(struct console_message) == sizeof(struct virtio_console_control),
+              "as Linux has it");
 
-    sg_read(&rest, bytes, size);
-    taken = terminal_try_write(console->terminal, bytes, size);
-    sg_skip(&console->transmit.readable, taken);
-    return taken == size;
+struct console_size {
+    le16 columns;
+    le16 rows;
+};
+
+/* In this order: Linux takes a port as closed until it hears otherwise, and finds it by its name.
+ */
+enum { DUE_ADD, DUE_CONSOLE, DUE_SIZE, DUE_OPEN, DUE_NAME };
+
+static const uint16_t console_events[] = {
+    [DUE_ADD] = VIRTIO_CONSOLE_PORT_ADD,   [DUE_CONSOLE] = VIRTIO_CONSOLE_CONSOLE_PORT,
+    [DUE_SIZE] = VIRTIO_CONSOLE_RESIZE,    [DUE_OPEN] = VIRTIO_CONSOLE_PORT_OPEN,
+    [DUE_NAME] = VIRTIO_CONSOLE_PORT_NAME,
+};
+
+struct virtio_console {
+    struct virtio_device virtio;
+    struct virtio_ops ops; /* with the queues that this one has */
+    bool has_size;         /* found out once: features do not come and go */
+    uint64_t announced_ms;
+    unsigned count;
+    struct console_port ports[];
+};
+
+static struct virtio_console *console_of(struct virtio_device *v)
+{
+    return container_of(v, struct virtio_console, virtio);
+}
+
+static bool console_has_control(const struct virtio_console *console)
+{
+    return virtio_has_feature(&console->virtio, VIRTIO_CONSOLE_F_MULTIPORT);
+}
+
+static struct console_size console_size(const struct console_port *port)
+{
+    struct console_size size = { 0 };
+    uint16_t columns, rows;
+
+    if (terminal_size(port->end.terminal, &columns, &rows)) {
+        le16_store(&size.columns, columns);
+        le16_store(&size.rows, rows);
+    }
+    return size;
+}
+
+/* What the guest is told. */
+
+/* Writes one message; false if the guest's buffer is too small for it. */
+static bool console_write(const struct console_port *port, unsigned due, struct sg *room)
+{
+    const struct console_size size = console_size(port);
+    struct console_message message;
+
+    le32_store(&message.port, console_port_number(port));
+    le16_store(&message.event, console_events[due]);
+    le16_store(&message.value, due != DUE_OPEN || !port->closed);
+    if (!sg_write(room, &message, sizeof(message)))
+        return false;
+    if (due == DUE_SIZE)
+        return sg_write(room, &size, sizeof(size));
+    return due != DUE_NAME || sg_write(room, port->end.name, strlen(port->end.name));
+}
+
+static struct console_port *console_next_due(struct virtio_console *console)
+{
+    for (unsigned i = 0; i < console->count; i++)
+        if (console->ports[i].due)
+            return &console->ports[i];
+    return NULL;
+}
+
+/* Tells what is due, as far as there are buffers for it. */
+static void console_tell(struct virtio_console *console)
+{
+    struct virtq *q = virtio_virtq(&console->virtio, CONTROL_RECEIVE);
+    struct console_port *port;
+    struct virtq_chain chain;
+
+    while ((port = console_next_due(console)) && virtq_pop(q, &chain)) {
+        unsigned due = (unsigned)__builtin_ctz(port->due);
+        size_t room = chain.writable.length;
+
+        if (!console_write(port, due, &chain.writable)) {
+            virtq_break(q, "no room for a control message");
+            return;
+        }
+        virtq_push(q, &chain, (uint32_t)(room - chain.writable.length));
+        port->due &= ~(1u << due);
+    }
+    virtq_flush(q);
+    if (port && !virtq_park(q))
+        virtio_kick(&console->virtio, CONTROL_RECEIVE);
+}
+
+static void console_is_due(struct console_port *port, unsigned due)
+{
+    if (!port->ready)
+        return;
+    port->due |= 1u << due;
+    console_tell(console_of(port->virtio));
 }
 
 /*
@@ -73,47 +170,94 @@ static void console_announce_size(struct virtio_console *console)
     virtio_config_changed(&console->virtio);
 }
 
-static void console_transmit(struct virtio_console *console)
-{
-    struct virtq *q = virtio_virtq(&console->virtio, QUEUE_TRANSMIT);
-    unsigned steps = 0;
-    bool room = true;
+/* What the guest says. */
 
-    while (room && steps < CONSOLE_STEPS &&
-           (console->sending || virtq_pop(q, &console->transmit))) {
-        room = console_send(console);
-        console->sending = console->transmit.readable.length > 0;
-        if (!console->sending)
-            virtq_push(q, &console->transmit, 0);
-        steps++;
-    }
-    virtq_flush(q);
-    if (steps > 0)
+static void console_transmit(struct console_port *port)
+{
+    struct virtio_console *console = console_of(port->virtio);
+    bool any = console_port_transmit(port);
+
+    if (any && !console_has_control(console))
         console_announce_size(console);
-    if (room && (steps == CONSOLE_STEPS || !virtq_park(q)))
-        virtio_kick(&console->virtio, QUEUE_TRANSMIT); /* the rest in the loop's next round */
+    for (unsigned i = 0; i < console->count; i++)
+        if (console->ports[i].end.ordered && console->ports[i].sending)
+            console_port_transmit(&console->ports[i]);
 }
 
-static size_t console_input(void *owner, const uint8_t *bytes, size_t count)
+static void console_set_ready(struct console_port *port, bool ready)
 {
-    struct virtio_console *console = owner;
-    struct virtq *q = virtio_virtq(&console->virtio, QUEUE_RECEIVE);
-    size_t taken = 0;
+    bool sized = port->end.console && console_of(port->virtio)->has_size;
+
+    port->ready = ready;
+    port->due = 0;
+    if (ready)
+        port->due = (unsigned)port->end.console << DUE_CONSOLE | (unsigned)sized << DUE_SIZE |
+                    1u << DUE_OPEN | (unsigned)!!port->end.name << DUE_NAME;
+}
+
+static void console_set_open(struct console_port *port, bool open)
+{
+    bool closes = port->open && !open;
+
+    port->open = open;
+    if (open) {
+        terminal_take_input(port->end.terminal);
+    } else if (closes && !port->end.console) {
+        port->ending = true;
+        console_transmit(port);
+    }
+}
+
+static void console_hear_one(struct virtio_console *console, const struct console_message *message)
+{
+    uint32_t number = le32_load(&message->port);
+    uint16_t event = le16_load(&message->event);
+    bool value = le16_load(&message->value);
+
+    if (event == VIRTIO_CONSOLE_DEVICE_READY) {
+        for (unsigned i = 0; i < console->count && value; i++)
+            console->ports[i].due |= 1u << DUE_ADD;
+    } else if (number >= console->count) {
+        log_guest(&console->virtio.told, "%s: there is no port %u", console->virtio.name, number);
+    } else if (event == VIRTIO_CONSOLE_PORT_READY) {
+        console_set_ready(&console->ports[number], value);
+    } else if (event == VIRTIO_CONSOLE_PORT_OPEN) {
+        console_set_open(&console->ports[number], value);
+    }
+}
+
+static void console_hear(struct virtio_console *console)
+{
+    struct virtq *q = virtio_virtq(&console->virtio, CONTROL_TRANSMIT);
+    struct console_message message;
+    struct virtq_chain chain;
     unsigned steps = 0;
 
-    while (taken < count && steps < CONSOLE_STEPS && virtq_pop(q, &console->receive)) {
-        struct sg *room = &console->receive.writable;
-        size_t size = room->length < count - taken ? room->length : count - taken;
-
-        sg_write(room, bytes + taken, size);
-        virtq_push(q, &console->receive, (uint32_t)size);
-        taken += size;
+    while (steps < CONSOLE_STEPS && virtq_pop(q, &chain)) {
+        if (!sg_read(&chain.readable, &message, sizeof(message))) {
+            virtq_break(q, "a control message too short");
+            return;
+        }
+        virtq_push(q, &chain, 0);
+        console_hear_one(console, &message);
         steps++;
     }
     virtq_flush(q);
-    if (taken < count && (steps == CONSOLE_STEPS || !virtq_park(q)))
-        virtio_kick(&console->virtio, QUEUE_RECEIVE); /* again, in the loop's next round */
-    return taken;
+    if (steps == CONSOLE_STEPS || !virtq_park(q))
+        virtio_kick(&console->virtio, CONTROL_TRANSMIT);
+    console_tell(console);
+}
+
+/* The terminals' calls. */
+
+/* Linux throws away what comes for a port that nobody has opened. */
+static size_t console_input(void *owner, const uint8_t *bytes, size_t count)
+{
+    struct console_port *port = owner;
+
+    if (!port->open && console_has_control(console_of(port->virtio)))
+        return 0;
+    return console_port_receive(port, bytes, count);
 }
 
 static void console_writable(void *owner)
@@ -123,30 +267,46 @@ static void console_writable(void *owner)
 
 static void console_resized(void *owner)
 {
-    struct virtio_console *console = owner;
+    struct console_port *port = owner;
+    struct virtio_console *console = console_of(port->virtio);
 
-    if (console->has_size)
+    if (!console->has_size || !port->end.console)
+        return;
+    if (console_has_control(console))
+        console_is_due(port, DUE_SIZE);
+    else
         virtio_config_changed(&console->virtio);
 }
 
+static void console_closed(void *owner)
+{
+    struct console_port *port = owner;
+
+    if (port->end.console)
+        return;
+    port->closed = true;
+    console_is_due(port, DUE_OPEN);
+}
+
+/* The device. */
+
 static uint64_t console_features(struct virtio_device *v)
 {
-    const struct virtio_console *console = container_of(v, struct virtio_console, virtio);
+    const struct virtio_console *console = console_of(v);
 
-    return 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE | (uint64_t)console->has_size
-                                                      << VIRTIO_CONSOLE_F_SIZE;
+    return 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE |
+           (uint64_t)console->has_size << VIRTIO_CONSOLE_F_SIZE |
+           (uint64_t)(console->ops.queues > CONTROL_RECEIVE) << VIRTIO_CONSOLE_F_MULTIPORT;
 }
 
 static void console_read_config(struct virtio_device *v, void *config)
 {
-    struct virtio_console *console = container_of(v, struct virtio_console, virtio);
-    struct console_config fields = { 0 };
-    uint16_t columns, rows;
+    struct virtio_console *console = console_of(v);
+    const struct console_size size = console_size(&console->ports[0]);
+    struct console_config fields = { .columns = size.columns, .rows = size.rows };
 
-    if (terminal_size(console->terminal, &columns, &rows)) {
-        le16_store(&fields.columns, columns);
-        le16_store(&fields.rows, rows);
-    }
+    if (console->ops.queues > CONTROL_RECEIVE)
+        le32_store(&fields.ports, console->count);
     memcpy(config, &fields, sizeof(fields));
 }
 
@@ -154,39 +314,48 @@ static void console_read_config(struct virtio_device *v, void *config)
 static void console_write_config(struct virtio_device *v, unsigned offset, unsigned size,
                                  uint64_t value)
 {
-    struct virtio_console *console = container_of(v, struct virtio_console, virtio);
     uint8_t byte = (uint8_t)value;
 
     if (offset == offsetof(struct console_config, emergency_write))
-        terminal_try_write(console->terminal, &byte, 1);
+        terminal_try_write(console_of(v)->ports[0].end.terminal, &byte, 1);
 }
 
 static void console_kick(struct virtio_device *v, unsigned queue)
 {
-    struct virtio_console *console = container_of(v, struct virtio_console, virtio);
+    struct virtio_console *console = console_of(v);
+    struct console_port *port = &console->ports[queue < CONTROL_RECEIVE ? 0 : queue / 2 - 1];
 
-    if (queue == QUEUE_TRANSMIT)
-        console_transmit(console);
+    if (queue >= CONTROL_RECEIVE && !console_has_control(console))
+        return;
+    if (queue == CONTROL_RECEIVE)
+        console_tell(console);
+    else if (queue == CONTROL_TRANSMIT)
+        console_hear(console);
+    else if (queue % 2)
+        console_transmit(port);
     else
-        terminal_take_input(console->terminal);
+        terminal_take_input(port->end.terminal);
 }
 
 static void console_stop(struct virtio_device *v)
 {
-    container_of(v, struct virtio_console, virtio)->sending = false;
+    struct virtio_console *console = console_of(v);
+
+    for (unsigned i = 0; i < console->count; i++)
+        console_port_stop(&console->ports[i]);
 }
 
 static void console_destroy(struct virtio_device *v)
 {
-    struct virtio_console *console = container_of(v, struct virtio_console, virtio);
+    struct virtio_console *console = console_of(v);
 
-    terminal_set_client(console->terminal, NULL);
+    for (unsigned i = 0; i < console->count; i++)
+        terminal_set_client(console->ports[i].end.terminal, NULL);
     free(console);
 }
 
 static const struct virtio_ops console_ops = {
     .type = VIRTIO_ID_CONSOLE,
-    .queues = QUEUE_COUNT,
     .queue_size = 64,
     .config_size = sizeof(struct console_config),
     .features = console_features,
@@ -197,27 +366,80 @@ static const struct virtio_ops console_ops = {
     .destroy = console_destroy,
 };
 
-int virtio_console_create(struct virtio_device **ret, const char *name, struct terminal *terminal,
+static_assert(2 * VIRTIO_CONSOLE_PORTS + 2 <= VIRTIO_MAX_QUEUES, "a pair each, and control");
+
+static void console_add_port(struct virtio_console *console, const struct virtio_console_port *end)
+{
+    struct console_port *port = &console->ports[console->count++];
+    uint16_t columns, rows;
+
+    port->end = *end;
+    port->virtio = &console->virtio;
+    port->all = console->ports;
+    if (end->console && terminal_size(end->terminal, &columns, &rows))
+        console->has_size = true;
+    terminal_set_client(end->terminal, &(struct terminal_client){ .input = console_input,
+                                                                  .writable = console_writable,
+                                                                  .resized = console_resized,
+                                                                  .closed = console_closed,
+                                                                  .owner = port });
+}
+
+int virtio_console_create(struct virtio_device **ret, const char *name,
+                          const struct virtio_console_port *ports, unsigned count,
                           const struct guest_memory *mem, struct loop *loop)
 {
-    struct virtio_console *console = calloc(1, sizeof(*console));
-    uint16_t columns, rows;
+    struct virtio_console *console =
+        calloc(1, sizeof(*console) + count * sizeof(console->ports[0]));
     int error;
 
+    assert(count > 0 && count <= VIRTIO_CONSOLE_PORTS);
     if (!console)
         return -ENOMEM;
-    error = virtio_init(&console->virtio, &console_ops, name, mem, loop);
+    console->ops = console_ops;
+    console->ops.queues = count == 1 && !ports->name ? 2 : (uint16_t)(2 * count + 2);
+    error = virtio_init(&console->virtio, &console->ops, name, mem, loop);
     if (error < 0) {
         free(console);
         return error;
     }
 
-    console->terminal = terminal;
-    console->has_size = terminal_size(terminal, &columns, &rows);
-    terminal_set_client(terminal, &(struct terminal_client){ .input = console_input,
-                                                             .writable = console_writable,
-                                                             .resized = console_resized,
-                                                             .owner = console });
+    for (unsigned i = 0; i < count; i++) {
+        console->ports[i].count = count;
+        console_add_port(console, &ports[i]);
+    }
     *ret = &console->virtio;
     return 0;
+}
+
+struct console_look {
+    struct virtio_console *console;
+    bool rest;
+    uint64_t written;
+};
+
+static void console_look(void *arg)
+{
+    struct console_look *look = arg;
+
+    look->rest = false;
+    look->written = 0;
+    for (unsigned i = 0; i < look->console->count; i++)
+        if (console_port_has_output(&look->console->ports[i], &look->written))
+            look->rest = true;
+}
+
+void virtio_console_drain(struct virtio_device *v, unsigned linger_ms)
+{
+    struct console_look look = { .console = console_of(v) };
+    unsigned idle_ms = 0;
+
+    loop_call(v->loop, console_look, &look);
+    while (look.rest && idle_ms < linger_ms) {
+        uint64_t before = look.written;
+
+        poll(NULL, 0, CONSOLE_DRAIN_MS);
+        loop_call(v->loop, console_look, &look);
+        idle_ms = look.written == before ? idle_ms + CONSOLE_DRAIN_MS : 0;
+    }
 }

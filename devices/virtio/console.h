@@ -6,11 +6,40 @@
 
 struct terminal;
 
+#define VIRTIO_CONSOLE_PORTS 8
+
+/* Virtio 1.2, 5.3. A console is hvc0, hvc1, ... in Linux, any other /dev/virtio-ports/NAME. */
+struct virtio_console_port {
+    struct terminal *terminal; /* outlives the device and is on its loop; the port is its client */
+    const char *name;          /* outlives the device, too; NULL: none */
+    bool console;
+    bool ordered; /* see below */
+};
+
 /*
- * One port (virtio 1.2, 5.3): hvc0 in Linux. Becomes the client of `terminal`, which outlives it
- * and must be on `loop` too. 0, or -errno; prints nothing.
+ * A stream of bytes each way for each port. Nothing is lost, and who is slow is waited for: bytes
+ * stay in the guest's queues until there is room for them.
+ *
+ * The guest's end of a port is closed (PORT_OPEN 0) when all input was put into its queue and no
+ * more will come, or when nobody reads the output: Linux' read() gives 0 then, poll() POLLHUP. When
+ * the guest closes a port, the output ends behind the last byte sent before, and what comes later
+ * is dropped. A console is closed by nobody.
+ *
+ * What the guest sends to an `ordered` port is passed on when everything that it sent to the others
+ * before is out: written to their descriptors, or dropped because nobody reads. So who hears on
+ * that port that the work is done may end the machine at once.
+ *
+ * At most VIRTIO_CONSOLE_PORTS; one alone without a name is a plain console, without MULTIPORT.
+ * Copies `ports`. 0, or -errno; prints nothing.
  */
-int virtio_console_create(struct virtio_device **ret, const char *name, struct terminal *terminal,
+int virtio_console_create(struct virtio_device **ret, const char *name,
+                          const struct virtio_console_port *ports, unsigned count,
                           const struct guest_memory *mem, struct loop *loop);
+
+/*
+ * When no vCPU runs any more: waits until all that the guest has sent is out, or for `linger_ms`
+ * nothing was. Not on the device's loop, which must turn.
+ */
+void virtio_console_drain(struct virtio_device *v, unsigned linger_ms);
 
 #endif

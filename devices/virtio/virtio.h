@@ -45,7 +45,7 @@ struct virtio_transport_ops {
     void (*interrupt_config)(void *transport);
 };
 
-#define VIRTIO_MAX_QUEUES 8
+#define VIRTIO_MAX_QUEUES 18
 #define VIRTIO_MAX_CONFIG 64 /* bytes */
 
 struct virtio_queue {

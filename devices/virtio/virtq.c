@@ -237,6 +237,13 @@ bool virtq_pop(struct virtq *q, struct virtq_chain *chain)
     return true;
 }
 
+unsigned virtq_waiting(const struct virtq *q)
+{
+    uint16_t waiting = q->desc ? le16_load_acquire(&q->avail->idx) - q->next_avail : 0;
+
+    return waiting < q->layout.size ? waiting : q->layout.size;
+}
+
 void virtq_unpop(struct virtq *q)
 {
     q->next_avail--;

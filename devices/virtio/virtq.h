@@ -61,6 +61,9 @@ bool virtq_started(const struct virtq *q);
 /* The next request, or false: nothing to do, or broken() was called. */
 bool virtq_pop(struct virtq *q, struct virtq_chain *chain);
 
+/* How many requests wait to be popped; 0 for a broken queue. */
+unsigned virtq_waiting(const struct virtq *q);
+
 /* Takes back the last pop(), with nothing pushed since: the same request comes again. */
 void virtq_unpop(struct virtq *q);
 

@@ -73,7 +73,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     driver_init(&driver);
     if (pwrite(config.input, data, size, 0) != (ssize_t)size ||
         terminal_create(&terminal, &config, driver.loop) < 0 ||
-        virtio_console_create(&device, "console", terminal, driver.mem, driver.loop) < 0)
+        virtio_console_create(
+            &device, "console",
+            &(struct virtio_console_port){ .terminal = terminal, .console = true }, 1, driver.mem,
+            driver.loop) < 0)
         abort();
     driver_start(&driver, device, size > 0 ? (uint64_t)data[0] << 28 : 0);
 

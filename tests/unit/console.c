@@ -27,7 +27,10 @@ static struct virtio_device *create(int input, int output)
     log_set_level(LOG_LEVEL_ERROR);
     driver_init(&driver);
     terminal = host_terminal(driver.loop, input, output);
-    ck_assert_int_eq(virtio_console_create(&device, "console", terminal, driver.mem, driver.loop),
+    ck_assert_int_eq(virtio_console_create(
+                         &device, "console",
+                         &(struct virtio_console_port){ .terminal = terminal, .console = true }, 1,
+                         driver.mem, driver.loop),
                      0);
     return device;
 }

@@ -132,7 +132,10 @@ static void create_console(struct storm *s)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC), zero = open("/dev/zero", O_RDONLY);
 
     s->terminal = host_terminal(s->loop, zero, null);
-    ck_assert_int_eq(virtio_console_create(&s->virtio, "con0", s->terminal, s->mem, s->loop), 0);
+    ck_assert_int_eq(virtio_console_create(&s->virtio, "con0",
+                                           &(struct virtio_console_port){ .terminal = s->terminal },
+                                           1, s->mem, s->loop),
+                     0);
 }
 
 static void create_rng(struct storm *s)

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/console_port.h"
+
+#include "devices/terminal.h"
+#include "vmm/base.h"
+
+enum { RECEIVE, TRANSMIT };
+
+/* How much is done before other ports and devices have their turn on the loop. */
+#define PORT_STEPS 32
+#define PORT_STEP  (4 * KIB) /* bytes sent in one */
+
+unsigned console_port_number(const struct console_port *port)
+{
+    return (unsigned)(port - port->all);
+}
+
+unsigned console_port_queue(const struct console_port *port)
+{
+    unsigned number = console_port_number(port);
+
+    return number ? 2 * number + 2 : 0; /* queues 2 and 3 are the control protocol's */
+}
+
+static struct virtq *port_virtq(const struct console_port *port, unsigned which)
+{
+    return virtio_virtq(port->virtio, console_port_queue(port) + which);
+}
+
+/* What an ordered port waits for: all that the others have in their queues when it has something.
+ */
+static void port_mark_others(const struct console_port *port)
+{
+    for (struct console_port *other = port->all; other < port->all + port->count; other++) {
+        other->ahead = virtq_waiting(port_virtq(other, TRANSMIT)) + other->sending;
+        other->mark = other->sent;
+    }
+}
+
+static bool port_has_passed_mark(const struct console_port *port)
+{
+    return (port->ahead == 0 || !virtq_started(port_virtq(port, TRANSMIT))) &&
+           port->sent >= port->mark + terminal_waiting(port->end.terminal);
+}
+
+static bool port_has_its_turn(const struct console_port *port)
+{
+    if (port->end.ordered)
+        for (const struct console_port *other = port->all; other < port->all + port->count; other++)
+            if (!other->end.ordered && !port_has_passed_mark(other))
+                return false;
+    return true;
+}
+
+static bool port_pop(struct console_port *port, struct virtq *q)
+{
+    if (port->sending)
+        return true;
+    port->sending = virtq_pop(q, &port->transmit);
+    if (port->sending && port->end.ordered)
+        port_mark_others(port);
+    return port->sending;
+}
+
+/* One step, straight from the guest's memory. False if the terminal could not take all of it. */
+static bool port_send(struct console_port *port)
+{
+    struct sg *rest = &port->transmit.readable;
+    struct iovec front;
+    size_t size, taken;
+
+    if (rest->length == 0)
+        return true;
+    front = sg_front(rest);
+    size = front.iov_len < PORT_STEP ? front.iov_len : PORT_STEP;
+    taken = terminal_try_write(port->end.terminal, front.iov_base, size);
+    sg_skip(rest, taken);
+    port->sent += taken;
+    return taken == size;
+}
+
+static void port_push(struct console_port *port, struct virtq *q)
+{
+    virtq_push(q, &port->transmit, 0);
+    port->sending = false;
+    if (port->ahead > 0 && --port->ahead == 0)
+        port->mark = port->sent;
+}
+
+static void port_end_output(struct console_port *port)
+{
+    if (port->ending)
+        terminal_end_output(port->end.terminal);
+    port->ending = false;
+}
+
+bool console_port_transmit(struct console_port *port)
+{
+    struct virtq *q = port_virtq(port, TRANSMIT);
+    unsigned steps = 0;
+    bool room = true;
+
+    while (room && steps < PORT_STEPS && port_pop(port, q)) {
+        room = port_has_its_turn(port) && port_send(port);
+        if (room && port->transmit.readable.length == 0)
+            port_push(port, q);
+        steps++;
+    }
+    virtq_flush(q);
+
+    if (room && (steps == PORT_STEPS || !virtq_park(q)))
+        virtio_kick(port->virtio, console_port_queue(port) + TRANSMIT); /* in the next round */
+    else if (room)
+        port_end_output(port);
+    return steps > 0;
+}
+
+size_t console_port_receive(struct console_port *port, const uint8_t *bytes, size_t count)
+{
+    struct virtq *q = port_virtq(port, RECEIVE);
+    struct virtq_chain chain;
+    size_t taken = 0;
+    unsigned steps = 0;
+
+    while (taken < count && steps < PORT_STEPS && virtq_pop(q, &chain)) {
+        size_t room = chain.writable.length;
+        size_t size = room < count - taken ? room : count - taken;
+
+        sg_write(&chain.writable, bytes + taken, size);
+        virtq_push(q, &chain, (uint32_t)size);
+        taken += size;
+        steps++;
+    }
+    virtq_flush(q);
+    if (taken < count && (steps == PORT_STEPS || !virtq_park(q)))
+        virtio_kick(port->virtio, console_port_queue(port) + RECEIVE); /* in the next round */
+    return taken;
+}
+
+void console_port_stop(struct console_port *port)
+{
+    console_port_transmit(port);
+    port_end_output(port);
+    port->ready = port->open = port->sending = false;
+    port->due = port->ahead = 0;
+}
+
+bool console_port_has_output(const struct console_port *port, uint64_t *written)
+{
+    size_t waiting = terminal_waiting(port->end.terminal);
+
+    *written += port->sent - waiting;
+    return port->sending || waiting > 0 || virtq_waiting(port_virtq(port, TRANSMIT)) > 0;
+}

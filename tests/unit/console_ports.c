@@ -1,0 +1,794 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/console.h"
+
+#include <linux/virtio_console.h>
+#include <linux/virtio_ring.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "tests/unit/driver.h"
+#include "tests/unit/host.h"
+#include "tests/unit/unit.h"
+#include "vmm/base.h"
+#include "vmm/endian.h"
+#include "vmm/log.h"
+
+/* A console with several ports, as Linux drives it: a hostile driver is not far. */
+
+#define MULTIPORT (1ull << VIRTIO_CONSOLE_F_MULTIPORT)
+#define SIZE      (1ull << VIRTIO_CONSOLE_F_SIZE)
+#define PORTS     3
+
+enum { CONTROL_RECEIVE = 2, CONTROL_TRANSMIT = 3 };
+
+/* Where control messages lie in the guest, those from the host in a buffer each. */
+#define HEARD  (DRIVER_BUFFERS + 0x1000)
+#define SAID   (DRIVER_BUFFERS + 0x8000)
+#define BYTES  (DRIVER_BUFFERS + 0x10000)
+#define BUFFER 64 /* bytes */
+
+static struct driver driver;
+static struct virtio_console_port ports[PORTS];
+static unsigned port_count;
+static uint16_t hearing; /* control buffers given so far */
+
+static unsigned receive_of(unsigned port)
+{
+    return port ? 2 * port + 2 : 0;
+}
+
+static unsigned transmit_of(unsigned port)
+{
+    return receive_of(port) + 1;
+}
+
+static void init(void)
+{
+    log_set_level(LOG_LEVEL_ERROR);
+    signal(SIGPIPE, SIG_IGN);
+    driver_init(&driver);
+    port_count = hearing = 0;
+}
+
+/* One more port between two descriptors. */
+static void add(const char *name, int input, int output)
+{
+    const struct terminal_config config = { .input = input, .output = output, .stream = true };
+
+    ports[port_count] = (struct virtio_console_port){ .name = name };
+    ck_assert_int_eq(terminal_create(&ports[port_count++].terminal, &config, driver.loop), 0);
+}
+
+static struct virtio_device *create(void)
+{
+    struct virtio_device *device;
+
+    ck_assert_int_eq(
+        virtio_console_create(&device, "console", ports, port_count, driver.mem, driver.loop), 0);
+    return device;
+}
+
+static void request(unsigned queue, uint16_t index, uint64_t addr, uint32_t len, uint16_t flags)
+{
+    driver_describe(&driver, queue, index, addr, len, flags, 0);
+    driver_publish(&driver, queue, index);
+    driver_kick(&driver, queue);
+}
+
+static unsigned used_now(unsigned queue)
+{
+    const le16 *idx = driver_ram(&driver, 0x10000 + queue * 0x10000ull + 0x8002);
+
+    return (uint16_t)(le16_load_acquire(idx) - driver.used_seen[queue]);
+}
+
+static void give_control_buffers(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        uint16_t index = hearing++ % DRIVER_QUEUE_SIZE;
+
+        request(CONTROL_RECEIVE, index, HEARD + index * BUFFER, BUFFER, DRIVER_WRITE);
+    }
+}
+
+static void say(uint32_t port, uint16_t event, uint16_t value)
+{
+    uint8_t *message = driver_ram(&driver, SAID);
+
+    le32_store((le32 *)message, port);
+    le16_store((le16 *)(message + 4), event);
+    le16_store((le16 *)(message + 6), value);
+    request(CONTROL_TRANSMIT, 0, SAID, 8, 0);
+    ck_assert(driver_wait(&driver, CONTROL_TRANSMIT, NULL, NULL));
+}
+
+/* The next control message is this one; what follows it, if anything, is `tail`. */
+static void check_heard(uint32_t port, uint16_t event, uint16_t value, const char *tail,
+                        uint32_t tail_size)
+{
+    uint32_t head, written;
+    const uint8_t *message;
+
+    ck_assert(driver_wait(&driver, CONTROL_RECEIVE, &head, &written));
+    message = driver_ram(&driver, HEARD + head * BUFFER);
+    ck_assert_uint_eq(written, 8 + tail_size);
+    ck_assert_uint_eq(le32_load((const le32 *)message), port);
+    ck_assert_uint_eq(le16_load((const le16 *)(message + 4)), event);
+    ck_assert_uint_eq(le16_load((const le16 *)(message + 6)), value);
+    ck_assert_mem_eq(message + 8, tail, tail_size);
+}
+
+static void check_open(uint32_t port, bool open)
+{
+    check_heard(port, VIRTIO_CONSOLE_PORT_OPEN, open, "", 0);
+}
+
+/* Nothing more is said. */
+static void check_silence(void)
+{
+    host_turns(driver.loop);
+    ck_assert_uint_eq(used_now(CONTROL_RECEIVE), 0);
+}
+
+/* As Linux does it, all ports opened. */
+static void introduce(void)
+{
+    say(UINT32_MAX, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    for (unsigned i = 0; i < port_count; i++)
+        check_heard(i, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
+    for (unsigned i = 0; i < port_count; i++) {
+        say(i, VIRTIO_CONSOLE_PORT_READY, 1);
+        if (ports[i].console)
+            check_heard(i, VIRTIO_CONSOLE_CONSOLE_PORT, 1, "", 0);
+        check_open(i, true);
+        if (ports[i].name)
+            check_heard(i, VIRTIO_CONSOLE_PORT_NAME, 1, ports[i].name,
+                        (uint32_t)strlen(ports[i].name));
+        say(i, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    }
+}
+
+static void start(void)
+{
+    ck_assert(driver_start(&driver, create(), MULTIPORT));
+    give_control_buffers(40);
+    introduce();
+}
+
+static void restart(void)
+{
+    virtio_set_status(driver.device, 0);
+    memset(driver_ram(&driver, 0x10000), 0, DRIVER_BUFFERS - 0x10000); /* the rings are new */
+    hearing = 0;
+    ck_assert(driver_start(&driver, driver.device, MULTIPORT));
+    give_control_buffers(40);
+}
+
+static void finish(void)
+{
+    virtio_destroy(driver.device);
+    for (unsigned i = 0; i < port_count; i++)
+        terminal_destroy(ports[i].terminal, 1000);
+    loop_destroy(driver.loop);
+    guest_memory_destroy(driver.mem);
+}
+
+static void transmit(unsigned port, uint16_t index, const char *text)
+{
+    memcpy(driver_ram(&driver, BYTES + index * BUFFER), text, strlen(text));
+    request(transmit_of(port), index, BYTES + index * BUFFER, (uint32_t)strlen(text), 0);
+}
+
+/* Reads what is there, turning the loop meanwhile, until the end or `count` bytes. */
+static size_t drain(int fd, char *bytes, size_t count)
+{
+    double end = host_seconds() + 5;
+    size_t seen = 0;
+
+    while (seen < count && host_seconds() < end) {
+        ssize_t got;
+
+        loop_turn(driver.loop, 1);
+        if (poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 0) == 0)
+            continue;
+        got = read(fd, bytes + seen, count - seen);
+        if (got <= 0)
+            break;
+        seen += (size_t)got;
+    }
+    return seen;
+}
+
+static void check_output(int fd, const char *text)
+{
+    char bytes[100] = "";
+
+    ck_assert_uint_eq(drain(fd, bytes, strlen(text)), strlen(text));
+    ck_assert_str_eq(bytes, text);
+}
+
+/* The next is the end of the file, and not one byte. */
+static void check_end(int fd)
+{
+    char byte;
+
+    ck_assert(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 5000) > 0);
+    ck_assert_int_eq(read(fd, &byte, 1), 0);
+}
+
+/* Announcements. */
+
+START_TEST(ports_announce_themselves_to_each_driver)
+{
+    uint8_t config[VIRTIO_MAX_CONFIG];
+
+    init();
+    add("one", -1, -1);
+    add("two", -1, -1);
+    ports[0].console = true;
+    start();
+    virtio_read_config(driver.device, config);
+    ck_assert_mem_eq(config, "\0\0\0\0\2\0\0\0\0\0\0\0", 12);
+    ck_assert_uint_eq(driver.device->ops->queues, 6);
+    check_silence();
+
+    restart();
+    introduce();
+    check_silence();
+    finish();
+}
+END_TEST
+
+START_TEST(one_port_with_a_name_has_control_too)
+{
+    init();
+    add("one", -1, -1);
+    start();
+    check_silence();
+    finish();
+}
+END_TEST
+
+START_TEST(a_driver_without_multiport_has_port_0)
+{
+    struct host_pipe in = host_pipe(), out = host_pipe();
+
+    init();
+    add(NULL, in.reader, out.writer);
+    add("one", -1, -1);
+    ports[0].console = true;
+    ck_assert(driver_start(&driver, create(), 0));
+    transmit(0, 0, "out");
+    check_output(out.reader, "out");
+    ck_assert_int_eq(write(in.writer, "in", 2), 2);
+    request(receive_of(0), 0, BYTES, 10, DRIVER_WRITE);
+    ck_assert(driver_wait(&driver, receive_of(0), NULL, NULL));
+
+    /* There is no control protocol, and no other port. */
+    request(CONTROL_RECEIVE, 0, HEARD, BUFFER, DRIVER_WRITE);
+    memset(driver_ram(&driver, SAID), 0, 8);
+    request(CONTROL_TRANSMIT, 0, SAID, 8, 0);
+    transmit(1, 1, "lost");
+    host_turns(driver.loop);
+    ck_assert_uint_eq(used_now(CONTROL_RECEIVE) + used_now(CONTROL_TRANSMIT), 0);
+    ck_assert_uint_eq(used_now(transmit_of(1)), 0);
+    finish();
+}
+END_TEST
+
+START_TEST(what_is_due_waits_for_buffers)
+{
+    init();
+    add("one", -1, -1);
+    add("two", -1, -1);
+    ck_assert(driver_start(&driver, create(), MULTIPORT));
+    for (unsigned i = 0; i < 100; i++) { /* a flood of questions is one question */
+        say(7, VIRTIO_CONSOLE_DEVICE_READY, 1);
+        say(0, VIRTIO_CONSOLE_PORT_READY, 1);
+        say(1, VIRTIO_CONSOLE_PORT_READY, i % 2);
+    }
+    for (unsigned i = 0; i < 6; i++)
+        give_control_buffers(1);
+    check_open(0, true);
+    check_heard(0, VIRTIO_CONSOLE_PORT_NAME, 1, "one", 3);
+    check_open(1, true);
+    check_heard(1, VIRTIO_CONSOLE_PORT_NAME, 1, "two", 3);
+    check_silence();
+    finish();
+}
+END_TEST
+
+START_TEST(size_of_a_console)
+{
+    const struct winsize sizes[] = { { .ws_col = 80, .ws_row = 25 },
+                                     { .ws_col = 300, .ws_row = 1 } };
+    struct host_pty pty = host_pty();
+
+    init();
+    ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &sizes[0]), 0);
+    add(NULL, -1, pty.slave);
+    ports[0].console = true;
+    add("one", -1, -1);
+    ck_assert(driver_start(&driver, create(), MULTIPORT | SIZE));
+    terminal_window_changed(ports[0].terminal); /* nobody has asked yet */
+    give_control_buffers(20);
+    check_silence();
+
+    say(0, VIRTIO_CONSOLE_PORT_READY, 1);
+    check_heard(0, VIRTIO_CONSOLE_CONSOLE_PORT, 1, "", 0);
+    check_heard(0, VIRTIO_CONSOLE_RESIZE, 1, "\x50\0\x19\0", 4);
+    check_open(0, true);
+    ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &sizes[1]), 0);
+    terminal_window_changed(ports[0].terminal);
+    terminal_window_changed(ports[1].terminal);
+    check_heard(0, VIRTIO_CONSOLE_RESIZE, 1, "\x2c\x01\x01\0", 4);
+    check_silence();
+    ck_assert_uint_eq(driver.config_changes, 0);
+    finish();
+}
+END_TEST
+
+/* Hostile messages: the device goes on, or asks to be reset, and nothing else happens. */
+
+START_TEST(control_messages_that_mean_nothing)
+{
+    init();
+    add("one", -1, -1);
+    add("two", -1, -1);
+    ck_assert(driver_start(&driver, create(), MULTIPORT));
+    give_control_buffers(40);
+    for (uint32_t event = 0; event < 20; event++) {
+        say(2, (uint16_t)event, 0);
+        say(UINT32_MAX, (uint16_t)event, 0);
+        say(0x10000, (uint16_t)(event + 0xff00), 1);
+    }
+    say(0, VIRTIO_CONSOLE_DEVICE_READY, 0);
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    check_silence();
+    introduce();
+    ck_assert(!driver_broken(&driver));
+    finish();
+}
+END_TEST
+
+START_TEST(control_message_too_short)
+{
+    init();
+    add("one", -1, -1);
+    start();
+    request(CONTROL_TRANSMIT, 0, SAID, (uint32_t)_i, 0);
+    ck_assert(driver_broken(&driver));
+    restart();
+    introduce();
+    finish();
+}
+END_TEST
+
+START_TEST(control_message_longer_than_needed_and_in_pieces)
+{
+    init();
+    add("one", -1, -1);
+    ck_assert(driver_start(&driver, create(), MULTIPORT));
+    give_control_buffers(1);
+    memset(driver_ram(&driver, SAID), 0, 1000);
+    memcpy(driver_ram(&driver, SAID), "\1\0\0\0\0\0\1\0", 8);
+    for (uint16_t i = 0; i < 10; i++)
+        driver_describe(&driver, CONTROL_TRANSMIT, i, SAID + i, i < 9 ? 1 : 900,
+                        i < 9 ? DRIVER_NEXT : 0, i + 1);
+    driver_publish(&driver, CONTROL_TRANSMIT, 0);
+    driver_kick(&driver, CONTROL_TRANSMIT);
+    check_heard(0, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
+    finish();
+}
+END_TEST
+
+START_TEST(control_buffer_too_small)
+{
+    static const uint32_t sizes[] = { 0, 7, 10 }; /* the name needs 11 */
+
+    init();
+    add("one", -1, -1);
+    ck_assert(driver_start(&driver, create(), MULTIPORT));
+    give_control_buffers(1);
+    say(0, VIRTIO_CONSOLE_PORT_READY, 1);
+    check_open(0, true);
+    request(CONTROL_RECEIVE, 9, HEARD, sizes[_i], DRIVER_WRITE);
+    ck_assert(driver_broken(&driver));
+    restart();
+    introduce();
+    finish();
+}
+END_TEST
+
+START_TEST(queues_never_set_up)
+{
+    struct host_pipe in = host_pipe(), out = host_pipe();
+    struct virtio_device *device;
+
+    init();
+    add("one", in.reader, out.writer);
+    add("two", -1, -1);
+    device = create();
+    ck_assert(driver_start(&driver, device, MULTIPORT));
+    virtio_set_status(device, 0);
+    virtio_set_status(device, 3);
+    virtio_set_features(device, 1ull << 32 | MULTIPORT);
+    virtio_set_status(device, 11);
+    virtio_set_status(device, 15);
+    for (unsigned i = 0; i < device->ops->queues; i++)
+        driver_kick(&driver, i);
+    ck_assert_int_eq(write(in.writer, "in", 2), 2);
+    close(in.writer);
+    terminal_window_changed(ports[0].terminal);
+    ck_assert_uint_lt(host_turns(driver.loop), 20);
+    ck_assert(!driver_broken(&driver));
+    finish();
+}
+END_TEST
+
+/* The ends of streams. */
+
+START_TEST(input_waits_for_an_open_port)
+{
+    struct host_pipe in = host_pipe();
+    uint32_t written;
+
+    init();
+    add("one", in.reader, -1);
+    start();
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    request(receive_of(0), 0, BYTES, 10, DRIVER_WRITE);
+    ck_assert_int_eq(write(in.writer, "in", 2), 2);
+    ck_assert_uint_lt(host_turns(driver.loop), 20);
+    ck_assert_uint_eq(used_now(receive_of(0)), 0);
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    ck_assert(driver_wait(&driver, receive_of(0), NULL, &written));
+    ck_assert_uint_eq(written, 2);
+    finish();
+}
+END_TEST
+
+START_TEST(end_of_input_follows_the_last_byte)
+{
+    struct host_pipe in = host_pipe();
+    uint32_t written;
+
+    init();
+    add("one", in.reader, -1);
+    add("two", -1, -1);
+    start();
+    ck_assert_int_eq(write(in.writer, "the end", 7), 7);
+    close(in.writer);
+    check_silence(); /* no buffer for the bytes yet */
+    request(receive_of(0), 0, BYTES, 6, DRIVER_WRITE);
+    ck_assert(driver_wait(&driver, receive_of(0), NULL, &written));
+    ck_assert_uint_eq(written, 6);
+    check_silence();
+    request(receive_of(0), 1, BYTES, 6, DRIVER_WRITE);
+    ck_assert(driver_wait(&driver, receive_of(0), NULL, &written));
+    ck_assert_uint_eq(written, 1);
+    check_open(0, false);
+    check_silence();
+    finish();
+}
+END_TEST
+
+START_TEST(input_that_was_over_before_the_driver_came)
+{
+    init();
+    add("one", open("/dev/null", O_RDONLY), -1);
+    ck_assert(driver_start(&driver, create(), MULTIPORT));
+    give_control_buffers(20);
+    host_turns(driver.loop);
+    for (unsigned i = 0; i < 2; i++) {
+        say(0, VIRTIO_CONSOLE_PORT_READY, 1);
+        check_open(0, false);
+        check_heard(0, VIRTIO_CONSOLE_PORT_NAME, 1, "one", 3);
+        say(0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+        check_silence();
+        restart();
+    }
+    finish();
+}
+END_TEST
+
+START_TEST(output_ends_when_the_guest_closes)
+{
+    struct host_pipe out = host_pipe();
+
+    init();
+    add("one", -1, out.writer);
+    add("two", -1, -1);
+    start();
+    close(out.writer); /* the terminal's duplicate is the last */
+    transmit(0, 0, "all ");
+    transmit(0, 1, "of it");
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    check_output(out.reader, "all of it");
+    check_end(out.reader);
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    transmit(0, 2, "dropped");
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert(driver_wait(&driver, transmit_of(0), NULL, NULL));
+    check_silence();
+    finish();
+}
+END_TEST
+
+START_TEST(a_close_waits_for_a_slow_reader)
+{
+    struct host_pipe out = host_pipe();
+    const size_t size = MIB;
+    static char bytes[MIB + 1];
+
+    init();
+    add("one", -1, out.writer);
+    start();
+    close(out.writer);
+    host_fill(driver_ram(&driver, BYTES), 0, size);
+    request(transmit_of(0), 0, BYTES, (uint32_t)size, 0);
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    ck_assert_uint_lt(host_turns(driver.loop), 50);
+    ck_assert_uint_eq(drain(out.reader, bytes, size + 1), size);
+    ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES), size);
+    finish();
+}
+END_TEST
+
+START_TEST(an_idle_port_closes_at_once)
+{
+    struct host_pipe out = host_pipe();
+
+    init();
+    add("one", -1, out.writer);
+    start();
+    close(out.writer);
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    check_end(out.reader);
+    finish();
+}
+END_TEST
+
+START_TEST(reset_in_the_middle_of_a_close)
+{
+    struct host_pipe out = host_pipe();
+    static char bytes[MIB];
+    size_t seen;
+
+    init();
+    add("one", -1, out.writer);
+    start();
+    close(out.writer);
+    request(transmit_of(0), 0, BYTES, MIB, 0);
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    host_turns(driver.loop);
+    restart();
+    introduce();
+    seen = drain(out.reader, bytes, sizeof(bytes)); /* what had room, then the end */
+    ck_assert_uint_gt(seen, 64 * KIB);
+    ck_assert_uint_lt(seen, 256 * KIB);
+    check_end(out.reader);
+    transmit(0, 1, "dropped");
+    ck_assert(driver_wait(&driver, transmit_of(0), NULL, NULL));
+    finish();
+}
+END_TEST
+
+START_TEST(a_close_shuts_a_socket_down)
+{
+    int sockets[2];
+
+    init();
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+    add("one", sockets[0], sockets[0]); /* which stays open */
+    start();
+    transmit(0, 0, "bye");
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    check_output(sockets[1], "bye");
+    check_end(sockets[1]);
+    finish();
+}
+END_TEST
+
+START_TEST(reader_gone)
+{
+    struct host_pipe out = host_pipe();
+    int log = memfd_create("log", MFD_CLOEXEC), before = dup(STDERR_FILENO);
+
+    dup2(log, STDERR_FILENO);
+    init();
+    add("one", -1, out.writer);
+    start();
+    close(out.reader);
+    transmit(0, 0, "hello?");
+    check_open(0, false);
+    ck_assert(driver_wait(&driver, transmit_of(0), NULL, NULL));
+    transmit(0, 1, "dropped");
+    ck_assert(driver_wait(&driver, transmit_of(0), NULL, NULL));
+    check_silence();
+    finish();
+    dup2(before, STDERR_FILENO);
+    ck_assert_int_eq(lseek(log, 0, SEEK_END), 0); /* no error */
+}
+END_TEST
+
+START_TEST(open_and_close_without_end)
+{
+    struct host_pipe in = host_pipe(), out = host_pipe();
+    uint8_t *message;
+
+    init();
+    add("one", in.reader, out.writer);
+    start();
+    for (unsigned round = 0; round < 50; round++) {
+        for (uint16_t i = 0; i < DRIVER_QUEUE_SIZE; i++) {
+            message = driver_ram(&driver, SAID + 8u * i);
+            memcpy(message, i % 2 ? "\0\0\0\0\6\0\1\0" : "\0\0\0\0\6\0\0\0", 8);
+            driver_describe(&driver, CONTROL_TRANSMIT, i, SAID + 8u * i, 8, 0, 0);
+            driver_publish(&driver, CONTROL_TRANSMIT, i);
+        }
+        driver_kick(&driver, CONTROL_TRANSMIT);
+        ck_assert_uint_eq(used_now(CONTROL_TRANSMIT), 32); /* others have their turn in between */
+        for (unsigned i = 0; i < DRIVER_QUEUE_SIZE; i++)
+            ck_assert(driver_wait(&driver, CONTROL_TRANSMIT, NULL, NULL));
+    }
+    check_silence();
+    finish();
+}
+END_TEST
+
+/* Order. */
+
+/* Port 1 is told that port 0 is done, whose reader is slow. */
+static void start_ordered(int output, int told)
+{
+    init();
+    add("data", -1, output);
+    add("told", -1, told);
+    ports[1].ordered = true;
+    start();
+}
+
+START_TEST(an_ordered_port_waits_for_the_others)
+{
+    struct host_pipe out = host_pipe(), told = host_pipe();
+    const size_t size = MIB;
+    static char bytes[MIB];
+
+    start_ordered(out.writer, told.writer);
+    host_fill(driver_ram(&driver, BYTES + BUFFER), 0, size);
+    transmit(1, 0, "begin");
+    check_output(told.reader, "begin");
+    request(transmit_of(0), 0, BYTES + BUFFER, (uint32_t)size, 0);
+    transmit(1, 0, "done");
+    ck_assert_uint_lt(host_turns(driver.loop), 50);
+    for (size_t seen = 0; seen < size;) { /* the pipe holds 64 KiB */
+        if (size - seen > 64 * KIB)
+            ck_assert_int_eq(poll(&(struct pollfd){ .fd = told.reader, .events = POLLIN }, 1, 0),
+                             0);
+        seen += drain(out.reader, bytes + seen, size - seen < 5000 ? size - seen : 5000);
+    }
+    ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES + BUFFER), size);
+    check_output(told.reader, "done");
+    finish();
+}
+END_TEST
+
+START_TEST(an_ordered_port_is_not_held_for_ever)
+{
+    struct host_pipe out = host_pipe(), told = host_pipe();
+    static char bytes[64 * KIB];
+    double end = host_seconds() + 5;
+
+    start_ordered(out.writer, told.writer);
+    for (uint16_t i = 0; i < 4; i++)
+        request(transmit_of(0), i, BYTES, 64 * KIB, 0);
+    transmit(1, 0, "done");
+    /* The other's queue never runs dry. */
+    for (uint16_t i = 0; !used_now(transmit_of(1)) && host_seconds() < end;) {
+        ck_assert_uint_gt(drain(out.reader, bytes, 4 * KIB), 0);
+        for (; used_now(transmit_of(0)); driver.used_seen[transmit_of(0)]++, i++)
+            request(transmit_of(0), i % 4, BYTES, 64 * KIB, 0);
+    }
+    check_output(told.reader, "done");
+    finish();
+}
+END_TEST
+
+START_TEST(an_ordered_port_does_not_wait_for_nobody)
+{
+    struct host_pipe out = host_pipe(), told = host_pipe();
+
+    start_ordered(out.writer, told.writer);
+    for (uint16_t i = 0; i < 4; i++)
+        request(transmit_of(0), i, BYTES, 64 * KIB, 0);
+    transmit(1, 0, "done");
+    host_turns(driver.loop);
+    ck_assert_uint_eq(used_now(transmit_of(1)), 0);
+    if (_i == 0)
+        close(out.reader);
+    else if (_i == 1)
+        terminal_abandon(ports[0].terminal);
+    else
+        request(transmit_of(0), 5, DRIVER_RAM, 1, 0); /* breaks the queue, then there is room */
+    if (_i == 2)
+        drain(out.reader, (char[256 * KIB]){ 0 }, 256 * KIB);
+    check_output(told.reader, "done");
+    finish();
+}
+END_TEST
+
+/* The loop turns on the test's thread: this stands in for the machine's, which waits. */
+static void *wait_for_output(void *arg)
+{
+    virtio_console_drain(driver.device, *(unsigned *)arg);
+    *(unsigned *)arg = 0;
+    return NULL;
+}
+
+START_TEST(drain_waits_while_something_moves)
+{
+    struct host_pipe out = host_pipe();
+    const size_t size = 300 * KIB;
+    const bool reads = _i;
+    static char bytes[300 * KIB];
+    unsigned linger_ms = 300;
+    double begin = host_seconds();
+    pthread_t thread;
+
+    init();
+    add("one", -1, out.writer);
+    start();
+    request(transmit_of(0), 0, BYTES, (uint32_t)size, 0);
+    pthread_create(&thread, NULL, wait_for_output, &linger_ms);
+    for (size_t seen = 0; __atomic_load_n(&linger_ms, __ATOMIC_SEQ_CST);) {
+        loop_turn(driver.loop, 10);
+        if (reads && seen < size)
+            seen += drain(out.reader, bytes, 4 * KIB);
+        usleep(10000);
+    }
+    pthread_join(thread, NULL);
+    ck_assert_double_gt(host_seconds() - begin, reads ? 0.5 : 0.3); /* 10 ms for each 4 KiB */
+    ck_assert_double_lt(host_seconds() - begin, 5);
+    ck_assert_uint_eq(used_now(transmit_of(0)), reads);
+    finish();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("console_ports");
+    TCase *tcase = tcase_create("console_ports");
+
+    tcase_set_timeout(tcase, 20);
+    tcase_add_test(tcase, ports_announce_themselves_to_each_driver);
+    tcase_add_test(tcase, one_port_with_a_name_has_control_too);
+    tcase_add_test(tcase, a_driver_without_multiport_has_port_0);
+    tcase_add_test(tcase, what_is_due_waits_for_buffers);
+    tcase_add_test(tcase, size_of_a_console);
+    tcase_add_test(tcase, control_messages_that_mean_nothing);
+    tcase_add_loop_test(tcase, control_message_too_short, 0, 8);
+    tcase_add_test(tcase, control_message_longer_than_needed_and_in_pieces);
+    tcase_add_loop_test(tcase, control_buffer_too_small, 0, 3);
+    tcase_add_test(tcase, queues_never_set_up);
+    tcase_add_test(tcase, input_waits_for_an_open_port);
+    tcase_add_test(tcase, end_of_input_follows_the_last_byte);
+    tcase_add_test(tcase, input_that_was_over_before_the_driver_came);
+    tcase_add_test(tcase, output_ends_when_the_guest_closes);
+    tcase_add_test(tcase, a_close_waits_for_a_slow_reader);
+    tcase_add_test(tcase, an_idle_port_closes_at_once);
+    tcase_add_test(tcase, reset_in_the_middle_of_a_close);
+    tcase_add_test(tcase, a_close_shuts_a_socket_down);
+    tcase_add_test(tcase, reader_gone);
+    tcase_add_test(tcase, open_and_close_without_end);
+    tcase_add_test(tcase, an_ordered_port_waits_for_the_others);
+    tcase_add_test(tcase, an_ordered_port_is_not_held_for_ever);
+    tcase_add_loop_test(tcase, an_ordered_port_does_not_wait_for_nobody, 0, 3);
+    tcase_add_loop_test(tcase, drain_waits_while_something_moves, 0, 2);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
