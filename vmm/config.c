@@ -40,6 +40,32 @@ static int config_read_disk_serial(struct option_reader *r, char *value, void *t
     return error;
 }
 
+/* struct config */
+static int config_read_share(struct option_reader *r, char *value, void *target)
+{
+    struct share_config **link = &r->config->shares, *share;
+
+    share = r->filled = option_alloc(r->config, sizeof(*share));
+    if (!share)
+        return log_error(ENOMEM, "--share");
+    while (*link)
+        link = &(*link)->next;
+    *link = share;
+    return option_read_text(r, value, &share->path);
+}
+
+/* struct share_config */
+static int config_read_tag(struct option_reader *r, char *value, void *target)
+{
+    struct share_config *share = target;
+    char *tag;
+    int error = option_read_text(r, value, &tag);
+
+    if (!error)
+        snprintf(share->tag, sizeof(share->tag), "%s", tag);
+    return error;
+}
+
 static int config_add_net(struct option_reader *r, enum net_kind kind)
 {
     struct config *config = r->config;
@@ -230,6 +256,31 @@ const struct option config_net_forms[] = {
     { .name = NULL },
 };
 
+static const struct option share_keys[] = {
+    { .name = "tag",
+      .argument = "NAME",
+      .help = "what the guest calls it: mount -t virtiofs NAME /mnt",
+      .read = config_read_tag,
+      .min = 1,
+      .max = sizeof(((struct share_config *)NULL)->tag) - 1 },
+    { .name = "rw",
+      .help = "the guest may write, create and remove, too, as far as minivmm's user may",
+      .read = option_read_flag,
+      .at = offsetof(struct share_config, writable) },
+    { .name = NULL },
+};
+
+static const struct option share_forms[] = {
+    { .name = "path",
+      .bare = true,
+      .argument = "DIR",
+      .help = "the directory; may also be written path=DIR",
+      .read = config_read_share,
+      .min = 1,
+      .keys = share_keys },
+    { .name = NULL },
+};
+
 static const struct option file_keys[] = {
     { .name = "append",
       .help = "keep what the file holds",
@@ -332,6 +383,16 @@ static const struct option config_options[] = {
       .argument = "CARD",
       .help = "network card; again for another (user)",
       .forms = config_net_forms },
+    { .name = "share",
+      .argument = "SHARE",
+      .help = "directory of the host; again for another",
+      .more = "By virtio-fs, served by minivmm itself; needs no privilege. The guest reads, and "
+              "with rw changes, what lies beneath the directory and nothing else: links are "
+              "followed by the guest, in its own files, and the host's /proc, /sys and their like "
+              "are not shown. Users and groups are the host's. New files belong to minivmm's "
+              "user, or if that is root, to the user in the guest who made them. Changes made on "
+              "the host are seen a second later at most.",
+      .forms = share_forms },
     { .name = "serial",
       .argument = "CONSOLE",
       .help = "first serial port (stdio)",
@@ -427,6 +488,20 @@ static bool console_same(const struct console_config *a, const struct console_co
            (a->kind == CONSOLE_FILE && !strcmp(a->path, b->path));
 }
 
+static int config_check_shares(const struct config *config)
+{
+    for (const struct share_config *share = config->shares; share; share = share->next) {
+        const struct share_config *other = config->shares;
+
+        while (strcmp(other->tag, share->tag))
+            other = other->next;
+        if (!*share->tag || other != share)
+            return log_refuse(EINVAL, "--share %s: needs a tag=NAME%s", share->path,
+                              *share->tag ? " of its own" : "");
+    }
+    return 0;
+}
+
 static int config_check(struct config *config)
 {
     if (!config->kernel)
@@ -448,7 +523,7 @@ static int config_check(struct config *config)
         config->serial.kind = CONSOLE_NONE;
     if (console_same(&config->serial, &config->console))
         return log_refuse(EINVAL, "--console: --serial has the same: one of them needs another");
-    return 0;
+    return config_check_shares(config);
 }
 
 int config_set_defaults(struct config *config)

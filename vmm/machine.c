@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include "devices/block/block.h"
+#include "devices/fs/share.h"
 #include "devices/net/net.h"
 #include "devices/terminal.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/console.h"
+#include "devices/virtio/fs.h"
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
@@ -54,6 +56,9 @@ static int machine_place_devices(struct hardware *hw, const struct config *confi
     number = 0;
     for (const struct net_config *net = config->nets; net && !error; net = net->next)
         error = machine_place(hw, "net", number++);
+    number = 0;
+    for (const struct share_config *share = config->shares; share && !error; share = share->next)
+        error = machine_place(hw, "fs", number++);
     if (!error && (config->console.kind != CONSOLE_NONE || config->ports))
         error = machine_place(hw, "console", 0);
     if (!error && config->rng)
@@ -347,6 +352,28 @@ static int machine_add_net(struct machine *machine, struct hardware_device *plac
     return machine_add_virtio(machine, place, virtio, loop);
 }
 
+static int machine_add_share(struct machine *machine, const struct hardware_device *place,
+                             const struct share_config *config)
+{
+    struct loop *loop = machine_add_loop(machine);
+    struct virtio_device *virtio;
+    struct share *share;
+    int error;
+
+    if (!loop)
+        return -ENOMEM;
+    error = share_open(&share, config);
+    if (error)
+        return error;
+    error = virtio_fs_create(&virtio, place->name, config->tag, share, machine->memory, loop);
+    if (error)
+        return log_error(-error, "%s", place->name);
+    error = machine_add_virtio(machine, place, virtio, loop);
+    if (!error)
+        loop_call(loop, share_confine, share);
+    return error;
+}
+
 static int machine_add_console(struct machine *machine, const struct hardware_device *place)
 {
     struct virtio_console_port ports[VIRTIO_CONSOLE_PORTS];
@@ -372,7 +399,7 @@ static int machine_add_console(struct machine *machine, const struct hardware_de
     return error;
 }
 
-/* Disks, cards, console, rng: in the order machine_place_devices() gave them their places. */
+/* Disks, cards, shares, console, rng: as machine_place_devices() gave them their places. */
 static int machine_add_virtio_devices(struct machine *machine)
 {
     const struct config *config = machine->config;
@@ -385,6 +412,8 @@ static int machine_add_virtio_devices(struct machine *machine)
         error = machine_add_disk(machine, place++, disk);
     for (const struct net_config *net = config->nets; net && !error; net = net->next)
         error = machine_add_net(machine, place++, net, number++);
+    for (const struct share_config *share = config->shares; share && !error; share = share->next)
+        error = machine_add_share(machine, place++, share);
 
     if (!error && (machine->console || machine->stream_count))
         error = machine_add_console(machine, place++);

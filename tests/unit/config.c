@@ -218,6 +218,31 @@ START_TEST(disks)
 }
 END_TEST
 
+START_TEST(shares)
+{
+    static const struct line good[] = {
+        { "", "" },
+        { "--share /,tag=a", " share:/:a" },
+        { "--share d,tag=a,rw --share d,rw=off,tag=b", " share:d:a:rw share:d:b" },
+        { "--share path=x,,y,tag=012345678901234567890123456789012345",
+          " share:x,y:012345678901234567890123456789012345" },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
+        struct config config;
+        char said[256] = "", line[256];
+
+        snprintf(line, sizeof(line), "--kernel k%s%s", *good[i].words ? " " : "", good[i].words);
+        ck_assert_int_eq(parse(&config, line), CONFIG_RUN);
+        for (const struct share_config *s = config.shares; s; s = s->next)
+            snprintf(said + strlen(said), sizeof(said) - strlen(said), " share:%s:%s%s", s->path,
+                     s->tag, s->writable ? ":rw" : "");
+        ck_assert_str_eq(said, good[i].expected);
+        config_finish(&config);
+    }
+}
+END_TEST
+
 START_TEST(file_names_with_commas_and_equal_signs)
 {
     CHECK(check_accepted, {
@@ -394,6 +419,9 @@ START_TEST(options_that_contradict)
               { "--net tap --kernel k", "--net tap: one of name=IFACE and fd=N is needed" },
               { "--net tap,fd=3,name=x --kernel k",
                 "--net tap: one of name=IFACE and fd=N is needed" },
+              { "--kernel k --share d", "--share d: needs a tag=NAME" },
+              { "--kernel k --share d,tag=a --share e,tag=a",
+                "--share e: needs a tag=NAME of its own" },
               { "--kernel k --serial stdio --console stdio",
                 "--console: --serial has the same: one of them needs another" },
               { "--kernel k --serial fd=3 --console fd=3",
@@ -443,7 +471,7 @@ START_TEST(help_fits_a_screen)
         text += length + 1;
     }
     ck_assert_uint_ge(lines, 20);
-    ck_assert_uint_le(lines, 24);
+    ck_assert_uint_le(lines, 30);
 }
 END_TEST
 
@@ -486,6 +514,7 @@ int main(void)
     tcase_add_test(tests, options);
     tcase_add_test(tests, later_options_override);
     tcase_add_test(tests, disks);
+    tcase_add_test(tests, shares);
     tcase_add_test(tests, file_names_with_commas_and_equal_signs);
     tcase_add_test(tests, networks);
     tcase_add_test(tests, consoles);

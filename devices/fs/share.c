@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/fs/share.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "devices/fs/confine.h"
+#include "devices/fs/share_inside.h"
+#include "vmm/base.h"
+#include "vmm/cleanup.h"
+#include "vmm/config.h"
+#include "vmm/log.h"
+
+#define HANDLES_MAX     4096u
+#define HANDLES_PART    8     /* of the descriptors the process may have */
+#define DESCRIPTORS_MAX 65536 /* as many as we ask the host for */
+#define DIRENT_USUAL    40u   /* bytes of a directory's entry with a name of common length */
+
+/* Descriptors cost us nothing until the guest has files open: what the host gives without asking.
+ */
+static uint32_t share_handles_max(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return HANDLES_MAX / HANDLES_PART;
+    if (limit.rlim_cur < DESCRIPTORS_MAX && limit.rlim_cur < limit.rlim_max) {
+        rlim_t before = limit.rlim_cur;
+
+        limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+            limit.rlim_cur = before;
+    }
+    limit.rlim_cur /= HANDLES_PART;
+    return limit.rlim_cur < HANDLES_MAX ? (uint32_t)limit.rlim_cur : HANDLES_MAX;
+}
+
+int share_open(struct share **ret, const struct share_config *config)
+{
+    cleanup_free struct share *share = calloc(1, sizeof(*share));
+    int error;
+
+    if (!share)
+        return log_error(ENOMEM, "--share %s", config->path);
+    error = tree_open(&share->tree, config->path);
+    if (error)
+        return error;
+    slots_init(&share->handles, share_handles_max());
+    share->writable = config->writable;
+    *ret = share;
+    share = NULL;
+    return 0;
+}
+
+void share_forget_all(struct share *share)
+{
+    uint32_t place = 0;
+    struct handle *handle;
+
+    while ((handle = slots_next(&share->handles, &place))) {
+        handle->node->handles = NULL;
+        slots_remove(&share->handles, handle->id);
+        close(handle->fd);
+        free(handle);
+    }
+    nodes_clear(&share->tree.nodes);
+}
+
+void share_close(struct share *share)
+{
+    share_forget_all(share);
+    slots_finish(&share->handles);
+    tree_close(&share->tree);
+    free(share);
+}
+
+bool share_writable(const struct share *share)
+{
+    return share->writable;
+}
+
+void share_confine(void *arg)
+{
+    struct share *share = arg;
+
+    confine_thread(share->tree.nodes.root->fd, share->writable);
+}
+
+/* Nodes. */
+
+/* What the guest is shown of what the host says. */
+static void share_show(struct share *share, const struct node *node, struct statx *attr)
+{
+    attr->stx_ino = tree_ino(&share->tree, &node->identity, attr->stx_ino);
+}
+
+int share_meet(struct share *share, struct node *parent, const char *name, struct share_entry *ret)
+{
+    struct node *node;
+    int error = tree_meet(&share->tree, parent, name, &node, &ret->attr);
+
+    if (error)
+        return error;
+    share_show(share, node, &ret->attr);
+    ret->node = node->id;
+    return 0;
+}
+
+int share_lookup(struct share *share, uint64_t parent, const char *name, struct share_entry *ret)
+{
+    struct node *directory = share_node(share, parent);
+
+    return directory ? share_meet(share, directory, name, ret) : -ESTALE;
+}
+
+void share_forget(struct share *share, uint64_t id, uint64_t count)
+{
+    struct node *node = share_node(share, id);
+
+    if (node)
+        nodes_forget(&share->tree.nodes, node, count);
+}
+
+int share_getattr(struct share *share, uint64_t id, struct statx *ret)
+{
+    struct node *node = share_node(share, id);
+    int error = node ? tree_stat(&share->tree, node, ret) : -ESTALE;
+
+    if (!error)
+        share_show(share, node, ret);
+    return error;
+}
+
+int share_readlink(struct share *share, uint64_t id, char *target, size_t size)
+{
+    struct node *node = share_node(share, id);
+    cleanup_close int fd = node ? tree_pin(&share->tree, node, NULL) : -ESTALE;
+    ssize_t length;
+
+    if (fd < 0)
+        return fd;
+    if (!S_ISLNK(node->identity.type))
+        return -EINVAL;
+    length = readlinkat(fd, "", target, size);
+    return length < 0 ? -errno : (int)length;
+}
+
+int share_statfs(struct share *share, uint64_t id, struct statfs *ret)
+{
+    struct node *node = share_node(share, id);
+    cleanup_close int fd = node ? tree_pin(&share->tree, node, NULL) : -ESTALE;
+
+    if (fd < 0)
+        return fd;
+    return fstatfs(fd, ret) < 0 ? -errno : 0;
+}
+
+/* Handles. */
+
+struct handle *share_handle(const struct share *share, uint64_t node, uint64_t id)
+{
+    struct handle *handle = slots_find(&share->handles, id);
+
+    return handle && handle->node->id == node ? handle : NULL;
+}
+
+int share_add_handle(struct share *share, struct node *node, int fd, uint32_t flags,
+                     struct share_opened *ret)
+{
+    struct handle *handle = calloc(1, sizeof(*handle));
+
+    if (!handle || !(handle->id = slots_add(&share->handles, handle))) {
+        close(fd);
+        free(handle);
+        return -ENFILE;
+    }
+    handle->fd = fd;
+    handle->append = flags & O_APPEND;
+    handle->node = node;
+    handle->next = node->handles;
+    node->handles = handle;
+    ret->handle = handle->id;
+    return 0;
+}
+
+int share_release(struct share *share, uint64_t node, uint64_t id)
+{
+    struct handle *handle = share_handle(share, node, id), **link;
+
+    if (!handle)
+        return -EBADF;
+    for (link = &handle->node->handles; *link != handle;)
+        link = &(*link)->next;
+    *link = handle->next;
+    nodes_release(&share->tree.nodes, handle->node);
+    slots_remove(&share->handles, id);
+    close(handle->fd);
+    free(handle);
+    return 0;
+}
+
+uint32_t share_open_flags(uint32_t flags)
+{
+    return flags & (O_ACCMODE | O_TRUNC | O_DSYNC | O_SYNC);
+}
+
+/* Has the file changed since it was opened before? Remembers how it is now. */
+static bool share_unchanged(struct node *node, const struct statx *now)
+{
+    int64_t mtime =
+        (int64_t)((uint64_t)now->stx_mtime.tv_sec * 1000000000u + now->stx_mtime.tv_nsec);
+    bool same = node->opened.mtime == mtime && node->opened.size == now->stx_size;
+
+    node->opened.mtime = mtime;
+    node->opened.size = now->stx_size;
+    return same;
+}
+
+int share_open_file(struct share *share, uint64_t id, uint32_t flags, struct share_opened *ret)
+{
+    struct node *node = share_node(share, id);
+    cleanup_close int pinned = -1;
+    struct statx now;
+    int fd;
+
+    if (!node)
+        return -ESTALE;
+    if (!share->writable && ((flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC))
+        return -EROFS;
+    /* Opening a device or a pipe does something; here that is the guest's own kernel's to do. */
+    if (!S_ISREG(node->identity.type))
+        return S_ISDIR(node->identity.type) ? -EISDIR : -ENXIO;
+    pinned = tree_pin(&share->tree, node, &now);
+    if (pinned < 0)
+        return pinned;
+    fd = tree_reopen(&share->tree, pinned, (int)share_open_flags(flags));
+    if (fd < 0)
+        return fd;
+    ret->unchanged = share_unchanged(node, &now) && !(flags & O_TRUNC);
+    return share_add_handle(share, node, fd, flags, ret);
+}
+
+int share_open_directory(struct share *share, uint64_t id, struct share_opened *ret)
+{
+    struct node *node = share_node(share, id);
+    int fd = node ? tree_directory(&share->tree, node) : -ESTALE;
+
+    if (fd < 0)
+        return fd;
+    fd = tree_reopen(&share->tree, fd, O_RDONLY | O_DIRECTORY);
+    if (fd < 0)
+        return fd;
+    ret->unchanged = false;
+    return share_add_handle(share, node, fd, 0, ret);
+}
+
+ssize_t share_read(struct share *share, uint64_t node, uint64_t id, const struct iovec *iov,
+                   unsigned count, uint64_t offset)
+{
+    const struct handle *handle = share_handle(share, node, id);
+    ssize_t done;
+
+    if (!handle)
+        return -EBADF;
+    done = preadv(handle->fd, iov, (int)count, (off_t)offset);
+    return done < 0 ? -errno : done;
+}
+
+int64_t share_seek(struct share *share, uint64_t node, uint64_t id, uint64_t offset,
+                   unsigned whence)
+{
+    const struct handle *handle = share_handle(share, node, id);
+    off_t place;
+
+    if (!handle)
+        return -EBADF;
+    if (whence != SEEK_DATA && whence != SEEK_HOLE)
+        return -EINVAL;
+    place = lseek(handle->fd, (off_t)offset, (int)whence);
+    return place < 0 ? -errno : place;
+}
+
+/* Shows one buffer of entries: false when there was no room, and *offset is where to go on. */
+static bool share_show_entries(struct share *share, const struct handle *handle, size_t size,
+                               uint64_t *offset,
+                               bool (*emit)(void *owner, const struct share_dirent *entry),
+                               void *owner)
+{
+    for (size_t at = 0; at < size;) {
+        const struct dirent64 *host = (const struct dirent64 *)(share->dirents + at);
+        const struct share_dirent entry = {
+            .name = host->d_name,
+            .length = strlen(host->d_name),
+            .ino = tree_ino(&share->tree, &handle->node->identity, host->d_ino),
+            .next = (uint64_t)host->d_off,
+            .type = host->d_type,
+        };
+
+        if (!emit(owner, &entry))
+            return false;
+        *offset = entry.next;
+        at += host->d_reclen;
+    }
+    return true;
+}
+
+int share_read_directory(struct share *share, uint64_t node, uint64_t id, uint64_t offset,
+                         size_t count, bool (*emit)(void *owner, const struct share_dirent *entry),
+                         void *owner)
+{
+    const struct handle *handle = share_handle(share, node, id);
+    size_t most = sizeof(struct dirent64) + count * DIRENT_USUAL;
+    ssize_t size;
+
+    if (!handle)
+        return -EBADF;
+    if (lseek(handle->fd, (off_t)offset, SEEK_SET) < 0)
+        return -errno;
+    if (most > sizeof(share->dirents))
+        most = sizeof(share->dirents);
+    do {
+        size = getdents64(handle->fd, share->dirents, most);
+    } while (size > 0 && share_show_entries(share, handle, (size_t)size, &offset, emit, owner));
+    return size < 0 ? -errno : 0;
+}

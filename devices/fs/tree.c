@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/fs/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "vmm/base.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+
+#define WANTED       (STATX_BASIC_STATS | STATX_BTIME)
+#define DEVICE_SHIFT 56 /* inode numbers leave the highest bits alone */
+
+static int tree_openat2(int base, const char *path, uint64_t flags)
+{
+    const struct open_how how = {
+        .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC | flags,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+    };
+    long fd = syscall(SYS_openat2, base, path, &how, sizeof(how));
+
+    return fd < 0 ? -errno : (int)fd;
+}
+
+static int tree_statx(int fd, const char *name, struct statx *ret)
+{
+    int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH);
+
+    return statx(fd, name, flags, WANTED, ret) < 0 ? -errno : 0;
+}
+
+bool tree_name_ok(const char *name)
+{
+    return *name && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..") &&
+           strlen(name) <= NAME_MAX;
+}
+
+/* Is the file on a filesystem that nobody outside this machine should see? */
+static bool tree_is_kernels(int fd)
+{
+    static const unsigned long magics[] = {
+        PROC_SUPER_MAGIC,
+        SYSFS_MAGIC,
+        DEVPTS_SUPER_MAGIC,
+        DEBUGFS_MAGIC,
+        TRACEFS_MAGIC,
+        SECURITYFS_MAGIC,
+        CGROUP_SUPER_MAGIC,
+        CGROUP2_SUPER_MAGIC,
+        BPF_FS_MAGIC,
+        BINFMTFS_MAGIC,
+        PSTOREFS_MAGIC,
+        EFIVARFS_MAGIC,
+        SELINUX_MAGIC,
+        SMACK_MAGIC,
+        NSFS_MAGIC,
+        0x62656570 /* configfs */,
+        0x65735543 /* fusectl */,
+        0x19800202 /* mqueue */,
+    };
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return true;
+    for (unsigned i = 0; i < ARRAY_SIZE(magics); i++)
+        if ((unsigned long)fs.f_type == magics[i])
+            return true;
+    return false;
+}
+
+static unsigned tree_device(struct tree *tree, uint32_t major, uint32_t minor)
+{
+    unsigned i = 0;
+
+    while (i < tree->device_count &&
+           (tree->devices[i].major != major || tree->devices[i].minor != minor))
+        i++;
+    if (i == tree->device_count && i < TREE_DEVICES) {
+        tree->devices[i].major = major;
+        tree->devices[i].minor = minor;
+        tree->device_count++;
+    }
+    return i;
+}
+
+uint64_t tree_ino(struct tree *tree, const struct identity *identity, uint64_t ino)
+{
+    return ino ^ (uint64_t)tree_device(tree, identity->dev_major, identity->dev_minor)
+                     << DEVICE_SHIFT;
+}
+
+/*
+ * The way from the nearest directory with a descriptor down to the node: written from the end of
+ * `path` on. NULL: there is none that the host would take.
+ */
+static const char *tree_path(const struct node *node, char path[PATH_MAX],
+                             const struct node **ret_base)
+{
+    char *start = path + PATH_MAX - 1;
+
+    *start = '\0';
+    do {
+        size_t length = node->name ? strlen(node->name) : PATH_MAX;
+
+        if (length + 1 > (size_t)(start - path))
+            return NULL;
+        if (*start)
+            *--start = '/';
+        start -= length;
+        memcpy(start, node->name, length);
+        node = node->parent;
+    } while (node->fd < 0);
+    *ret_base = node;
+    return start;
+}
+
+/* Is it the file the node stands for? Its attributes, if so. */
+static int tree_check(const struct node *node, int fd, struct statx *ret)
+{
+    int error = tree_statx(fd, "", ret);
+
+    if (error)
+        return error;
+    return node_is(node, ret) ? 0 : -ESTALE;
+}
+
+/* By its path. The caller's descriptor. */
+static int tree_open_node(const struct node *node, uint64_t flags, struct statx *seen)
+{
+    char buffer[PATH_MAX];
+    const struct node *base;
+    const char *path = tree_path(node, buffer, &base);
+    cleanup_close int fd = path ? tree_openat2(base->fd, path, flags) : -ESTALE;
+    int error;
+
+    if (fd < 0) /* what is not where it was is not this file */
+        return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;
+    error = tree_check(node, fd, seen);
+    return error ? error : take_fd(&fd);
+}
+
+int tree_directory(struct tree *tree, struct node *node)
+{
+    struct statx seen;
+    int fd;
+
+    if (node->hidden)
+        return -EACCES;
+    if (!S_ISDIR(node->identity.type))
+        return -ENOTDIR;
+    if (node->fd >= 0) {
+        nodes_touch(&tree->nodes, node);
+        return node->fd;
+    }
+    fd = tree_open_node(node, O_DIRECTORY, &seen);
+    if (fd >= 0)
+        nodes_keep(&tree->nodes, node, fd);
+    return fd;
+}
+
+int tree_pin(struct tree *tree, struct node *node, struct statx *seen)
+{
+    struct statx unused;
+    int known = node->handles ? node->handles->fd : node->fd;
+    int fd, error;
+
+    if (node->hidden)
+        return -EACCES;
+    if (known < 0)
+        return tree_open_node(node, 0, seen ? seen : &unused);
+    fd = fcntl(known, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    error = seen ? tree_statx(fd, "", seen) : 0;
+    if (!error)
+        return fd;
+    close(fd);
+    return error;
+}
+
+struct fd_name tree_fd_name(int fd)
+{
+    struct fd_name name;
+
+    snprintf(name.text, sizeof(name.text), "%d", fd);
+    return name;
+}
+
+int tree_reopen(const struct tree *tree, int pinned, int flags)
+{
+    struct fd_name name = tree_fd_name(pinned);
+    int fd = openat(tree->self_fds, name.text, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+    return fd < 0 ? -errno : fd;
+}
+
+int tree_stat(struct tree *tree, struct node *node, struct statx *ret)
+{
+    int known = node->handles ? node->handles->fd : node->fd;
+    int directory, error;
+
+    if (known >= 0)
+        return tree_statx(known, "", ret);
+    if (!node->parent)
+        return -ESTALE;
+    directory = tree_directory(tree, node->parent);
+    if (directory < 0)
+        return directory;
+    error = tree_statx(directory, node->name, ret);
+    if (error)
+        return error == -ENOENT ? -ESTALE : error;
+    return node_is(node, ret) ? 0 : -ESTALE;
+}
+
+int tree_look(struct tree *tree, struct node *directory, const char *name, struct statx *ret)
+{
+    int fd = tree_directory(tree, directory);
+
+    return fd < 0 ? fd : tree_statx(fd, name, ret);
+}
+
+/* Is it on a filesystem of its own, and on one that is not shown? `seen` may be taken anew. */
+static bool tree_must_hide(struct tree *tree, const struct node *directory, const char *name,
+                           struct statx *seen)
+{
+    const struct identity *above = &directory->identity;
+    cleanup_close int fd = -1;
+
+    if (seen->stx_dev_major == above->dev_major && seen->stx_dev_minor == above->dev_minor)
+        return false;
+    fd = tree_openat2(directory->fd, name, 0);
+    return fd < 0 || tree_statx(fd, "", seen) || tree_is_kernels(fd) ||
+           tree_device(tree, seen->stx_dev_major, seen->stx_dev_minor) == TREE_DEVICES;
+}
+
+int tree_meet(struct tree *tree, struct node *directory, const char *name, struct node **ret,
+              struct statx *seen)
+{
+    bool hidden;
+    int fd, error;
+
+    if (!tree_name_ok(name))
+        return strlen(name) > NAME_MAX ? -ENAMETOOLONG : -EINVAL;
+    fd = tree_directory(tree, directory);
+    if (fd < 0)
+        return fd;
+    error = tree_statx(fd, name, seen);
+    if (error)
+        return error;
+    hidden = tree_must_hide(tree, directory, name, seen);
+    error = nodes_meet(&tree->nodes, ret, seen, directory, name);
+    if (!error)
+        (*ret)->hidden = hidden;
+    return error;
+}
+
+static int tree_open_root(struct tree *tree, const char *path)
+{
+    cleanup_close int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct statx seen;
+    int probe, error;
+
+    if (fd < 0)
+        return log_error(errno, "--share %s", path);
+    if (tree_is_kernels(fd))
+        return log_refuse(EINVAL, "--share %s: this is the host kernel's, and not shared", path);
+    probe = tree_openat2(fd, ".", 0);
+    if (probe < 0)
+        return log_error(-probe, "--share %s: openat2, which came with Linux 5.6", path);
+    close(probe);
+    if ((error = tree_statx(fd, "", &seen)) || (error = nodes_init(&tree->nodes, &seen, fd)))
+        return log_error(-error, "--share %s", path);
+    tree_device(tree, seen.stx_dev_major, seen.stx_dev_minor);
+    take_fd(&fd);
+    return 0;
+}
+
+int tree_open(struct tree *tree, const char *path)
+{
+    int error;
+
+    *tree = (struct tree){ .self_fds = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC) };
+    if (tree->self_fds < 0)
+        return log_error(errno, "--share %s: /proc/self/fd", path);
+    error = tree_open_root(tree, path);
+    if (error)
+        close(tree->self_fds);
+    return error;
+}
+
+void tree_close(struct tree *tree)
+{
+    nodes_finish(&tree->nodes);
+    close(tree->self_fds);
+}

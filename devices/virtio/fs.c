@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/virtio/fs.h"
+
+#include <errno.h>
+#include <linux/virtio_fs.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/fs/fuse.h"
+#include "devices/fs/share.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base.h"
+#include "vmm/endian.h"
+
+/* Virtio 1.2, 5.11.2: the first queue is for what must not wait behind others: forgetting. */
+enum { HIGH_PRIORITY, REQUESTS, QUEUES };
+
+#define BURST 64 /* requests before the loop looks at the other queue */
+
+struct virtio_fs {
+    struct virtio_device virtio;
+    struct fuse *fuse;
+    struct virtio_fs_config config;
+    struct virtq_chain chain;
+};
+
+static struct virtio_fs *fs_of(struct virtio_device *v)
+{
+    return container_of(v, struct virtio_fs, virtio);
+}
+
+static void fs_kick(struct virtio_device *v, unsigned queue)
+{
+    struct virtio_fs *fs = fs_of(v);
+    struct virtq *q = virtio_virtq(v, queue);
+    struct virtq_chain *chain = &fs->chain;
+
+    for (unsigned served = 0; served < BURST && virtq_pop(q, chain); served++) {
+        virtq_push(q, chain, fuse_serve(fs->fuse, &chain->readable, &chain->writable));
+        virtq_flush(q); /* each at once: the next may wait for the disk */
+    }
+    if (!virtq_park(q))
+        virtio_kick(v, queue); /* the rest in the loop's next round */
+}
+
+static void fs_read_config(struct virtio_device *v, void *config)
+{
+    memcpy(config, &fs_of(v)->config, sizeof(struct virtio_fs_config));
+}
+
+static void fs_stop(struct virtio_device *v)
+{
+    fuse_reset(fs_of(v)->fuse);
+}
+
+static void fs_destroy(struct virtio_device *v)
+{
+    struct virtio_fs *fs = fs_of(v);
+
+    fuse_destroy(fs->fuse);
+    free(fs);
+}
+
+static const struct virtio_ops fs_ops = {
+    .type = VIRTIO_ID_FS,
+    .queues = QUEUES,
+    .queue_size = FUSE_SEGMENTS_MAX,
+    .config_size = sizeof(struct virtio_fs_config),
+    .read_config = fs_read_config,
+    .kick = fs_kick,
+    .stop = fs_stop,
+    .destroy = fs_destroy,
+};
+
+int virtio_fs_create(struct virtio_device **ret, const char *name, const char *tag,
+                     struct share *share, const struct guest_memory *mem, struct loop *loop)
+{
+    struct virtio_fs *fs = calloc(1, sizeof(*fs));
+    struct fuse *fuse = fs ? fuse_create(share) : NULL;
+    int error;
+
+    if (!fuse) {
+        share_close(share);
+        free(fs);
+        return -ENOMEM;
+    }
+    error = virtio_init(&fs->virtio, &fs_ops, name, mem, loop);
+    if (error) {
+        fuse_destroy(fuse);
+        free(fs);
+        return error;
+    }
+    fs->fuse = fuse;
+    memcpy(fs->config.tag, tag, strnlen(tag, sizeof(fs->config.tag)));
+    fs->config.num_request_queues = htole32(1);
+    *ret = &fs->virtio;
+    return 0;
+}

@@ -1,0 +1,654 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What a guest reads of a share, and what it tries. */
+#include <errno.h>
+#include <sys/resource.h>
+#include <sys/sysmacros.h>
+
+#include "tests/unit/fuse_client.h"
+#include "tests/unit/unit.h"
+
+#define ROOT FUSE_ROOT_ID
+
+static struct client c;
+
+static void setup(void)
+{
+    client_init(&c, false);
+    client_write_file(&c, "file", "the file's text");
+    ck_assert_int_eq(mkdir(client_path(&c, "folder"), 0755), 0);
+    client_write_file(&c, "folder/inner", "inner");
+    ck_assert_int_eq(symlink("../secret", client_path(&c, "link")), 0);
+    ck_assert_int_eq(symlink("..", client_path(&c, "folder/up")), 0);
+    ck_assert_int_eq(mkfifo(client_path(&c, "pipe"), 0644), 0);
+}
+
+static void teardown(void)
+{
+    client_finish(&c);
+}
+
+static int say_hello(uint32_t major, uint32_t minor)
+{
+    const struct fuse_init_in in = { .major = major, .minor = minor, .flags = ~0u };
+
+    return client_ask(&c, FUSE_INIT, 0, &in, sizeof(in), NULL, NULL);
+}
+
+START_TEST(init)
+{
+    const struct fuse_init_out *out = (const void *)c.reply.payload;
+
+    ck_assert_int_eq(say_hello(7, 31), 0);
+    ck_assert_uint_eq(client_got(&c), sizeof(*out));
+    ck_assert_uint_eq(out->major, 7);
+    ck_assert_uint_eq(out->flags & (FUSE_EXPORT_SUPPORT | FUSE_WRITEBACK_CACHE | FUSE_POSIX_LOCKS |
+                                    FUSE_HANDLE_KILLPRIV),
+                      0);
+    ck_assert_uint_ne(out->flags & FUSE_DO_READDIRPLUS, 0);
+    ck_assert_int_eq(say_hello(7, 30), EPROTO);
+    ck_assert_int_eq(say_hello(6, 99), EPROTO);
+    ck_assert_int_eq(say_hello(8, 0), 0); /* the guest is to try ours then */
+    ck_assert_uint_eq(out->major, 7);
+}
+END_TEST
+
+START_TEST(lookup_and_getattr)
+{
+    uint64_t node = client_lookup(&c, ROOT, "file");
+    struct stat stat;
+
+    ck_assert_int_eq(lstat(client_path(&c, "file"), &stat), 0);
+    ck_assert_int_eq(client_getattr(&c, node), 0);
+    ck_assert_uint_eq(client_attr(&c)->ino, stat.st_ino);
+    ck_assert_uint_eq(client_attr(&c)->size, 15);
+    ck_assert_uint_eq(client_attr(&c)->mode, stat.st_mode);
+    ck_assert_uint_eq(client_attr(&c)->mtimensec, (uint64_t)stat.st_mtim.tv_nsec);
+    ck_assert_uint_eq(client_lookup(&c, ROOT, "file"), node);
+    ck_assert_uint_ne(client_lookup(&c, ROOT, "folder"), node);
+    ck_assert_uint_eq(client_lookup(&c, client_lookup(&c, ROOT, "folder"), "inner"),
+                      client_lookup(&c, client_lookup(&c, ROOT, "folder"), "inner"));
+}
+END_TEST
+
+/* Node 0: the guest may remember that there is none. */
+START_TEST(lookup_of_nothing)
+{
+    ck_assert_int_eq(client_ask(&c, FUSE_LOOKUP, ROOT, NULL, 0, "nothing", NULL), 0);
+    ck_assert_uint_eq(client_entry(&c)->nodeid, 0);
+    ck_assert_uint_gt(client_entry(&c)->entry_valid, 0);
+}
+END_TEST
+
+START_TEST(hard_links_are_one_node)
+{
+    char second[128];
+
+    strcpy(second, client_path(&c, "second"));
+    ck_assert_int_eq(link(client_path(&c, "file"), second), 0);
+    ck_assert_uint_eq(client_lookup(&c, ROOT, "file"), client_lookup(&c, ROOT, "second"));
+}
+END_TEST
+
+START_TEST(names_that_are_none)
+{
+    static char long_name[300];
+    const char *names[] = { "",          ".",  "..",     "/", "/etc/passwd", "folder/inner",
+                            "../secret", "x/", long_name };
+    uint64_t folder = client_lookup(&c, ROOT, "folder");
+
+    memset(long_name, 'n', sizeof(long_name) - 1);
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        ck_assert_int_ne(client_ask(&c, FUSE_LOOKUP, ROOT, NULL, 0, names[i], NULL), 0);
+        ck_assert_int_ne(client_ask(&c, FUSE_LOOKUP, folder, NULL, 0, names[i], NULL), 0);
+    }
+    client_begin(&c, FUSE_LOOKUP, ROOT); /* no end */
+    client_add(&c, "file", 4);
+    ck_assert_int_eq(client_send(&c), EINVAL);
+    client_begin(&c, FUSE_LOOKUP, ROOT); /* more behind it */
+    client_add(&c, "file\0more", 10);
+    ck_assert_int_eq(client_send(&c), EINVAL);
+    client_begin(&c, FUSE_LOOKUP, ROOT); /* none at all */
+    ck_assert_int_eq(client_send(&c), EINVAL);
+}
+END_TEST
+
+START_TEST(forged_nodes)
+{
+    uint64_t folder = client_lookup(&c, ROOT, "folder");
+    const uint64_t nodes[] = { 0,          folder + 1, 1000,           ROOT | 1ull << 32,
+                               UINT32_MAX, UINT64_MAX, UINT64_MAX / 2, folder | 1ull << 63 };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(nodes); i++) {
+        ck_assert_int_eq(client_getattr(&c, nodes[i]), ESTALE);
+        ck_assert_int_eq(client_ask(&c, FUSE_LOOKUP, nodes[i], NULL, 0, "file", NULL), ESTALE);
+        ck_assert_int_eq(client_ask(&c, FUSE_READLINK, nodes[i], NULL, 0, NULL, NULL), ESTALE);
+        ck_assert_int_eq(client_ask(&c, FUSE_STATFS, nodes[i], NULL, 0, NULL, NULL), ESTALE);
+        ck_assert_int_eq(client_open_as(&c, FUSE_OPEN, nodes[i], 0, NULL), ESTALE);
+        ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, nodes[i], 0, NULL), ESTALE);
+        client_forget(&c, nodes[i], UINT64_MAX);
+    }
+    ck_assert_int_eq(client_getattr(&c, folder), 0);
+}
+END_TEST
+
+START_TEST(forgotten_nodes)
+{
+    uint64_t folder = client_lookup(&c, ROOT, "folder");
+    uint64_t inner = client_lookup(&c, folder, "inner");
+
+    client_lookup(&c, ROOT, "folder");
+    client_forget(&c, folder, 1); /* of two */
+    ck_assert_int_eq(client_getattr(&c, folder), 0);
+    client_forget(&c, folder, 1000); /* more than there were; the child is still known */
+    ck_assert_int_eq(client_getattr(&c, folder), ESTALE);
+    ck_assert_int_eq(client_getattr(&c, inner), 0);
+    client_forget(&c, folder, 1);
+    client_forget(&c, inner, 1);
+    client_forget(&c, inner, 1);
+    ck_assert_int_eq(client_getattr(&c, inner), ESTALE);
+    for (unsigned i = 0; i < 10; i++) { /* places are used again, ids are not */
+        uint64_t again = client_lookup(&c, ROOT, "folder");
+
+        ck_assert_uint_ne(again, folder);
+        ck_assert_uint_ne(again, inner);
+        client_forget(&c, again, 1);
+    }
+    client_forget(&c, ROOT, UINT64_MAX);
+    ck_assert_int_eq(client_getattr(&c, ROOT), 0);
+}
+END_TEST
+
+START_TEST(forget_many_at_once)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
+    const struct fuse_forget_one ones[] = { { file, 1 }, { 12345, 1 }, { folder, 1 } };
+    const struct fuse_batch_forget_in in = { .count = UINT32_MAX }; /* there are three */
+
+    client_begin(&c, FUSE_BATCH_FORGET, 0);
+    client_add(&c, &in, sizeof(in));
+    client_add(&c, ones, sizeof(ones));
+    ck_assert_int_eq(client_send(&c), 0);
+    ck_assert_uint_eq(c.replied, 0);
+    ck_assert_int_eq(client_getattr(&c, file), ESTALE);
+    ck_assert_int_eq(client_getattr(&c, folder), ESTALE);
+}
+END_TEST
+
+START_TEST(links_are_told_and_not_followed)
+{
+    uint64_t link = client_lookup(&c, ROOT, "link");
+    uint64_t up = client_lookup(&c, client_lookup(&c, ROOT, "folder"), "up");
+
+    ck_assert_int_eq(client_ask(&c, FUSE_READLINK, link, NULL, 0, NULL, NULL), 0);
+    ck_assert_uint_eq(client_got(&c), 9);
+    ck_assert_mem_eq(c.reply.payload, "../secret", 9);
+    ck_assert_int_ne(client_open_as(&c, FUSE_OPEN, link, O_RDONLY, NULL), 0);
+    ck_assert_int_ne(client_open_as(&c, FUSE_OPENDIR, up, 0, NULL), 0);
+    ck_assert_int_eq(client_ask(&c, FUSE_LOOKUP, up, NULL, 0, "secret", NULL), ENOTDIR);
+    ck_assert_int_eq(client_ask(&c, FUSE_LOOKUP, up, NULL, 0, "file", NULL), ENOTDIR);
+    ck_assert_int_eq(
+        client_ask(&c, FUSE_READLINK, client_lookup(&c, ROOT, "file"), NULL, 0, NULL, NULL),
+        EINVAL);
+    c.room = sizeof(struct fuse_out_header) + 3; /* less than the link says */
+    ck_assert_int_eq(client_ask(&c, FUSE_READLINK, link, NULL, 0, NULL, NULL), EINVAL);
+}
+END_TEST
+
+/* The host puts something else in the place of what the guest has looked up. */
+START_TEST(directory_becomes_a_link_out)
+{
+    uint64_t folder = client_lookup(&c, ROOT, "folder"), inner;
+    char moved[128];
+
+    inner = client_lookup(&c, folder, "inner");
+    fuse_reset(c.fuse); /* so that no descriptor keeps the directory */
+    folder = client_lookup(&c, ROOT, "folder");
+    strcpy(moved, client_path(&c, "moved"));
+    ck_assert_int_eq(rename(client_path(&c, "folder"), moved), 0);
+    ck_assert_int_eq(symlink("..", client_path(&c, "folder")), 0);
+    ck_assert_int_eq(client_getattr(&c, inner), ESTALE);
+    ck_assert_int_eq(client_ask(&c, FUSE_LOOKUP, folder, NULL, 0, "secret", NULL), ESTALE);
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, folder, 0, NULL), ESTALE);
+    ck_assert_int_eq(client_getattr(&c, folder), ESTALE);
+    ck_assert_uint_eq(client_lookup(&c, ROOT, "moved"), folder); /* found again */
+    client_lookup(&c, folder, "inner");
+}
+END_TEST
+
+START_TEST(file_becomes_another)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
+    char other[128];
+
+    client_write_file(&c, "other", "other");
+    strcpy(other, client_path(&c, "other"));
+    ck_assert_int_eq(rename(other, client_path(&c, "file")), 0);
+    ck_assert_int_eq(client_getattr(&c, file), 0); /* open: it is still there */
+    ck_assert_uint_eq(client_attr(&c)->size, 15);
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 100), 0);
+    ck_assert_uint_eq(client_got(&c), 15);
+    client_release(&c, file, handle);
+    ck_assert_int_eq(client_getattr(&c, file), ESTALE);
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPEN, file, O_RDONLY, NULL), ESTALE);
+    ck_assert_uint_ne(client_lookup(&c, ROOT, "file"), file);
+}
+END_TEST
+
+/* By what the guest has seen, a is in b and b in a. */
+START_TEST(directories_change_places)
+{
+    char a[128], b[128];
+    uint64_t node_a, node_b, again;
+
+    ck_assert_int_eq(mkdir(client_path(&c, "a"), 0755), 0);
+    ck_assert_int_eq(mkdir(client_path(&c, "a/b"), 0755), 0);
+    node_a = client_lookup(&c, ROOT, "a");
+    node_b = client_lookup(&c, node_a, "b");
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, node_b, 0, NULL), 0);
+    strcpy(a, client_path(&c, "a/b"));
+    ck_assert_int_eq(rename(a, client_path(&c, "b")), 0);
+    strcpy(a, client_path(&c, "a"));
+    strcpy(b, client_path(&c, "b/a"));
+    ck_assert_int_eq(rename(a, b), 0);
+    again = client_lookup(&c, node_b, "a");
+    ck_assert_uint_ne(again, node_a);
+    ck_assert_int_eq(client_getattr(&c, again), 0);
+    client_forget(&c, node_a, 1);
+    client_forget(&c, again, 1);
+    client_forget(&c, node_b, 1);
+    ck_assert_int_eq(client_getattr(&c, ROOT), 0);
+}
+END_TEST
+
+START_TEST(forged_handles)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
+    uint64_t handle = client_open(&c, file, O_RDONLY), directory;
+    const uint64_t forged[] = { 0, handle + 1, handle | 1ull << 32, UINT32_MAX, UINT64_MAX, 3 };
+
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, folder, 0, &directory), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(forged); i++) {
+        ck_assert_int_eq(client_read(&c, FUSE_READ, file, forged[i], 0, 10), EBADF);
+        ck_assert_int_eq(client_read(&c, FUSE_READDIR, folder, forged[i] + 7, 0, 4096), EBADF);
+        ck_assert_int_eq(client_release(&c, file, forged[i]), EBADF);
+    }
+    ck_assert_int_eq(client_read(&c, FUSE_READ, folder, handle, 0, 10), EBADF); /* of another */
+    ck_assert_int_eq(client_read(&c, FUSE_READ, folder, directory, 0, 10), EISDIR);
+    ck_assert_int_eq(client_read(&c, FUSE_READDIR, file, handle, 0, 4096), ENOTDIR);
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 4, 6), 0);
+    ck_assert_mem_eq(c.reply.payload, "file's", 6);
+    ck_assert_int_eq(client_release(&c, file, handle), 0);
+    ck_assert_int_eq(client_release(&c, file, handle), EBADF);
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 10), EBADF);
+}
+END_TEST
+
+/* The node goes when its last handle does, not before. */
+START_TEST(forgotten_and_still_open)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
+
+    client_forget(&c, file, 1);
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 3), 0);
+    ck_assert_int_eq(client_getattr(&c, file), ESTALE);
+    ck_assert_int_eq(client_release(&c, file, handle), 0);
+    ck_assert_int_eq(client_release(&c, file, handle), EBADF);
+}
+END_TEST
+
+START_TEST(offsets_and_lengths)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
+    const uint64_t offsets[] = { 15, 1u << 30, INT64_MAX - 4096 };
+    const struct fuse_lseek_in seek = { .fh = handle, .whence = SEEK_END };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(offsets); i++) {
+        ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, offsets[i], 100), 0);
+        ck_assert_uint_eq(client_got(&c), 0);
+    }
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, UINT64_MAX, 100), EINVAL);
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 1ull << 63, 100), EINVAL);
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, UINT32_MAX), 0);
+    ck_assert_uint_eq(client_got(&c), 15);
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 0), 0);
+    ck_assert_uint_eq(client_got(&c), 0);
+    c.room = sizeof(struct fuse_out_header) + 5; /* less room than it asks for */
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 100), 0);
+    ck_assert_uint_eq(client_got(&c), 5);
+    ck_assert_uint_eq(c.reply.payload[5], 0x55);
+    c.room = sizeof(c.reply);
+    ck_assert_int_eq(client_ask(&c, FUSE_LSEEK, file, &seek, sizeof(seek), NULL, NULL), EINVAL);
+    c.said_len = 17; /* a header that lies */
+    ck_assert_int_eq(client_getattr(&c, file), EINVAL);
+}
+END_TEST
+
+/* Every operation with every length of its request, and every room for its reply. */
+START_TEST(cut_requests_and_replies)
+{
+    static const uint8_t zeroes[160];
+    uint64_t file = client_lookup(&c, ROOT, "file");
+
+    for (uint32_t opcode = 0; opcode < 60; opcode++) {
+        if (opcode == FUSE_INIT || opcode == FUSE_DESTROY)
+            continue;
+        for (size_t size = 0; size <= sizeof(zeroes); size++) {
+            client_begin(&c, opcode, file);
+            c.request_size = 0;
+            client_begin(&c, opcode, file);
+            client_add(&c, zeroes, size);
+            c.room = sizeof(c.reply);
+            client_send(&c);
+            c.room = size;
+            client_send(&c);
+            ck_assert(size >= sizeof(struct fuse_out_header) || c.replied == 0);
+        }
+    }
+    c.room = sizeof(c.reply);
+    c.request_size = 12; /* not even a header */
+    client_send(&c);
+    ck_assert_uint_eq(c.replied, 0);
+    client_forget(&c, file, 1);
+    file = client_lookup(&c, ROOT, "file");
+    ck_assert_int_eq(client_getattr(&c, file), 0);
+}
+END_TEST
+
+START_TEST(unknown_operations)
+{
+    const uint32_t opcodes[] = {
+        0,          7,           19,         FUSE_SETXATTR, FUSE_GETXATTR,     FUSE_LISTXATTR,
+        FUSE_FLUSH, FUSE_ACCESS, FUSE_IOCTL, FUSE_GETLK,    FUSE_SETUPMAPPING, 53,
+        1000,       4096,        UINT32_MAX
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(opcodes); i++)
+        ck_assert_int_eq(client_ask(&c, opcodes[i], ROOT, "01234567", 8, NULL, NULL), ENOSYS);
+}
+END_TEST
+
+/* They are the guest's kernel's to open: the host never does. */
+START_TEST(pipes_and_devices)
+{
+    uint64_t pipe = client_lookup(&c, ROOT, "pipe");
+
+    ck_assert(S_ISFIFO(client_entry(&c)->attr.mode));
+    for (uint32_t flags = 0; flags < 3; flags++)
+        ck_assert_int_ne(client_open_as(&c, FUSE_OPEN, pipe, flags, NULL), 0);
+    ck_assert_int_ne(client_open_as(&c, FUSE_OPENDIR, pipe, 0, NULL), 0);
+    if (mknod(client_path(&c, "device"), S_IFCHR | 0666, makedev(1, 5)) == 0) {
+        uint64_t device = client_lookup(&c, ROOT, "device");
+
+        ck_assert_uint_eq(client_entry(&c)->attr.rdev, 1 << 8 | 5);
+        ck_assert_int_ne(client_open_as(&c, FUSE_OPEN, device, O_RDONLY, NULL), 0);
+    }
+}
+END_TEST
+
+START_TEST(open_for_writing)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file");
+    const uint32_t flags[] = { O_WRONLY, O_RDWR, O_TRUNC, O_RDWR | O_TRUNC, O_ACCMODE };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(flags); i++)
+        ck_assert_int_eq(client_open_as(&c, FUSE_OPEN, file, flags[i], NULL), EROFS);
+    /* Flags that are not the guest's to give are left out. */
+    client_open(&c, file, O_CREAT | O_EXCL | O_DIRECTORY | O_PATH | O_APPEND | O_NOATIME);
+    ck_assert_int_eq(client_write(&c, file, 1, 0, "x"), EROFS);
+    ck_assert_int_eq(client_getattr(&c, file), 0);
+    ck_assert_uint_eq(client_attr(&c)->size, 15);
+}
+END_TEST
+
+START_TEST(nothing_is_changed_in_a_read_only_share)
+{
+    const uint32_t opcodes[] = { FUSE_SETATTR, FUSE_SYMLINK, FUSE_MKNOD,   FUSE_MKDIR,
+                                 FUSE_UNLINK,  FUSE_RMDIR,   FUSE_RENAME,  FUSE_LINK,
+                                 FUSE_WRITE,   FUSE_CREATE,  FUSE_RENAME2, FUSE_FALLOCATE };
+    static const uint8_t zeroes[160];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(opcodes); i++)
+        for (size_t size = 0; size <= sizeof(zeroes); size++)
+            ck_assert_int_eq(client_ask(&c, opcodes[i], ROOT, zeroes, size, "file", "other"),
+                             EROFS);
+}
+END_TEST
+
+/* /proc/self/mem is a file, too. */
+START_TEST(the_hosts_kernel_is_not_shown)
+{
+    struct client whole = { .top = "" };
+    uint64_t proc;
+
+    client_start(&whole, "/", false);
+    proc = client_lookup(&whole, ROOT, "proc");
+    ck_assert(S_ISDIR(client_entry(&whole)->attr.mode));
+    ck_assert_int_eq(client_getattr(&whole, proc), 0);
+    ck_assert_int_eq(client_ask(&whole, FUSE_LOOKUP, proc, NULL, 0, "self", NULL), EACCES);
+    ck_assert_int_eq(client_open_as(&whole, FUSE_OPENDIR, proc, 0, NULL), EACCES);
+    ck_assert_int_eq(client_ask(&whole, FUSE_STATFS, proc, NULL, 0, NULL, NULL), EACCES);
+    client_finish(&whole);
+}
+END_TEST
+
+START_TEST(shares_that_cannot_be)
+{
+    const char *paths[] = { "/proc",        "/proc/self/fd", "/sys",
+                            "/nonexistent", "/dev/null",     "/etc/passwd" };
+    struct share *share;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(paths); i++) {
+        const struct share_config config = { .path = paths[i] };
+
+        ck_assert_int_lt(share_open(&share, &config), 0);
+    }
+}
+END_TEST
+
+START_TEST(no_more_handles_than_there_are)
+{
+    struct rlimit limit = { 256, 256 };
+    struct client small;
+    unsigned opened = 0;
+    uint64_t file, handle = 0;
+    int error;
+
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    client_init(&small, false);
+    client_write_file(&small, "file", "text");
+    file = client_lookup(&small, ROOT, "file");
+    while (!(error = client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle)))
+        opened++;
+    ck_assert_int_eq(error, ENFILE);
+    ck_assert_uint_eq(opened, 32);
+    ck_assert_int_eq(client_release(&small, file, handle), 0);
+    ck_assert_int_eq(client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle), 0);
+    client_finish(&small);
+}
+END_TEST
+
+static unsigned count_descriptors(void)
+{
+    unsigned count = 0;
+
+    for (int fd = 0; fd < 4096; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* More directories than descriptors are kept: the old ones are found again by their names. */
+START_TEST(many_deep_directories)
+{
+    enum { DIRECTORIES = 600 };
+    static uint64_t nodes[DIRECTORIES], inner[DIRECTORIES];
+    char name[32];
+
+    for (unsigned i = 0; i < DIRECTORIES; i++) {
+        snprintf(name, sizeof(name), "d%u", i);
+        ck_assert_int_eq(mkdir(client_path(&c, name), 0755), 0);
+        nodes[i] = client_lookup(&c, ROOT, name);
+        snprintf(name, sizeof(name), "d%u/inner", i);
+        ck_assert_int_eq(mkdir(client_path(&c, name), 0755), 0);
+        inner[i] = client_lookup(&c, nodes[i], "inner");
+        snprintf(name, sizeof(name), "d%u/inner/f%u", i, i);
+        client_write_file(&c, name, "");
+    }
+    for (unsigned i = 0; i < DIRECTORIES; i++) {
+        snprintf(name, sizeof(name), "f%u", i);
+        client_lookup(&c, inner[i], name);
+    }
+    ck_assert_uint_lt(count_descriptors(), DIRECTORIES / 2);
+}
+END_TEST
+
+struct listed {
+    unsigned names, nodes;
+    bool dots, seen[1000];
+};
+
+/* Takes the entries of one reply; the offset to go on from. */
+static uint64_t take_entries(struct listed *listed, bool plus, uint64_t offset)
+{
+    size_t head = plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET;
+
+    for (size_t at = 0; at < client_got(&c);) {
+        const struct fuse_entry_out *entry = (const void *)(c.reply.payload + at);
+        const struct fuse_dirent *dirent =
+            (const void *)(c.reply.payload + at + (plus ? sizeof(*entry) : 0));
+        unsigned number = 0;
+        char name[256] = "";
+
+        memcpy(name, dirent->name, dirent->namelen);
+        offset = dirent->off;
+        at += FUSE_DIRENT_ALIGN(head + dirent->namelen);
+        ck_assert_uint_le(at, client_got(&c));
+        listed->names++;
+        if (plus && entry->nodeid) {
+            listed->nodes++;
+            ck_assert_uint_eq(entry->attr.ino, dirent->ino);
+        }
+        if (sscanf(name, "n%u", &number) == 1) {
+            ck_assert(!listed->seen[number]);
+            listed->seen[number] = true;
+        }
+    }
+    return offset;
+}
+
+START_TEST(directories_are_listed_in_pieces)
+{
+    const uint32_t sizes[] = { 300, 1000, 4096, 65536 };
+    char name[32];
+
+    for (unsigned i = 0; i < 500; i++) {
+        snprintf(name, sizeof(name), "folder/n%u", i);
+        client_write_file(&c, name, "");
+    }
+    for (unsigned i = 0; i < 2 * ARRAY_SIZE(sizes); i++) {
+        bool plus = i % 2;
+        uint32_t opcode = plus ? FUSE_READDIRPLUS : FUSE_READDIR;
+        uint64_t folder = client_lookup(&c, ROOT, "folder"), handle, offset = 0;
+        struct listed listed = { 0 };
+
+        ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, folder, 0, &handle), 0);
+        do {
+            ck_assert_int_eq(client_read(&c, opcode, folder, handle, offset, sizes[i / 2]), 0);
+            ck_assert_uint_le(client_got(&c), sizes[i / 2]);
+            offset = take_entries(&listed, plus, offset);
+        } while (client_got(&c) > 0);
+        ck_assert_uint_eq(listed.names, 504); /* with ".", "..", inner and up */
+        ck_assert_uint_eq(listed.nodes, plus ? 502 : 0);
+    }
+}
+END_TEST
+
+START_TEST(hostile_listings)
+{
+    uint64_t folder = client_lookup(&c, ROOT, "folder"), handle;
+    const uint64_t offsets[] = { 1, 12345, INT64_MAX, UINT64_MAX, 1ull << 63 };
+
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, folder, 0, &handle), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(offsets); i++)
+        client_read(&c, FUSE_READDIRPLUS, folder, handle, offsets[i], 4096);
+    ck_assert_int_eq(client_read(&c, FUSE_READDIR, folder, handle, 0, 10), EINVAL);
+    ck_assert_int_eq(client_read(&c, FUSE_READDIR, folder, handle, 0, 0), EINVAL);
+    ck_assert_int_eq(client_read(&c, FUSE_READDIR, folder, handle, 0, UINT32_MAX), 0);
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, client_lookup(&c, ROOT, "file"), 0, NULL),
+                     ENOTDIR);
+}
+END_TEST
+
+/* What the guest has of a file's contents it may keep, unless they are others by now. */
+START_TEST(contents_are_kept_unless_they_changed)
+{
+    const struct fuse_open_out *out = (const void *)c.reply.payload;
+    uint64_t file = client_lookup(&c, ROOT, "file");
+
+    client_open(&c, file, O_RDONLY);
+    client_open(&c, file, O_RDONLY);
+    ck_assert_uint_eq(out->open_flags & FOPEN_KEEP_CACHE, FOPEN_KEEP_CACHE);
+    client_write_file(&c, "file", "others");
+    client_open(&c, file, O_RDONLY);
+    ck_assert_uint_eq(out->open_flags & FOPEN_KEEP_CACHE, 0);
+}
+END_TEST
+
+/* An unmount, or a guest that began anew: nothing of before is good, and nothing is open. */
+START_TEST(destroy)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
+    unsigned open = count_descriptors();
+
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, client_lookup(&c, ROOT, "folder"), 0, NULL),
+                     0);
+    ck_assert_int_eq(client_ask(&c, FUSE_DESTROY, 0, NULL, 0, NULL, NULL), 0);
+    ck_assert_int_eq(client_getattr(&c, file), ESTALE);
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 10), EBADF);
+    ck_assert_uint_eq(count_descriptors(), open - 1);
+    ck_assert_int_eq(client_getattr(&c, ROOT), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("fs");
+    TCase *tcase = tcase_create("fs");
+    const TTest *const tests[] = {
+        init,
+        lookup_and_getattr,
+        lookup_of_nothing,
+        hard_links_are_one_node,
+        names_that_are_none,
+        forged_nodes,
+        forgotten_nodes,
+        forget_many_at_once,
+        links_are_told_and_not_followed,
+        directory_becomes_a_link_out,
+        file_becomes_another,
+        directories_change_places,
+        forged_handles,
+        forgotten_and_still_open,
+        offsets_and_lengths,
+        cut_requests_and_replies,
+        unknown_operations,
+        pipes_and_devices,
+        open_for_writing,
+        nothing_is_changed_in_a_read_only_share,
+        the_hosts_kernel_is_not_shown,
+        shares_that_cannot_be,
+        no_more_handles_than_there_are,
+        many_deep_directories,
+        directories_are_listed_in_pieces,
+        hostile_listings,
+        contents_are_kept_unless_they_changed,
+        destroy,
+    };
+
+    tcase_set_timeout(tcase, 30);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    for (unsigned i = 0; i < ARRAY_SIZE(tests); i++)
+        tcase_add_test(tcase, tests[i]);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
