@@ -12,12 +12,14 @@ from pathlib import Path
 
 import contenders
 import measure
-from start import measure_memory, measure_program, measure_start
+from density import measure_density
+from pictures import draw
+from start import measure_memory, measure_phases, measure_program, measure_start
 
 BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
-PARTS = ("start", "memory", "boot", "exits")
+PARTS = ("start", "phases", "density", "memory", "boot", "exits")
 
 
 def peer(text: str) -> contenders.Contender:
@@ -39,6 +41,8 @@ def parse() -> argparse.Namespace:
                         help="another VMM to compare with; an installed QEMU always is")
     parser.add_argument("--turns", type=int, help="how often each is measured (start: 31)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, for programs")
+    parser.add_argument("--pictures", type=Path, metavar="DIR",
+                        help="draw start-up there: its growth (part start), its steps (phases)")
     parser.add_argument("--build", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.parts = options.parts or PARTS
@@ -76,6 +80,10 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
                  *options.peer]
     if "start" in options.parts:
         yield from measure_start(everybody, tools, scratch, options.turns, options.quick)
+    if "phases" in options.parts:
+        yield from measure_phases(everybody[0], tools, options.turns)
+    if "density" in options.parts:
+        yield from measure_density(everybody, tools, min(options.turns, 3), options.quick)
     if "memory" in options.parts:
         yield from measure_memory(everybody, tools, scratch, min(options.turns, 5))
         yield from measure_program(minivmm, scratch)
@@ -93,6 +101,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         rows = measure.rows_of(take(options, Path(directory)))
     measure.print_tables(rows)
+    if options.pictures:
+        draw(rows, options.pictures)
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 

@@ -3,6 +3,10 @@
 /*
  * The floor under every VMM's start: the KVM calls that none can do without, and nothing else. Runs
  * the payload "start" from its bzImage, on the main thread, and ends as soon as the guest does.
+ *
+ *     floor KERNEL [MEGABYTES [phases]]
+ *
+ * The last word has it print when each step was done, as minivmm --stats does.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -11,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define KERNEL_OFFSET 0x400 /* in the bzImage: one sector of setup code */
@@ -30,6 +35,29 @@ static int call(const char *what, int result)
     return result;
 }
 
+enum phase { BEGIN, KVM, VM, IMAGE, SLOTS, IRQCHIP, VCPUS, FIRST_EXIT, PHASES };
+
+static const char *const names[PHASES] = { "begin", "kvm",     "vm",    "image",
+                                           "slots", "irqchip", "vcpus", "first-exit" };
+static double done_s[PHASES]; /* CLOCK_MONOTONIC */
+
+static void mark(enum phase phase)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (done_s[phase] == 0)
+        done_s[phase] = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void print_phases(void)
+{
+    fprintf(stderr, "phase monotonic-s took-us\n");
+    for (enum phase i = BEGIN; i < PHASES; i++)
+        fprintf(stderr, "%s %.6f %.1f\n", names[i], done_s[i],
+                i ? (done_s[i] - done_s[i - 1]) * 1e6 : 0);
+}
+
 #define CALL(fd, request, argument) call(#request, ioctl(fd, request, argument))
 
 static void add_memory(int vm, const char *kernel, size_t size)
@@ -42,7 +70,9 @@ static void add_memory(int vm, const char *kernel, size_t size)
 
     call("mmap", ram == MAP_FAILED ? -1 : 0);
     call("read", (int)pread(file, ram + KERNEL_BASE, 1 << 16, KERNEL_OFFSET));
+    mark(IMAGE);
     CALL(vm, KVM_SET_USER_MEMORY_REGION, &slot);
+    mark(SLOTS);
 }
 
 static void set_cpuid(int kvm, int vcpu)
@@ -80,6 +110,7 @@ static void run(int vcpu, struct kvm_run *state)
 {
     for (;;) {
         CALL(vcpu, KVM_RUN, 0);
+        mark(FIRST_EXIT);
         if (state->exit_reason != KVM_EXIT_IO)
             call("the guest ended otherwise", -1);
         if (state->io.port == EXIT_PORT)
@@ -92,16 +123,24 @@ static void run(int vcpu, struct kvm_run *state)
 int main(int argc, char **argv)
 {
     size_t megabytes = argc > 2 ? strtoul(argv[2], NULL, 10) : 128;
-    int kvm = call("open /dev/kvm", open("/dev/kvm", O_RDWR));
-    int size = CALL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-    int vm = CALL(kvm, KVM_CREATE_VM, 0), vcpu;
+    int kvm, size, vm, vcpu;
 
+    mark(BEGIN);
+    kvm = call("open /dev/kvm", open("/dev/kvm", O_RDWR));
+    size = CALL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    mark(KVM);
+    vm = CALL(kvm, KVM_CREATE_VM, 0);
+    mark(VM);
     add_memory(vm, argv[1], megabytes << 20);
     CALL(vm, KVM_SET_TSS_ADDR, KVM_TSS_BASE);
     CALL(vm, KVM_CREATE_IRQCHIP, 0);
+    mark(IRQCHIP);
     vcpu = CALL(vm, KVM_CREATE_VCPU, 0);
     set_cpuid(kvm, vcpu);
     set_registers(vcpu);
+    mark(VCPUS);
     run(vcpu, mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0));
+    if (argc > 3)
+        print_phases();
     return 0;
 }

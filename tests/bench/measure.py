@@ -47,16 +47,23 @@ def rows_of(figures: Iterable[Figure]) -> list[Row]:
     return rows
 
 
+class Watched(NamedTuple):
+    """A run under the stopwatch: ms from before exec to MARKER in the output, and to the end."""
+    seen: float
+    ended: float
+    began: float  # before exec: seconds of CLOCK_MONOTONIC
+    stderr: str
+
+
 def stopwatch(program: Path, command: Iterable[str], marker: str = "", seconds: int = 60
-              ) -> tuple[float, float]:
-    """Milliseconds from before exec to MARKER in the output, and to the end."""
+              ) -> Watched:
     done = subprocess.run([program, marker, str(seconds), *command], check=True, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE)
-    seen, ended, _ = map(int, done.stdout.split())
+    seen, ended, _, began = map(int, done.stdout.split())
     if seen < 0:
         raise RuntimeError(f"{' '.join(map(str, command))}: no output {marker!r}: {done.stderr}")
-    return seen / 1e6, ended / 1e6
+    return Watched(seen / 1e6, ended / 1e6, began / 1e9, done.stderr)
 
 
 def private_kib(pid: int, ram_mib: int) -> float:

@@ -51,10 +51,10 @@ def measure_boot(contenders: list[Contender]) -> Iterator[Figure]:
                      cmdline=f'console=ttyS0 {words}rdinit=/bin/sh -- '
                              '-c "echo @init; poweroff -f"')
         for each in contenders:
-            seen, ended = stopwatch(Path("bench-stopwatch").resolve(), each.command(bare),
-                                    "@init\r", 60)
-            yield Figure("exec to the guest's init", case, each.name, "ms", seen)
-            yield Figure("exec to power-off", case, each.name, "ms", ended)
+            done = stopwatch(Path("bench-stopwatch").resolve(), each.command(bare),
+                             "@init\r", 60)
+            yield Figure("exec to the guest's init", case, each.name, "ms", done.seen)
+            yield Figure("exec to power-off", case, each.name, "ms", done.ended)
 
 
 @contextmanager

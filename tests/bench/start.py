@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: MIT
 """Start and memory with a guest of three instructions, on the host's own KVM."""
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from contenders import Contender, Guest
-from measure import MIB, Figure, private_kib, stopwatch
+from measure import MIB, Figure, Watched, private_kib, stopwatch
+
+FIRST_OUTPUT = "exec to the guest's first output"
+PHASES = "the steps of a start"
+
+# What start-up grows with: the marks of an axis, and the case that stands for each.
+GROWTH = {
+    "RAM, MiB": (("128", "ELF"), ("512", "RAM 512 MiB"), ("2048", "RAM 2048 MiB"),
+                 ("8192", "RAM 8192 MiB")),
+    "initrd, MiB": (("0", "bzImage"), ("16", "initrd 16 MiB"), ("64", "initrd 64 MiB")),
+    "vCPUs": (("1", "ELF"), ("2", "2 vCPUs"), ("4", "4 vCPUs"), ("8", "8 vCPUs")),
+    "disks": (("0", "ELF"), ("1", "1 disks"), ("4", "4 disks"), ("8", "8 disks")),
+}
 
 
 def make_disks(scratch: Path, count: int) -> tuple[Path, ...]:
@@ -42,9 +55,30 @@ def measure_start(contenders: list[Contender], tools: Path, scratch: Path, turns
         commands = {"floor": floor} | {each.name: each.command(guest) for each in contenders}
         for _ in range(turns):
             for name, command in commands.items():
-                seen, ended = stopwatch(tools / "bench-stopwatch", command)
-                yield Figure("exec to the guest's first output", case, name, "ms", seen)
-                yield Figure("exec to exit", case, name, "ms", ended)
+                done = stopwatch(tools / "bench-stopwatch", command)
+                yield Figure(FIRST_OUTPUT, case, name, "ms", done.seen)
+                yield Figure("exec to exit", case, name, "ms", done.ended)
+
+
+def phases_of(done: Watched) -> Iterator[tuple[str, float]]:
+    """What --stats tells of one start, with what only the outside sees before and after: ms."""
+    before = done.began
+    for name, moment, _ in re.findall(r"(?:minivmm: )?([a-z-]+) +(\d+\.\d{6}) +([\d.]+)$",
+                                      done.stderr, re.M):
+        yield "exec" if name == "begin" else name, (float(moment) - before) * 1e3
+        before = float(moment)
+    yield "output", done.seen - (before - done.began) * 1e3
+
+
+def measure_phases(minivmm: Contender, tools: Path, turns: int) -> Iterator[Figure]:
+    """Where the time of the plainest start goes, in minivmm and in the floor."""
+    guest = Guest(tools / "start-bzimage.bin")
+    commands = {"floor": [tools / "bench-floor", guest.kernel, str(guest.memory), "phases"],
+                minivmm.name: [*minivmm.command(guest), "--stats"]}
+    for _ in range(turns):
+        for name, command in commands.items():
+            for phase, took in phases_of(stopwatch(tools / "bench-stopwatch", command)):
+                yield Figure(PHASES, phase, name, "ms", took)
 
 
 def take_memory(each: Contender, guest: Guest) -> float:

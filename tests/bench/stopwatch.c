@@ -4,7 +4,8 @@
  *     stopwatch MARKER SECONDS COMMAND...
  *
  * Runs a command and prints, in nanoseconds from before exec, when its standard output had MARKER
- * in it ("": anything at all) and when it ended, and its exit status. After SECONDS it is killed.
+ * in it ("": anything at all) and when it ended, its exit status, and what CLOCK_MONOTONIC was
+ * before exec. After SECONDS it is killed.
  */
 #include <poll.h>
 #include <signal.h>
@@ -87,7 +88,7 @@ int main(int argc, char **argv)
     if (now_ns() >= deadline)
         kill(pid, SIGKILL);
     waitpid(pid, &status, 0);
-    printf("%lld %lld %d\n", seen < 0 ? -1ll : (long long)(seen - begin),
-           (long long)(now_ns() - begin), status);
+    printf("%lld %lld %d %lld\n", seen < 0 ? -1ll : (long long)(seen - begin),
+           (long long)(now_ns() - begin), status, (long long)begin);
     return 0;
 }

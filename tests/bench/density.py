@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""Many machines at once, each with the guest that has said its word and halted."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from contenders import Contender, Guest
+from measure import Figure
+
+COUNTS = (1, 10, 100, 500)
+MOST_OF_OTHERS = 100  # a larger process: five hundred may not fit
+SETTLE = 0.2          # seconds
+TIME_LIMIT = 300      # seconds for all to start
+
+TIME = "many at once: time to start, for each"
+OWN = "many at once: private memory, of each"
+SHARE = "many at once: private memory and a share of what is common (Pss), of each"
+HOST = "many at once: memory the host has less, for each"
+
+
+def field(path: str, *names: str) -> int:
+    """The sum of these lines of a file of the kernel's: KiB."""
+    text = Path(path).read_text()
+    return sum(int(re.search(rf"^{name}: +(\d+) kB", text, re.M)[1]) for name in names)
+
+
+def spawn(command: list[str], output: int) -> int:
+    return os.posix_spawn(command[0], command, os.environ, file_actions=[
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)])
+
+
+def start(command: list[str], count: int) -> tuple[list[int], float]:
+    """All of them one after the other, without waiting; how long until each has said its word."""
+    reader, writer = os.pipe()
+    begin = time.monotonic()
+    processes = [spawn(command, writer) for _ in range(count)]
+    os.close(writer)
+    heard = 0
+    while heard < count:
+        said = os.read(reader, 65536)
+        heard += said.count(b"!")
+        if not said or time.monotonic() - begin > TIME_LIMIT:
+            end(processes)
+            raise RuntimeError(f"{heard} of {count} started: {' '.join(command)}")
+    took = time.monotonic() - begin
+    os.close(reader)
+    return processes, took
+
+
+def end(processes: list[int]):
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    for process in processes:
+        os.waitpid(process, 0)
+
+
+def take(each: Contender, guest: Guest, count: int) -> Iterator[Figure]:
+    case = f"{count} at once"
+    free = field("/proc/meminfo", "MemAvailable")
+    processes, took = start(each.command(guest), count)
+    try:
+        time.sleep(SETTLE)
+        less = free - field("/proc/meminfo", "MemAvailable")
+        own = [field(f"/proc/{p}/smaps_rollup", "Private_Clean", "Private_Dirty")
+               for p in processes]
+        share = [field(f"/proc/{p}/smaps_rollup", "Pss") for p in processes]
+    finally:
+        end(processes)
+    yield Figure(TIME, case, each.name, "ms", took * 1e3 / count)
+    yield Figure(OWN, case, each.name, "KiB", sum(own) / count)
+    yield Figure(SHARE, case, each.name, "KiB", sum(share) / count)
+    if count > 1:  # of one it drowns in what else the host does
+        yield Figure(HOST, case, each.name, "KiB", less / count)
+
+
+def measure_density(contenders: list[Contender], tools: Path, turns: int, quick: bool
+                    ) -> Iterator[Figure]:
+    guest = Guest(tools / "idle.elf")
+    for count in COUNTS[:2] if quick else COUNTS:
+        for _ in range(turns):
+            for each in contenders:
+                if each.name.startswith("minivmm") or count <= MOST_OF_OTHERS:
+                    yield from take(each, guest, count)
