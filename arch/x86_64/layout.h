@@ -45,7 +45,6 @@
 #define VIRTIO_MMIO_SIZE   0x10000
 #define VIRTIO_MMIO_STRIDE 0x1000 /* each */
 #define IOAPIC_BASE        0xfec00000
-#define IOAPIC_PINS        24
 #define LAPIC_BASE         0xfee00000
 #define KVM_IDENTITY_BASE  0xfffbc000
 #define KVM_TSS_BASE       0xfffbd000
