@@ -66,6 +66,19 @@ def stopwatch(program: Path, command: Iterable[str], marker: str = "", seconds: 
     return Watched(seen / 1e6, ended / 1e6, began / 1e9, done.stderr)
 
 
+def stats_tables(stderr: str) -> dict[str, dict[str, dict[str, float]]]:
+    """What minivmm --stats printed: table, row, column."""
+    found: dict = {}
+    for line in stderr.splitlines():
+        name, *words = line.removeprefix("minivmm: ").split()
+        if not re.fullmatch(r"[\d.]+|-", words[0]):
+            columns, rows = words, found.setdefault(name, {})
+        else:
+            rows[name] = {column: float(word) for column, word in zip(columns, words)
+                          if word != "-"}
+    return found
+
+
 def private_kib(pid: int, ram_mib: int) -> float:
     """What this process alone has written to, but for guest RAM: anonymous mappings without a gap
     between them that are as large. Pages of programs and libraries are files' and not counted."""

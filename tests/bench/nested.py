@@ -11,22 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from contenders import Contender, Guest, contender
-from measure import MIB, Figure, private_kib, stopwatch
+from measure import MIB, Figure, private_kib, stats_tables, stopwatch
 
 KERNEL, INITRD = Path("vmlinuz"), Path("initrd.img")
 TRACE = Path("/sys/kernel/tracing/events/kvm")
 MEMORY = 512  # MiB
 SETTLE = 3    # seconds
 
-# What the guest does while its exits are counted: a command, and how often it does its thing.
+# What the guest does while its exits are counted: a command, and how often it does its thing. Each
+# that reads or writes a disk has one of its own.
 LOADS = {
     "disk read, 4 KiB, one at a time": ("dd if=/dev/vda of=/dev/null bs=4k count=4096 iflag=direct",
                                         4096),
     "disk read, 4 KiB, eight at a time": (
-        "for i in 0 1 2 3 4 5 6 7; do dd if=/dev/vda of=/dev/null bs=4k count=512 "
+        "for i in 0 1 2 3 4 5 6 7; do dd if=/dev/vdb of=/dev/null bs=4k count=512 "
         "skip=$((512*i)) iflag=direct & done; wait", 4096),
     "disk write, 4 KiB, one at a time": (
-        "dd if=/dev/zero of=/dev/vda bs=4k count=4096 oflag=direct", 4096),
+        "dd if=/dev/zero of=/dev/vdc bs=4k count=4096 oflag=direct", 4096),
     "ping and its answer, user network": ("ping -A -q -c 2000 10.0.2.2", 2000),
     "console, a byte": ("seq 1 200", 692 + 200),
 }
@@ -101,14 +102,20 @@ def hits(event: str) -> int:
     return int(re.search(r"Hits: (\d+)", (TRACE / event / "hist").read_text())[1])
 
 
-def orders() -> Path:
+def orders(end: str = "") -> Path:
     """A disk that holds the guest's shell script: a word, a pause, a load, and again."""
     script = f"sleep 2; echo @0; sleep {SETTLE}; echo @1; "
     for number, (load, _) in enumerate(LOADS.values(), 2):
         script += f"sleep {SETTLE}; {{ {load}; }} >/dev/console 2>/dev/null; echo @{number}; "
     path = Path("/dev/shm/orders")
-    path.write_text(script.ljust(65536, "\n"))
+    path.write_text((script + end).ljust(65536, "\n"))
     return path
+
+
+def loaded(end: str = "") -> Guest:
+    """The guest that carries the loads out."""
+    disks = (*(disk(f"load{number}") for number in range(3)), orders(end))
+    return guest("sh /dev/vdd", "quiet", disks=disks, user_net=True)
 
 
 def measure_exits(contenders: list[Contender]) -> Iterator[Figure]:
@@ -116,7 +123,7 @@ def measure_exits(contenders: list[Contender]) -> Iterator[Figure]:
     events = {"kvm_userspace_exit": "reason", "kvm_exit": "exit_reason"}
     for event, key in events.items():
         (TRACE / event / "trigger").write_text(f"hist:keys={key}")
-    what = guest("sh /dev/vdb", "quiet", disks=(disk("disk"), orders()), user_net=True)
+    what = loaded()
     for each in contenders:
         seen = []
         with running(each, what) as (_, wait_for):
@@ -131,7 +138,29 @@ def measure_exits(contenders: list[Contender]) -> Iterator[Figure]:
                              (some - idle) / count)
 
 
-PARTS = {"boot": measure_boot, "memory": measure_memory, "exits": measure_exits}
+def measure_stats(contenders: list[Contender]) -> Iterator[Figure]:
+    """The same loads once more, as minivmm itself counts them: its whole life, not a load alone."""
+    command = contenders[0].command(loaded(end="poweroff -f"))
+    done = subprocess.run([*command, "--stats"], stdin=subprocess.DEVNULL, check=True,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    found = stats_tables(done.stderr)
+    for case, name in zip(LOADS, ("blk0", "blk1", "blk2", "net0", "uart16550")):
+        row = found["console"][name] if name == "uart16550" else found["device"][name]
+        for what, column in (("exits", "exits/"), ("system calls", "calls/")):
+            value = next(value for key, value in row.items() if key.startswith(column))
+            yield Figure(f"--stats: {what} for each request or byte", case, contenders[0].name,
+                         what, value)
+        if "exits/interrupt" in row:
+            yield Figure("--stats: exits for each interrupt", case, contenders[0].name, "exits",
+                         row["exits/interrupt"])
+
+
+def measure_exits_and_stats(contenders: list[Contender]) -> Iterator[Figure]:
+    yield from measure_exits(contenders)
+    yield from measure_stats(contenders)
+
+
+PARTS = {"boot": measure_boot, "memory": measure_memory, "exits": measure_exits_and_stats}
 
 
 def main():

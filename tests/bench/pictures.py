@@ -42,7 +42,8 @@ PIECES = (
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(words)}</text>'
+    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">'
+            f"{escape(words)}</text>")
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
@@ -86,7 +87,8 @@ def phases(rows: list[Row]) -> str:
         for piece, steps, colour in PIECES:
             wide = sum(took[name].get(each, 0) for each in steps) * scale
             parts.append(f'<rect x="{x:.1f}" y="{y}" width="{max(wide, 0):.1f}" height="{bar}" '
-                         f'fill="{colour}"><title>{escape(piece)}: {wide / scale:.3f} ms</title></rect>')
+                         f'fill="{colour}"><title>{escape(piece)}: {wide / scale:.3f} ms'
+                         '</title></rect>')
             x += wide
         parts.append(text(x + 8, y + bar / 2 + 5, f"{sum(took[name].values()):.2f} ms"))
     return svg(*legend(parts, took, bottom + 60))
@@ -151,8 +153,9 @@ def curve(points: list[tuple[float, Row]], colour: str, y_of) -> Iterable[str]:
     path = " ".join(f"{x:.1f},{y_of(row.median):.1f}" for x, row in points)
     yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
     for x, row in points:
-        yield (f'<line x1="{x:.1f}" y1="{y_of(row.low):.1f}" x2="{x:.1f}" y2="{y_of(row.high):.1f}" '
-               f'stroke="{colour}" stroke-opacity="0.5" stroke-width="3"/>')
+        yield (f'<line x1="{x:.1f}" y1="{y_of(row.low):.1f}" x2="{x:.1f}" '
+               f'y2="{y_of(row.high):.1f}" stroke="{colour}" stroke-opacity="0.5" '
+               'stroke-width="3"/>')
         yield (f'<circle cx="{x:.1f}" cy="{y_of(row.median):.1f}" r="3.5" fill="{colour}">'
                f"<title>{escape(row.contender)}, {escape(row.case)}: {number(row.median)} ms"
                "</title></circle>")

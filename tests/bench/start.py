@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Start and memory with a guest of three instructions, on the host's own KVM."""
 
-import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from contenders import Contender, Guest
-from measure import MIB, Figure, Watched, private_kib, stopwatch
+from measure import MIB, Figure, Watched, private_kib, stats_tables, stopwatch
 
 FIRST_OUTPUT = "exec to the guest's first output"
 PHASES = "the steps of a start"
@@ -63,10 +62,9 @@ def measure_start(contenders: list[Contender], tools: Path, scratch: Path, turns
 def phases_of(done: Watched) -> Iterator[tuple[str, float]]:
     """What --stats tells of one start, with what only the outside sees before and after: ms."""
     before = done.began
-    for name, moment, _ in re.findall(r"(?:minivmm: )?([a-z-]+) +(\d+\.\d{6}) +([\d.]+)$",
-                                      done.stderr, re.M):
-        yield "exec" if name == "begin" else name, (float(moment) - before) * 1e3
-        before = float(moment)
+    for name, row in stats_tables(done.stderr)["phase"].items():
+        yield "exec" if name == "begin" else name, (row["monotonic-s"] - before) * 1e3
+        before = row["monotonic-s"]
     yield "output", done.seen - (before - done.began) * 1e3
 
 
