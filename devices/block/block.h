@@ -58,7 +58,10 @@ static inline void block_close(struct block *block)
         block->ops->close(block);
 }
 
-/* Queues a request; done() comes exactly once, later: from the loop or from block_drain(). */
+/*
+ * Queues a request; done() comes exactly once, later: from the loop, from block_commit() or from
+ * block_drain().
+ */
 static inline void block_submit(struct block *block, struct block_request *request)
 {
     block->ops->submit(block, request);

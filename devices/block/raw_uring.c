@@ -11,18 +11,18 @@
 #if HAVE_LIBURING
 
 #include <liburing.h>
-#include <sys/eventfd.h>
 
 /*
- * Requests go into the kernel's ring, a system call for each batch; completions come back by an
- * eventfd on the loop. What does not fit waits in a list of ours.
+ * Requests go into the kernel's ring, a system call for each batch. What the host has in memory is
+ * done by that call already; the loop polls the ring itself for the rest. What does not fit waits
+ * in a list of ours.
  */
 #define RING_ENTRIES 128u
 
 struct raw_uring {
     struct raw raw;
     struct io_uring ring;
-    struct watch watch; /* an eventfd: something is done */
+    struct watch watch; /* the ring: something is done */
     unsigned in_flight; /* submitted and not yet done() */
     struct block_request *waiting, **waiting_end;
 };
@@ -67,13 +67,14 @@ static void uring_describe(struct raw_uring *u, struct io_uring_sqe *sqe,
     }
 }
 
-/* Puts a request into the ring. False: no room. */
+/* Puts a request into the ring. False: no room, but for the entry that uring_start() wants free. */
 static bool uring_put(struct raw_uring *u, struct block_request *request)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+    struct io_uring_sqe *sqe;
 
-    if (!sqe)
+    if (io_uring_sq_space_left(&u->ring) <= 1)
         return false;
+    sqe = io_uring_get_sqe(&u->ring);
     uring_describe(u, sqe, request);
     io_uring_sqe_set_data(sqe, request); /* last: preparing clears it */
     return true;
@@ -101,16 +102,16 @@ static void uring_completed(struct raw_uring *u, struct block_request *request, 
     request->done(request, error);
 }
 
-static void uring_commit(struct block *block)
+/* Hands the kernel what is in the ring. If it is short of something, once more soon. */
+static void uring_start(struct raw_uring *u)
 {
-    struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
-
+    u->watch.events = POLLIN;
     while (io_uring_sq_ready(&u->ring) > 0) {
         int started = io_uring_submit(&u->ring);
 
         u->raw.block.calls++;
         if (started <= 0 && started != -EINTR) {
-            eventfd_write(u->watch.fd, 1); /* the kernel is short of something: try again soon */
+            u->watch.events = POLLIN | POLLOUT; /* a ring that is not full can be written to */
             return;
         }
     }
@@ -124,7 +125,7 @@ static void uring_refill(struct raw_uring *u)
         if (!u->waiting)
             u->waiting_end = &u->waiting;
     }
-    uring_commit(&u->raw.block);
+    uring_start(u);
 }
 
 static void uring_reap(struct raw_uring *u)
@@ -145,14 +146,17 @@ static void uring_reap(struct raw_uring *u)
         u->raw.block.completed(u->raw.block.owner);
 }
 
+static void uring_commit(struct block *block)
+{
+    struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
+
+    uring_start(u);
+    uring_reap(u);
+}
+
 static void uring_ready(struct watch *watch, short revents)
 {
-    struct raw_uring *u = container_of(watch, struct raw_uring, watch);
-    uint64_t count;
-
-    u->raw.block.calls++;
-    if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
-        uring_reap(u);
+    uring_reap(container_of(watch, struct raw_uring, watch));
 }
 
 static void uring_submit(struct block *block, struct block_request *request)
@@ -181,7 +185,6 @@ static void uring_close(struct block *block)
     uring_drain(block);
     loop_remove(u->raw.loop, &u->watch);
     io_uring_queue_exit(&u->ring);
-    close(u->watch.fd);
     close(u->raw.fd);
     free(u);
 }
@@ -193,25 +196,6 @@ static const struct block_ops uring_ops = {
     .close = uring_close,
 };
 
-/* The ring and its eventfd; -errno with nothing left behind. */
-static int uring_init(struct raw_uring *u)
-{
-    int error = io_uring_queue_init(RING_ENTRIES, &u->ring, 0);
-
-    if (error)
-        return error;
-    u->watch = (struct watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                               .events = POLLIN,
-                               .ready = uring_ready };
-    error = u->watch.fd < 0 ? -errno : io_uring_register_eventfd(&u->ring, u->watch.fd);
-    if (error) {
-        if (u->watch.fd >= 0)
-            close(u->watch.fd);
-        io_uring_queue_exit(&u->ring);
-    }
-    return error;
-}
-
 int raw_uring_create(struct block **ret, const struct raw *raw)
 {
     struct raw_uring *u = calloc(1, sizeof(*u));
@@ -219,11 +203,12 @@ int raw_uring_create(struct block **ret, const struct raw *raw)
 
     if (!u)
         return -ENOMEM;
-    error = uring_init(u);
+    error = io_uring_queue_init(RING_ENTRIES, &u->ring, 0);
     if (error) {
         free(u);
         return error;
     }
+    u->watch = (struct watch){ .fd = u->ring.ring_fd, .events = POLLIN, .ready = uring_ready };
     u->raw = *raw;
     u->raw.block.ops = &uring_ops;
     u->waiting_end = &u->waiting;

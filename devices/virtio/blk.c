@@ -14,6 +14,7 @@
 
 #define SECTOR_SIZE 512u
 #define QUEUE_SIZE  128u
+#define BATCH       16u              /* requests started together */
 #define SEG_MAX     (QUEUE_SIZE - 2) /* beside the header and the status */
 #define DISCARD_MAX (1u << 22)       /* sectors in one request: 2 GiB */
 #define ZEROES_MAX  (1u << 16)       /* 32 MiB: some hosts can only write them out */
@@ -229,24 +230,39 @@ static void blk_start_request(struct blk_request *req)
         block_submit(req->blk->block, &req->block);
 }
 
+/* Starts the next requests, BATCH at most; returns how many. */
+static unsigned blk_start_batch(struct virtio_blk *blk)
+{
+    struct blk_request *req = blk_take(blk);
+    unsigned count = 0;
+
+    for (; count < BATCH && virtq_pop(virtio_virtq(&blk->virtio, 0), &req->chain); count++) {
+        blk_start_request(req);
+        req = blk_take(blk);
+    }
+    blk_give_back(blk, req);
+    if (count > 0)
+        block_commit(blk->block);
+    return count;
+}
+
+/*
+ * The guest goes on with what is done of one batch while the next is under way, and needs no kick
+ * for what it adds meanwhile.
+ */
 static void blk_kick(struct virtio_device *v, unsigned queue)
 {
     struct virtio_blk *blk = blk_of(v);
     struct virtq *q = virtio_virtq(v, 0);
-    struct blk_request *req = blk_take(blk);
-    unsigned taken = 0;
+    unsigned taken = 0, count;
     bool parked;
 
     do {
-        for (; taken < QUEUE_SIZE && virtq_pop(q, &req->chain); taken++) {
-            blk_start_request(req);
-            req = blk_take(blk);
-        }
-        parked = virtq_park(q);
+        count = blk_start_batch(blk);
+        taken += count;
+        parked = count < BATCH && virtq_park(q);
     } while (!parked && taken < QUEUE_SIZE);
 
-    blk_give_back(blk, req);
-    block_commit(blk->block);
     virtq_flush(q);
     if (!parked)
         virtio_kick(v, queue); /* the rest in the loop's next round, so that others get theirs */

@@ -13,13 +13,14 @@ from pathlib import Path
 import contenders
 import measure
 from density import measure_density
+from disk import measure_disk
 from pictures import draw
 from start import measure_memory, measure_phases, measure_program, measure_start
 
 BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
-PARTS = ("start", "phases", "density", "memory", "boot", "exits")
+PARTS = ("start", "phases", "density", "memory", "disk", "boot", "exits")
 
 
 def peer(text: str) -> contenders.Contender:
@@ -87,6 +88,10 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
     if "memory" in options.parts:
         yield from measure_memory(everybody, tools, scratch, min(options.turns, 5))
         yield from measure_program(minivmm, scratch)
+    if "disk" in options.parts:
+        with tempfile.TemporaryDirectory(prefix="disk-", dir=options.build) as directory:
+            yield from measure_disk(everybody, tools, Path(directory), min(options.turns, 5),
+                                    options.quick)
     if options.quick:
         return
     for turn in range(3 if "boot" in options.parts else 0):

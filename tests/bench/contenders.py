@@ -17,6 +17,8 @@ class Guest:
     memory: int = 128  # MiB
     cpus: int = 1
     disks: tuple[Path, ...] = ()
+    engine: str = "io_uring"  # of the disks; or thread
+    direct: bool = False      # O_DIRECT
     user_net: bool = False
 
 
@@ -27,7 +29,7 @@ def minivmm(path: str, guest: Guest) -> list:
     if guest.initrd:
         words += ["--initrd", guest.initrd]
     for disk in guest.disks:
-        words += ["--disk", disk]
+        words += ["--disk", f"{disk},engine={guest.engine}{',direct' if guest.direct else ''}"]
     return words
 
 
@@ -41,8 +43,11 @@ def qemu(path: str, guest: Guest) -> list:
              "-kernel", guest.kernel, "-append", guest.cmdline]
     if guest.initrd:
         words += ["-initrd", guest.initrd]
+    aio = "io_uring" if guest.engine == "io_uring" else "threads"
+    cache = "none" if guest.direct else "writeback"
     for number, disk in enumerate(guest.disks):
-        words += ["-drive", f"if=none,id=d{number},file={disk},format=raw,aio=io_uring",
+        words += ["-drive",
+                  f"if=none,id=d{number},file={disk},format=raw,aio={aio},cache={cache}",
                   "-device", f"virtio-blk-device,drive=d{number}"]
     if guest.user_net:
         words += ["-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n"]

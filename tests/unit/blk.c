@@ -474,6 +474,7 @@ struct recorder {
     struct driver d;
     struct block_request *held[VIRTQ_MAX_SIZE];
     unsigned count, commits;
+    bool at_once;        /* all is done by the commit */
     unsigned to_publish; /* what a vCPU adds to the ring while the device looks at it */
 };
 
@@ -484,11 +485,6 @@ static void recorder_submit(struct block *block, struct block_request *request)
     r->held[r->count++] = request;
     for (unsigned i = 0; i < 4 && r->to_publish > 0; i++, r->to_publish--)
         driver_publish(&r->d, 0, i < 3 ? 3 : 0);
-}
-
-static void recorder_commit(struct block *block)
-{
-    container_of(block, struct recorder, block)->commits++;
 }
 
 static void recorder_drain(struct block *block)
@@ -503,6 +499,15 @@ static void recorder_drain(struct block *block)
         request->done(request, 0);
     }
     block->completed(block->owner);
+}
+
+static void recorder_commit(struct block *block)
+{
+    struct recorder *r = container_of(block, struct recorder, block);
+
+    r->commits++;
+    if (r->at_once)
+        recorder_drain(block);
 }
 
 static void recorder_close(struct block *block)
@@ -577,20 +582,37 @@ START_TEST(nothing_is_written_to_a_read_only_disk)
 }
 END_TEST
 
-START_TEST(one_commit_a_kick_and_one_interrupt_a_batch)
+START_TEST(one_commit_and_one_interrupt_a_batch)
 {
     struct recorder r;
 
     recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
-    for (unsigned i = 0; i < 20; i++)
+    for (unsigned i = 0; i < 16; i++)
         driver_publish(&r.d, 0, 0);
     r.commits = 0;
     driver_kick(&r.d, 0);
-    ck_assert_uint_eq(r.count, 20);
+    ck_assert_uint_eq(r.count, 16);
     ck_assert_uint_eq(r.commits, 1);
     ck_assert_uint_eq(r.d.interrupts, 0);
     block_drain(&r.block);
     ck_assert_uint_eq(r.d.interrupts, 1);
+    driver_finish(&r.d);
+}
+END_TEST
+
+START_TEST(a_batch_is_shown_before_the_next_is_begun)
+{
+    struct recorder r;
+
+    recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
+    r.at_once = true;
+    for (unsigned i = 0; i < 40; i++)
+        driver_publish(&r.d, 0, 0);
+    driver_kick(&r.d, 0);
+    ck_assert_uint_eq(r.commits, 3);
+    ck_assert_uint_eq(r.d.interrupts, 3);
+    for (unsigned i = 0; i < 40; i++)
+        ck_assert(driver_wait(&r.d, 0, NULL, NULL));
     driver_finish(&r.d);
 }
 END_TEST
@@ -672,7 +694,8 @@ int main(void)
         tcase_add_loop_test(tcase, tests[i], 0, ARRAY_SIZE(engines));
     tcase_add_test(tcase, writes_are_durable_unless_flush_was_accepted);
     tcase_add_test(tcase, nothing_is_written_to_a_read_only_disk);
-    tcase_add_test(tcase, one_commit_a_kick_and_one_interrupt_a_batch);
+    tcase_add_test(tcase, one_commit_and_one_interrupt_a_batch);
+    tcase_add_test(tcase, a_batch_is_shown_before_the_next_is_begun);
     tcase_add_test(tcase, a_reset_ends_what_is_in_flight);
     tcase_add_test(tcase, a_flood_of_requests_yields_the_loop);
     tcase_add_test(tcase, more_bytes_than_the_used_ring_can_count);

@@ -15,10 +15,10 @@
 #define MSR_EFER     0xc0000080
 #define EFER_LME     0x100
 
-#define PAGE_PRESENT_WRITABLE 0x3
-#define PAGE_LARGE            0x80
-#define MAPPED_GIB            8
-#define STACK_SIZE            8192
+#define PAGE_FLAGS   0x7 /* present, writable, for ring 3 too */
+#define PAGE_LARGE   0x80
+#define MAPPED_GIB   8
+#define STACK_SIZE   8192
 
     .section .note.pvh, "a", @note
     .balign 4
@@ -101,19 +101,19 @@ gdt_pointer:
     .data
     .balign 4096
 page_tables:
-    .quad directories + PAGE_PRESENT_WRITABLE
+    .quad directories + PAGE_FLAGS
     .balign 4096
 directories:
     .set gib, 0
     .rept MAPPED_GIB
-    .quad large_pages + gib * 4096 + PAGE_PRESENT_WRITABLE
+    .quad large_pages + gib * 4096 + PAGE_FLAGS
     .set gib, gib + 1
     .endr
     .balign 4096
 large_pages:
     .set page, 0
     .rept MAPPED_GIB * 512
-    .quad page * 0x200000 + PAGE_LARGE + PAGE_PRESENT_WRITABLE
+    .quad page * 0x200000 + PAGE_LARGE + PAGE_FLAGS
     .set page, page + 1
     .endr
 
