@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What the thread of a file server can still do: serve, and little else. */
+#include "devices/fs/confine.h"
+
+#include <errno.h>
+#include <linux/landlock.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "settings.h"
+#include "tests/unit/fuse_client.h"
+#include "tests/unit/unit.h"
+
+#define ROOT FUSE_ROOT_ID
+
+static struct client c;
+
+static bool have_landlock(void)
+{
+    return CONFINE &&
+           syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 2;
+}
+
+/* All that a guest does, so that no call it needs is missing from the filter. */
+static void serve_all(bool writable)
+{
+    const struct fuse_mkdir_in directory = { .mode = 0777 };
+    const struct fuse_create_in create = { .flags = O_RDWR, .mode = 0666 };
+    const struct fuse_rename_in rename = { .newdir = ROOT };
+    const struct fuse_setattr_in set = {
+        .valid = FATTR_MODE | FATTR_SIZE | FATTR_MTIME | FATTR_ATIME | FATTR_UID | FATTR_GID,
+        .mode = 0600,
+        .size = 1,
+        .uid = getuid(),
+        .gid = getgid(),
+    };
+    uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
+
+    ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 10), 0);
+    ck_assert_uint_eq(client_got(&c), 4);
+    ck_assert_int_eq(client_ask(&c, FUSE_STATFS, ROOT, NULL, 0, NULL, NULL), 0);
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, ROOT, 0, &handle), 0);
+    ck_assert_int_eq(client_read(&c, FUSE_READDIRPLUS, ROOT, handle, 0, 4096), 0);
+    ck_assert_int_eq(client_getattr(&c, file), 0);
+    if (!writable)
+        return;
+    ck_assert_int_eq(client_ask(&c, FUSE_SYMLINK, ROOT, NULL, 0, "link", "target"), 0);
+    ck_assert_int_eq(client_ask(&c, FUSE_READLINK, client_entry(&c)->nodeid, NULL, 0, NULL, NULL),
+                     0);
+    ck_assert_int_eq(client_ask(&c, FUSE_MKDIR, ROOT, &directory, sizeof(directory), "d", NULL), 0);
+    ck_assert_int_eq(
+        client_ask(&c, FUSE_CREATE, client_entry(&c)->nodeid, &create, sizeof(create), "new", NULL),
+        0);
+    file = client_entry(&c)->nodeid;
+    ck_assert_uint_eq(client_entry(&c)->attr.mode, S_IFREG | 0666); /* whatever our umask */
+    handle = client_open(&c, file, O_RDWR | O_APPEND | O_TRUNC);
+    ck_assert_int_eq(client_write(&c, file, handle, 0, "text"), 0);
+    ck_assert_int_eq(client_ask(&c, FUSE_SETATTR, file, &set, sizeof(set), NULL, NULL), 0);
+    ck_assert_int_eq(client_ask(&c, FUSE_RENAME, client_lookup(&c, ROOT, "d"), &rename,
+                                sizeof(rename), "new", "moved"),
+                     0);
+    ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, "moved", NULL), 0);
+    ck_assert_int_eq(client_ask(&c, FUSE_RMDIR, ROOT, NULL, 0, "d", NULL), 0);
+}
+
+static void try_elsewhere(bool writable)
+{
+    char inside[128];
+
+    strcpy(inside, client_path(&c, "file"));
+    ck_assert_int_lt(socket(AF_INET, SOCK_STREAM, 0), 0);
+    ck_assert_int_eq(errno, EPERM);
+    ck_assert_int_lt(execl("/bin/true", "true", (char *)NULL), 0);
+    ck_assert_int_eq(errno, EPERM);
+    ck_assert_int_lt(mknod(inside, S_IFREG, 0), 0);
+    ck_assert_int_eq(errno, EPERM);
+    ck_assert_ptr_eq(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+                     MAP_FAILED);
+    ck_assert_int_lt(syscall(SYS_setuid, 0), 0);
+    if (!have_landlock())
+        return;
+    ck_assert_int_lt(open("/etc/passwd", O_RDONLY), 0);
+    ck_assert_int_eq(errno, EACCES);
+    ck_assert_int_lt(open(client_path(&c, "../secret"), O_RDONLY), 0);
+    ck_assert_int_lt(open(client_path(&c, "../made"), O_WRONLY | O_CREAT, 0666), 0);
+    ck_assert_int_ge(open(inside, O_RDONLY), 0);
+    ck_assert_int_eq(open(inside, O_WRONLY) >= 0, writable);
+    ck_assert_int_eq(open(client_path(&c, "made"), O_WRONLY | O_CREAT, 0666) >= 0, writable);
+}
+
+static void *serve(void *arg)
+{
+    bool writable = *(const bool *)arg;
+    int root = open(client_path(&c, ""), O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    confine_thread(root, writable);
+    serve_all(writable);
+    if (CONFINE)
+        try_elsewhere(writable);
+    return NULL;
+}
+
+static void check_confined(bool writable)
+{
+    pthread_t thread;
+    int fd;
+
+    umask(077);
+    client_init(&c, writable);
+    client_write_file(&c, "file", "text");
+    ck_assert_int_eq(pthread_create(&thread, NULL, serve, &writable), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    fd = open("/etc/passwd", O_RDONLY); /* the other threads are as they were */
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_uint_eq(umask(077), 077);
+    client_finish(&c);
+}
+
+START_TEST(read_only)
+{
+    check_confined(false);
+}
+END_TEST
+
+START_TEST(writable)
+{
+    check_confined(true);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("fs_confine");
+    TCase *tcase = tcase_create("fs_confine");
+
+    tcase_add_test(tcase, read_only);
+    tcase_add_test(tcase, writable);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The device around the file server: its configuration, its queues, its ids. */
+#include "devices/virtio/fs.h"
+
+#include <errno.h>
+#include <linux/virtio_fs.h>
+
+#include "devices/fs/slots.h"
+#include "tests/unit/driver.h"
+#include "tests/unit/fuse_client.h"
+#include "tests/unit/unit.h"
+#include "vmm/endian.h"
+
+enum { HIGH_PRIORITY, REQUESTS };
+enum { N = DRIVER_NEXT, W = DRIVER_WRITE };
+
+#define REQUEST DRIVER_BUFFERS
+#define REPLY   (DRIVER_BUFFERS + 0x10000)
+
+static struct driver d;
+
+static void setup(void)
+{
+    const struct share_config config = { .path = "/usr" };
+    struct virtio_device *device;
+    struct share *share;
+
+    driver_init(&d);
+    ck_assert_int_eq(share_open(&share, &config), 0);
+    ck_assert_int_eq(virtio_fs_create(&device, "fs0", "a tag", share, d.mem, d.loop), 0);
+    ck_assert(driver_start(&d, device, 0));
+}
+
+static void teardown(void)
+{
+    driver_finish(&d);
+}
+
+static void put_request(uint32_t opcode, uint64_t node, const char *name)
+{
+    size_t size = sizeof(struct fuse_in_header) + (name ? strlen(name) + 1 : 0);
+    const struct fuse_in_header header = { .len = (uint32_t)size,
+                                           .opcode = opcode,
+                                           .nodeid = node };
+
+    memcpy(driver_ram(&d, REQUEST), &header, sizeof(header));
+    if (name)
+        strcpy(driver_ram(&d, REQUEST + sizeof(header)), name);
+}
+
+/* A request in pieces of `piece` bytes on both sides; the bytes written. */
+static uint32_t ask(unsigned queue, uint32_t size, uint32_t room, uint32_t piece)
+{
+    unsigned count = 0;
+    uint32_t written;
+
+    for (uint32_t done = 0; done < size; done += piece, count++)
+        driver_describe(&d, queue, count, REQUEST + done, size - done < piece ? size - done : piece,
+                        N, (uint16_t)(count + 1));
+    for (uint32_t done = 0; done < room; done += piece, count++)
+        driver_describe(&d, queue, count, REPLY + done, room - done < piece ? room - done : piece,
+                        done + piece < room ? N | W : W, (uint16_t)(count + 1));
+    driver_publish(&d, queue, 0);
+    driver_kick(&d, queue);
+    ck_assert(driver_wait(&d, queue, NULL, &written));
+    return written;
+}
+
+START_TEST(configuration_space)
+{
+    uint8_t bytes[VIRTIO_MAX_CONFIG];
+    struct virtio_fs_config config;
+
+    virtio_read_config(d.device, bytes);
+    memcpy(&config, bytes, sizeof(config));
+    ck_assert_str_eq((const char *)config.tag, "a tag");
+    ck_assert_uint_eq(le32toh(config.num_request_queues), 1);
+}
+END_TEST
+
+START_TEST(framing_means_nothing)
+{
+    const uint32_t pieces[] = { 4096, 7, 16, 40, 17 };
+    const struct fuse_out_header *out = driver_ram(&d, REPLY);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(pieces); i++) {
+        put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
+        ck_assert_uint_eq(ask(REQUESTS, 44, 16 + sizeof(struct fuse_entry_out), pieces[i]),
+                          16 + sizeof(struct fuse_entry_out));
+        ck_assert_int_eq(out->error, 0);
+    }
+    ck_assert(!driver_broken(&d));
+}
+END_TEST
+
+START_TEST(requests_that_are_none)
+{
+    put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
+    ck_assert_uint_eq(ask(REQUESTS, 44, 0, 64), 0);   /* no reply wanted */
+    ck_assert_uint_eq(ask(REQUESTS, 44, 15, 64), 0);  /* nor room for one */
+    ck_assert_uint_eq(ask(REQUESTS, 39, 100, 64), 0); /* half a header */
+    ck_assert_uint_eq(ask(REQUESTS, 0, 100, 64), 0);
+    ck_assert_uint_eq(ask(REQUESTS, 43, 200, 64), 16);
+    ck_assert(!driver_broken(&d));
+}
+END_TEST
+
+START_TEST(forget_by_the_other_queue)
+{
+    put_request(FUSE_FORGET, 12345, "1234567");
+    ck_assert_uint_eq(ask(HIGH_PRIORITY, 48, 0, 64), 0);
+    ck_assert(!driver_broken(&d));
+}
+END_TEST
+
+/* After a reset nothing is left of what the driver knew. */
+START_TEST(reset_forgets)
+{
+    const struct fuse_out_header *out = driver_ram(&d, REPLY);
+    uint64_t node;
+
+    put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
+    ask(REQUESTS, 44, 200, 256);
+    memcpy(&node, driver_ram(&d, REPLY + sizeof(*out)), sizeof(node));
+    ck_assert_uint_ne(node, 0);
+    virtio_reset(d.device);
+    memset(driver_ram(&d, 0x10000), 0, 0x20000);
+    ck_assert(driver_start(&d, d.device, 0));
+    put_request(FUSE_GETATTR, node, "123456789012345");
+    ask(REQUESTS, 56, 200, 256);
+    ck_assert_int_eq(out->error, -ESTALE);
+}
+END_TEST
+
+START_TEST(a_flood_yields_the_loop)
+{
+    put_request(FUSE_STATFS, FUSE_ROOT_ID, NULL);
+    driver_describe(&d, REQUESTS, 0, REQUEST, 40, N, 1);
+    driver_describe(&d, REQUESTS, 1, REPLY, 200, W, 0);
+    for (unsigned i = 0; i < d.queue_size; i++)
+        driver_publish(&d, REQUESTS, 0);
+    driver_kick(&d, REQUESTS);
+    for (unsigned i = 0; i < d.queue_size; i++)
+        ck_assert(driver_wait(&d, REQUESTS, NULL, NULL));
+}
+END_TEST
+
+START_TEST(numbers_of_things)
+{
+    int things[4];
+    struct slots slots;
+    uint64_t ids[3];
+    uint32_t place = 0;
+
+    slots_init(&slots, 3);
+    for (unsigned i = 0; i < 3; i++)
+        ids[i] = slots_add(&slots, &things[i]);
+    ck_assert_uint_eq(ids[0], 1);
+    ck_assert_uint_eq(slots_add(&slots, &things[3]), 0);
+    slots_remove(&slots, ids[1]);
+    ck_assert_ptr_null(slots_find(&slots, ids[1]));
+    ck_assert_ptr_null(slots_find(&slots, ids[1] + (1ull << 32))); /* free, and as it would be */
+    ids[1] = slots_add(&slots, &things[3]);
+    ck_assert_ptr_eq(slots_find(&slots, ids[1]), &things[3]);
+    ck_assert_ptr_null(slots_find(&slots, (uint32_t)ids[1])); /* as it was */
+    ck_assert_ptr_eq(slots_next(&slots, &place), &things[0]);
+    ck_assert_ptr_eq(slots_next(&slots, &place), &things[3]);
+    ck_assert_ptr_eq(slots_next(&slots, &place), &things[2]);
+    ck_assert_ptr_null(slots_next(&slots, &place));
+    slots_finish(&slots);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("fs_device");
+    TCase *tcase = tcase_create("fs_device");
+
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, configuration_space);
+    tcase_add_test(tcase, framing_means_nothing);
+    tcase_add_test(tcase, requests_that_are_none);
+    tcase_add_test(tcase, forget_by_the_other_queue);
+    tcase_add_test(tcase, reset_forgets);
+    tcase_add_test(tcase, a_flood_yields_the_loop);
+    tcase_add_test(tcase, numbers_of_things);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
