@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A guest's FUSE client that says what the input says, to a share of a new directory which it may
+ * write. Whatever it says, what lies beside the directory stays as it is.
+ */
+#include "devices/fs/fuse.h"
+
+#include <dirent.h>
+#include <ftw.h>
+#include <linux/fuse.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "devices/fs/share.h"
+#include "vmm/base.h"
+#include "vmm/config.h"
+#include "vmm/log.h"
+
+#define ROOM       9000u
+#define PIECES     4u
+#define LARGEST    (1u << 20) /* bytes of a file the fuzzer may make */
+#define REMEMBERED 8u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct input {
+    const uint8_t *data;
+    size_t size;
+};
+
+/* What a guest would know by now. */
+struct known {
+    uint64_t nodes[REMEMBERED], handles[REMEMBERED];
+    unsigned node, handle;
+};
+
+static uint8_t take(struct input *in)
+{
+    if (in->size == 0)
+        return 0;
+    in->size--;
+    return *in->data++;
+}
+
+static void demand(bool truth)
+{
+    if (!truth)
+        abort();
+}
+
+static void write_file(const char *top, const char *name, const char *text)
+{
+    char path[128];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s/%s", top, name);
+    file = fopen(path, "w");
+    demand(file && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+static void make_tree(char *top)
+{
+    char path[128];
+
+    demand(mkdtemp(top));
+    snprintf(path, sizeof(path), "%s/share", top);
+    demand(mkdir(path, 0755) == 0);
+    write_file(top, "secret", "secret");
+    write_file(top, "share/a", "some text");
+    snprintf(path, sizeof(path), "%s/share/b", top);
+    demand(mkdir(path, 0755) == 0);
+    write_file(top, "share/b/c", "");
+    snprintf(path, sizeof(path), "%s/share/d", top);
+    demand(symlink("..", path) == 0);
+}
+
+/* The secret and the share, and nothing else. */
+static void check_outside(const char *top)
+{
+    unsigned entries = 0;
+    char path[128], text[16] = "";
+    struct stat stat;
+    DIR *directory = opendir(top);
+    FILE *file;
+
+    demand(directory);
+    while (readdir(directory))
+        entries++;
+    closedir(directory);
+    demand(entries == 4);
+    snprintf(path, sizeof(path), "%s/secret", top);
+    demand(lstat(path, &stat) == 0 && stat.st_nlink == 1 && (stat.st_mode & 07777) == 0644);
+    file = fopen(path, "r");
+    demand(file && fread(text, 1, sizeof(text) - 1, file) == 6 && !strcmp(text, "secret"));
+    fclose(file);
+}
+
+static int remove_entry(const char *path, const struct stat *stat, int type, struct FTW *walk)
+{
+    if (type == FTW_DNR)
+        chmod(path, 0700);
+    return remove(path) && false;
+}
+
+static uint64_t take_id(struct input *in, const uint64_t *ids)
+{
+    uint8_t choice = take(in);
+
+    return choice < 0xf0 ? ids[choice % REMEMBERED]
+                         : (uint64_t)take(in) << (choice & 7) * 8 | (choice & 8);
+}
+
+/* Makes a request of one operation with some bytes that fit it and some that the input has. */
+static size_t make_request(struct input *in, const struct known *known, uint8_t *bytes)
+{
+    static const char *const names[] = { "a", "b", "c",   "d",    "new", "..",
+                                         ".", "",  "b/c", "/etc", "e",   "secret" };
+    struct fuse_in_header header = { .opcode = take(in), .nodeid = take_id(in, known->nodes) };
+    size_t size = sizeof(header);
+    uint8_t shape = take(in), args = take(in) % 129;
+
+    for (unsigned i = 0; i < args; i++)
+        bytes[size++] = take(in);
+    if (shape & 1 && args >= 8) /* most arguments begin with a handle, or with a node */
+        memcpy(bytes + sizeof(header), &known->handles[shape >> 5], 8);
+    if (shape & 2 && args >= 8)
+        memcpy(bytes + sizeof(header), &known->nodes[shape >> 5], 8);
+    for (unsigned i = 0; i < (shape >> 2 & 3u); i++) {
+        const char *name = names[take(in) % ARRAY_SIZE(names)];
+
+        memcpy(bytes + size, name, strlen(name) + 1);
+        size += strlen(name) + 1;
+    }
+    if (header.opcode == FUSE_FALLOCATE && args >= 32) /* the disk is not ours to fill */
+        memset(bytes + sizeof(header) + 8 + 8 + 3, 0, 5);
+    header.len = (uint32_t)size;
+    memcpy(bytes, &header, sizeof(header));
+    return size;
+}
+
+static void remember(struct known *known, uint32_t opcode, const uint8_t *payload, size_t size)
+{
+    struct fuse_entry_out entry;
+    struct fuse_open_out open;
+
+    if ((opcode == FUSE_LOOKUP || opcode == FUSE_MKDIR || opcode == FUSE_CREATE ||
+         opcode == FUSE_SYMLINK) &&
+        size >= sizeof(entry)) {
+        memcpy(&entry, payload, sizeof(entry));
+        known->nodes[++known->node % REMEMBERED] = entry.nodeid;
+        payload += sizeof(entry);
+        size -= sizeof(entry);
+    }
+    if (opcode != FUSE_LOOKUP && size == sizeof(open)) {
+        memcpy(&open, payload, sizeof(open));
+        known->handles[++known->handle % REMEMBERED] = open.fh;
+    }
+}
+
+static void step(struct fuse *fuse, struct known *known, struct input *in)
+{
+    static uint8_t request[ROOM], reply[ROOM];
+    struct iovec out[PIECES + 1], back[PIECES + 1];
+    size_t size = make_request(in, known, request), cut = take(in) % size;
+    size_t room = take(in) < 0xc0 ? ROOM - 1 : take(in), gap = room ? take(in) % room : 0;
+    struct sg readable = { .iov = out, .length = size };
+    struct sg writable = { .iov = back, .length = room };
+    struct fuse_out_header header;
+    uint32_t written;
+
+    out[0] = (struct iovec){ request, cut };
+    out[1] = (struct iovec){ request + cut, size - cut };
+    back[0] = (struct iovec){ reply, gap };
+    back[1] = (struct iovec){ reply + gap, room - gap };
+    reply[room] = 0x55;
+    written = fuse_serve(fuse, &readable, &writable);
+    demand(written <= room && reply[room] == 0x55);
+    demand(written == 0 || written >= sizeof(header));
+    if (written == 0)
+        return;
+    memcpy(&header, reply, sizeof(header));
+    demand(header.len == written && header.error <= 0 && header.error > -1000);
+    if (!header.error)
+        remember(known, ((struct fuse_in_header *)(void *)request)->opcode, reply + sizeof(header),
+                 written - sizeof(header));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const struct rlimit limit = { LARGEST, LARGEST };
+    struct share_config config = { .writable = true };
+    char top[] = "/tmp/minivmm-fuzz-XXXXXX", path[64];
+    struct input in = { data, size };
+    struct known known = { .nodes = { 1, 1, 1, 1, 1, 1, 1, 1 } };
+    struct share *share;
+    struct fuse *fuse;
+
+    log_set_level(LOG_LEVEL_ERROR);
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    make_tree(top);
+    snprintf(path, sizeof(path), "%s/share", top);
+    config.path = path;
+    if (share_open(&share, &config) == 0) { /* an emulated host may have no openat2 */
+        demand((fuse = fuse_create(share)) != NULL);
+        while (in.size > 0)
+            step(fuse, &known, &in);
+        fuse_destroy(fuse);
+    }
+    check_outside(top);
+    nftw(top, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    return 0;
+}
