@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Each virtio device, driven well and driven badly."""
 
+import os
 import re
 import time
 
@@ -96,6 +97,37 @@ class Net(Rng):
 
     def test_polite(self):
         self.check("net")
+
+
+class Fs(Rng):
+    device = "fs"
+
+    def setUp(self):
+        super().setUp()
+        (self.directory / "secret").write_text("not for guests")
+        self.shared = self.directory / "shared"
+        (self.shared / "folder").mkdir(parents=True)
+        (self.shared / "file").write_text("shared")
+        (self.shared / "out").symlink_to("..")
+        (self.shared / "folder/up").symlink_to("../..")
+        (self.shared / "absolute").symlink_to(self.directory)
+        (self.shared / "self").symlink_to("/proc/self/root")
+        os.mkfifo(self.shared / "pipe")
+
+    def options(self):
+        return ["--share", f"{self.shared},tag=shared"]
+
+    def look(self) -> list[tuple]:
+        """All there is, and when it was last changed."""
+        return [(path, path.lstat().st_mode, path.lstat().st_nlink, path.lstat().st_size,
+                 path.lstat().st_mtime_ns, path.lstat().st_ctime_ns)
+                for path in sorted([self.directory, *self.directory.rglob("*")])]
+
+    def test_polite(self):
+        before = self.look()
+        said = self.check("fs", "--share", "/,tag=all,rw")
+        self.assertEqual(said.count("ok "), 9)
+        self.assertEqual(self.look(), before)
 
 
 class Console(Rng):

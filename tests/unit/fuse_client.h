@@ -91,7 +91,8 @@ static inline void client_finish(struct client *c)
 static inline void client_add(struct client *c, const void *bytes, size_t size)
 {
     ck_assert_uint_le(size, sizeof(c->request) - c->request_size);
-    memcpy(c->request + c->request_size, bytes, size);
+    if (size > 0)
+        memcpy(c->request + c->request_size, bytes, size);
     c->request_size += size;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/polite.h"
 
+#include <linux/fuse.h>
 #include <linux/virtio_blk.h>
 
 #define NET_HEADER   12
@@ -10,6 +11,11 @@ static const struct virtio_blk_outhdr get_id = { .type = VIRTIO_BLK_T_GET_ID };
 static const uint8_t frame[NET_HEADER + ETHERNET_MIN] = {
     [NET_HEADER] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, 0x12, 0x34, 0x56, 0x88, 0xb5
 };
+static const struct {
+    struct fuse_in_header header;
+    struct fuse_init_in args;
+} init = { { .len = sizeof(init), .opcode = FUSE_INIT }, { .major = 7, .minor = 31 } };
+static uint8_t init_reply[sizeof(struct fuse_out_header) + sizeof(struct fuse_init_out)];
 static uint8_t disk_id[VIRTIO_BLK_ID_BYTES + 1];
 static uint8_t entropy[16];
 
@@ -22,6 +28,12 @@ static const struct polite devices[] = {
       sizeof(disk_id) },
     { "net", VIRTIO_ID_NET, 2, 1, { frame, sizeof(frame), NULL, 0 }, 0 },
     { "console", VIRTIO_ID_CONSOLE, 2, 1, { ".", 1, NULL, 0 }, 0 },
+    { "fs",
+      VIRTIO_ID_FS,
+      2,
+      1,
+      { &init, sizeof(init), init_reply, sizeof(init_reply) },
+      sizeof(init_reply) },
     { "rng", VIRTIO_ID_RNG, 1, 0, { NULL, 0, entropy, sizeof(entropy) }, sizeof(entropy) },
 };
 
