@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +44,7 @@ struct writer {
     unsigned owners;
     bool running; /* there is a thread */
     bool idle;    /* it waits for the first byte */
+    bool spoke;   /* since the last silence */
     bool watched; /* somebody is to be told by `room_fd` when */
     size_t level; /* count has come down to this */
     bool abandoned;
@@ -178,6 +180,7 @@ static void writer_write_some(struct writer *writer)
 static void writer_wait_for_bytes(struct writer *writer)
 {
     writer->idle = true;
+    writer->spoke = false;
     pthread_cond_wait(&writer->changed, &writer->mutex);
     writer->idle = false;
     if (writer->closing || writer->count >= WRITER_FEW)
@@ -256,15 +259,35 @@ static void writer_start(struct writer *writer)
     writer->owners++;
 }
 
-/* With the mutex held: takes what fits, or all of it where it is dropped. */
-static size_t writer_take(struct writer *writer, const uint8_t *bytes, size_t count)
+/*
+ * With the mutex held: after silence, writes at once what can be written without waiting, so that a
+ * short answer needs no thread. Pipes can say so, since Linux 6.4; others give an error.
+ */
+static size_t writer_write_now(struct writer *writer, const uint8_t *bytes, size_t count)
+{
+    struct iovec piece = { (void *)(uintptr_t)bytes, count };
+    ssize_t written;
+
+    if (writer->spoke || writer->count > 0 || (writer->running && !writer->idle))
+        return 0;
+    writer->spoke = true;
+    written = pwritev2(writer->fd, &piece, 1, -1, RWF_NOWAIT);
+    if (written < 0)
+        return 0;
+    writer->writes++;
+    writer->bytes += (size_t)written;
+    return (size_t)written;
+}
+
+/* With the mutex held: puts what fits into the buffer, or drops all of it where that is due. */
+static size_t writer_put(struct writer *writer, const uint8_t *bytes, size_t count)
 {
     size_t room = WRITER_SIZE - writer->count;
     size_t at, until_wrap;
 
-    if (!writer->running && !writer->broken)
+    if (!writer->running)
         writer_start(writer);
-    if (writer->broken || writer->end != WRITER_OPEN)
+    if (writer->broken)
         return count;
 
     if (count > room)
@@ -278,6 +301,19 @@ static size_t writer_take(struct writer *writer, const uint8_t *bytes, size_t co
     if (writer->idle)
         pthread_cond_broadcast(&writer->changed);
     return count;
+}
+
+/* With the mutex held: takes what fits, or all of it where it is dropped. */
+static size_t writer_take(struct writer *writer, const uint8_t *bytes, size_t count)
+{
+    size_t written;
+
+    if (writer->broken || writer->end != WRITER_OPEN)
+        return count;
+    written = writer_write_now(writer, bytes, count);
+    if (written == count)
+        return count;
+    return written + writer_put(writer, bytes + written, count - written);
 }
 
 void writer_write(struct writer *writer, const void *bytes, size_t count)

@@ -8,9 +8,9 @@
 
 /*
  * Bytes out to a descriptor that may block for as long as it likes. A bounded buffer stands
- * between, and a thread of the writer's own calls write(); buffer and thread come into being with
- * the first byte. A descriptor that takes no more (EPIPE, ENOSPC, ...) is reported once, and
- * what is written after that is dropped. Any thread may call.
+ * between, and a thread of the writer's own calls write(); buffer and thread come into being when
+ * they are first needed. A descriptor that takes no more (EPIPE, ENOSPC, ...) is reported once, and
+ * what is written after that is dropped. SIGPIPE is ignored. Any thread may call.
  */
 struct writer;
 

@@ -115,7 +115,10 @@ static int boot_write_gdt(struct boot *boot)
     return guest_write(boot->mem, GDT_BASE, gdt, sizeof(gdt));
 }
 
-/* One to one, in 2 MiB pages: a PML4, a PDPT and the directories behind it, in this order. */
+/*
+ * One to one, in 2 MiB pages: a PML4, a PDPT and the directories behind it, in this order. PVH
+ * starts without paging.
+ */
 static int boot_write_page_tables(struct boot *boot)
 {
     struct {
@@ -124,6 +127,8 @@ static int boot_write_page_tables(struct boot *boot)
     gpa_t next = PAGE_TABLES_BASE + PAGE_SIZE;
     const unsigned flags = PAGE_PRESENT | PAGE_WRITABLE;
 
+    if (boot->kernel.pvh)
+        return 0;
     if (!tables)
         return -EFAULT;
     le64_store(&tables->pml4[0], next | flags);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/terminal.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <termios.h>
 
@@ -190,7 +192,7 @@ START_TEST(stdout_full_or_closed)
     int stderr_before = dup(STDERR_FILENO);
     char text[256] = "";
 
-    signal(SIGPIPE, SIG_DFL);
+    signal(SIGPIPE, SIG_IGN);
     ck_assert_int_eq(dup2(log, STDERR_FILENO), STDERR_FILENO);
     start(-1, open_sink(kind));
     talk(&talker);
@@ -204,6 +206,39 @@ START_TEST(stdout_full_or_closed)
         ck_assert_str_eq(text, "minivmm: console output: Broken pipe\n");
     else
         ck_assert_str_eq(text, "");
+}
+END_TEST
+
+static unsigned count_threads(void)
+{
+    unsigned count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+
+    while (readdir(tasks))
+        count++;
+    closedir(tasks);
+    return count;
+}
+
+/* What follows at once is gathered by a thread; none of it overtakes. */
+START_TEST(a_short_answer_into_a_pipe_needs_no_thread)
+{
+    struct host_pipe pipe = host_pipe();
+    struct iovec nothing = { 0 };
+    unsigned threads = count_threads();
+    char text[8] = "";
+
+    if (pwritev2(pipe.writer, &nothing, 1, -1, RWF_NOWAIT) < 0)
+        return; /* this kernel cannot say whether a pipe has room */
+    start(-1, pipe.writer);
+    terminal_write(terminal, "a", 1);
+    ck_assert_int_eq(read(pipe.reader, text, sizeof(text)), 1);
+    ck_assert_uint_eq(count_threads(), threads);
+    terminal_write(terminal, "b", 1);
+    terminal_write(terminal, "c", 1);
+    finish(10000);
+    ck_assert_int_eq(read(pipe.reader, text + 1, sizeof(text) - 1), 2);
+    ck_assert_str_eq(text, "abc");
 }
 END_TEST
 
@@ -603,6 +638,7 @@ int main(void)
     tcase_add_test(output, non_blocking_output_loses_no_byte);
     tcase_add_test(output, regular_file_output_is_complete_after_destroy);
     tcase_add_loop_test(output, stdout_full_or_closed, 0, SINK_COUNT);
+    tcase_add_test(output, a_short_answer_into_a_pipe_needs_no_thread);
     tcase_add_test(output, abandon_frees_a_waiting_vcpu);
     tcase_add_test(output, destroy_leaves_a_stuck_thread_behind);
     tcase_add_test(output, try_write_takes_what_fits_and_tells_when_there_is_room);
