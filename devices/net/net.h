@@ -55,6 +55,7 @@ struct net {
     struct net_client client; /* set by the card before the loop runs */
     uint64_t offloads;        /* VIRTIO_NET_F_* bits the backend can do */
     uint64_t calls;           /* system calls made so far, as far as the backend knows */
+    uint16_t mtu;             /* to tell the guest, or 0: Ethernet's */
 };
 
 /*

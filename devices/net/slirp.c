@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <linux/if_ether.h>
+#include <linux/virtio_net.h>
 #include <slirp/libslirp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +23,16 @@
 /*
  * libslirp is a TCP/IP stack that plays the guest's router and turns its connections into sockets
  * of ours. Loaded when first used, never linked: it brings GLib. It hands over frames at moments
- * of its own, also while it takes one, so they wait in `queue` until the card fetches them. When
+ * of its own, also while it takes one, so they wait in a queue until the card fetches them. When
  * that is half full slirp's sockets are left alone, which slows down whoever sends; the other half
  * is for answers to what the guest sends, and what finds no room even there is lost as on a wire.
+ *
+ * No wire limits a frame's size: a guest that heeds the card's MTU sends few and large ones.
  */
-#define SLIRP_FRAME_MAX (ETH_FRAME_LEN + 4 /* VLAN tag */)
-#define SLIRP_QUEUE     256 /* frames */
+#define BIT(feature)    (1ull << (feature))
+#define SLIRP_MTU       32768
+#define SLIRP_FRAME_MAX (ETH_HLEN + 4 /* VLAN tag */ + SLIRP_MTU)
+#define SLIRP_QUEUE     (512 << 10) /* bytes, what keeps the frames together included */
 
 /* The network QEMU's users know. */
 #define SLIRP_NETWORK    0x0a000200 /* 10.0.2.0/24 */
@@ -37,8 +42,9 @@
 #define SLIRP_GUEST      0x0a00020f
 
 struct slirp_frame {
-    uint32_t size;
-    uint8_t bytes[SLIRP_FRAME_MAX];
+    struct slirp_frame *next;
+    size_t size;
+    uint8_t bytes[];
 };
 
 struct slirp_timer {
@@ -71,8 +77,11 @@ struct slirp_net {
     const struct poll_set *polled; /* while slirp asks for results */
     bool polling;                  /* slirp's sockets are part of this round */
     bool wanted;                   /* the card can take frames */
-    unsigned first, count;         /* of the frames that wait */
-    struct slirp_frame queue[SLIRP_QUEUE];
+    bool checked;                  /* the card can tell the guest that checksums are right */
+    struct slirp_frame *first;     /* of the queue */
+    struct slirp_frame **last;     /* its end */
+    size_t queued;                 /* bytes */
+    uint8_t sent[SLIRP_FRAME_MAX]; /* our copy of a frame */
 };
 
 static struct slirp_net *slirp_of(struct net *net)
@@ -97,13 +106,19 @@ static int64_t slirp_clock_ms(void)
 static ssize_t slirp_on_frame(const void *bytes, size_t size, void *opaque)
 {
     struct slirp_net *s = opaque;
-    struct slirp_frame *frame = &s->queue[(s->first + s->count) % SLIRP_QUEUE];
+    struct slirp_frame *frame;
 
-    if (s->count == SLIRP_QUEUE || size > sizeof(frame->bytes))
+    if (size > SLIRP_FRAME_MAX || s->queued + sizeof(*frame) + size > SLIRP_QUEUE)
         return 0;
+    frame = malloc(sizeof(*frame) + size);
+    if (!frame)
+        return 0;
+    frame->next = NULL;
+    frame->size = size;
     memcpy(frame->bytes, bytes, size);
-    frame->size = (uint32_t)size;
-    s->count++;
+    *s->last = frame;
+    s->last = &frame->next;
+    s->queued += sizeof(*frame) + size;
     return (ssize_t)size;
 }
 
@@ -198,7 +213,7 @@ static void slirp_limit_wait(const struct slirp_net *s, uint32_t *timeout_ms)
 {
     int64_t now = slirp_clock_ms();
 
-    if (s->wanted && s->count > 0)
+    if (s->wanted && s->first)
         *timeout_ms = 0;
     for (const struct slirp_timer *timer = s->timers; timer; timer = timer->next) {
         if (timer->when_ms <= now)
@@ -212,7 +227,7 @@ static void slirp_prepare(struct poller *poller, struct poll_set *set, uint32_t 
 {
     struct slirp_net *s = container_of(poller, struct slirp_net, poller);
 
-    s->polling = s->count < SLIRP_QUEUE / 2;
+    s->polling = s->queued < SLIRP_QUEUE / 2;
     if (s->polling) {
         s->set = set;
         s->library.pollfds_fill(s->slirp, timeout_ms, slirp_add_poll, s);
@@ -242,7 +257,7 @@ static void slirp_dispatch(struct poller *poller, const struct poll_set *set)
         s->polled = set;
         s->library.pollfds_poll(s->slirp, 0, slirp_get_revents, s);
     }
-    if (s->wanted && s->count > 0)
+    if (s->wanted && s->first)
         s->net.client.readable(s->net.client.owner);
 }
 
@@ -277,39 +292,79 @@ static bool slirp_passes(const uint8_t *frame, size_t size)
     }
 }
 
+/* The sum in ones' complement that finishes what the guest has left in the checksum's place. */
+static void slirp_finish_checksum(uint8_t *bytes, size_t size, const struct net_header *header)
+{
+    size_t start = le16_load(&header->csum_start);
+    uint8_t *place = bytes + start + le16_load(&header->csum_offset);
+    uint64_t sum = 0;
+    uint32_t word;
+    uint16_t half;
+
+    for (; size - start >= sizeof(word); start += sizeof(word)) {
+        memcpy(&word, bytes + start, sizeof(word));
+        sum += word;
+    }
+    word = 0;
+    memcpy(&word, bytes + start, size - start);
+    sum += word;
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    half = (uint16_t)~sum;
+    if (half == 0)
+        half = 0xffff; /* the same to TCP, and zero means none to UDP */
+    memcpy(place, &half, sizeof(half));
+}
+
 static int slirp_send(struct net *net, const struct net_header *header, struct sg *frame)
 {
     struct slirp_net *s = slirp_of(net);
     size_t size = frame->length;
-    uint8_t bytes[SLIRP_FRAME_MAX];
 
-    if (size < ETH_HLEN || size > sizeof(bytes))
+    if (size < ETH_HLEN || size > sizeof(s->sent))
         return -EMSGSIZE;
-    sg_read(frame, bytes, size); /* slirp must not see it change */
-    if (!slirp_passes(bytes, size))
+    sg_read(frame, s->sent, size); /* slirp must not see it change */
+    if (!slirp_passes(s->sent, size))
         return -EPERM;
-    s->library.input(s->slirp, bytes, (int)size);
+    if (header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
+        slirp_finish_checksum(s->sent, size, header);
+    s->library.input(s->slirp, s->sent, (int)size);
     return 0;
+}
+
+static void slirp_forget_first(struct slirp_net *s)
+{
+    struct slirp_frame *frame = s->first;
+
+    s->queued -= sizeof(*frame) + frame->size;
+    s->first = frame->next;
+    if (!s->first)
+        s->last = &s->first;
+    free(frame);
 }
 
 static ssize_t slirp_receive(struct net *net, struct sg *room)
 {
     struct slirp_net *s = slirp_of(net);
-    const struct slirp_frame *frame = &s->queue[s->first];
+    struct net_header header = { .flags = s->checked ? VIRTIO_NET_HDR_F_DATA_VALID : 0 };
+    ssize_t size = -EMSGSIZE;
 
-    if (s->count == 0)
+    if (!s->first)
         return -EAGAIN;
-    if (!sg_zero(room, NET_HEADER_SIZE) || !sg_write(room, frame->bytes, frame->size))
-        return -EMSGSIZE;
-
-    s->count--;
-    s->first = s->count > 0 ? (s->first + 1) % SLIRP_QUEUE : 0; /* touch no more than needed */
-    return (ssize_t)(NET_HEADER_SIZE + frame->size);
+    if (sg_write(room, &header, sizeof(header)) && sg_write(room, s->first->bytes, s->first->size))
+        size = (ssize_t)(sizeof(header) + s->first->size);
+    slirp_forget_first(s);
+    return size;
 }
 
 static void slirp_want_receive(struct net *net, bool want)
 {
     slirp_of(net)->wanted = want;
+}
+
+static void slirp_set_offloads(struct net *net, uint64_t features)
+{
+    slirp_of(net)->checked = features & BIT(VIRTIO_NET_F_GUEST_CSUM);
 }
 
 static void slirp_close(struct net *net)
@@ -320,6 +375,8 @@ static void slirp_close(struct net *net)
         loop_set_poller(s->loop, NULL);
         s->library.cleanup(s->slirp);
     }
+    while (s->first)
+        slirp_forget_first(s);
     if (s->library.handle)
         dlclose(s->library.handle);
     free(s);
@@ -329,6 +386,7 @@ static const struct net_ops slirp_ops = {
     .send = slirp_send,
     .receive = slirp_receive,
     .want_receive = slirp_want_receive,
+    .set_offloads = slirp_set_offloads,
     .close = slirp_close,
 };
 
@@ -395,8 +453,8 @@ static Slirp *slirp_start(struct slirp_net *s, bool host_loopback)
         .vnameserver = slirp_addr(SLIRP_NAMESERVER),
         .in6_enabled = true,
         .vprefix_len = 64,
-        .if_mtu = ETH_DATA_LEN,
-        .if_mru = ETH_DATA_LEN,
+        .if_mtu = SLIRP_MTU,
+        .if_mru = SLIRP_MTU,
         .disable_host_loopback = !host_loopback,
     };
 
@@ -457,6 +515,9 @@ int slirp_open(struct net **ret, const struct net_config *config, struct loop *l
     if (!s)
         return log_error(ENOMEM, "user-mode network");
     s->net.ops = &slirp_ops;
+    s->net.offloads = BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM);
+    s->net.mtu = SLIRP_MTU;
+    s->last = &s->first;
     s->loop = loop;
     s->poller = (struct poller){ slirp_prepare, slirp_dispatch };
 

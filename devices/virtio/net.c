@@ -16,9 +16,9 @@
 
 /*
  * Receiving. Nobody can tell how large the next frame is before it has been read, so buffers are
- * popped ahead, enough for the largest, and kept: `buffers`, and their pieces of guest memory end
- * to end in `pieces`. A frame is read straight into them, with `spill` behind for what does not
- * fit. As a rule that stays empty; otherwise the frame waits until the guest has posted more.
+ * popped ahead, enough for one like the last, and kept: `buffers`, and their pieces of guest memory
+ * end to end in `pieces`. A frame is read straight into them, with `spill` behind for what does not
+ * fit; that is copied, if need be once the guest has posted more.
  */
 enum { NET_RX, NET_TX };
 
@@ -35,6 +35,8 @@ static_assert(VIRTQ_MAX_SIZE <= NET_FRAME_PIECES, "a frame is one chain");
 struct virtio_net_registers {
     uint8_t mac[ETH_ALEN];
     le16 status;
+    le16 max_pairs; /* of queues: they come with VIRTIO_NET_F_MQ */
+    le16 mtu;
 };
 
 struct net_buffer {
@@ -50,9 +52,9 @@ struct virtio_net {
 
     unsigned buffer_count, piece_count;
     size_t room;       /* bytes in all buffers kept */
-    size_t wanted;     /* bytes to have ready before a frame is read */
     size_t frame_size; /* of the frame that was read and waits, or 0 */
     size_t spilled;    /* bytes of it that lie in `spill` */
+    size_t expected;   /* bytes of the next frame, at a guess */
     bool warned;       /* once per reset */
     struct net_buffer buffers[VIRTQ_MAX_SIZE];
     struct iovec pieces[NET_RX_PIECES + 1];
@@ -77,7 +79,7 @@ static bool net_wants_buffers(const struct virtio_net *n)
 {
     if (!net_mergeable(n))
         return n->buffer_count == 0;
-    return n->room < (n->frame_size ? n->frame_size : n->wanted) && !net_full(n);
+    return n->room < (n->frame_size ? n->frame_size : n->expected) && !net_full(n);
 }
 
 static void net_keep(struct virtio_net *n, struct virtq_chain *chain)
@@ -169,19 +171,31 @@ static bool net_deliver(struct virtio_net *n)
     return true;
 }
 
-/* Reads a frame into guest memory. False if there is none. */
+/* Reads a frame into guest memory, as little as may do: the host looks at each piece. */
 static bool net_fetch(struct virtio_net *n)
 {
-    struct sg room = { .iov = n->pieces, .length = n->room + sizeof(n->spill) };
+    struct sg room = { .iov = n->pieces };
+    unsigned pieces = 0;
+    struct iovec behind;
+    size_t offered;
     ssize_t size;
 
-    n->pieces[n->piece_count] = (struct iovec){ n->spill, sizeof(n->spill) };
+    for (unsigned i = 0; i < n->buffer_count && (i == 0 || room.length < n->expected); i++) {
+        pieces += n->buffers[i].pieces;
+        room.length += n->buffers[i].size;
+    }
+    offered = room.length;
+    room.length += sizeof(n->spill);
+    behind = n->pieces[pieces];
+    n->pieces[pieces] = (struct iovec){ n->spill, sizeof(n->spill) };
     size = n->net->ops->receive(n->net, &room);
+    n->pieces[pieces] = behind;
+
     if (size < NET_HEADER_SIZE)
         return false;
-    n->frame_size = (size_t)size;
-    n->spilled = n->frame_size > n->room ? n->frame_size - n->room : 0;
-    if (n->spilled)
+    n->frame_size = n->expected = (size_t)size;
+    n->spilled = n->frame_size > offered ? n->frame_size - offered : 0;
+    if (n->frame_size > n->room)
         net_collect(n);
     return true;
 }
@@ -314,8 +328,10 @@ static void net_kick(struct virtio_device *v, unsigned queue)
 
 static uint64_t net_features(struct virtio_device *v)
 {
+    const struct net *net = net_of(v)->net;
+
     return BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_MRG_RXBUF) |
-           net_of(v)->net->offloads;
+           (net->mtu ? BIT(VIRTIO_NET_F_MTU) : 0) | net->offloads;
 }
 
 static void net_read_config(struct virtio_device *v, void *config)
@@ -332,9 +348,8 @@ static void net_set_offloads(struct virtio_net *n, uint64_t features)
 static void net_start(struct virtio_device *v)
 {
     struct virtio_net *n = net_of(v);
-    bool large = v->features & (BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6));
 
-    n->wanted = large ? NET_ANY_SIZE : NET_PLAIN_SIZE;
+    n->expected = NET_PLAIN_SIZE;
     net_set_offloads(n, v->features);
 }
 
@@ -390,6 +405,7 @@ int virtio_net_create(struct virtio_device **ret, const char *name, struct net *
 
     memcpy(n->registers.mac, mac, ETH_ALEN);
     le16_store(&n->registers.status, VIRTIO_NET_S_LINK_UP);
+    le16_store(&n->registers.mtu, net->mtu);
     n->net = net;
     net->client = (struct net_client){ net_readable, net_writable, n };
     *ret = &n->virtio;

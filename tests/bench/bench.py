@@ -20,7 +20,7 @@ from start import measure_memory, measure_phases, measure_program, measure_start
 BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
-PARTS = ("start", "phases", "density", "memory", "disk", "boot", "exits")
+PARTS = ("start", "phases", "density", "memory", "disk", "boot", "exits", "net")
 
 
 def peer(text: str) -> contenders.Contender:
@@ -53,13 +53,14 @@ def parse() -> argparse.Namespace:
 
 def run_nested(part: str, options: argparse.Namespace, scratch: Path, seed: int
                ) -> list[measure.Figure]:
-    """One turn inside the lab, boots under its instruction clock."""
+    """One turn inside the lab, some parts under its instruction clock."""
     kernel = Path(subprocess.check_output([SCRIPTS / "fetch-kernel"], text=True).strip())
     initrd = scratch / "initrd.img"
     if not initrd.exists():
         subprocess.run([SCRIPTS / "mkinitrd", kernel.parents[1], initrd], check=True)
     bring = {kernel: "vmlinuz", initrd: "initrd.img",
-             options.build / "tests/bench/bench-stopwatch": "bench-stopwatch",
+             **{options.build / "tests/bench" / name: name
+                for name in ("bench-stopwatch", "bench-wire")},
              options.build / "minivmm": "minivmm"}
     bring |= {each.path: each.name for each in options.peer}
     bring |= {file: file.name for file in BENCH.glob("*.py")}
@@ -67,7 +68,7 @@ def run_nested(part: str, options: argparse.Namespace, scratch: Path, seed: int
               *((each.name, f"/files/{each.name}") for each in options.peer)]
     words = [LAB, "run", "--lane", "nested", "--package", "qemu-system-x86"]
     words += [word for path, name in bring.items() for word in ("--bring", f"{path}:{name}")]
-    words += ["--icount", "--seed", str(seed)] if part == "boot" else []
+    words += ["--icount", "--seed", str(seed)] if part in ("boot", "tap") else []
     done = subprocess.run([*words, "--", "python3", "nested.py", json.dumps([part, inside])],
                           stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -96,8 +97,9 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
         return
     for turn in range(3 if "boot" in options.parts else 0):
         yield from run_nested("boot", options, scratch, 42 + turn)
-    for part in ("memory", "exits"):
-        if part in options.parts:
+    for part, within in (("memory", "memory"), ("exits", "exits"), ("tap", "net"),
+                         ("user-net", "net")):
+        if within in options.parts:
             yield from run_nested(part, options, scratch, 42)
 
 

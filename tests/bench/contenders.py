@@ -20,11 +20,13 @@ class Guest:
     engine: str = "io_uring"  # of the disks; or thread
     direct: bool = False      # O_DIRECT
     user_net: bool = False
+    tap: str = ""  # an interface
 
 
 def minivmm(path: str, guest: Guest) -> list:
+    net = f"tap,name={guest.tap}" if guest.tap else "user" if guest.user_net else "none"
     words = [path, "--no-reboot", "--memory", f"{guest.memory}M", "--cpus", guest.cpus,
-             "--net", "user" if guest.user_net else "none", "--no-rng",
+             "--net", net, "--no-rng",
              "--kernel", guest.kernel, "--cmdline", guest.cmdline]
     if guest.initrd:
         words += ["--initrd", guest.initrd]
@@ -51,13 +53,17 @@ def qemu(path: str, guest: Guest) -> list:
                   "-device", f"virtio-blk-device,drive=d{number}"]
     if guest.user_net:
         words += ["-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n"]
+    if guest.tap:
+        words += ["-netdev", f"tap,id=n,ifname={guest.tap},script=no,downscript=no,vhost=off",
+                  "-device", "virtio-net-device,netdev=n"]
     return words
 
 
 def kvmtool(path: str, guest: Guest) -> list:
     words = [path, "run", "--kernel", guest.kernel, "--params", guest.cmdline,
              "--mem", guest.memory, "--cpus", guest.cpus, "--console", "serial",
-             "--network", f"mode={'user' if guest.user_net else 'none'}"]
+             "--network", f"mode=tap,tapif={guest.tap}" if guest.tap
+             else f"mode={'user' if guest.user_net else 'none'}"]
     if guest.initrd:
         words += ["--initrd", guest.initrd]
     for disk in guest.disks:
@@ -66,7 +72,7 @@ def kvmtool(path: str, guest: Guest) -> list:
 
 
 def cloud_hypervisor(path: str, guest: Guest) -> list:
-    """Has no network without root; what asks for one goes without."""
+    """Has no user-mode network; what asks for one goes without."""
     words = [path, "--kernel", guest.kernel, "--cmdline", guest.cmdline,
              "--memory", f"size={guest.memory}M", "--cpus", f"boot={guest.cpus}",
              "--serial", "tty", "--console", "off"]
@@ -74,6 +80,8 @@ def cloud_hypervisor(path: str, guest: Guest) -> list:
         words += ["--initramfs", guest.initrd]
     if guest.disks:
         words += ["--disk", *(f"path={disk}" for disk in guest.disks)]
+    if guest.tap:
+        words += ["--net", f"tap={guest.tap}"]
     return words
 
 
@@ -87,6 +95,7 @@ def firecracker(path: str, guest: Guest) -> list:
     file = Path(os.environ.get("TMPDIR", "/tmp")) / f"firecracker-{os.getpid()}.json"
     file.write_text(json.dumps({
         "boot-source": source, "drives": drives,
+        "network-interfaces": [{"iface_id": "n", "host_dev_name": guest.tap}] if guest.tap else [],
         "machine-config": {"vcpu_count": guest.cpus, "mem_size_mib": guest.memory}}))
     return [path, "--no-api", "--config-file", file]
 

@@ -107,9 +107,7 @@ def orders(end: str = "") -> Path:
     script = f"sleep 2; echo @0; sleep {SETTLE}; echo @1; "
     for number, (load, _) in enumerate(LOADS.values(), 2):
         script += f"sleep {SETTLE}; {{ {load}; }} >/dev/console 2>/dev/null; echo @{number}; "
-    path = Path("/dev/shm/orders")
-    path.write_text((script + end).ljust(65536, "\n"))
-    return path
+    return text_disk("orders", script + end)
 
 
 def loaded(end: str = "") -> Guest:
@@ -160,12 +158,97 @@ def measure_exits_and_stats(contenders: list[Contender]) -> Iterator[Figure]:
     yield from measure_stats(contenders)
 
 
-PARTS = {"boot": measure_boot, "memory": measure_memory, "exits": measure_exits_and_stats}
+HOST = "10.1.0.1"  # L1's end of the tap; a user-mode network reaches it, too
+PORT = 9000
+
+# How often, or how many bytes, and the figure made of that and of seconds.
+ORDERS = {
+    "upload": ("stream, guest to host", 64 * MIB, "MB/s", lambda count, s: count / s / 1e6),
+    "download": ("stream, host to guest", 64 * MIB, "MB/s", lambda count, s: count / s / 1e6),
+    "pingpong": ("byte there and back, one after the other", 2000, "1/s",
+                 lambda count, s: count / s),
+    "datagrams": ("datagram there and back, 32 under way", 8000, "1/s",
+                  lambda count, s: count / s),
+}
+
+
+@contextmanager
+def running_beside(*command: str):
+    """Yields what it prints."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def make_tap(name: str):
+    for words in (f"tuntap add {name} mode tap", f"addr add {HOST}/24 dev {name}",
+                  f"link set {name} up"):
+        subprocess.run(["ip", *words.split()], check=True)
+
+
+def text_disk(name: str, text: str) -> Path:
+    path = Path("/dev/shm") / name
+    path.write_text(text.ljust(65536, "\n"))
+    return path
+
+
+def wire_guest(address: str, **net) -> Guest:
+    """Gives all orders, from its disks: a script, and the program."""
+    program = disk("wire", 2 * MIB)
+    with program.open("r+b") as file:
+        file.write(Path("bench-wire").read_bytes())
+    boot = ('console=ttyS0 quiet rdinit=/bin/sh -- -c "mount -t devtmpfs dev /dev; while read m; '
+            'do insmod /lib/modules/$m; done </lib/modules/order; sh /dev/vda; poweroff -f"')
+    orders = "".join(f"/tmp/wire {order} {HOST} {PORT} {count} || exit\n"
+                     for order, (_, count, _, _) in ORDERS.items())
+    script = text_disk("orders", "cp /dev/vdb /tmp/wire; chmod +x /tmp/wire; ip link set eth0 up; "
+                                 f"{address}\n{orders}echo @done\n")
+    return Guest(KERNEL, INITRD, boot, MEMORY, disks=(script, program), **net)
+
+
+def measure_orders(contenders: list[Contender], case: str, what: Guest) -> Iterator[Figure]:
+    """By the clock of L1, where the server runs."""
+    server = (str(Path("bench-wire").resolve()), "serve", HOST, str(PORT))
+    for each in contenders:
+        with running_beside(*server) as answers, running(each, what) as (_, wait_for):
+            wait_for("@done")
+            for _ in ORDERS:
+                order, count, ns = answers.readline().split()
+                text, _, unit, figure = ORDERS[order]
+                yield Figure(f"network, {text}", case, each.name, unit,
+                             figure(int(count), int(ns) / 1e9))
+
+
+def measure_tap(contenders: list[Contender]) -> Iterator[Figure]:
+    """QEMU's instruction clock can stand still while L1 sleeps, so something there always runs."""
+    make_tap("tap0")
+    with running_beside("chrt", "-i", "0", "sh", "-c", "while :; do :; done"):
+        yield from measure_orders(contenders, "tap", wire_guest("ip addr add 10.1.0.2/24 dev eth0",
+                                                                tap="tap0"))
+
+
+def measure_user_net(contenders: list[Contender]) -> Iterator[Figure]:
+    make_tap("tap0")  # for the address
+    what = wire_guest("ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2",
+                      user_net=True)
+    for _ in range(3):
+        yield from measure_orders(contenders, "user-mode network", what)
+
+
+PARTS = {"boot": measure_boot, "memory": measure_memory, "exits": measure_exits_and_stats,
+         "tap": measure_tap, "user-net": measure_user_net}
 
 
 def main():
     part, contenders = json.loads(sys.argv[1])
-    print(json.dumps(list(PARTS[part]([contender(*pair) for pair in contenders]))))
+    figures = []
+    for figure in PARTS[part]([contender(*pair) for pair in contenders]):
+        print(*figure, file=sys.stderr)
+        figures.append(figure)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@
 #define OFFLOADS                                                                          \
     (BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) | \
      BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4))
-#define ALL_FEATURES (OFFLOADS | BIT(VIRTIO_NET_F_MRG_RXBUF))
+#define ALL_FEATURES (OFFLOADS | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MTU))
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -154,7 +154,7 @@ static void step(struct driver *d, struct sink *sink, struct input *in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = { data, size };
-    struct sink sink = { .net = { .ops = &sink_ops, .offloads = OFFLOADS } };
+    struct sink sink = { .net = { .ops = &sink_ops, .offloads = OFFLOADS, .mtu = 9000 } };
     struct driver d;
 
     log_set_level(LOG_LEVEL_ERROR);

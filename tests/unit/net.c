@@ -116,7 +116,7 @@ static void wire_dispatch(struct poller *poller, const struct poll_set *set)
 static void setup(void)
 {
     wire = (struct wire){
-        .net = { .ops = &wire_ops, .offloads = OFFLOADS },
+        .net = { .ops = &wire_ops, .offloads = OFFLOADS, .mtu = 9000 },
         .poller = { wire_prepare, wire_dispatch },
         .size = 72,
     };
@@ -193,17 +193,19 @@ START_TEST(registers_and_features)
 {
     struct {
         uint8_t mac[6];
-        le16 status;
+        le16 status, max_pairs, mtu;
     } config;
     uint8_t space[VIRTIO_MAX_CONFIG];
 
     ck_assert_uint_eq(virtio_offered_features(d.device),
                       BIT(VIRTIO_F_VERSION_1) | EVENT_IDX | BIT(VIRTIO_RING_F_INDIRECT_DESC) |
-                          BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | MERGEABLE | OFFLOADS);
+                          BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_MTU) |
+                          MERGEABLE | OFFLOADS);
     virtio_read_config(d.device, space);
     memcpy(&config, space, sizeof(config));
     ck_assert_mem_eq(config.mac, mac, 6);
     ck_assert_uint_eq(le16_load(&config.status), VIRTIO_NET_S_LINK_UP);
+    ck_assert_uint_eq(le16_load(&config.mtu), 9000);
 
     start(CSUM);
     ck_assert_uint_eq(wire.offloads & OFFLOADS, CSUM);
@@ -300,6 +302,30 @@ START_TEST(largest_frame_in_small_buffers)
     expect(32, NET_HEADER_SIZE + NET_FRAME_MAX - 32 * size);
     ck_assert_uint_eq(num_buffers(0), 33);
     expect_bytes(place(31), size, 0, 31 * size);
+}
+END_TEST
+
+/* Large ones after small ones, and the other way round: nobody can know. */
+START_TEST(frames_of_changing_sizes)
+{
+    static const uint32_t frames[] = { 72, 5000, 72, 300, 5000, 5000, 16, 1024, 1025 };
+    unsigned buffer = 0;
+
+    start(MERGEABLE | EVENT_IDX);
+    for (unsigned i = 0; i < 32; i++)
+        post(i, 1024);
+    driver_kick_if_asked(&d, RX);
+    for (unsigned i = 0; i < ARRAY_SIZE(frames); i++) {
+        unsigned first = buffer;
+
+        wire.size = frames[i];
+        wire.left = 1;
+        for (uint32_t at = 0; at < frames[i]; at += 1024, buffer++) {
+            expect(buffer, frames[i] - at < 1024 ? frames[i] - at : 1024);
+            expect_bytes(place(buffer), frames[i] - at < 1024 ? frames[i] - at : 1024, i, at);
+        }
+        ck_assert_uint_eq(num_buffers(first), buffer - first);
+    }
 }
 END_TEST
 
@@ -662,6 +688,7 @@ int main(void)
     tcase_add_loop_test(receive, frame_waits_for_the_last_buffer, 0, 2);
     tcase_add_test(receive, jumbo_frame_waits);
     tcase_add_test(receive, largest_frame_in_small_buffers);
+    tcase_add_test(receive, frames_of_changing_sizes);
     tcase_add_test(receive, frame_larger_than_all_buffers);
     tcase_add_test(receive, buffers_smaller_than_the_header);
     tcase_add_loop_test(receive, buffer_of_many_pieces, 0, 2);
