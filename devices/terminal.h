@@ -46,15 +46,17 @@ struct terminal_config {
  */
 int terminal_create(struct terminal **ret, const struct terminal_config *config, struct loop *loop);
 
-/* Writes out what is buffered for at most `linger_ms`; what comes later is lost. Accepts NULL. */
+/*
+ * Writes out what is buffered, until for `linger_ms` the reader took nothing; what comes later is
+ * lost. Accepts NULL.
+ */
 void terminal_close(struct terminal *terminal, unsigned linger_ms);
 
 /* Bytes taken, and the write() calls it took to get them out. After terminal_close(). */
 void terminal_count(const struct terminal *terminal, uint64_t *ret_bytes, uint64_t *ret_writes);
 
 /*
- * Writes out what is buffered for at most `linger_ms`, restores the terminal. Accepts NULL. The
- * loop's thread must be this one, or ended.
+ * The same, and restores the terminal. Accepts NULL. The loop's thread must be this one, or ended.
  */
 void terminal_destroy(struct terminal *terminal, unsigned linger_ms);
 

@@ -392,16 +392,27 @@ static struct timespec writer_deadline(unsigned ms)
     return t;
 }
 
+/* With the mutex held. */
+static void writer_wait_for_end(struct writer *writer, unsigned ms)
+{
+    struct timespec deadline = writer_deadline(ms);
+
+    while (writer->running && !writer->broken &&
+           pthread_cond_timedwait(&writer->changed, &writer->mutex, &deadline) != ETIMEDOUT)
+        ;
+}
+
 void writer_close(struct writer *writer, unsigned linger_ms)
 {
-    struct timespec deadline = writer_deadline(linger_ms);
+    size_t before = SIZE_MAX;
 
     pthread_mutex_lock(&writer->mutex);
     writer->closing = true;
     pthread_cond_broadcast(&writer->changed);
-    while (writer->running && !writer->broken &&
-           pthread_cond_timedwait(&writer->changed, &writer->mutex, &deadline) != ETIMEDOUT)
-        ;
+    while (writer->running && !writer->broken && writer->count < before) {
+        before = writer->abandoned ? 0 : writer->count;
+        writer_wait_for_end(writer, linger_ms);
+    }
     writer->broken = true; /* a thread still stuck ends with what it is writing */
     pthread_mutex_unlock(&writer->mutex);
 }

@@ -20,8 +20,10 @@ struct writer;
  */
 int writer_create(struct writer **ret, int fd, bool quiet);
 
-/* Waits until all is written, but not longer than `linger_ms`: the rest, and what comes later, is
- * dropped. */
+/*
+ * Waits until all is written, or for `linger_ms` nothing was, or `linger_ms` after
+ * writer_abandon(): the rest, and what comes later, is dropped.
+ */
 void writer_close(struct writer *writer, unsigned linger_ms);
 void writer_destroy(struct writer *writer, unsigned linger_ms); /* the same, and frees it */
 

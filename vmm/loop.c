@@ -251,12 +251,17 @@ void loop_set_poller(struct loop *loop, struct poller *poller)
     loop->poller = poller;
 }
 
+bool loop_is_here(const struct loop *loop)
+{
+    return pthread_equal(loop->owner, pthread_self());
+}
+
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 {
     struct loop_request call = { .fn = fn, .arg = arg };
     uint64_t one = 1;
 
-    if (pthread_equal(loop->owner, pthread_self())) {
+    if (loop_is_here(loop)) {
         fn(arg);
         return;
     }

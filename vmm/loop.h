@@ -3,6 +3,7 @@
 #define VMM_LOOP_H
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -51,6 +52,8 @@ loop_turns(const struct loop *loop); /* how many there were: on its thread, or a
 void loop_add(struct loop *loop, struct watch *watch);
 void loop_remove(struct loop *loop, struct watch *watch);
 void loop_set_poller(struct loop *loop, struct poller *poller); /* one at most; NULL takes it off */
+
+bool loop_is_here(const struct loop *loop); /* is this its thread? */
 
 /*
  * Runs fn(arg) on the loop's thread and returns when it has. From any thread, its own included;

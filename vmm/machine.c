@@ -30,7 +30,7 @@
 #include "vmm/stats.h"
 
 #define OUTPUT_LINGER_MS 2000 /* how long the last words may take to reach a slow reader */
-#define PORT_LINGER_MS   200  /* those of a port, when all of them have been waited for */
+#define PORT_LINGER_MS   500  /* those of a port: the reset has waited for all of them */
 
 /* The names devices have, in the order the board numbers them. */
 static int machine_place(struct hardware *hw, const char *kind, unsigned number)
@@ -394,9 +394,7 @@ static int machine_add_console(struct machine *machine, const struct hardware_de
         virtio_console_create(&virtio, place->name, ports, count, machine->memory, machine->loop);
     if (error)
         return log_error(-error, "%s", place->name);
-    error = machine_add_virtio(machine, place, virtio, machine->loop);
-    machine->console_device = error ? NULL : virtio;
-    return error;
+    return machine_add_virtio(machine, place, virtio, machine->loop);
 }
 
 /* Disks, cards, shares, console, rng: as machine_place_devices() gave them their places. */
@@ -513,8 +511,6 @@ int machine_start(struct machine *machine)
 
 void machine_reset(struct machine *machine)
 {
-    if (machine->console_device)
-        virtio_console_drain(machine->console_device, OUTPUT_LINGER_MS);
     for (struct device *device = machine->devices; device; device = device->next)
         device->ops->reset(device);
     guest_memory_clear(machine->memory);

@@ -36,9 +36,8 @@ struct machine {
     int serial_fd, console_fd;                      /* files opened for them, or -1 */
     struct terminal *streams[VIRTIO_CONSOLE_PORTS]; /* of the configured ports */
     unsigned stream_count;
-    struct virtio_device *console_device; /* of `console` and `ports`; NULL: not there */
-    struct device *devices;               /* the last one added first */
-    void *power_button;                   /* the architecture's */
+    struct device *devices; /* the last one added first */
+    void *power_button;     /* the architecture's */
     struct loop *device_loops[HARDWARE_MAX_VIRTIO];
     unsigned device_loop_count;
 };

@@ -25,9 +25,10 @@
  */
 enum { CONTROL_RECEIVE = 2, CONTROL_TRANSMIT };
 
-#define CONSOLE_STEPS    32  /* messages heard before others have their turn on the loop */
-#define CONSOLE_SIZE_MS  100 /* how often the size is announced at most, see below */
-#define CONSOLE_DRAIN_MS 5   /* between two looks at what is left */
+#define CONSOLE_STEPS     32   /* messages heard before others have their turn on the loop */
+#define CONSOLE_SIZE_MS   100  /* how often the size is announced at most, see below */
+#define CONSOLE_LINGER_MS 2000 /* how long a reset waits for a reader who takes nothing */
+#define CONSOLE_LOOK_MS   5    /* between two looks at what is left */
 
 /* Virtio 1.2, 5.3.4. */
 struct console_config {
@@ -337,6 +338,43 @@ static void console_kick(struct virtio_device *v, unsigned queue)
         terminal_take_input(port->end.terminal);
 }
 
+struct console_look {
+    struct virtio_console *console;
+    bool rest;
+    uint64_t written;
+};
+
+static void console_look(void *arg)
+{
+    struct console_look *look = arg;
+    struct virtio_console *console = look->console;
+
+    look->rest = false;
+    look->written = 0;
+    for (unsigned i = 0; i < (console_has_control(console) ? console->count : 1); i++) {
+        console_transmit(&console->ports[i]);
+        if (console_port_has_output(&console->ports[i], &look->written))
+            look->rest = true;
+    }
+}
+
+/* Linux takes a write for done when it is in the queue, and resets the device when it powers off.
+ */
+static void console_settle(struct virtio_device *v)
+{
+    struct console_look look = { .console = console_of(v) };
+    unsigned idle_ms = 0;
+
+    loop_call(v->loop, console_look, &look);
+    while (look.rest && idle_ms < CONSOLE_LINGER_MS) {
+        uint64_t before = look.written;
+
+        poll(NULL, 0, CONSOLE_LOOK_MS);
+        loop_call(v->loop, console_look, &look);
+        idle_ms = look.written == before ? idle_ms + CONSOLE_LOOK_MS : 0;
+    }
+}
+
 static void console_stop(struct virtio_device *v)
 {
     struct virtio_console *console = console_of(v);
@@ -361,6 +399,7 @@ static const struct virtio_ops console_ops = {
     .features = console_features,
     .read_config = console_read_config,
     .write_config = console_write_config,
+    .settle = console_settle,
     .stop = console_stop,
     .kick = console_kick,
     .destroy = console_destroy,
@@ -410,36 +449,4 @@ int virtio_console_create(struct virtio_device **ret, const char *name,
     }
     *ret = &console->virtio;
     return 0;
-}
-
-struct console_look {
-    struct virtio_console *console;
-    bool rest;
-    uint64_t written;
-};
-
-static void console_look(void *arg)
-{
-    struct console_look *look = arg;
-
-    look->rest = false;
-    look->written = 0;
-    for (unsigned i = 0; i < look->console->count; i++)
-        if (console_port_has_output(&look->console->ports[i], &look->written))
-            look->rest = true;
-}
-
-void virtio_console_drain(struct virtio_device *v, unsigned linger_ms)
-{
-    struct console_look look = { .console = console_of(v) };
-    unsigned idle_ms = 0;
-
-    loop_call(v->loop, console_look, &look);
-    while (look.rest && idle_ms < linger_ms) {
-        uint64_t before = look.written;
-
-        poll(NULL, 0, CONSOLE_DRAIN_MS);
-        loop_call(v->loop, console_look, &look);
-        idle_ms = look.written == before ? idle_ms + CONSOLE_DRAIN_MS : 0;
-    }
 }

@@ -27,7 +27,8 @@ struct virtio_console_port {
  *
  * What the guest sends to an `ordered` port is passed on when everything that it sent to the others
  * before is out: written to their descriptors, or dropped because nobody reads. So who hears on
- * that port that the work is done may end the machine at once.
+ * that port that the work is done may end the machine at once. A reset, the machine's last one too,
+ * waits until the terminals have taken what is queued, or for 2 s took nothing.
  *
  * At most VIRTIO_CONSOLE_PORTS; one alone without a name is a plain console, without MULTIPORT.
  * Copies `ports`. 0, or -errno; prints nothing.
@@ -35,11 +36,5 @@ struct virtio_console_port {
 int virtio_console_create(struct virtio_device **ret, const char *name,
                           const struct virtio_console_port *ports, unsigned count,
                           const struct guest_memory *mem, struct loop *loop);
-
-/*
- * When no vCPU runs any more: waits until all that the guest has sent is out, or for `linger_ms`
- * nothing was. Not on the device's loop, which must turn.
- */
-void virtio_console_drain(struct virtio_device *v, unsigned linger_ms);
 
 #endif

@@ -147,8 +147,6 @@ void console_port_stop(struct console_port *port)
 
 bool console_port_has_output(const struct console_port *port, uint64_t *written)
 {
-    size_t waiting = terminal_waiting(port->end.terminal);
-
-    *written += port->sent - waiting;
-    return port->sending || waiting > 0 || virtq_waiting(port_virtq(port, TRANSMIT)) > 0;
+    *written += port->sent;
+    return port->sending || virtq_waiting(port_virtq(port, TRANSMIT)) > 0;
 }

@@ -41,7 +41,7 @@ size_t console_port_receive(struct console_port *port, const uint8_t *bytes, siz
 /* Before its queues stop: what finds room still goes out, the rest is forgotten. */
 void console_port_stop(struct console_port *port);
 
-/* Is there anything left to go out? Adds to *written what is. */
+/* Is anything in the guest's queue left to go out? Adds to *written what is. */
 bool console_port_has_output(const struct console_port *port, uint64_t *written);
 
 #endif

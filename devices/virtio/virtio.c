@@ -174,8 +174,11 @@ static void virtio_stop(void *arg)
 
 void virtio_reset(struct virtio_device *v)
 {
-    if (virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK)
+    if (virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK) {
+        if (v->ops->settle && !loop_is_here(v->loop))
+            v->ops->settle(v);
         loop_call(v->loop, virtio_stop, v);
+    }
     __atomic_store_n(&v->status, 0, __ATOMIC_SEQ_CST);
     v->features = 0;
     for (unsigned i = 0; i < v->ops->queues; i++) {

@@ -30,8 +30,9 @@ struct virtio_ops {
     uint64_t (*features)(struct virtio_device *v);
     void (*read_config)(struct virtio_device *v, void *config); /* fills config_size bytes */
     void (*write_config)(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
-    void (*start)(struct virtio_device *v); /* the driver said DRIVER_OK; queues are started */
-    void (*stop)(struct virtio_device *v);  /* ends with nothing in flight; may come unstarted */
+    void (*start)(struct virtio_device *v);  /* the driver said DRIVER_OK; queues are started */
+    void (*settle)(struct virtio_device *v); /* before stop(), not on the loop: may wait for it */
+    void (*stop)(struct virtio_device *v);   /* ends with nothing in flight; may come unstarted */
     void (*kick)(struct virtio_device *v,
                  unsigned queue);                     /* look at the queue: spurious at times */
     uint64_t (*calls)(const struct virtio_device *v); /* system calls made so far for requests */

@@ -63,8 +63,9 @@ class Section:
 class Machine:
     """Runs from its creation to finish(); its console is read all the time."""
 
-    def __init__(self, *arguments: object, terminal: tuple[int, int] | None = None):
-        """With a TERMINAL of so many rows and columns, or on pipes."""
+    def __init__(self, *arguments: object, terminal: tuple[int, int] | None = None,
+                 inherit: tuple[int, ...] = ()):
+        """With a TERMINAL of so many rows and columns, or on pipes; INHERITs descriptors."""
         self.started = time.monotonic()
         self.output = bytearray()
         self.sent_at = 0  # how much of the output was there when we last sent something
@@ -83,7 +84,7 @@ class Machine:
             session = []
         self.process = subprocess.Popen(
             [*session, MINIVMM, "--timeout", "4m", *map(str, arguments)],
-            stdin=ends, stdout=ends, stderr=self.errors)
+            stdin=ends, stdout=ends, stderr=self.errors, pass_fds=inherit)
         source = self.input if terminal else self.process.stdout.fileno()
         if not terminal:
             self.input = self.process.stdin.fileno()

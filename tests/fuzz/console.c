@@ -2,9 +2,11 @@
 
 /*
  * A hostile driver of virtio-console. Eight bytes of input are one descriptor or one action; the
- * whole input is also what is typed.
+ * whole input is also what is typed. The first byte says whether there are several ports.
  */
+#include <linux/virtio_console.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -16,7 +18,19 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { PUBLISH, KICK, TURN, LIE, RESET, CONFIG, RESIZE };
+enum { PUBLISH, KICK, TURN, LIE, RESET, CONFIG, RESIZE, SAY };
+
+#define FEATURES       0x83 /* of the first byte: passed on */
+#define SEVERAL        0x08
+#define PORTS          3
+#define CONTROL_SENDER 3 /* a queue */
+#define MESSAGE        (DRIVER_BUFFERS + 0x100)
+
+static uint64_t features(uint8_t byte)
+{
+    return (uint64_t)(byte & FEATURES) << 28 | (uint64_t) !!(byte & SEVERAL)
+                                                   << VIRTIO_CONSOLE_F_MULTIPORT;
+}
 
 static void describe(struct driver *d, const uint8_t *bytes)
 {
@@ -26,13 +40,27 @@ static void describe(struct driver *d, const uint8_t *bytes)
     uint64_t addr = places[bytes[1] & 3] + bytes[2];
     uint32_t len = (uint32_t)bytes[3] << (bytes[4] & 31);
 
-    driver_describe(d, bytes[0] & 1, bytes[5] % DRIVER_QUEUE_SIZE, addr, len, bytes[6] & 7,
-                    bytes[7]);
+    driver_describe(d, bytes[0] % d->device->ops->queues, bytes[5] % DRIVER_QUEUE_SIZE, addr, len,
+                    bytes[6] & 7, bytes[7]);
 }
 
-static void act(struct driver *d, struct terminal *terminal, const uint8_t *bytes)
+/* A control message that is well-formed, whatever it says. */
+static void say(struct driver *d, const uint8_t *bytes)
 {
-    unsigned queue = bytes[2] & 1;
+    const uint8_t message[8] = { bytes[2], [4] = bytes[3], [6] = bytes[4] };
+
+    if (d->device->ops->queues <= CONTROL_SENDER)
+        return;
+    memcpy(driver_ram(d, MESSAGE), message, sizeof(message));
+    driver_describe(d, CONTROL_SENDER, bytes[5] % DRIVER_QUEUE_SIZE, MESSAGE, sizeof(message), 0,
+                    0);
+    driver_publish(d, CONTROL_SENDER, bytes[5] % DRIVER_QUEUE_SIZE);
+    driver_kick(d, CONTROL_SENDER);
+}
+
+static void act(struct driver *d, const struct virtio_console_port *port, const uint8_t *bytes)
+{
+    unsigned queue = bytes[2] % d->device->ops->queues;
     uint8_t config[VIRTIO_MAX_CONFIG];
 
     switch (bytes[1] & 7) {
@@ -50,39 +78,45 @@ static void act(struct driver *d, struct terminal *terminal, const uint8_t *byte
         break;
     case RESET:
         virtio_set_status(d->device, 0);
-        driver_start(d, d->device, (uint64_t)bytes[3] << 28);
+        driver_start(d, d->device, features(bytes[3]));
         break;
     case CONFIG:
         virtio_write_config(d->device, bytes[3], bytes[4], bytes[5]);
         virtio_read_config(d->device, config);
         break;
     case RESIZE:
-        terminal_window_changed(terminal);
+        terminal_window_changed(port->terminal);
+        break;
+    case SAY:
+        say(d, bytes);
         break;
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    struct virtio_console_port ports[PORTS] = { { .console = true },
+                                                { .name = "one" },
+                                                { .name = "two", .ordered = true } };
+    unsigned count = size > 0 && data[0] & SEVERAL ? PORTS : 1;
     struct terminal_config config = { .input = memfd_create("typed", MFD_CLOEXEC), .output = -1 };
-    struct terminal *terminal;
     struct virtio_device *device;
     struct driver driver;
 
     log_set_level(LOG_LEVEL_ERROR);
     driver_init(&driver);
-    if (pwrite(config.input, data, size, 0) != (ssize_t)size ||
-        terminal_create(&terminal, &config, driver.loop) < 0 ||
-        virtio_console_create(
-            &device, "console",
-            &(struct virtio_console_port){ .terminal = terminal, .console = true }, 1, driver.mem,
-            driver.loop) < 0)
+    if (pwrite(config.input, data, size, 0) != (ssize_t)size)
         abort();
-    driver_start(&driver, device, size > 0 ? (uint64_t)data[0] << 28 : 0);
+    for (unsigned i = 0; i < count; i++)
+        if (terminal_create(&ports[i].terminal, &config, driver.loop) < 0)
+            abort();
+    if (virtio_console_create(&device, "console", ports, count, driver.mem, driver.loop) < 0)
+        abort();
+    driver_start(&driver, device, size > 0 ? features(data[0]) : 0);
 
     for (size_t at = 0; size - at >= 8; at += 8) {
         if (data[at] & 0x80)
-            act(&driver, terminal, data + at);
+            act(&driver, &ports[at % count], data + at);
         else
             describe(&driver, data + at);
     }
@@ -90,7 +124,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         loop_turn(driver.loop, 0);
 
     virtio_destroy(device);
-    terminal_destroy(terminal, 0);
+    for (unsigned i = 0; i < count; i++)
+        terminal_destroy(ports[i].terminal, 0);
     close(config.input);
     loop_destroy(driver.loop);
     guest_memory_destroy(driver.mem);

@@ -127,15 +127,24 @@ static void create_net(struct storm *s)
     ck_assert_int_eq(virtio_net_create(&s->virtio, "net0", &s->net, mac, s->mem, s->loop), 0);
 }
 
-static void create_console(struct storm *s)
+static void storm_create_console(struct storm *s, const char *port)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC), zero = open("/dev/zero", O_RDONLY);
+    struct virtio_console_port end = { .name = port };
 
-    s->terminal = host_terminal(s->loop, zero, null);
-    ck_assert_int_eq(virtio_console_create(&s->virtio, "con0",
-                                           &(struct virtio_console_port){ .terminal = s->terminal },
-                                           1, s->mem, s->loop),
-                     0);
+    s->terminal = end.terminal = host_terminal(s->loop, zero, null);
+    ck_assert_int_eq(virtio_console_create(&s->virtio, "con0", &end, 1, s->mem, s->loop), 0);
+}
+
+static void create_console(struct storm *s)
+{
+    storm_create_console(s, NULL);
+}
+
+/* With the control protocol. */
+static void create_port(struct storm *s)
+{
+    storm_create_console(s, "port");
 }
 
 static void create_rng(struct storm *s)
@@ -144,7 +153,7 @@ static void create_rng(struct storm *s)
 }
 
 static void (*const devices[])(struct storm *s) = {
-    create_blk_auto, create_blk_thread, create_net, create_console, create_rng,
+    create_blk_auto, create_blk_thread, create_net, create_console, create_port, create_rng,
 };
 
 static uint32_t dice(uint64_t *state)
@@ -179,7 +188,7 @@ static void storm_set_up(struct storm *s, uint32_t features)
         put(s, VIRTIO_MMIO_DRIVER_FEATURES, offered & (i ? ~0u : features));
     }
     put(s, VIRTIO_MMIO_STATUS, 11);
-    for (unsigned q = 0; q < 2; q++) {
+    for (unsigned q = 0; q < s->virtio->ops->queues; q++) {
         put(s, VIRTIO_MMIO_QUEUE_SEL, q);
         put(s, VIRTIO_MMIO_QUEUE_NUM, SIZE);
         for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
@@ -193,7 +202,7 @@ static void storm_set_up(struct storm *s, uint32_t features)
 /* A descriptor of any kind, mostly valid, somewhere in a ring, and an index that runs on. */
 static void storm_scribble(struct storm *s, uint64_t *seed)
 {
-    uint64_t rings = RINGS + dice(seed) % 2 * RING_STEP;
+    uint64_t rings = RINGS + dice(seed) % s->virtio->ops->queues * RING_STEP;
     uint64_t desc = rings + 16ull * (dice(seed) % SIZE);
     le16 *idx = ram(s, rings + AVAIL + 2);
 
@@ -204,7 +213,7 @@ static void storm_scribble(struct storm *s, uint64_t *seed)
     le16_store(ram(s, rings + AVAIL + 4 + 2ull * (dice(seed) % SIZE)),
                (uint16_t)(dice(seed) % SIZE));
     le16_store(idx, le16_load(idx) + dice(seed) % 2);
-    put(s, VIRTIO_MMIO_QUEUE_NOTIFY, dice(seed) % 3);
+    put(s, VIRTIO_MMIO_QUEUE_NOTIFY, dice(seed) % (s->virtio->ops->queues + 1));
 }
 
 static void storm_poke(struct storm *s, uint64_t *seed)
