@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Which version a kernel file claims to be. */
+#include <assert.h>
+
+#include "firmware/kernel.h"
+#include "tests/unit/firmware.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct image image = made_image(data, size);
+    char version[KERNEL_VERSION_SIZE];
+
+    if (size > 0 && kernel_version(version, &image) == 0)
+        assert(*version && strlen(version) < sizeof(version) && !strchr(version, '/'));
+    image_close(&image);
+    return 0;
+}
