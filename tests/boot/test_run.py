@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: MIT
+"""minivmm run, from outside: by exit status and bytes. The root is that of the machine we are on."""
+
+import contextlib
+import json
+import os
+import pty
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+import unittest
+from pathlib import Path
+
+from machine import FILES, MACHINE, MINIVMM, WAIT, GuestTest, only_on, sha256
+
+MIB = 1 << 20
+EMULATED = MACHINE == "aarch64"  # x86 interprets all of it: slower by far
+LIMIT = 3 * WAIT if EMULATED else WAIT
+
+
+def kernel(flavour: str = "cloud") -> Path:
+    return next((FILES / "kernels" / flavour / "boot").glob("vmlinuz-*"))
+
+
+def version(flavour: str = "cloud") -> str:
+    return kernel(flavour).name.removeprefix("vmlinuz-")
+
+
+def words(*arguments: object, flavours: tuple[str, ...] = ("cloud",)) -> list[str]:
+    kernels = [word for flavour in flavours for word in ("--kernel", kernel(flavour))]
+    return list(map(str, (MINIVMM, "run", *kernels, "--memory", "256M", "--boot-timeout", "5m",
+                          *arguments)))
+
+
+def start(*arguments: object, **options: object) -> subprocess.Popen:
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE,
+               "stderr": subprocess.PIPE} | options
+    flavours = options.pop("flavours", ("cloud",))
+    return subprocess.Popen(words(*arguments, flavours=flavours), **options)
+
+
+def run(*arguments: object, data: bytes = b"", **options: object) -> subprocess.CompletedProcess:
+    began = time.monotonic()
+    with start(*arguments, stdin=subprocess.PIPE, **options) as process:
+        try:
+            output, errors = process.communicate(data, LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, errors = process.communicate()
+            raise AssertionError(f"does not end: {output[-2000:]!r} {errors[-2000:]!r}") from None
+    print(f"# {time.monotonic() - began:.1f} s: {' '.join(map(str, arguments))[-60:]!r} "
+          f"ended with {process.returncode}", flush=True)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in
+            Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def lives(process: int) -> bool:
+    """A zombie does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    return False
+
+
+SCRIPT = r"""
+say() { echo "$1=$2"; }
+say cwd "$(pwd)"
+say who "$(id -u):$(id -g)"
+say shown "$SHOWN"
+say hidden "$HIDDEN"
+say user "$USER"
+say uname "$(uname -r)"
+say input "$(cat)"
+say arguments "$#:$1:$2"
+echo error >&2
+echo in-overlay >"$PLACE/new" && say overlay "$(cat "$PLACE/new")"
+rm "$PLACE/kept" && say removed "$(ls "$PLACE/kept" 2>&1 | wc -l)"
+echo through >"$PLACE/rw/out"
+mkdir "$PLACE/rw/made" && mv "$PLACE/rw/out" "$PLACE/rw/made/moved"
+{ echo x >/mnt/ro/x; } 2>/dev/null || say refused "$(ls /mnt/ro)"
+say mounts "$(awk '$2 == "/" { print $3 }' /proc/mounts)"
+say loopback "$(cat /sys/class/net/lo/operstate)"
+echo reopened >/dev/stderr
+exit 7
+"""
+
+
+class Command(GuestTest):
+    """One machine, many questions."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.directory = cls.directory.resolve()
+        for name in ("rw", "ro", "ro/inside"):
+            (cls.directory / name).mkdir()
+        (cls.directory / "kept").write_text("kept")
+        cls.done = run(
+            "--rw", "rw", "--ro", "ro:/mnt/ro", "--env", "SHOWN", "--env", f"PLACE={cls.directory}",
+            "--json", "report.json", "--", "sh", "-c", SCRIPT, "name", "two words", "",
+            data=b"said\n", cwd=cls.directory,
+            env=os.environ | {"SHOWN": "a=b c", "HIDDEN": "no"})
+        cls.said = dict(line.split("=", 1) for line in cls.done.stdout.decode().splitlines()
+                        if "=" in line)
+
+    def assert_said(self, **wanted: str):
+        self.assertEqual({name: self.said.get(name) for name in wanted}, wanted,
+                         (self.done.stdout, self.done.stderr))
+
+    def test_status_is_the_commands(self):
+        self.assertEqual(self.done.returncode, 7, self.done.stderr)
+
+    def test_errors_come_apart(self):
+        self.assertEqual(self.done.stderr, b"error\nreopened\n")
+
+    def test_input_and_its_end(self):
+        self.assert_said(input="said")
+
+    def test_arguments(self):
+        self.assert_said(arguments="2:two words:")
+
+    def test_where_and_who(self):
+        self.assert_said(cwd=str(self.directory), who="0:0", user="root", uname=version())
+
+    def test_environment_is_chosen(self):
+        self.assert_said(shown="a=b c", hidden="")
+
+    def test_root_is_as_before(self):
+        self.assert_said(overlay="in-overlay", removed="1", mounts="overlay")
+        self.assertEqual((self.directory / "kept").read_text(), "kept")
+        self.assertFalse((self.directory / "new").exists())
+
+    def test_rw_writes_through(self):
+        self.assertEqual((self.directory / "rw/made/moved").read_text(), "through\n")
+        self.assertFalse((self.directory / "rw/out").exists())
+
+    def test_ro_refuses(self):
+        self.assert_said(refused="inside")
+        self.assertEqual(os.listdir(self.directory / "ro"), ["inside"])
+
+    def test_json(self):
+        report = json.loads((self.directory / "report.json").read_text())
+        self.assertEqual(
+            {name: report[name] for name in ("kernel", "version", "outcome", "status", "exit",
+                                             "signal", "panic")},
+            {"kernel": str(kernel()), "version": version(), "outcome": "exit", "status": 7,
+             "exit": 7, "signal": None, "panic": None})
+        times = [report["ms"][name] for name in ("start", "kernel", "init", "command", "end")]
+        self.assertEqual(times, sorted(times))
+        self.assertGreater(times[-1], 0)
+
+
+class Streams(unittest.TestCase):
+    def test_many_bytes(self):
+        data = random.Random(1).randbytes((8 if EMULATED else 64) * MIB)
+        done = run("cat", data=data)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual((len(done.stdout), sha256(done.stdout)), (len(data), sha256(data)))
+
+    def test_reader_goes_away(self):
+        """As in yes | head -1: the command meets a broken pipe."""
+        with start("yes", "to all") as process:
+            self.assertEqual(process.stdout.readline(), b"to all\n")
+            process.stdout.close()
+            self.assertEqual(process.wait(LIMIT), 128 + signal.SIGPIPE, process.stderr.read())
+
+    def test_ends_of_streams(self):
+        """Ours sees the end of what the command closes, and the command of what we close."""
+        with start("sh", "-c", "echo x; exec >&-; cat >&2; exit 3", stdin=subprocess.PIPE) as process:
+            self.assertEqual(process.stdout.read(), b"x\n")
+            self.assertIsNone(process.poll())
+            process.stdin.write(b"late")
+            process.stdin.close()
+            self.assertEqual(process.stderr.read(), b"late")
+            self.assertEqual(process.wait(LIMIT), 3)
+
+    def test_signal_reaches_the_command(self):
+        with start("sh", "-c", "trap 'echo caught; exit 9' INT; echo ready; "
+                   "while :; do sleep 0.1; done") as process:
+            self.assertEqual(process.stdout.readline(), b"ready\n")
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.stdout.read(), b"caught\n")
+            self.assertEqual(process.wait(LIMIT), 9)
+
+
+class Ends(unittest.TestCase):
+    def assert_end(self, status: int, wanted: str, *arguments: object, **options: object):
+        done = run(*arguments, **options)
+        self.assertEqual((done.returncode, done.stdout), (status, b""), done.stderr)
+        self.assertRegex(done.stderr.decode(), re.compile(wanted, re.DOTALL))
+
+    def test_killed(self):
+        self.assert_end(137, r"\A\Z", "sh", "-c", "kill -9 $$")
+
+    def test_not_found(self):
+        self.assert_end(127, r"\Aminivmm: cannot run 'no-such-command': No such file or directory\n\Z",
+                        "no-such-command")
+
+    def test_not_executable(self):
+        self.assert_end(126, r"\Aminivmm: cannot run '/etc/passwd': Permission denied\n\Z",
+                        "/etc/passwd")
+
+    def test_time_limit(self):
+        limit = "200s" if EMULATED else "20s"
+        self.assert_end(124, r"\Aminivmm: --timeout: not done in \d+ ms\n\Z",
+                        "--timeout", limit, "sleep", "1000")
+
+    def test_panic(self):
+        self.assert_end(121, r"the kernel's last lines:.*Kernel panic - not syncing: sysrq.*"
+                        r"minivmm: the guest's kernel panicked: sysrq triggered crash\n\Z",
+                        "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000")
+
+    def test_hang(self):
+        self.assert_end(118, r"\Aminivmm: the guest did not come as far as the command in 50 ms",
+                        "--boot-timeout", "50ms", "true")
+
+    def test_power_off(self):
+        self.assert_end(117, r"minivmm: the guest switched itself off before the command ended\n\Z",
+                        "sh", "-c", "echo o >/proc/sysrq-trigger; sleep 1000")
+
+    def test_reset(self):
+        self.assert_end(120, r"minivmm: the guest reset itself before the command ended\n\Z",
+                        "sh", "-c", "echo b >/proc/sysrq-trigger; sleep 1000")
+
+
+class Refusals(unittest.TestCase):
+    """One line says what is wrong, and nothing is started."""
+
+    def test_refusals(self):
+        for wanted, *arguments in (
+                ("--root /etc/passwd: not a directory", "--root", "/etc/passwd", "true"),
+                ("--rw /nowhere: No such file", "--rw", "/nowhere", "true"),
+                ("--json: open /nowhere/file", "--json", "/nowhere/file", "true"),
+                ("run: no command", ),
+                ("unknown option '--kernle'; did you mean --kernel", "--kernle", "x"),
+                ("--user nobody-knows: no such user", "--user", "nobody-knows", "true"),
+                ("open /nowhere/kernel", "--kernel", "/nowhere/kernel", "true"),
+                ("/nowhere/modules", "--modules", "/nowhere/modules", "true")):
+            with self.subTest(wanted=wanted):
+                done = subprocess.run(words(*arguments), stdin=subprocess.DEVNULL,
+                                      capture_output=True, text=True, timeout=LIMIT)
+                self.assertEqual((done.returncode, done.stdout), (125, ""), done.stderr)
+                self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+                self.assertIn(wanted, done.stderr)
+
+
+class Killed(unittest.TestCase):
+    """kill -9 of the supervisor leaves no machine behind, whatever it is at."""
+
+    def kill_when(self, reached, *arguments: object):
+        with start(*arguments) as process:
+            reached(process)
+            machines = children(process.pid)
+            self.assertEqual(len(machines), 1)
+            process.kill()
+            process.wait()
+            deadline = time.monotonic() + 30
+            while lives(machines[0]) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self.assertFalse(lives(machines[0]))
+
+    def test_at_the_start(self):
+        def reached(process):
+            while not children(process.pid):
+                time.sleep(0.001)
+        self.kill_when(reached, "true")
+
+    def test_while_booting(self):
+        self.kill_when(lambda process: time.sleep(1), "sleep", "1000")
+
+    def test_while_the_command_writes(self):
+        self.kill_when(lambda process: process.stdout.read(MIB), "yes")
+
+
+class AtOnce(unittest.TestCase):
+    def test_many(self):
+        count = 4 if EMULATED else 20
+        processes = [start("--memory", "96M", "--boot-timeout", "1h", "sh", "-c",
+                           f"echo {number}; exit {number}") for number in range(count)]
+        for number, process in enumerate(processes):
+            with process:
+                output, errors = process.communicate(timeout=3 * LIMIT)
+                self.assertEqual((process.returncode, output, errors),
+                                 (number, f"{number}\n".encode(), b""))
+
+
+class Matrix(unittest.TestCase):
+    def test_two_kernels(self):
+        with tempfile.TemporaryDirectory() as directory:
+            report = Path(directory) / "report.json"
+            done = run("-j", "2", "--json", report, "--", "sh", "-c",
+                       "echo one; echo two >&2; case $(uname -r) in *cloud*) exit 0;; esac; exit 5",
+                       flavours=("cloud", "generic"))
+            runs = json.loads(report.read_text())
+        both = [version("cloud"), version("generic")]
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(sorted(done.stdout.decode().splitlines()),
+                         sorted(f"{each}: one" for each in both))
+        errors = done.stderr.decode().splitlines()
+        self.assertEqual(sorted(errors[:2]), sorted(f"{each}: two" for each in both))
+        self.assertRegex(errors[2], r"^kernel +seconds +result$")
+        self.assertRegex(errors[3], rf"^{both[0]} +[\d.]+ +exit 0$")
+        self.assertRegex(errors[4], rf"^{both[1]} +[\d.]+ +exit 5$")
+        self.assertEqual([(each["version"], each["exit"]) for each in runs],
+                         [(both[0], 0), (both[1], 5)])
+
+
+class Terminal(unittest.TestCase):
+    """All three streams are a terminal of 33 rows and 99 columns."""
+
+    def setUp(self):
+        self.master, self.slave = pty.openpty()
+        self.addCleanup(os.close, self.master)
+        termios.tcsetwinsize(self.slave, (33, 99))
+        self.settings = termios.tcgetattr(self.slave)
+        self.output = b""
+
+    def start(self, *arguments: object):
+        self.process = subprocess.Popen(["setsid", "--ctty", *words(*arguments)],
+                                        stdin=self.slave, stdout=self.slave, stderr=self.slave)
+        self.addCleanup(self.process.wait)
+        self.addCleanup(self.process.kill)
+
+    def wait_for(self, wanted: bytes):
+        deadline = time.monotonic() + LIMIT
+        reader = threading.Timer(LIMIT, self.process.kill)
+        reader.start()
+        while wanted not in self.output and time.monotonic() < deadline:
+            self.output += os.read(self.master, 65536)
+        reader.cancel()
+        self.assertIn(wanted, self.output)
+        self.output = self.output.partition(wanted)[2]
+
+    def finish(self) -> int:
+        status = self.process.wait(LIMIT)
+        self.assertEqual(termios.tcgetattr(self.slave), self.settings)
+        os.close(self.slave)
+        return status
+
+    def test_terminal(self):
+        self.start("sh", "-c", "trap 'echo caught' INT; stty size; tty; echo go; read x; echo [$x]; "
+                   "stty size; echo again; sleep 1000; echo after; trap '' INT; sleep 1000")
+        self.wait_for(b"33 99\r\n/dev/hvc0\r\ngo\r\n")
+        termios.tcsetwinsize(self.slave, (44, 55))
+        time.sleep(1)
+        os.write(self.master, b"typed\r")
+        self.wait_for(b"[typed]\r\n44 55\r\nagain\r\n")
+        os.write(self.master, b"\x03")
+        self.wait_for(b"caught\r\nafter\r\n")
+        time.sleep(3)  # so that the next is not the second in a row
+        os.write(self.master, b"\x03")
+        time.sleep(1)
+        self.assertIsNone(self.process.poll())
+        os.write(self.master, b"\x03")
+        self.wait_for(b"ended by a signal: Interrupt\r\n")
+        self.assertEqual(self.finish(), 128 + signal.SIGINT)
+
+    def test_machine_is_killed(self):
+        """Whoever it was, the terminal is as before, and that is no success."""
+        self.start("sh", "-c", "echo go; sleep 1000")
+        self.wait_for(b"go\r\n")
+        os.kill(children(self.process.pid)[0], signal.SIGKILL)
+        self.wait_for(b"died: Killed")
+        self.assertEqual(self.finish(), 125)
+
