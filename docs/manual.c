@@ -6,14 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "command/options.h"
 #include "vmm/base.h"
 #include "vmm/option.h"
 #include "vmm/status.h"
 
-static const struct {
+struct status_text {
     enum status status;
     const char *text;
-} statuses[] = {
+};
+
+static const struct status_text statuses[] = {
     { STATUS_POWER_OFF, "The guest powered off, or the user left with Ctrl-A x." },
     { STATUS_USAGE, "Wrong usage." },
     { STATUS_RESET, "The guest reset itself, and --no-reboot was given." },
@@ -22,6 +25,19 @@ static const struct {
     { STATUS_KVM_FAILURE, "KVM could not go on; the state of the virtual CPU was printed." },
     { STATUS_TIMEOUT, "The time of --timeout ran out." },
     { STATUS_FAILED, "minivmm itself failed, and said why." },
+};
+
+/* Of minivmm run. */
+static const struct status_text run_statuses[] = {
+    { STATUS_GONE, "The guest switched itself off before the command ended." },
+    { STATUS_HANG, "The guest did not come as far as the command within --boot-timeout." },
+    { STATUS_OOPS, "The guest's kernel had an oops." },
+    { STATUS_RESET, "The guest reset itself before the command ended." },
+    { STATUS_PANIC, "The guest's kernel panicked." },
+    { STATUS_TIMEOUT, "The time of --timeout ran out." },
+    { STATUS_FAILED, "minivmm itself failed, and said why; wrong usage, too." },
+    { 126, "The command was found and could not be executed." },
+    { 127, "The command was not found." },
 };
 
 /* Text as mdoc wants it: backslashes and hyphens escaped, each sentence on a line of its own. */
@@ -117,13 +133,18 @@ static void print_options(const struct option *option)
     printf(".El\n");
 }
 
-static void print_statuses(void)
+static void print_status_texts(const struct status_text *texts, unsigned count)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(statuses); i++) {
-        printf(".It %d\n", statuses[i].status);
-        print_text(statuses[i].text);
+    for (unsigned i = 0; i < count; i++) {
+        printf(".It %d\n", texts[i].status);
+        print_text(texts[i].text);
         putchar('\n');
     }
+}
+
+static void print_statuses(void)
+{
+    print_status_texts(statuses, ARRAY_SIZE(statuses));
     printf(".It %d+N\nSignal N ended minivmm: SIGTERM %d, SIGINT %d, SIGHUP %d.\n", STATUS_SIGNAL,
            STATUS_SIGNAL + 15, STATUS_SIGNAL + 2, STATUS_SIGNAL + 1);
 }
@@ -135,8 +156,12 @@ int main(void)
     while (fgets(line, sizeof(line), stdin)) {
         if (!strcmp(line, "@OPTIONS@\n"))
             print_options(config_table.options);
+        else if (!strcmp(line, "@RUN_OPTIONS@\n"))
+            print_options(command_table.options);
         else if (!strcmp(line, "@STATUS@\n"))
             print_statuses();
+        else if (!strcmp(line, "@RUN_STATUS@\n"))
+            print_status_texts(run_statuses, ARRAY_SIZE(run_statuses));
         else
             fputs(line, stdout);
     }
