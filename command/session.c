@@ -75,7 +75,7 @@ static bool session_decide(struct session *session, enum session_state state,
     session->times.end = session_now(session);
     alarm_set(&session->phase, state == SESSION_STOPPING ? STOP_MS : 0);
     if (session->machine)
-        kill(session->machine, SIGUSR1);
+        kill(session->machine, SIGUSR2);
     return true;
 }
 
@@ -256,20 +256,20 @@ static void session_keep(int fd, int place)
     _exit(STATUS_FAILED);
 }
 
-/* SIGUSR2 ends us when the supervisor is gone, whatever we are doing; SIGUSR1 waits for the loop.
+/* SIGPWR ends us when the supervisor is gone, whatever we are doing; SIGUSR2 waits for the loop.
  */
 static void session_inherit_signals(pid_t supervisor)
 {
     sigset_t set;
 
     sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     sigemptyset(&set);
-    sigaddset(&set, SIGUSR2);
+    sigaddset(&set, SIGPWR);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    signal(SIGUSR2, SIG_DFL);
-    prctl(PR_SET_PDEATHSIG, SIGUSR2);
+    signal(SIGPWR, SIG_DFL);
+    prctl(PR_SET_PDEATHSIG, SIGPWR);
     if (getppid() != supervisor)
         _exit(STATUS_FAILED);
 }

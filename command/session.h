@@ -14,7 +14,7 @@
  * which must be the only one, since it forks.
  *
  * The machine ends in one of two ways. Either the guest's init says what became of the command, or
- * a time limit or the user decides: then the process is told to end (SIGUSR1, struct config's
+ * a time limit or the user decides: then the process is told to end (SIGUSR2, struct config's
  * `supervised`). Or the process ends by itself, and how it did, with what the kernel said, tells
  * why.
  */

@@ -96,7 +96,7 @@ struct config {
     enum log_level log_level;
     bool stats;
     bool dry_run;
-    bool supervised;             /* a parent decides on signals, and ends the machine by SIGUSR1 */
+    bool supervised;             /* a parent decides on signals, and ends the machine by SIGUSR2 */
     struct config_block *blocks; /* all that the pointers above own */
 };
 

@@ -207,7 +207,7 @@ static void run_signalled(struct watch *watch, short revents)
         machine_each_terminal(&run->machine, terminal_window_changed);
     else if (info.ssi_signo == SIGCONT)
         machine_each_terminal(&run->machine, terminal_continued);
-    else if (info.ssi_signo == SIGUSR1)
+    else if (info.ssi_signo == SIGUSR2)
         run_end(run, STATUS_POWER_OFF);
     else if (!run->machine.config->supervised)
         run_terminate(run, (int)info.ssi_signo);
@@ -263,7 +263,7 @@ static int run_init(struct run *run)
 
     run_block(&set);
     if (run->machine.config->supervised)
-        sigaddset(&set, SIGUSR1);
+        sigaddset(&set, SIGUSR2);
     pthread_mutex_init(&run->mutex, NULL);
     run->loop = loop_create();
     if (!run->loop)

@@ -91,7 +91,7 @@ static int wait_to_be_ended(int status)
     int number;
 
     sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     if (sigwait(&set, &number) != 0)
         _exit(99);
     _exit(status);
