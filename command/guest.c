@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "command/options.h"
@@ -30,7 +31,19 @@ struct streams {
     int terminal; /* which of them has its size; -1: none is one */
 };
 
+/* As after 2>&1. */
+static bool streams_same(int a, int b)
+{
+    struct stat first, second;
+
+    return fstat(a, &first) == 0 && fstat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
 /*
+ * Keys are typed on a terminal only if the answers appear there: what else writes to it, after a
+ * pipe, could not do with raw mode.
+ *
  * The machine closes what it is given, so that whoever reads our output sees its end when the
  * command closes it. What is left in its place leads nowhere, but for standard error, which is ours
  * as well.
@@ -38,17 +51,23 @@ struct streams {
 static int streams_take(struct streams *streams)
 {
     cleanup_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    bool same = streams_same(STDOUT_FILENO, STDERR_FILENO);
 
     if (null < 0)
         return log_error(errno, "open /dev/null");
     for (int i = STDERR_FILENO; i >= STDIN_FILENO; i--) {
-        streams->kind[i] = isatty(i) ? INITRAMFS_TTY : INITRAMFS_PORT;
+        streams->kind[i] =
+            isatty(i) && (i != STDIN_FILENO || streams->kind[STDOUT_FILENO] == INITRAMFS_TTY)
+                ? INITRAMFS_TTY
+                : INITRAMFS_PORT;
         streams->fd[i] = fcntl(i, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
         if (streams->fd[i] < 0 || (i != STDERR_FILENO && dup2(null, i) < 0))
             return log_error(errno, "standard descriptor %d", i);
         if (streams->kind[i] == INITRAMFS_TTY && (i != STDIN_FILENO || streams->terminal < 0))
             streams->terminal = i;
     }
+    if (same && streams->kind[STDERR_FILENO] == INITRAMFS_PORT)
+        streams->kind[STDERR_FILENO] = INITRAMFS_OUTPUT;
     return 0;
 }
 

@@ -9,14 +9,17 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/writer.h"
 #include "vmm/base.h"
 #include "vmm/log.h"
 
-#define TERMINAL_PENDING (64 * KIB)
-#define TERMINAL_ESCAPE  0x01 /* Ctrl-A */
+#define TERMINAL_PENDING   (64 * KIB)
+#define TERMINAL_ESCAPE    0x01 /* Ctrl-A */
+#define TERMINAL_INTERRUPT 0x03 /* Ctrl-C */
+#define INTERRUPTS_MS      2000 /* between two of them that end the machine */
 
 static const char terminal_help[] = "\r\n"
                                     "Ctrl-A x   end the machine\r\n"
@@ -31,10 +34,11 @@ struct terminal {
     struct watch input;    /* fd -1 while there is nothing to be read or no place for it */
     struct watch wake;     /* an eventfd: terminal_take_input() */
     struct watch writable; /* the writer's eventfd */
-    bool is_tty;           /* the input is */
+    bool is_tty;           /* the input is, and keys are typed on it */
     bool ended;            /* the input is at its end, or gives errors */
     bool background;       /* the terminal is another's for now */
     bool escaped;          /* the last key was the escape key */
+    uint64_t interrupted;  /* ms, when the last key was Ctrl-C; else 0 */
     struct terminal_mode *saved;
     bool told;        /* the client knows that there is an end */
     uint8_t *pending; /* [start, start + count) is read, and not yet taken by the guest */
@@ -186,6 +190,26 @@ static bool terminal_command(struct terminal *terminal, uint8_t key)
     }
 }
 
+static uint64_t terminal_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Ctrl-C goes to the guest; a second one right after it ends the machine. */
+static void terminal_watch_interrupts(struct terminal *terminal, const uint8_t *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t before = terminal->interrupted;
+
+        terminal->interrupted = bytes[i] == TERMINAL_INTERRUPT ? terminal_now() : 0;
+        if (before && terminal->interrupted && terminal->interrupted - before <= INTERRUPTS_MS)
+            terminal->config.quit(terminal->config.owner);
+    }
+}
+
 /* Takes the escape sequences out of what was typed; returns how many bytes remain. */
 static size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t count)
 {
@@ -222,7 +246,9 @@ static void terminal_read(struct terminal *terminal)
         return;
 
     count = read(fd, free, TERMINAL_PENDING - terminal->pending_count);
-    if (count > 0 && terminal->is_tty)
+    if (count > 0 && terminal->is_tty && terminal->config.interrupts)
+        terminal_watch_interrupts(terminal, free, (size_t)count);
+    else if (count > 0 && terminal->is_tty)
         count = (ssize_t)terminal_filter(terminal, free, (size_t)count);
     else if (count < 0 && errno == EIO && terminal->is_tty)
         terminal->background = true;
@@ -293,7 +319,7 @@ int terminal_create(struct terminal **ret, const struct terminal_config *config,
 
     terminal->config = *config;
     terminal->loop = loop;
-    terminal->is_tty = isatty(config->input);
+    terminal->is_tty = !config->stream && isatty(config->input);
     terminal->input = (struct watch){ .events = POLLIN, .ready = terminal_input_ready };
     terminal->wake.events = POLLIN;
     terminal->wake.ready = terminal_wake_ready;

@@ -18,7 +18,8 @@
  * Where the input is a terminal it is put in raw mode, and restored by terminal_destroy() and by
  * any deadly signal; in the background it is left alone until terminal_continued(). There, Ctrl-A
  * is the escape key: Ctrl-A x ends the machine, Ctrl-A h prints help, Ctrl-A Ctrl-A (or Ctrl-A a)
- * sends one Ctrl-A, other keys are swallowed.
+ * sends one Ctrl-A, other keys are swallowed. With `interrupts` there is no escape key: all keys
+ * reach the guest, and Ctrl-C twice within 2 s ends the machine.
  */
 struct terminal;
 
@@ -37,9 +38,10 @@ struct terminal_client {
 struct terminal_config {
     int input;                 /* -1: no input */
     int output;                /* -1: output is dropped */
-    void (*quit)(void *owner); /* Ctrl-A x, on the loop */
+    void (*quit)(void *owner); /* the user ends the machine; on the loop */
     void *owner;
-    bool stream; /* a program's bytes: it is no error that nobody reads them any more */
+    bool stream; /* a program's bytes: no keys, and no error that nobody reads them any more */
+    bool interrupts;
 };
 
 /* The descriptors stay the caller's, open until terminal_destroy(). Prints why it failed; -errno.

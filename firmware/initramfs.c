@@ -74,6 +74,7 @@ static void initramfs_order_all(struct buffer *orders, const struct initramfs *w
         [INITRAMFS_NULL] = "null",
         [INITRAMFS_TTY] = "tty",
         [INITRAMFS_PORT] = "port",
+        [INITRAMFS_OUTPUT] = "stdout",
     };
 
     if (what->hostname)

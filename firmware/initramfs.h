@@ -12,7 +12,8 @@
  */
 struct buffer;
 
-enum initramfs_stream { INITRAMFS_NULL, INITRAMFS_TTY, INITRAMFS_PORT };
+/* OUTPUT, for the error stream only: where output goes, so that the two keep their order. */
+enum initramfs_stream { INITRAMFS_NULL, INITRAMFS_TTY, INITRAMFS_PORT, INITRAMFS_OUTPUT };
 
 struct initramfs_share {
     const char *tag;

@@ -426,7 +426,9 @@ static int machine_add_virtio_devices(struct machine *machine)
 int machine_create(struct machine *machine, struct loop *loop, const struct event_sink *events,
                    void (*quit)(void *owner), void *owner)
 {
-    const struct terminal_config host = { .quit = quit, .owner = owner };
+    const struct terminal_config host = { .quit = quit,
+                                          .owner = owner,
+                                          .interrupts = machine->config->supervised };
     int error;
 
     machine->loop = loop;

@@ -119,6 +119,8 @@ static void init_open_streams(struct init *init)
             init_open_port(init, i);
         else if (!strcmp(kind, "tty") && init->tty >= 0)
             init->streams[i] = init->tty;
+        else if (!strcmp(kind, "stdout"))
+            init->streams[i] = init->streams[1];
         else
             init->streams[i] = sys_open("/dev/null", O_RDWR);
     }
@@ -128,7 +130,7 @@ static void init_open_streams(struct init *init)
 static void init_close_streams(struct init *init)
 {
     for (unsigned i = 0; i < 3; i++)
-        if (init->streams[i] != init->tty)
+        if (init->streams[i] != init->tty && (i < 2 || init->streams[2] != init->streams[1]))
             sys_close(init->streams[i]);
     if (init->tty >= 0)
         sys_close(init->tty);

@@ -16,6 +16,7 @@
  *     tty=NAME               of a device in /dev: the command's controlling terminal
  *     winsize=ROWS:COLUMNS   that it has at the start
  *     stdin=tty|port|null    likewise stdout, stderr
+ *     stderr=stdout          as one stream
  *     uid=N, gid=N, group=N
  *     cwd=DIRECTORY
  *     env=NAME=VALUE

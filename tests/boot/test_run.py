@@ -166,6 +166,13 @@ class Streams(unittest.TestCase):
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         self.assertEqual((len(done.stdout), sha256(done.stdout)), (len(data), sha256(data)))
 
+    def test_one_stream_keeps_its_order(self):
+        """As after 2>&1."""
+        done = run("sh", "-c", "for i in $(seq 500); do echo out $i; echo err $i >&2; done",
+                   stderr=subprocess.STDOUT)
+        self.assertEqual((done.returncode, done.stdout.decode().splitlines()),
+                         (0, [f"{what} {i}" for i in range(1, 501) for what in ("out", "err")]))
+
     def test_reader_goes_away(self):
         """As in yes | head -1: the command meets a broken pipe."""
         with start("yes", "to all") as process:

@@ -63,22 +63,26 @@ static struct guest guest;
 static struct loop *loop;
 static struct terminal *terminal;
 
-static void start_as(int input, int output, bool stream)
+static void start_with(struct terminal_config config)
 {
-    const struct terminal_config config = {
-        .input = input, .output = output, .quit = guest_quit, .owner = &guest, .stream = stream
-    };
     const struct terminal_client client = { .input = guest_input,
                                             .writable = guest_writable,
                                             .resized = guest_resized,
                                             .closed = guest_closed,
                                             .owner = &guest };
 
+    config.quit = guest_quit;
+    config.owner = &guest;
     memset(&guest, 0, sizeof(guest));
     guest.room = SIZE_MAX;
     loop = loop_create();
     ck_assert_int_eq(terminal_create(&terminal, &config, loop), 0);
     terminal_set_client(terminal, &client);
+}
+
+static void start_as(int input, int output, bool stream)
+{
+    start_with((struct terminal_config){ .input = input, .output = output, .stream = stream });
 }
 
 static void start(int input, int output)
@@ -432,6 +436,69 @@ START_TEST(escape_key)
 }
 END_TEST
 
+static const struct {
+    const char *typed;
+    unsigned quits;
+} interrupts[] = {
+    { "\x03x\x03", 0 },
+    { "\x03\x03", 1 },
+    { "x\x01x\x03", 0 },
+};
+
+START_TEST(interrupts_in_a_row)
+{
+    const char *typed = interrupts[_i].typed;
+    struct host_pty pty = host_pty();
+
+    start_with((struct terminal_config){ .input = pty.slave, .output = -1, .interrupts = true });
+    for (const char *key = typed; *key; key++) {
+        ck_assert_int_eq(write(pty.master, key, 1), 1);
+        loop_turn(loop, 1000);
+    }
+    ck_assert_uint_eq(guest.count, strlen(typed));
+    ck_assert_mem_eq(guest.bytes, typed, guest.count);
+    ck_assert_uint_eq(guest.quits, interrupts[_i].quits);
+    finish(0);
+}
+END_TEST
+
+START_TEST(interrupts_far_apart)
+{
+    struct host_pty pty = host_pty();
+
+    start_with((struct terminal_config){ .input = pty.slave, .output = -1, .interrupts = true });
+    for (unsigned i = 0; i < 2; i++) {
+        if (i > 0)
+            usleep(2100 * 1000);
+        ck_assert_int_eq(write(pty.master, "\x03", 1), 1);
+        loop_turn(loop, 1000);
+    }
+    ck_assert_uint_eq(guest.count, 2);
+    ck_assert_uint_eq(guest.quits, 0);
+    finish(0);
+}
+END_TEST
+
+/* The terminal keeps its mode: somebody else writes to it. */
+START_TEST(a_stream_from_a_terminal)
+{
+    struct host_pty pty = host_pty();
+    struct termios before, now;
+
+    ck_assert_int_eq(tcgetattr(pty.slave, &before), 0);
+    start_as(pty.slave, -1, true);
+    ck_assert_int_eq(tcgetattr(pty.slave, &now), 0);
+    ck_assert_uint_eq(now.c_lflag, before.c_lflag);
+    ck_assert_int_eq(write(pty.master, "line\n\x04", 6), 6);
+    ck_assert(host_turn_until(loop, &guest.count, 5));
+    ck_assert_mem_eq(guest.bytes, "line\n", 5);
+    for (unsigned i = 0; i < 10 && !guest.closed; i++)
+        loop_turn(loop, 100);
+    ck_assert_uint_eq(guest.closed, 1);
+    finish(0);
+}
+END_TEST
+
 START_TEST(escape_key_works_while_the_guest_takes_nothing)
 {
     struct host_pty pty = host_pty();
@@ -648,6 +715,9 @@ int main(void)
     tcase_add_loop_test(input, closed_stdin_does_not_spin, 0, SOURCE_COUNT);
     tcase_add_test(input, input_waits_for_the_guest);
     tcase_add_loop_test(input, escape_key, 0, ARRAY_SIZE(keys));
+    tcase_add_loop_test(input, interrupts_in_a_row, 0, ARRAY_SIZE(interrupts));
+    tcase_add_test(input, interrupts_far_apart);
+    tcase_add_test(input, a_stream_from_a_terminal);
     tcase_add_test(input, escape_key_works_while_the_guest_takes_nothing);
     tcase_add_test(input, control_characters_of_a_pipe_are_passed);
     tcase_add_test(input, help_is_fit_for_a_raw_terminal);
