@@ -15,6 +15,7 @@ import measure
 from density import measure_density
 from disk import measure_disk
 from pictures import draw
+from packets import measure_packets
 from start import measure_memory, measure_phases, measure_program, measure_start
 
 BENCH = Path(__file__).resolve().parent
@@ -93,6 +94,9 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
         with tempfile.TemporaryDirectory(prefix="disk-", dir=options.build) as directory:
             yield from measure_disk(everybody, tools, Path(directory), min(options.turns, 5),
                                     options.quick)
+    if "net" in options.parts:
+        ours = [each for each in everybody if each.start is contenders.minivmm]
+        yield from measure_packets(ours, tools, min(options.turns, 5), options.quick)
     if options.quick:
         return
     for turn in range(3 if "boot" in options.parts else 0):

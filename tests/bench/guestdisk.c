@@ -13,25 +13,13 @@
 #include <linux/virtio_blk.h>
 
 #include "arch/x86_64/layout.h"
-#include "lib/virtio.h"
+#include "board.h"
 #include "load.h"
 #include "x86_64/ring3.h"
 #include "x86_64/x86.h"
 
 #define ENTRIES   128u
 #define DATA_BASE (32 * MIB) /* RAM that nothing else uses */
-#define LAPIC_ON  0x1ffu
-
-/* Where virtio devices are, and whose pins they have: here, and in QEMU's microvm. */
-struct board {
-    uintptr_t base, stride;
-    unsigned count;
-    uintptr_t ioapic;
-};
-static const struct board boards[] = {
-    { VIRTIO_MMIO_BASE, VIRTIO_MMIO_STRIDE, VIRTIO_GSIS, IOAPIC_BASE },
-    { 0xfeb00000, 0x200, 24, 0xfec10000 },
-};
 
 /* A request of three parts, always in an indirect table, as Linux does it. */
 struct slot {
@@ -59,34 +47,6 @@ static uint64_t kicks, kick_ticks, interrupts, errors;
 static uint64_t disk_size, ticks;
 static struct load_result result;
 static bool polled;
-
-static unsigned ioapic_pin(const struct board *board, unsigned index)
-{
-    return board == boards ? virtio_gsi(index) : index;
-}
-
-/* An edge on this pin goes to CPU 0. */
-static void route(const struct board *board, unsigned pin)
-{
-    platform_write(board->ioapic, 4, 0x11 + 2 * pin);
-    platform_write(board->ioapic + 0x10, 4, 0);
-    platform_write(board->ioapic, 4, 0x10 + 2 * pin);
-    platform_write(board->ioapic + 0x10, 4, RING3_VECTOR);
-    lapic_write(LAPIC_SPURIOUS, LAPIC_ON);
-}
-
-static bool find_on(const struct board *board)
-{
-    for (unsigned i = 0; i < board->count; i++) {
-        disk.base = board->base + i * board->stride;
-        if (virtio_get(&disk, VIRTIO_MMIO_MAGIC_VALUE) == 0x74726976 &&
-            virtio_get(&disk, VIRTIO_MMIO_DEVICE_ID) == VIRTIO_ID_BLOCK) {
-            route(board, ioapic_pin(board, i));
-            return true;
-        }
-    }
-    return false;
-}
 
 static void start_disk(void)
 {
@@ -202,7 +162,7 @@ static uint64_t capacity(void)
 
 int main(void)
 {
-    expect(find_on(&boards[0]) || find_on(&boards[1]));
+    disk = board_find(VIRTIO_ID_BLOCK);
     start_disk();
     disk_size = capacity();
     polled = word_is(0, "poll");
