@@ -7,8 +7,8 @@
 enum { RECEIVE, TRANSMIT };
 
 /* How much is done before other ports and devices have their turn on the loop. */
-#define PORT_STEPS 32
-#define PORT_STEP  (4 * KIB) /* bytes sent in one */
+#define PORT_STEPS 32          /* requests, or pieces of them */
+#define PORT_BYTES (128 * KIB) /* sent */
 
 unsigned console_port_number(const struct console_port *port)
 {
@@ -63,7 +63,7 @@ static bool port_pop(struct console_port *port, struct virtq *q)
 }
 
 /* One step, straight from the guest's memory. False if the terminal could not take all of it. */
-static bool port_send(struct console_port *port)
+static bool port_send(struct console_port *port, size_t *budget)
 {
     struct sg *rest = &port->transmit.readable;
     struct iovec front;
@@ -72,10 +72,11 @@ static bool port_send(struct console_port *port)
     if (rest->length == 0)
         return true;
     front = sg_front(rest);
-    size = front.iov_len < PORT_STEP ? front.iov_len : PORT_STEP;
+    size = front.iov_len < *budget ? front.iov_len : *budget;
     taken = terminal_try_write(port->end.terminal, front.iov_base, size);
     sg_skip(rest, taken);
     port->sent += taken;
+    *budget -= taken;
     return taken == size;
 }
 
@@ -97,18 +98,19 @@ static void port_end_output(struct console_port *port)
 bool console_port_transmit(struct console_port *port)
 {
     struct virtq *q = port_virtq(port, TRANSMIT);
+    size_t budget = PORT_BYTES;
     unsigned steps = 0;
     bool room = true;
 
-    while (room && steps < PORT_STEPS && port_pop(port, q)) {
-        room = port_has_its_turn(port) && port_send(port);
+    while (room && steps < PORT_STEPS && budget > 0 && port_pop(port, q)) {
+        room = port_has_its_turn(port) && port_send(port, &budget);
         if (room && port->transmit.readable.length == 0)
             port_push(port, q);
         steps++;
     }
     virtq_flush(q);
 
-    if (room && (steps == PORT_STEPS || !virtq_park(q)))
+    if (room && (steps == PORT_STEPS || budget == 0 || !virtq_park(q)))
         virtio_kick(port->virtio, console_port_queue(port) + TRANSMIT); /* in the next round */
     else if (room)
         port_end_output(port);
