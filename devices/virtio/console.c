@@ -70,6 +70,7 @@ struct virtio_console {
     struct virtio_device virtio;
     struct virtio_ops ops; /* with the queues that this one has */
     bool has_size;         /* found out once: features do not come and go */
+    bool has_control;      /* MULTIPORT was negotiated; the loop's, unlike virtio.features */
     uint64_t announced_ms;
     unsigned count;
     struct console_port ports[];
@@ -78,11 +79,6 @@ struct virtio_console {
 static struct virtio_console *console_of(struct virtio_device *v)
 {
     return container_of(v, struct virtio_console, virtio);
-}
-
-static bool console_has_control(const struct virtio_console *console)
-{
-    return virtio_has_feature(&console->virtio, VIRTIO_CONSOLE_F_MULTIPORT);
 }
 
 static struct console_size console_size(const struct console_port *port)
@@ -178,7 +174,7 @@ static void console_transmit(struct console_port *port)
     struct virtio_console *console = console_of(port->virtio);
     bool any = console_port_transmit(port);
 
-    if (any && !console_has_control(console))
+    if (any && !console->has_control)
         console_announce_size(console);
     for (unsigned i = 0; i < console->count; i++)
         if (console->ports[i].end.ordered && console->ports[i].sending)
@@ -251,12 +247,12 @@ static void console_hear(struct virtio_console *console)
 
 /* The terminals' calls. */
 
-/* Linux throws away what comes for a port that nobody has opened. */
+/* Linux throws away what comes for a port that nobody has opened; without control there is one. */
 static size_t console_input(void *owner, const uint8_t *bytes, size_t count)
 {
     struct console_port *port = owner;
 
-    if (!port->open && console_has_control(console_of(port->virtio)))
+    if (console_of(port->virtio)->has_control ? !port->open : console_port_number(port) > 0)
         return 0;
     return console_port_receive(port, bytes, count);
 }
@@ -273,7 +269,7 @@ static void console_resized(void *owner)
 
     if (!console->has_size || !port->end.console)
         return;
-    if (console_has_control(console))
+    if (console->has_control)
         console_is_due(port, DUE_SIZE);
     else
         virtio_config_changed(&console->virtio);
@@ -326,7 +322,7 @@ static void console_kick(struct virtio_device *v, unsigned queue)
     struct virtio_console *console = console_of(v);
     struct console_port *port = &console->ports[queue < CONTROL_RECEIVE ? 0 : queue / 2 - 1];
 
-    if (queue >= CONTROL_RECEIVE && !console_has_control(console))
+    if (queue >= CONTROL_RECEIVE && !console->has_control)
         return;
     if (queue == CONTROL_RECEIVE)
         console_tell(console);
@@ -336,6 +332,11 @@ static void console_kick(struct virtio_device *v, unsigned queue)
         console_transmit(port);
     else
         terminal_take_input(port->end.terminal);
+}
+
+static void console_start(struct virtio_device *v)
+{
+    console_of(v)->has_control = virtio_has_feature(v, VIRTIO_CONSOLE_F_MULTIPORT);
 }
 
 struct console_look {
@@ -351,7 +352,7 @@ static void console_look(void *arg)
 
     look->rest = false;
     look->written = 0;
-    for (unsigned i = 0; i < (console_has_control(console) ? console->count : 1); i++) {
+    for (unsigned i = 0; i < (console->has_control ? console->count : 1); i++) {
         console_transmit(&console->ports[i]);
         if (console_port_has_output(&console->ports[i], &look->written))
             look->rest = true;
@@ -381,6 +382,7 @@ static void console_stop(struct virtio_device *v)
 
     for (unsigned i = 0; i < console->count; i++)
         console_port_stop(&console->ports[i]);
+    console->has_control = false;
 }
 
 static void console_destroy(struct virtio_device *v)
@@ -399,6 +401,7 @@ static const struct virtio_ops console_ops = {
     .features = console_features,
     .read_config = console_read_config,
     .write_config = console_write_config,
+    .start = console_start,
     .settle = console_settle,
     .stop = console_stop,
     .kick = console_kick,
