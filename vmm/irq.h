@@ -26,6 +26,8 @@ struct wiring {
     int (*interrupt)(void *vm, uint32_t pin, int eventfd);
     /* From now on a 32-bit write of `value` to `addr` signals `eventfd` and does nothing else. */
     int (*doorbell)(void *vm, uint64_t addr, uint32_t value, int eventfd);
+    /* From now on the guest reads what is kept for it of registers without an exit. */
+    int (*show)(void *vm);
     void *vm;
 };
 

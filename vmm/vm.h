@@ -24,7 +24,7 @@ struct vm {
     int fd;
     const struct guest_memory *mem;
     struct vcpu *vcpus;
-    struct ram_region shown; /* registers that the guest may read without an exit; or size 0 */
+    struct ram_region shown;           /* what registers say, for the guest to read; or size 0 */
     unsigned vcpus_wanted, vcpu_count; /* as many as are made so far */
     const struct bus *mmio, *ports;    /* what the vCPUs' exits go to; ports on x86 only */
     struct event_sink events;
@@ -35,6 +35,7 @@ struct vm {
     pthread_cond_t changed;
     bool go;          /* under the mutex: false until vm_start() has all threads */
     unsigned stopped; /* under the mutex: vCPU threads that have left the guest for good */
+    bool is_shown;    /* under the mutex: `shown` is in the guest's memory map */
     bool stop;        /* atomic: every vCPU thread leaves the guest */
     int all_stopped;  /* an eventfd: signalled by the last one */
 };
@@ -44,10 +45,7 @@ int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
             const struct event_sink *events, struct timeline *timeline);
 void vm_finish(struct vm *vm); /* after vm_stop(); accepts a zeroed or half-made one */
 
-/*
- * The virtual machine itself with `mem` as its RAM, and its vCPUs, not yet running. What is in
- * vm->shown the guest reads like RAM, where KVM can do that; its writes there go to the bus.
- */
+/* The virtual machine itself with `mem` as its RAM, and its vCPUs, not yet running. */
 int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
 
 /* Starts a thread for each vCPU. */

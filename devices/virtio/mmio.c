@@ -184,6 +184,8 @@ static void virtio_mmio_wire(struct virtio_mmio *mmio)
         virtio_mmio_wire_write(mmio, VIRTIO_MMIO_QUEUE_NOTIFY, i, v->queues[i].kick.fd);
     virtio_mmio_wire_write(mmio, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING,
                            mmio->acknowledged.fd);
+    if (mmio->wiring.show(mmio->wiring.vm))
+        log_debug("%s: KVM has no read-only memory: reading a register exits", v->name);
 }
 
 static void virtio_mmio_reset(struct virtio_mmio *mmio)

@@ -66,6 +66,11 @@ static int wire_doorbell(void *vm, uint64_t addr, uint32_t value, int eventfd)
     return 0;
 }
 
+static int wire_shown(void *vm)
+{
+    return 0;
+}
+
 static void act(const struct io_region *region, struct loop *loop, uint8_t *ram, const uint8_t *b)
 {
     unsigned size = 1u << (b[0] & 3);
@@ -86,7 +91,7 @@ static void act(const struct io_region *region, struct loop *loop, uint8_t *ram,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const struct wiring wiring = { wire, wire_doorbell, NULL };
+    const struct wiring wiring = { wire, wire_doorbell, wire_shown, NULL };
     uint32_t shown[VIRTIO_MMIO_SIZE / 4] = { 0 };
     struct virtio_device *v = malloc(sizeof(*v));
     struct guest_memory *mem = guest_memory_create();

@@ -26,7 +26,7 @@ struct fake {
     uint8_t config;                       /* its first byte */
     int interrupt;                        /* the eventfds the device was wired with */
     int acknowledge;
-    unsigned doorbells; /* wired so far */
+    unsigned doorbells, shows; /* wired so far */
     unsigned starts, stops, kicks;
     uint64_t written;
 };
@@ -101,9 +101,15 @@ static int wire_doorbell(void *vm, uint64_t addr, uint32_t value, int eventfd)
     return 0;
 }
 
+static int wire_shown(void *vm)
+{
+    ((struct fake *)vm)->shows++;
+    return 0;
+}
+
 static void fake_init(struct fake *f)
 {
-    const struct wiring wiring = { wire_interrupt, wire_doorbell, f };
+    const struct wiring wiring = { wire_interrupt, wire_doorbell, wire_shown, f };
     struct virtio_mmio *mmio;
 
     *f = (struct fake){
@@ -474,6 +480,7 @@ START_TEST(a_machine_reset_wires_anew)
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_STATUS), 0);
     negotiate(&f);
     ck_assert_uint_eq(f.doorbells, 4);
+    ck_assert_uint_eq(f.shows, 2);
     fake_finish(&f);
 }
 END_TEST

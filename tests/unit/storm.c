@@ -94,6 +94,11 @@ static int wire_doorbell(void *vm, uint64_t addr, uint32_t value, int eventfd)
     return 0;
 }
 
+static int wire_shown(void *vm)
+{
+    return 0;
+}
+
 static void storm_create_blk(struct storm *s, enum disk_engine engine)
 {
     char path[] = "/tmp/minivmm-storm-XXXXXX";
@@ -269,7 +274,7 @@ static double storm_wait(struct storm *s)
 
 static void storm_init(struct storm *s, void (*create)(struct storm *s))
 {
-    const struct wiring wiring = { wire_interrupt, wire_doorbell, NULL };
+    const struct wiring wiring = { wire_interrupt, wire_doorbell, wire_shown, NULL };
     struct virtio_mmio *mmio;
 
     memset(s, 0, sizeof(*s));
