@@ -55,7 +55,8 @@ static const struct option command_options[] = {
     { .name = "modules",
       .argument = "DIR",
       .help = "the kernel's modules (lib/modules beside it)",
-      .more = "Either that directory or one with lib/modules/VERSION in it.",
+      .more =
+          "Either that directory or one with lib/modules/VERSION in it; none if all is built in.",
       .read = option_read_text,
       .at = offsetof(struct command, modules),
       .min = 1 },

@@ -81,8 +81,13 @@ static char *modules_beside(const char *kernel, const char *version)
 
 int modules_find(char **ret_directory, const char *given, const char *kernel, const char *version)
 {
-    char *found = given ? modules_below(given, version) : modules_beside(kernel, version);
+    char *found;
 
+    if (given && !strcmp(given, "none")) {
+        *ret_directory = NULL;
+        return 0;
+    }
+    found = given ? modules_below(given, version) : modules_beside(kernel, version);
     if (!found)
         found = given ? realpath(given, NULL) : modules_below("", version);
     if (!found && given)
@@ -91,7 +96,8 @@ int modules_find(char **ret_directory, const char *given, const char *kernel, co
         return log_refuse(
             ENOENT,
             "there are no modules of kernel %s, neither beside %s nor in /lib/modules: "
-            "install its package or name their directory with --modules",
+            "install its package, name their directory with --modules, or say --modules none if "
+            "all is built in",
             version, kernel);
     *ret_directory = found;
     return 0;

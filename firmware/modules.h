@@ -15,7 +15,7 @@ struct modules;
  * The directory with the modules of kernel `version`. `given` is what the user named, with the
  * modules in it or in lib/modules/VERSION below it; if NULL they are looked for beside the kernel
  * file (DIR/boot/vmlinuz: DIR/lib/modules/VERSION), then in /lib/modules. The path is the caller's
- * to free.
+ * to free; it is NULL where the user named "none", since all that is needed is built in.
  */
 int modules_find(char **ret_directory, const char *given, const char *kernel, const char *version);
 

@@ -220,6 +220,7 @@ static void init_set_up(struct init *init)
     root_mount_kernel(&init->voice);
     init_read_orders(init);
     init_load_modules(init);
+    ports_check(&init->voice);
     init->voice.control = ports_open(&init->voice, ORDERS_CONTROL, O_RDWR);
     init_open_streams(init);
     voice_say(&init->voice, "ready");

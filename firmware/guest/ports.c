@@ -8,6 +8,7 @@
 #include "firmware/guest/sys.h"
 #include "firmware/guest/text.h"
 #include "firmware/guest/voice.h"
+#include "vmm/base.h"
 
 #define PORTS       "/sys/class/virtio-ports/"
 #define PATIENCE_MS 30000 /* the host may be an emulation */
@@ -69,6 +70,24 @@ static bool ports_find(struct text *path, const char *name)
     if (fd >= 0)
         sys_close(fd);
     return found;
+}
+
+void ports_check(const struct voice *voice)
+{
+    static const struct {
+        const char *path, *driver;
+    } needed[] = {
+        { "/sys/bus/platform/drivers/virtio-mmio", "virtio_mmio" },
+        { PORTS, "virtio_console" },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(needed); i++) {
+        int fd = sys_open(needed[i].path, O_RDONLY | O_DIRECTORY);
+
+        if (fd < 0)
+            voice_fail(voice, fd, "this kernel has no ", needed[i].driver);
+        sys_close(fd);
+    }
 }
 
 int ports_open(const struct voice *voice, const char *name, int flags)

@@ -104,6 +104,8 @@ void voice_fail(const struct voice *voice, int error, const char *what, const ch
 {
     voice_log(voice, error, what, name);
     voice_say_problem(voice, "error", error, what, name);
+    if (voice->control < 0)
+        sys_power_off(); /* nobody has heard it */
     voice_wait_for_end();
 }
 

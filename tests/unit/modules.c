@@ -298,6 +298,15 @@ START_TEST(finds_them)
 }
 END_TEST
 
+START_TEST(none_are_wanted)
+{
+    char *found = tree;
+
+    ck_assert_int_eq(modules_find(&found, "none", "/nowhere/vmlinuz", VERSION), 0);
+    ck_assert_ptr_null(found);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("modules");
@@ -316,6 +325,7 @@ int main(void)
     tcase_add_test(tests, module_that_never_ends);
     tcase_add_test(tests, module_that_is_not_there);
     tcase_add_loop_test(tests, finds_them, 0, ARRAY_SIZE(places));
+    tcase_add_test(tests, none_are_wanted);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }
