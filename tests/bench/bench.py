@@ -101,8 +101,8 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
         return
     for turn in range(3 if "boot" in options.parts else 0):
         yield from run_nested("boot", options, scratch, 42 + turn)
-    for part, within in (("memory", "memory"), ("exits", "exits"), ("tap", "net"),
-                         ("user-net", "net")):
+    for part, within in (("memory", "memory"), ("exits", "exits"), ("stats", "exits"),
+                         ("tap", "net"), ("user-net", "net")):
         if within in options.parts:
             yield from run_nested(part, options, scratch, 42)
 

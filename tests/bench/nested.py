@@ -153,11 +153,6 @@ def measure_stats(contenders: list[Contender]) -> Iterator[Figure]:
                          row["exits/interrupt"])
 
 
-def measure_exits_and_stats(contenders: list[Contender]) -> Iterator[Figure]:
-    yield from measure_exits(contenders)
-    yield from measure_stats(contenders)
-
-
 HOST = "10.1.0.1"  # L1's end of the tap; a user-mode network reaches it, too
 PORT = 9000
 
@@ -238,8 +233,8 @@ def measure_user_net(contenders: list[Contender]) -> Iterator[Figure]:
         yield from measure_orders(contenders, "user-mode network", what)
 
 
-PARTS = {"boot": measure_boot, "memory": measure_memory, "exits": measure_exits_and_stats,
-         "tap": measure_tap, "user-net": measure_user_net}
+PARTS = {"boot": measure_boot, "memory": measure_memory, "exits": measure_exits,
+         "stats": measure_stats, "tap": measure_tap, "user-net": measure_user_net}
 
 
 def main():
