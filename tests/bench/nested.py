@@ -143,14 +143,12 @@ def measure_stats(contenders: list[Contender]) -> Iterator[Figure]:
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     found = stats_tables(done.stderr)
     for case, name in zip(LOADS, ("blk0", "blk1", "blk2", "net0", "uart16550")):
-        row = found["console"][name] if name == "uart16550" else found["device"][name]
-        for what, column in (("exits", "exits/"), ("system calls", "calls/")):
-            value = next(value for key, value in row.items() if key.startswith(column))
-            yield Figure(f"--stats: {what} for each request or byte", case, contenders[0].name,
-                         what, value)
-        if "exits/interrupt" in row:
-            yield Figure("--stats: exits for each interrupt", case, contenders[0].name, "exits",
-                         row["exits/interrupt"])
+        row = found["console" if name == "uart16550" else "device"][name]
+        for column, value in row.items():
+            what, slash, _ = column.partition("/")
+            if slash:
+                yield Figure(f"--stats: {column.replace('byte', 'request')}", case,
+                             contenders[0].name, what, value)
 
 
 HOST = "10.1.0.1"  # L1's end of the tap; a user-mode network reaches it, too
