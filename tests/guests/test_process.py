@@ -79,6 +79,15 @@ class Refusals(GuestTest):
         self.check_refused(FAILED, str(big), "--memory",
                            options=["--initrd", big, "--memory", "32M"])
 
+    def test_share(self):
+        self.check_refused(USAGE, "--share .", "tag=NAME", options=["--share", "."])
+        self.check_refused(FAILED, "--share missing", "No such file",
+                           options=["--share", "missing,tag=a"])
+        self.check_refused(FAILED, "--share /dev/null", "directory",
+                           options=["--share", "/dev/null,tag=a"])
+        self.check_refused(FAILED, "--share /proc", "not shared",
+                           options=["--share", "/proc,tag=a,rw"])
+
     def test_memory(self):
         self.check_refused(USAGE, "--memory", options=["--memory", "1M"])
         self.check_refused(USAGE, "--memory", options=["--memory", "99999999T"])
