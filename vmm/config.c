@@ -185,8 +185,22 @@ static const struct option disk_keys[] = {
     { .name = "engine",
       .argument = "auto|io_uring|thread",
       .help = "what carries out the requests; auto takes io_uring where the host allows it",
+      .more =
+          "thread makes blocking calls on a thread of the disk's own, one at a time. auto takes "
+          "it too for what lies on tmpfs, where it is the faster one.",
       .read = option_read_choice,
       .at = offsetof(struct disk_config, engine) },
+    { .name = "poll",
+      .rare = true,
+      .argument = "US",
+      .help = "microseconds to look for the next request before sleeping",
+      .more =
+          "Saves the guest an exit and the host a wake-up where requests come one after the "
+          "other, and costs up to that much CPU time for each. Best a little longer than the disk "
+          "takes for one.",
+      .read = option_read_number,
+      .max = 10000,
+      .at = offsetof(struct disk_config, poll_us) },
     { .name = "serial",
       .argument = "TEXT",
       .help = "what the guest reads as the disk's serial number",

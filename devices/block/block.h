@@ -22,8 +22,7 @@ struct block_request {
     uint64_t length; /* bytes; for read and write that of `data` */
     struct sg data;  /* for read and write */
     void (*done)(struct block_request *request, int error); /* 0 or -errno */
-    struct block_request *next; /* this and the next are the engine's while submitted */
-    int error;
+    struct block_request *next;                             /* the engine's while submitted */
 };
 
 struct block_ops {
@@ -43,6 +42,7 @@ struct block {
     uint32_t physical_size, optimal_size; /* bytes: units that are cheap; optimal may be 0 */
     bool read_only;
     bool can_discard;
+    unsigned poll_us; /* how long the user wants the next request looked for before sleeping */
 };
 
 /*

@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "vmm/base.h"
@@ -257,20 +259,30 @@ static int raw_lock(const struct raw *raw, const char *path)
     return 0;
 }
 
+/* On tmpfs io_uring hands each request to a worker, for twice the price of doing it. */
+static bool raw_in_memory(const struct raw *raw)
+{
+    struct statfs fs;
+
+    return fstatfs(raw->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
 static int raw_start(struct block **ret, const struct raw *raw, const struct disk_config *config)
 {
     int error = -EOPNOTSUPP;
 
-    if (config->engine != DISK_ENGINE_THREAD) {
+    if (config->engine == DISK_ENGINE_IO_URING ||
+        (config->engine == DISK_ENGINE_AUTO && !raw_in_memory(raw))) {
         error = raw_uring_create(ret, raw);
         if (error && config->engine == DISK_ENGINE_IO_URING)
             return log_error(-error, "%s: io_uring is not to be had; try engine=thread",
                              config->path);
         if (error)
-            log_debug("%s: no io_uring (%s), using a thread", config->path, strerror(-error));
+            log_debug("%s: no io_uring (%s), making blocking calls", config->path,
+                      strerror(-error));
     }
     if (error)
-        error = raw_thread_create(ret, raw);
+        error = raw_sync_create(ret, raw);
     return error ? log_error(-error, "%s: start its engine", config->path) : 0;
 }
 
@@ -300,7 +312,8 @@ int raw_open(struct block **ret, const struct disk_config *config, struct loop *
                 O_NOCTTY | (config->direct ? O_DIRECT : 0);
     cleanup_close int fd = open(config->path, flags);
     struct raw raw = { .block = { .read_only = config->read_only,
-                                  .can_discard = !config->read_only },
+                                  .can_discard = !config->read_only,
+                                  .poll_us = config->poll_us },
                        .loop = loop,
                        .fd = fd };
     int error;

@@ -6,7 +6,7 @@
 
 /*
  * A raw image or block device, and the two engines that do its I/O: raw_uring.c hands requests to
- * the kernel's ring, raw_thread.c to a worker with the plain system calls. Between raw.c and these.
+ * the kernel's ring, raw_sync.c does each with a blocking system call. Between raw.c and these.
  */
 struct raw {
     struct block block; /* ops are the engine's */
@@ -17,7 +17,7 @@ struct raw {
 
 /* A copy of `raw`, which then owns the descriptor. -errno, nothing printed. */
 int raw_uring_create(struct block **ret, const struct raw *raw);
-int raw_thread_create(struct block **ret, const struct raw *raw);
+int raw_sync_create(struct block **ret, const struct raw *raw);
 
 /* Does one request with blocking calls; 0 or -errno. Does not call done(). */
 int raw_perform(const struct raw *raw, struct block_request *request);

@@ -6,6 +6,7 @@
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "devices/block/block.h"
 #include "devices/virtio/virtio.h"
@@ -246,6 +247,33 @@ static unsigned blk_start_batch(struct virtio_blk *blk)
     return count;
 }
 
+static uint64_t blk_now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Completes what gets done, and looks for the next request as long as the user wants: is it there?
+ */
+static bool blk_poll(struct virtio_blk *blk)
+{
+    struct virtq *q = virtio_virtq(&blk->virtio, 0);
+    uint64_t end;
+
+    if (blk->block->poll_us == 0)
+        return false;
+    virtq_flush(q);
+    end = blk_now_us() + blk->block->poll_us;
+    do {
+        if (virtq_waiting(q) > 0)
+            return true;
+        block_commit(blk->block);
+    } while (blk_now_us() < end);
+    return false;
+}
+
 /*
  * The guest goes on with what is done of one batch while the next is under way, and needs no kick
  * for what it adds meanwhile.
@@ -260,7 +288,7 @@ static void blk_kick(struct virtio_device *v, unsigned queue)
     do {
         count = blk_start_batch(blk);
         taken += count;
-        parked = count < BATCH && virtq_park(q);
+        parked = count < BATCH && !blk_poll(blk) && virtq_park(q);
     } while (!parked && taken < QUEUE_SIZE);
 
     virtq_flush(q);

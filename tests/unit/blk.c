@@ -475,6 +475,7 @@ struct recorder {
     struct block_request *held[VIRTQ_MAX_SIZE];
     unsigned count, commits;
     bool at_once;        /* all is done by the commit */
+    unsigned late;       /* so many commits from now a vCPU adds a request, without a kick */
     unsigned to_publish; /* what a vCPU adds to the ring while the device looks at it */
 };
 
@@ -508,6 +509,8 @@ static void recorder_commit(struct block *block)
     r->commits++;
     if (r->at_once)
         recorder_drain(block);
+    if (r->late > 0 && --r->late == 0)
+        driver_publish(&r->d, 0, 0);
 }
 
 static void recorder_close(struct block *block)
@@ -617,6 +620,25 @@ START_TEST(a_batch_is_shown_before_the_next_is_begun)
 }
 END_TEST
 
+START_TEST(polling_finds_what_comes_without_a_kick)
+{
+    struct recorder r;
+
+    recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
+    r.at_once = true;
+    r.late = 5;
+    r.block.poll_us = 1000000;
+    driver_publish(&r.d, 0, 0);
+    r.commits = 0;
+    driver_kick(&r.d, 0);
+    r.block.poll_us = 0;
+    ck_assert_uint_ge(r.commits, 5);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert(driver_wait(&r.d, 0, NULL, NULL));
+    driver_finish(&r.d);
+}
+END_TEST
+
 START_TEST(a_reset_ends_what_is_in_flight)
 {
     struct recorder r;
@@ -696,6 +718,7 @@ int main(void)
     tcase_add_test(tcase, nothing_is_written_to_a_read_only_disk);
     tcase_add_test(tcase, one_commit_and_one_interrupt_a_batch);
     tcase_add_test(tcase, a_batch_is_shown_before_the_next_is_begun);
+    tcase_add_test(tcase, polling_finds_what_comes_without_a_kick);
     tcase_add_test(tcase, a_reset_ends_what_is_in_flight);
     tcase_add_test(tcase, a_flood_of_requests_yields_the_loop);
     tcase_add_test(tcase, more_bytes_than_the_used_ring_can_count);

@@ -82,6 +82,9 @@ static void describe(char *text, size_t size, const struct config *config)
     for (const struct disk_config *d = config->disks; d; d = d->next)
         fprintf(out, " disk:%s%s%s:%u:%s", d->path, d->read_only ? ":ro" : "",
                 d->direct ? ":direct" : "", d->engine, d->serial);
+    for (const struct disk_config *d = config->disks; d; d = d->next)
+        if (d->poll_us)
+            fprintf(out, " poll:%u", d->poll_us);
     for (const struct net_config *n = config->nets; n; n = n->next)
         if (!n->implied)
             describe_net(out, n);
@@ -214,6 +217,7 @@ START_TEST(disks)
                               { "--disk a,serial=12345678901234567890,engine=io_uring",
                                 " disk:a:1:12345678901234567890" },
                               { "--disk ro", " disk:ro:0:" },
+                              { "--disk a,poll=50", " disk:a:0: poll:50" },
                           });
 }
 END_TEST
@@ -306,10 +310,10 @@ START_TEST(unknown_words)
               { "-", "unexpected argument '-' (see minivmm --help)" },
               { "--kernel k bzImage", "unexpected argument 'bzImage' (see minivmm --help)" },
               { "--disk a,cahce=1",
-                "--disk: unknown key 'cahce'; known: ro, direct, engine, serial" },
-              { "--disk a,", "--disk: unknown key ''; known: ro, direct, engine, serial" },
+                "--disk: unknown key 'cahce'; known: ro, direct, engine, poll, serial" },
+              { "--disk a,", "--disk: unknown key ''; known: ro, direct, engine, poll, serial" },
               { "--disk ro=on,path=a",
-                "--disk: unknown key 'path'; known: ro, direct, engine, serial" },
+                "--disk: unknown key 'path'; known: ro, direct, engine, poll, serial" },
               { "--net bridge", "--net: unknown word 'bridge'; known: user, tap, none" },
               { "--net ,user", "--net: unknown word ''; known: user, tap, none" },
               { "--net user,name=tap0",
@@ -332,6 +336,7 @@ START_TEST(values_missing_or_too_many)
               { "--disk=", "--disk: needs a value: FILE" },
               { "--disk ,ro", "--disk: needs a value: FILE" },
               { "--disk path=", "--disk: needs a value: FILE" },
+              { "--disk a,poll=10001", "--disk: poll: '10001' is no number from 0 to 10000" },
               { "--disk a,engine", "--disk: engine: needs a value: auto|io_uring|thread" },
               { "--disk a,ro,ro=off", "--disk: 'ro' is given twice" },
               { "--disk a,serial=", "--disk: serial: needs a value: TEXT" },

@@ -306,6 +306,37 @@ static int loop_device(char path[32])
     return fd; /* the device goes when nobody has it open any more */
 }
 
+/* What io_uring would hand to a worker there, the disk's own thread does. */
+START_TEST(memory_is_read_at_once)
+{
+    struct loop *loop = loop_create();
+    int fd = memfd_create("disk", 0);
+    char path[64], data[512];
+    struct iovec iov = { data, sizeof(data) };
+    struct ended ended = { .request = { .op = BLOCK_READ,
+                                        .length = sizeof(data),
+                                        .data = { .iov = &iov, .length = sizeof(data) },
+                                        .done = request_done } };
+    struct block *block;
+    unsigned batches = 0;
+
+    ck_assert_int_eq(ftruncate(fd, SIZE), 0);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    ck_assert_int_eq(open_disk(&block, loop, path, true), 0);
+    block->completed = completed;
+    block->owner = &batches;
+    block_submit(block, &ended.request);
+    ck_assert_uint_eq(ended.count, 0);
+    block_commit(block);
+    ck_assert_uint_eq(ended.count, 1);
+    ck_assert_int_eq(ended.error, 0);
+    ck_assert_uint_eq(batches, 1);
+    block_close(block);
+    close(fd);
+    loop_destroy(loop);
+}
+END_TEST
+
 START_TEST(a_block_device)
 {
     struct loop *loop = loop_create();
@@ -366,6 +397,7 @@ int main(void)
     tcase_add_loop_test(tcase, direct_takes_buffers_wherever_they_lie, 0, 2);
     tcase_add_loop_test(tcase, zeroes_discards_and_flushes, 0, 4);
     tcase_add_loop_test(tcase, a_durable_write_ends_well, 0, 2);
+    tcase_add_test(tcase, memory_is_read_at_once);
     tcase_add_loop_test(tcase, a_block_device, 0, 2);
     tcase_add_loop_test(tcase, more_requests_than_the_ring_has_room_for, 0, 2);
     suite_add_tcase(suite, tcase);
