@@ -170,6 +170,15 @@ static void session_check_end(struct session *session)
     session->config.ended(session->config.owner);
 }
 
+static void session_close(struct session *session, struct watch *watch)
+{
+    if (watch->fd < 0)
+        return;
+    loop_remove(session->loop, watch);
+    close(watch->fd);
+    watch->fd = -1;
+}
+
 /* How many bytes came; 0: the watch's descriptor is at its end, and closed. */
 static size_t session_read(struct session *session, struct watch *watch, char *bytes, size_t size)
 {
@@ -177,11 +186,8 @@ static size_t session_read(struct session *session, struct watch *watch, char *b
 
     if (count > 0)
         return (size_t)count;
-    if (count == 0 || (errno != EINTR && errno != EAGAIN)) {
-        loop_remove(session->loop, watch);
-        close(watch->fd);
-        watch->fd = -1;
-    }
+    if (count == 0 || (errno != EINTR && errno != EAGAIN))
+        session_close(session, watch);
     return 0;
 }
 
@@ -434,19 +440,14 @@ const struct kernel_log *session_kernel_log(const struct session *session)
 
 void session_destroy(struct session *session)
 {
-    struct watch *streams[] = { &session->control, &session->log };
-
     if (!session)
         return;
     if (session->machine > 0) {
         kill(session->machine, SIGKILL);
         waitpid(session->machine, NULL, 0);
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(streams); i++)
-        if (streams[i]->fd >= 0) {
-            loop_remove(session->loop, streams[i]);
-            close(streams[i]->fd);
-        }
+    session_close(session, &session->control);
+    session_close(session, &session->log);
     prefix_destroy(session->output);
     prefix_destroy(session->errors);
     alarm_close(&session->limit, session->loop);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""minivmm run, from outside: by exit status and bytes. The root is that of the machine we are on."""
+"""minivmm run, from outside, by exit status and bytes. Its root is the lane's."""
 
 import contextlib
 import json
@@ -182,7 +182,8 @@ class Streams(unittest.TestCase):
 
     def test_ends_of_streams(self):
         """Ours sees the end of what the command closes, and the command of what we close."""
-        with start("sh", "-c", "echo x; exec >&-; cat >&2; exit 3", stdin=subprocess.PIPE) as process:
+        script = "echo x; exec >&-; cat >&2; exit 3"
+        with start("sh", "-c", script, stdin=subprocess.PIPE) as process:
             self.assertEqual(process.stdout.read(), b"x\n")
             self.assertIsNone(process.poll())
             process.stdin.write(b"late")
@@ -197,46 +198,6 @@ class Streams(unittest.TestCase):
             process.send_signal(signal.SIGINT)
             self.assertEqual(process.stdout.read(), b"caught\n")
             self.assertEqual(process.wait(LIMIT), 9)
-
-
-class Ends(unittest.TestCase):
-    def assert_end(self, status: int, wanted: str, *arguments: object, **options: object):
-        done = run(*arguments, **options)
-        self.assertEqual((done.returncode, done.stdout), (status, b""), done.stderr)
-        self.assertRegex(done.stderr.decode(), re.compile(wanted, re.DOTALL))
-
-    def test_killed(self):
-        self.assert_end(137, r"\A\Z", "sh", "-c", "kill -9 $$")
-
-    def test_not_found(self):
-        self.assert_end(127, r"\Aminivmm: cannot run 'no-such-command': No such file or directory\n\Z",
-                        "no-such-command")
-
-    def test_not_executable(self):
-        self.assert_end(126, r"\Aminivmm: cannot run '/etc/passwd': Permission denied\n\Z",
-                        "/etc/passwd")
-
-    def test_time_limit(self):
-        limit = "200s" if EMULATED else "20s"
-        self.assert_end(124, r"\Aminivmm: --timeout: not done in \d+ ms\n\Z",
-                        "--timeout", limit, "sleep", "1000")
-
-    def test_panic(self):
-        self.assert_end(121, r"the kernel's last lines:.*Kernel panic - not syncing: sysrq.*"
-                        r"minivmm: the guest's kernel panicked: sysrq triggered crash\n\Z",
-                        "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000")
-
-    def test_hang(self):
-        self.assert_end(118, r"\Aminivmm: the guest did not come as far as the command in 50 ms",
-                        "--boot-timeout", "50ms", "true")
-
-    def test_power_off(self):
-        self.assert_end(117, r"minivmm: the guest switched itself off before the command ended\n\Z",
-                        "sh", "-c", "echo o >/proc/sysrq-trigger; sleep 1000")
-
-    def test_reset(self):
-        self.assert_end(120, r"minivmm: the guest reset itself before the command ended\n\Z",
-                        "sh", "-c", "echo b >/proc/sysrq-trigger; sleep 1000")
 
 
 class Refusals(unittest.TestCase):
@@ -288,16 +249,55 @@ class Killed(unittest.TestCase):
         self.kill_when(lambda process: process.stdout.read(MIB), "yes")
 
 
+SYSRQ = "echo {} >/proc/sysrq-trigger; sleep 1000"
+
+# What is run, besides options; the status; and what minivmm says.
+ENDS = {
+    "killed": (("sh", "-c", "kill -9 $$"), 137, r"\Z"),
+    "not found": (("no-such-command",), 127,
+                  r"minivmm: cannot run 'no-such-command': No such file or directory\n\Z"),
+    "not executable": (("/etc/passwd",), 126,
+                       r"minivmm: cannot run '/etc/passwd': Permission denied\n\Z"),
+    "time limit": (("--timeout", "20s", "sleep", "1000"), 124,
+                   r"minivmm: --timeout: not done in 20000 ms\n\Z"),
+    "hang": (("--boot-timeout", "50ms", "true"), 118,
+             r"minivmm: the guest did not come as far as the command in 50 ms"),
+    "panic": (("sh", "-c", SYSRQ.format("c")), 121,
+              r"minivmm: the kernel's last lines:\n.*Kernel panic - not syncing: sysrq.*\n"
+              r"minivmm: the guest's kernel panicked: sysrq triggered crash\n\Z"),
+    "power-off": (("sh", "-c", SYSRQ.format("o")), 117,
+                  r".*minivmm: the guest switched itself off before the command ended\n\Z"),
+    "reset": (("sh", "-c", SYSRQ.format("b")), 120,
+              r".*minivmm: the guest reset itself before the command ended\n\Z"),
+}
+
+
 class AtOnce(unittest.TestCase):
-    def test_many(self):
-        count = 4 if EMULATED else 20
-        processes = [start("--memory", "96M", "--boot-timeout", "1h", "sh", "-c",
-                           f"echo {number}; exit {number}") for number in range(count)]
-        for number, process in enumerate(processes):
-            with process:
+    """All the ways to end, and many that are no different, at the same time."""
+
+    @classmethod
+    def setUpClass(cls):
+        small = ("--memory", "128M", "--boot-timeout", "1h")
+        exits = range(4 if EMULATED else 12)
+        cls.processes = {name: start(*small, *arguments) for name, (arguments, *_) in ENDS.items()}
+        cls.exits = [start(*small, "sh", "-c", f"echo {number}; exit {number}") for number in exits]
+        for process in (*cls.processes.values(), *cls.exits):
+            cls.addClassCleanup(process.communicate)
+            cls.addClassCleanup(process.kill)
+
+    def test_statuses_and_output(self):
+        for number, process in enumerate(self.exits):
+            output, errors = process.communicate(timeout=3 * LIMIT)
+            self.assertEqual((process.returncode, output, errors),
+                             (number, f"{number}\n".encode(), b""))
+
+    def test_ends(self):
+        for name, (_, status, wanted) in ENDS.items():
+            with self.subTest(name):
+                process = self.processes[name]
                 output, errors = process.communicate(timeout=3 * LIMIT)
-                self.assertEqual((process.returncode, output, errors),
-                                 (number, f"{number}\n".encode(), b""))
+                self.assertEqual((process.returncode, output), (status, b""), errors)
+                self.assertRegex(errors.decode(), re.compile(r"\A" + wanted, re.DOTALL))
 
 
 class Matrix(unittest.TestCase):
@@ -354,8 +354,9 @@ class Terminal(unittest.TestCase):
         return status
 
     def test_terminal(self):
-        self.start("sh", "-c", "trap 'echo caught' INT; stty size; tty; echo go; read x; echo [$x]; "
-                   "stty size; echo again; sleep 1000; echo after; trap '' INT; sleep 1000")
+        self.start("sh", "-c", "trap 'echo caught' INT; stty size; tty; echo go; read x; "
+                   "echo [$x]; stty size; echo again; sleep 1000; echo after; "
+                   "trap '' INT; sleep 1000")
         self.wait_for(b"33 99\r\n/dev/hvc0\r\ngo\r\n")
         termios.tcsetwinsize(self.slave, (44, 55))
         time.sleep(1)

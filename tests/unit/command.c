@@ -38,15 +38,16 @@ static void teardown(void)
 
 static enum config_result parse_words(char **words)
 {
+    static char *argv[32]; /* the command refers to it */
     int argc = 0;
 
-    while (words[argc])
+    while ((argv[argc] = words[argc]))
         argc++;
     command_finish(&command);
-    return command_parse(&command, argc, words);
+    return command_parse(&command, argc, argv);
 }
 
-#define W(text)    ((char[]){ text })
+#define W(text)    ((char *)(text))
 #define parse(...) parse_words((char *[]){ W("run"), __VA_ARGS__, NULL })
 #define NO_WORDS   NULL
 
