@@ -85,7 +85,7 @@ void ports_check(const struct voice *voice)
         int fd = sys_open(needed[i].path, O_RDONLY | O_DIRECTORY);
 
         if (fd < 0)
-            voice_fail(voice, fd, "this kernel has no ", needed[i].driver);
+            voice_fail(voice, 0, "this kernel has no ", needed[i].driver);
         sys_close(fd);
     }
 }
