@@ -36,6 +36,8 @@ static void pump_fill(struct pump *pump)
     while (!pump->ended && pump->end < sizeof(pump->bytes)) {
         long n = sys_read(pump->from, pump->bytes + pump->end, sizeof(pump->bytes) - pump->end);
 
+        if (n == 0) /* a port may say so while its last bytes come in: twice, and it is so */
+            n = sys_read(pump->from, pump->bytes + pump->end, sizeof(pump->bytes) - pump->end);
         if (n == -EAGAIN)
             return;
         if (n <= 0)

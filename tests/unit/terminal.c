@@ -527,6 +527,45 @@ START_TEST(control_characters_of_a_pipe_are_passed)
 }
 END_TEST
 
+START_TEST(a_stream_typed_on_a_terminal_ends_with_ctrl_d)
+{
+    struct host_pty pty = host_pty();
+
+    start_as(pty.slave, -1, true);
+    ck_assert_int_eq(write(pty.master, "lime\x7f\x7fne\x01x\n\x04", 12), 12);
+    ck_assert(host_turn_until(loop, &guest.count, 7));
+    ck_assert_mem_eq(guest.bytes, "line\x01x\n", 7);
+    ck_assert_uint_lt(host_turns(loop), 20);
+    ck_assert_uint_eq(guest.closed, 1);
+    ck_assert_uint_eq(guest.quits, 0);
+    finish(0);
+}
+END_TEST
+
+/* Whatever ends the stream. */
+START_TEST(end_of_a_stream_is_told_once)
+{
+    struct host_pipe in = host_pipe(), out = host_pipe();
+
+    signal(SIGPIPE, SIG_IGN);
+    start_as(in.reader, out.writer, true);
+    guest.room = 2;
+    ck_assert_int_eq(write(in.writer, "end", 3), 3);
+    close(in.writer);
+    host_turns(loop);
+    ck_assert_uint_eq(guest.closed, 0); /* one byte is not taken */
+    guest.room = 1;
+    terminal_take_input(terminal);
+    host_turns(loop);
+    ck_assert_uint_eq(guest.closed, 1);
+    close(out.reader);
+    terminal_try_write(terminal, "!", 1);
+    host_turns(loop);
+    ck_assert_uint_eq(guest.closed, 1);
+    finish(0);
+}
+END_TEST
+
 START_TEST(help_is_fit_for_a_raw_terminal)
 {
     struct host_pty pty = host_pty();
@@ -720,6 +759,8 @@ int main(void)
     tcase_add_test(input, a_stream_from_a_terminal);
     tcase_add_test(input, escape_key_works_while_the_guest_takes_nothing);
     tcase_add_test(input, control_characters_of_a_pipe_are_passed);
+    tcase_add_test(input, a_stream_typed_on_a_terminal_ends_with_ctrl_d);
+    tcase_add_test(input, end_of_a_stream_is_told_once);
     tcase_add_test(input, help_is_fit_for_a_raw_terminal);
     suite_add_tcase(suite, input);
 
