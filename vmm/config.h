@@ -27,7 +27,7 @@ struct disk_config {
     bool direct;
     enum disk_engine engine;
     unsigned poll_us; /* microseconds to look for requests before sleeping */
-    char serial[21]; /* what get-id answers; "" for the default */
+    char serial[21];  /* what get-id answers; "" for the default */
     struct disk_config *next;
 };
 

@@ -42,6 +42,7 @@ def qemu(path: str, guest: Guest) -> list:
              "-accel", "kvm", "-cpu", "host,-arch-capabilities", "-m", guest.memory,
              "-smp", guest.cpus, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
              "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+             "-global", "virtio-mmio.force-legacy=false",
              "-kernel", guest.kernel, "-append", guest.cmdline]
     if guest.initrd:
         words += ["-initrd", guest.initrd]
