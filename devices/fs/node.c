@@ -14,6 +14,7 @@ static struct identity identity_of(const struct statx *seen)
         .ino = seen->stx_ino,
         .dev_major = seen->stx_dev_major,
         .dev_minor = seen->stx_dev_minor,
+        .mount = seen->stx_mask & STATX_MNT_ID ? seen->stx_mnt_id : 0,
         .born = seen->stx_mask & STATX_BTIME
                     ? (int64_t)((uint64_t)seen->stx_btime.tv_sec * 1000000000u +
                                 seen->stx_btime.tv_nsec)
@@ -25,7 +26,7 @@ static struct identity identity_of(const struct statx *seen)
 static bool identity_equal(const struct identity *a, const struct identity *b)
 {
     return a->ino == b->ino && a->dev_major == b->dev_major && a->dev_minor == b->dev_minor &&
-           a->born == b->born && a->type == b->type;
+           a->mount == b->mount && a->born == b->born && a->type == b->type;
 }
 
 bool node_is(const struct node *node, const struct statx *seen)

@@ -21,8 +21,9 @@
 struct identity {
     uint64_t ino;
     uint32_t dev_major, dev_minor;
-    int64_t born; /* nanoseconds; 0 where the filesystem keeps no such time */
-    mode_t type;  /* S_IFMT's bits */
+    uint64_t mount; /* a directory mounted twice is two: a guest's kernel has it in one place */
+    int64_t born;   /* nanoseconds; 0 where the filesystem keeps no such time */
+    mode_t type;    /* S_IFMT's bits */
 };
 
 /* An open file or directory. */

@@ -16,7 +16,7 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 
-#define WANTED       (STATX_BASIC_STATS | STATX_BTIME)
+#define WANTED       (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
 #define DEVICE_SHIFT 56 /* inode numbers leave the highest bits alone */
 
 static int tree_openat2(int base, const char *path, uint64_t flags)

@@ -2,6 +2,8 @@
 
 /* What a guest reads of a share, and what it tries. */
 #include <errno.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
 
@@ -87,6 +89,29 @@ START_TEST(hard_links_are_one_node)
     strcpy(second, client_path(&c, "second"));
     ck_assert_int_eq(link(client_path(&c, "file"), second), 0);
     ck_assert_uint_eq(client_lookup(&c, ROOT, "file"), client_lookup(&c, ROOT, "second"));
+}
+END_TEST
+
+/* To the guest's kernel a directory is in one place only. */
+START_TEST(mounted_twice_are_two_nodes)
+{
+    struct client fresh = { .top = "" };
+    uint64_t folder, again;
+    char second[128];
+
+    strcpy(second, client_path(&c, "second"));
+    ck_assert_int_eq(mkdir(second, 0755), 0);
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount(client_path(&c, "folder"), second, NULL, MS_BIND, NULL) < 0)
+        return; /* only root may */
+    client_start(&fresh, client_path(&c, ""), false);
+    folder = client_lookup(&fresh, ROOT, "folder");
+    again = client_lookup(&fresh, ROOT, "second");
+    ck_assert_uint_ne(again, folder);
+    client_lookup(&fresh, again, "inner");
+    ck_assert_uint_eq(client_lookup(&fresh, ROOT, "folder"), folder);
+    client_finish(&fresh);
+    umount(second);
 }
 END_TEST
 
@@ -619,6 +644,7 @@ int main(void)
         lookup_and_getattr,
         lookup_of_nothing,
         hard_links_are_one_node,
+        mounted_twice_are_two_nodes,
         names_that_are_none,
         forged_nodes,
         forgotten_nodes,
