@@ -156,11 +156,11 @@ PORT = 9000
 
 # How often, or how many bytes, and the figure made of that and of seconds.
 ORDERS = {
-    "upload": ("stream, guest to host", 64 * MIB, "MB/s", lambda count, s: count / s / 1e6),
-    "download": ("stream, host to guest", 64 * MIB, "MB/s", lambda count, s: count / s / 1e6),
-    "pingpong": ("byte there and back, one after the other", 2000, "1/s",
+    "upload": ("stream, guest to host", 32 * MIB, "MB/s", lambda count, s: count / s / 1e6),
+    "download": ("stream, host to guest", 32 * MIB, "MB/s", lambda count, s: count / s / 1e6),
+    "pingpong": ("byte there and back, one after the other", 1000, "1/s",
                  lambda count, s: count / s),
-    "datagrams": ("datagram there and back, 32 under way", 8000, "1/s",
+    "datagrams": ("datagram there and back, 32 under way", 4000, "1/s",
                   lambda count, s: count / s),
 }
 

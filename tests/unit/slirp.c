@@ -102,14 +102,19 @@ static int open_net(const struct net_config *config)
     return 0;
 }
 
-static void send_frame(const void *frame, size_t size)
+static void send_frame_with(const struct net_header *header, const void *frame, size_t size)
 {
-    memset(driver_ram(&d, TX_PLACE), 0, NET_HEADER_SIZE);
+    memcpy(driver_ram(&d, TX_PLACE), header, NET_HEADER_SIZE);
     memcpy(driver_ram(&d, TX_PLACE + NET_HEADER_SIZE), frame, size);
     driver_describe(&d, TX, 0, TX_PLACE, (uint32_t)(NET_HEADER_SIZE + size), 0, 0);
     driver_publish(&d, TX, 0);
     driver_kick(&d, TX);
     ck_assert(driver_wait(&d, TX, NULL, NULL));
+}
+
+static void send_frame(const void *frame, size_t size)
+{
+    send_frame_with(&(struct net_header){ 0 }, frame, size);
 }
 
 /* The next frame into `frame`, which holds RX_STEP bytes; false if there is none for a while. */
@@ -348,7 +353,7 @@ END_TEST
 /* A segment of `size` bytes, an odd number too, whose checksum is left to the card. */
 static void send_large(struct tcp_peer *peer, const void *bytes, size_t size)
 {
-    uint8_t *frame = driver_ram(&d, TX_PLACE + NET_HEADER_SIZE);
+    static uint8_t frame[16000];
     struct tcphdr tcp = { .source = htons(peer->guest_port),
                           .dest = htons(peer->host_port),
                           .seq = htonl(peer->seq),
@@ -363,14 +368,9 @@ static void send_large(struct tcp_peer *peer, const void *bytes, size_t size)
     tcp.check = (uint16_t)~fold(sum);
     le16_store(&header.csum_start, (uint16_t)at);
     le16_store(&header.csum_offset, 16);
-    memcpy(driver_ram(&d, TX_PLACE), &header, sizeof(header));
     memcpy(frame + at, &tcp, sizeof(tcp));
     memcpy(frame + at + sizeof(tcp), bytes, size);
-    driver_describe(&d, TX, 0, TX_PLACE, (uint32_t)(NET_HEADER_SIZE + at + sizeof(tcp) + size), 0,
-                    0);
-    driver_publish(&d, TX, 0);
-    driver_kick(&d, TX);
-    ck_assert(driver_wait(&d, TX, NULL, NULL));
+    send_frame_with(&header, frame, at + sizeof(tcp) + size);
     peer->seq += (uint32_t)size;
 }
 
@@ -400,7 +400,7 @@ START_TEST(large_frames)
 {
     const uint64_t features = BIT(VIRTIO_NET_F_MTU) | BIT(VIRTIO_NET_F_CSUM) |
                               BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_MRG_RXBUF);
-    static uint8_t bytes[20001], back[sizeof(bytes) + 1];
+    static uint8_t bytes[12001], back[sizeof(bytes) + 1];
     struct server server = server_open(AF_INET, SOCK_STREAM);
     struct tcp_peer peer = { "10.0.2.2", server.port, 4000, 1000, 0 };
     struct net_header header;
@@ -580,6 +580,28 @@ START_TEST(nonsense_frames)
 }
 END_TEST
 
+/* A checksum to be made of any part of the frame, put anywhere in it or behind it. */
+START_TEST(checksums_anywhere)
+{
+    virtio_reset(d.device);
+    memset(driver_ram(&d, 0x10000), 0, 0x20000);
+    ck_assert(driver_start(&d, d.device, BIT(VIRTIO_NET_F_CSUM)));
+    post_all();
+    for (uint16_t start = 0; start < 64; start++)
+        for (uint16_t offset = 0; offset < 64; offset++) {
+            struct net_header header = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM };
+            uint8_t frame[60];
+            uint32_t sum;
+
+            le16_store(&header.csum_start, start);
+            le16_store(&header.csum_offset, offset);
+            put_ip(frame, "10.0.2.2", IPPROTO_UDP, 26, &sum);
+            send_frame_with(&header, frame, sizeof(frame));
+        }
+    ck_assert(arp_answered());
+}
+END_TEST
+
 START_TEST(reset_with_frames_waiting)
 {
     uint8_t frame[RX_STEP];
@@ -610,6 +632,7 @@ int main(void)
     tcase_add_test(plain, dhcp_offers_an_address);
     tcase_add_loop_test(plain, host_loopback_is_unreachable, 0, ARRAY_SIZE(loopbacks));
     tcase_add_test(plain, nonsense_frames);
+    tcase_add_test(plain, checksums_anywhere);
     tcase_add_test(plain, reset_with_frames_waiting);
     suite_add_tcase(suite, plain);
 
