@@ -30,6 +30,7 @@ struct virtio_mmio {
 
     uint32_t *shown;           /* what the registers say; little-endian, atomic */
     struct watch acknowledged; /* an eventfd: the driver has seen the used buffers */
+    uint64_t looked;           /* how often the loop has read it */
 
     pthread_mutex_t lock; /* the registers below, and one driver's command at a time */
     uint32_t features_select, driver_features_select, queue_select;
@@ -120,6 +121,7 @@ static void virtio_mmio_acknowledged(struct watch *watch, short revents)
 {
     struct virtio_mmio *mmio = container_of(watch, struct virtio_mmio, acknowledged);
 
+    mmio->looked++;
     if (virtio_mmio_take_acknowledgement(mmio))
         virtio_mmio_clear_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
 }
@@ -139,8 +141,10 @@ static void virtio_mmio_interrupt(void *transport, unsigned queue)
 {
     struct virtio_mmio *mmio = transport;
 
-    if (virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING)
+    if (virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING) {
+        mmio->looked++;
         virtio_mmio_take_acknowledgement(mmio);
+    }
     virtio_mmio_raise(mmio, VIRTIO_MMIO_INT_VRING);
 }
 
@@ -350,6 +354,7 @@ static void virtio_mmio_count(struct device *dev, struct device_stats *ret)
     const struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
 
     virtio_count(mmio->virtio, ret);
+    ret->calls += mmio->looked;
     ret->exits = mmio->region.accesses;
 }
 
