@@ -122,7 +122,7 @@ static int supervisor_add_attempts(struct supervisor *s, const struct guest *gue
         attempt->label = s->count > 1 ? command_format(command, "%s: ", attempt->version) : "";
         s->trials[i] = (struct trial){ .kernel = word->text,
                                        .version = attempt->version,
-                                       .outcome = { .kind = OUTCOME_FAILED },
+                                       .outcome = { .kind = OUTCOME_FAILED, .text = "not started" },
                                        .times = { -1, -1, -1, -1 } };
         if (!attempt->label)
             error = -ENOMEM;

@@ -485,7 +485,8 @@ static const struct option config_options[] = {
 
 const struct option_table config_table = {
     .program = "minivmm",
-    .usage = "--kernel FILE [OPTION]...  (Ctrl-A x ends it; see man minivmm)",
+    .usage = "--kernel FILE [OPTION]...  (Ctrl-A x ends it; see man minivmm)\n"
+             "       minivmm run [OPTION]... [CMD [ARG]...]  (see minivmm run --help)",
     .options = config_options,
 };
 

@@ -629,7 +629,7 @@ START_TEST(terminal_is_restored_by_destroy)
 }
 END_TEST
 
-static const int deadly[] = { SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGQUIT, SIGSYS };
+static const int deadly[] = { SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGQUIT, SIGSYS, SIGPWR };
 
 START_TEST(terminal_is_not_left_raw_after_a_crash)
 {
