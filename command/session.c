@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "command/session.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -253,13 +254,32 @@ static void session_phase_over(struct watch *watch, short revents)
 
 /* The process. */
 
-/* The first places are for what we need; all others are closed. */
-static void session_keep(int fd, int place)
+static void session_replace(int fd, int place)
 {
-    if (dup3(fd, place, O_CLOEXEC) >= 0)
+    if (dup2(fd, place) >= 0)
         return;
     log_error(errno, "descriptors of the machine");
     _exit(STATUS_FAILED);
+}
+
+/*
+ * Other machines' ends, which would not end if we had them, the loop's, ...: all that were opened
+ * since the program began, but for two. What the user handed down stays: --net tap,fd=N.
+ */
+static void session_close_others(int keep, int keep_too)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    struct dirent *entry;
+
+    while (directory && (entry = readdir(directory))) {
+        int fd = atoi(entry->d_name);
+
+        if (fd > STDERR_FILENO && fd != dirfd(directory) && fd != keep && fd != keep_too &&
+            fcntl(fd, F_GETFD) & FD_CLOEXEC)
+            close(fd);
+    }
+    if (directory)
+        closedir(directory);
 }
 
 /* SIGPWR ends us when the supervisor is gone, whatever we are doing; SIGUSR2 waits for the loop.
@@ -280,28 +300,18 @@ static void session_inherit_signals(pid_t supervisor)
         _exit(STATUS_FAILED);
 }
 
-#define CONTROL_PLACE 3
-#define LOG_PLACE     4
-
 /* fds: control, log, and if they are gathered, output and error. */
 static _Noreturn void session_machine(struct session *session, const int fds[4], pid_t supervisor)
 {
-    const struct session_ends ends = { CONTROL_PLACE, LOG_PLACE };
-    int high[4];
+    const struct session_ends ends = { .control = fds[0], .log = fds[1] };
 
     session_inherit_signals(supervisor);
-    for (unsigned i = 0; i < 4; i++)
-        high[i] = fds[i] < 0 ? -1 : fcntl(fds[i], F_DUPFD_CLOEXEC, LOG_PLACE + 1);
-    session_keep(high[0], CONTROL_PLACE);
-    session_keep(high[1], LOG_PLACE);
     if (*session->config.label) {
-        int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-
-        session_keep(null, STDIN_FILENO);
-        session_keep(high[2], STDOUT_FILENO);
-        session_keep(high[3], STDERR_FILENO);
+        session_replace(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
+        session_replace(fds[2], STDOUT_FILENO);
+        session_replace(fds[3], STDERR_FILENO);
     }
-    close_range(LOG_PLACE + 1, ~0u, 0); /* the other machines' ends, the loop's descriptors */
+    session_close_others(ends.control, ends.log);
     exit(session->config.machine(session->config.owner, &ends));
 }
 
