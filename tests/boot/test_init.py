@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""What minivmm's own init makes of a stock kernel, as a command in it finds it."""
+
+import unittest
+
+from test_run import run
+
+SCRIPT = r"""
+say() { echo "$1=$2"; }
+say who "$(id -u):$(id -g)"
+say blocked "$(awk '/^SigBlk/ { print $2 }' /proc/self/status)"
+say mounts "$(awk '$2 ~ "^/(proc|sys|dev|dev/pts|dev/shm|run|sys/fs/cgroup)$" { printf "%s ", $3 }' /proc/mounts)"
+say links "$(readlink /dev/fd /dev/stdin /dev/stdout /dev/stderr | tr '\n' ' ')"
+say shared "$(touch /dev/shm/x && echo yes)"
+say route "$(awk '$1 == "eth0" { printf "%s>%s ", $2, $3 }' /proc/net/route)"
+say names "$(cat /etc/resolv.conf)"
+say host "$(uname -n)"
+say directory "$(pwd)"
+echo reopened >/dev/stderr
+(sleep 1000 &)
+exit 5
+"""
+
+# 10.0.2.2 and 10.0.2.0 as Linux prints them: in hexadecimal, in the byte order of little-endian machines.
+ROUTES = "00000000>0202000A 0002000A>00000000 "
+
+
+class Init(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.done = run("--net", "user", "--user", "12:34", "--cwd", "/nowhere", "--", "bash", "-c", SCRIPT)
+        cls.said = dict(line.split("=", 1) for line in cls.done.stdout.decode().splitlines())
+
+    def assert_said(self, **wanted: str):
+        self.assertEqual({name: self.said.get(name) for name in wanted}, wanted,
+                         (self.done.stdout, self.done.stderr))
+
+    def test_ends_with_what_it_left_running(self):
+        self.assertEqual(self.done.returncode, 5, self.done.stderr)
+
+    def test_any_user_may_open_its_streams_again(self):
+        self.assert_said(who="12:34")
+        self.assertIn(b"reopened\n", self.done.stderr)
+
+    def test_directory_that_is_not_there(self):
+        self.assert_said(directory="/")
+        self.assertIn(b"the command starts in / and not in /nowhere", self.done.stderr)
+
+    def test_signals(self):
+        self.assert_said(blocked="0" * 16)
+
+    def test_file_systems(self):
+        self.assert_said(mounts="proc sysfs devtmpfs devpts tmpfs tmpfs cgroup2 ", shared="yes",
+                         links="/proc/self/fd /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 ")
+
+    def test_network(self):
+        self.assert_said(route=ROUTES, names="nameserver 10.0.2.3", host="minivmm")
+
+
+class Refusals(unittest.TestCase):
+    def test_kernel_without_a_driver(self):
+        done = run("--modules", "none", "--", "true")
+        self.assertIn(b"minivmm: this kernel has no virtio_mmio\n", done.stderr)
+        self.assertNotEqual(done.returncode, 0)
