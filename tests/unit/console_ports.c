@@ -578,6 +578,22 @@ START_TEST(reset_in_the_middle_of_a_close)
 }
 END_TEST
 
+START_TEST(reset_takes_what_has_room)
+{
+    struct host_pipe out = host_pipe();
+
+    init();
+    add("one", -1, out.writer);
+    start();
+    memcpy(driver_ram(&driver, BYTES), "last words", 10);
+    driver_describe(&driver, transmit_of(0), 0, BYTES, 10, 0, 0);
+    driver_publish(&driver, transmit_of(0), 0);
+    virtio_set_status(driver.device, 0); /* before the loop has seen them */
+    check_output(out.reader, "last words");
+    finish();
+}
+END_TEST
+
 START_TEST(a_close_shuts_a_socket_down)
 {
     int sockets[2];
@@ -787,6 +803,7 @@ int main(void)
     tcase_add_test(tcase, a_close_waits_for_a_slow_reader);
     tcase_add_test(tcase, an_idle_port_closes_at_once);
     tcase_add_test(tcase, reset_in_the_middle_of_a_close);
+    tcase_add_test(tcase, reset_takes_what_has_room);
     tcase_add_test(tcase, a_close_shuts_a_socket_down);
     tcase_add_test(tcase, reader_gone);
     tcase_add_test(tcase, open_and_close_without_end);
