@@ -265,6 +265,8 @@ static int fuse_do_setattr(struct fuse_call *call)
         .uid = in->uid,
         .gid = in->gid,
         .size = in->size,
+        .by_handle = in->valid & FATTR_FH,
+        .handle = in->fh,
         .atime = { (time_t)in->atime, in->valid & FATTR_ATIME_NOW ? UTIME_NOW : in->atimensec },
         .mtime = { (time_t)in->mtime, in->valid & FATTR_MTIME_NOW ? UTIME_NOW : in->mtimensec },
     };

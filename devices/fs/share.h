@@ -94,6 +94,8 @@ struct share_change {
     mode_t mode;
     uint32_t uid, gid;
     uint64_t size;
+    bool by_handle; /* size: of a file that may not be opened for writing again */
+    uint64_t handle;
     struct timespec atime, mtime; /* UTIME_NOW is one */
 };
 

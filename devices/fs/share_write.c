@@ -216,13 +216,21 @@ int share_rename(struct share *share, uint64_t parent, const char *name, uint64_
 
 /* Attributes. */
 
-static int share_set_size(struct share *share, int pinned, uint64_t size)
+static int share_set_size(struct share *share, const struct node *node, int pinned,
+                          const struct share_change *change)
 {
-    cleanup_close int fd = tree_reopen(&share->tree, pinned, O_WRONLY);
+    const struct handle *handle = share_handle(share, node->id, change->handle);
+    cleanup_close int fd = -1;
 
-    if (fd < 0)
+    if (!S_ISREG(node->identity.type))
+        return -EINVAL;
+    if (change->by_handle && !handle)
+        return -EBADF;
+    if (!change->by_handle)
+        fd = tree_reopen(&share->tree, pinned, O_WRONLY);
+    if (!change->by_handle && fd < 0)
         return fd;
-    return ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+    return ftruncate(change->by_handle ? handle->fd : fd, (off_t)change->size) < 0 ? -errno : 0;
 }
 
 static int share_set_owner(int pinned, const struct share_change *change)
@@ -259,8 +267,7 @@ int share_setattr(struct share *share, uint64_t id, const struct share_change *c
     if (pinned < 0)
         return pinned;
     if (change->set_size)
-        error =
-            S_ISREG(node->identity.type) ? share_set_size(share, pinned, change->size) : -EINVAL;
+        error = share_set_size(share, node, pinned, change);
     if (!error && (change->set_uid || change->set_gid))
         error = share_set_owner(pinned, change);
     if (!error && change->set_mode) /* after the owner, whose change takes bits away */

@@ -283,6 +283,13 @@ START_TEST(attributes)
     ck_assert_uint_eq(client_attr(&c)->mode, S_IFREG | 0600);
     ck_assert_int_eq(setattr(file, (struct fuse_setattr_in){ .valid = FATTR_SIZE, .size = 3 }), 0);
     check_host_text("file", "the");
+    ck_assert_int_eq(setattr(file, (struct fuse_setattr_in){ .valid = FATTR_SIZE | FATTR_FH,
+                                                             .fh = client_open(&c, file, O_RDWR),
+                                                             .size = 2 }),
+                     0);
+    check_host_text("file", "th");
+    ck_assert_int_eq(
+        setattr(file, (struct fuse_setattr_in){ .valid = FATTR_SIZE | FATTR_FH, .fh = 77 }), EBADF);
     ck_assert_int_eq(setattr(file, times), 0);
     ck_assert_uint_eq(client_attr(&c)->atime, 1);
     ck_assert_uint_eq(client_attr(&c)->mtime, 2);
