@@ -89,6 +89,8 @@ mkdir "$PLACE/rw/made" && mv "$PLACE/rw/out" "$PLACE/rw/made/moved"
 { echo x >/mnt/ro/x; } 2>/dev/null || say refused "$(ls /mnt/ro)"
 say mounts "$(awk '$2 == "/" { print $3 }' /proc/mounts)"
 say loopback "$(cat /sys/class/net/lo/operstate)"
+say gateway "$(awk '$2 == "00000000" { print $3 }' /proc/net/route)"
+say resolver "$(cat /etc/resolv.conf)"
 echo reopened >/dev/stderr
 exit 7
 """
@@ -105,7 +107,8 @@ class Command(GuestTest):
             (cls.directory / name).mkdir()
         (cls.directory / "kept").write_text("kept")
         cls.done = run(
-            "--rw", "rw", "--ro", "ro:/mnt/ro", "--env", "SHOWN", "--env", f"PLACE={cls.directory}",
+            "--net", "user", "--rw", "rw", "--ro", "ro:/mnt/ro",
+            "--env", "SHOWN", "--env", f"PLACE={cls.directory}",
             "--json", "report.json", "--", "sh", "-c", SCRIPT, "name", "two words", "",
             data=b"said\n", cwd=cls.directory,
             env=os.environ | {"SHOWN": "a=b c", "HIDDEN": "no"})
@@ -138,6 +141,9 @@ class Command(GuestTest):
         self.assert_said(overlay="in-overlay", removed="1", mounts="overlay")
         self.assertEqual((self.directory / "kept").read_text(), "kept")
         self.assertFalse((self.directory / "new").exists())
+
+    def test_network_is_set_up(self):
+        self.assert_said(gateway="0202000A", resolver="nameserver 10.0.2.3")
 
     def test_rw_writes_through(self):
         self.assertEqual((self.directory / "rw/made/moved").read_text(), "through\n")
@@ -369,7 +375,7 @@ class Terminal(unittest.TestCase):
         time.sleep(1)
         self.assertIsNone(self.process.poll())
         os.write(self.master, b"\x03")
-        self.wait_for(b"ended by a signal: Interrupt\r\n")
+        self.wait_for(b"ended by a signal: Interrupt")
         self.assertEqual(self.finish(), 128 + signal.SIGINT)
 
     def test_machine_is_killed(self):
