@@ -12,6 +12,7 @@ from pathlib import Path
 
 import contenders
 import measure
+from command import L1_PACKAGES, VIRTME_NG, fetch_virtme_ng, kernel_files
 from density import measure_density
 from disk import measure_disk
 from pictures import draw
@@ -21,7 +22,7 @@ from start import measure_memory, measure_phases, measure_program, measure_start
 BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
-PARTS = ("start", "phases", "density", "memory", "disk", "boot", "exits", "net")
+PARTS = ("start", "phases", "density", "memory", "disk", "boot", "run", "exits", "net")
 
 
 def peer(text: str) -> contenders.Contender:
@@ -41,6 +42,8 @@ def parse() -> argparse.Namespace:
                         help="only to see that it runs: few turns, no nested lane")
     parser.add_argument("--peer", action="append", default=[], type=peer, metavar="NAME=PATH",
                         help="another VMM to compare with; an installed QEMU always is")
+    parser.add_argument("--virtme-ng", action="store_true",
+                        help="compare minivmm run (part run) with it, fetched from Debian trixie")
     parser.add_argument("--turns", type=int, help="how often each is measured (start: 31)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, for programs")
     parser.add_argument("--pictures", type=Path, metavar="DIR",
@@ -52,24 +55,37 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def run_nested(part: str, options: argparse.Namespace, scratch: Path, seed: int
-               ) -> list[measure.Figure]:
-    """One turn inside the lab, some parts under its instruction clock."""
+def brought(part: str, options: argparse.Namespace, scratch: Path) -> dict[Path, str]:
+    """What the part finds in L1: paths here, and names there."""
     kernel = Path(subprocess.check_output([SCRIPTS / "fetch-kernel"], text=True).strip())
     initrd = scratch / "initrd.img"
     if not initrd.exists():
         subprocess.run([SCRIPTS / "mkinitrd", kernel.parents[1], initrd], check=True)
     bring = {kernel: "vmlinuz", initrd: "initrd.img",
              **{options.build / "tests/bench" / name: name
-                for name in ("bench-stopwatch", "bench-wire")},
+                for name in ("bench-first", "bench-stopwatch", "bench-wire")},
              options.build / "minivmm": "minivmm"}
     bring |= {each.path: each.name for each in options.peer}
     bring |= {file: file.name for file in BENCH.glob("*.py")}
+    if part == "run":
+        bring |= kernel_files(kernel)
+        if options.virtme_ng:
+            fetch_virtme_ng(scratch / VIRTME_NG.name)
+            bring[scratch / VIRTME_NG.name] = VIRTME_NG.name
+    return bring
+
+
+def run_nested(part: str, options: argparse.Namespace, scratch: Path, seed: int
+               ) -> list[measure.Figure]:
+    """One turn inside the lab, some parts under its instruction clock."""
+    packages = ["qemu-system-x86", *(L1_PACKAGES if part == "run" and options.virtme_ng else ())]
     inside = [("minivmm", "/files/minivmm"), ("qemu", "/usr/bin/qemu-system-x86_64"),
               *((each.name, f"/files/{each.name}") for each in options.peer)]
-    words = [LAB, "run", "--lane", "nested", "--package", "qemu-system-x86"]
-    words += [word for path, name in bring.items() for word in ("--bring", f"{path}:{name}")]
-    words += ["--icount", "--seed", str(seed)] if part in ("boot", "tap") else []
+    words = [LAB, "run", "--lane", "nested", "--timeout", "1200"]
+    words += [word for name in packages for word in ("--package", name)]
+    words += [word for path, name in brought(part, options, scratch).items()
+              for word in ("--bring", f"{path}:{name}")]
+    words += ["--icount", "--seed", str(seed)] if part in ("boot", "run", "tap") else []
     done = subprocess.run([*words, "--", "python3", "nested.py", json.dumps([part, inside])],
                           stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -101,8 +117,8 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
         return
     for turn in range(3 if "boot" in options.parts else 0):
         yield from run_nested("boot", options, scratch, 42 + turn)
-    for part, within in (("memory", "memory"), ("exits", "exits"), ("stats", "exits"),
-                         ("tap", "net"), ("user-net", "net")):
+    for part, within in (("run", "run"), ("memory", "memory"), ("exits", "exits"),
+                         ("stats", "exits"), ("tap", "net"), ("user-net", "net")):
         if within in options.parts:
             yield from run_nested(part, options, scratch, 42)
 

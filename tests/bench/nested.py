@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from command import measure_commands
 from contenders import Contender, Guest, contender
 from measure import MIB, Figure, private_kib, stats_tables, stopwatch
 
@@ -215,12 +216,21 @@ def measure_orders(contenders: list[Contender], case: str, what: Guest) -> Itera
                              figure(int(count), int(ns) / 1e9))
 
 
-def measure_tap(contenders: list[Contender]) -> Iterator[Figure]:
+def never_idle():
     """QEMU's instruction clock can stand still while L1 sleeps, so something there always runs."""
+    return running_beside("chrt", "-i", "0", "sh", "-c", "while :; do :; done")
+
+
+def measure_tap(contenders: list[Contender]) -> Iterator[Figure]:
     make_tap("tap0")
-    with running_beside("chrt", "-i", "0", "sh", "-c", "while :; do :; done"):
+    with never_idle():
         yield from measure_orders(contenders, "tap", wire_guest("ip addr add 10.1.0.2/24 dev eth0",
                                                                 tap="tap0"))
+
+
+def measure_run(contenders: list[Contender]) -> Iterator[Figure]:
+    with never_idle():
+        yield from measure_commands(contenders)
 
 
 def measure_user_net(contenders: list[Contender]) -> Iterator[Figure]:
@@ -231,8 +241,8 @@ def measure_user_net(contenders: list[Contender]) -> Iterator[Figure]:
         yield from measure_orders(contenders, "user-mode network", what)
 
 
-PARTS = {"boot": measure_boot, "memory": measure_memory, "exits": measure_exits,
-         "stats": measure_stats, "tap": measure_tap, "user-net": measure_user_net}
+PARTS = {"boot": measure_boot, "run": measure_run, "memory": measure_memory,
+         "exits": measure_exits, "stats": measure_stats, "tap": measure_tap, "user-net": measure_user_net}
 
 
 def main():

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""minivmm run: how long until a command runs, beside the kernel alone and beside virtme-ng."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from contenders import Contender, Guest
+from measure import Figure, stopwatch
+
+SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
+VIRTME_NG = Path("/files/virtme-ng")  # in L1
+# Debian trixie's, and the libraries that its virtiofsd needs and the lab's release has too old.
+PACKAGES = ("virtme-ng", "virtiofsd", "libc6", "libcap-ng0", "libgcc-s1", "libseccomp2")
+# What it needs of L1, whose files the guest sees.
+L1_PACKAGES = ("file", "python3-argcomplete", "python3-requests", "udev")
+VIRTIOFSD = f"""#!/bin/sh
+libraries={VIRTME_NG}/usr/lib/x86_64-linux-gnu
+exec $libraries/ld-linux-x86-64.so.2 --library-path $libraries {VIRTME_NG}/usr/libexec/virtiofsd "$@"
+"""
+
+MEMORY = 512  # MiB
+TURNS = 3
+SECONDS = 300
+SAYS = "@first"  # of first.S, which is the first process of the kernel alone, and else the command
+
+
+def fetch_virtme_ng(directory: Path):
+    subprocess.run([SCRIPTS / "unpack-packages", "--suite", "trixie", "--no-deps", directory,
+                    *PACKAGES], check=True)
+    busybox = subprocess.check_output([SCRIPTS / "fetch-busybox"], text=True).strip()
+    shutil.copy(busybox, directory / "busybox")
+    wrapper = directory / "usr/bin/virtiofsd"
+    wrapper.write_text(VIRTIOFSD)
+    wrapper.chmod(0o755)
+
+
+def kernel_files(kernel: Path) -> dict[Path, str]:
+    """With its modules, as if it was installed: paths here, and names in L1."""
+    return {kernel.parent: "kernel/boot", kernel.parents[1] / "lib": "kernel/lib"}
+
+
+def installed_kernel() -> Path:
+    return next(Path("/files/kernel/boot").glob("vmlinuz-*"))
+
+
+def small_initrd(program: Path) -> Path:
+    """The program and nothing else."""
+    tree = Path("/tmp/first")
+    tree.mkdir()
+    shutil.copy(program, tree / "init")
+    initrd = tree.with_suffix(".img")
+    with initrd.open("wb") as file:
+        subprocess.run(["busybox", "cpio", "-o", "-H", "newc"], cwd=tree, input=b"init\n",
+                       stdout=file, stderr=subprocess.DEVNULL, check=True)
+    return initrd
+
+
+def virtme_ng(kernel: Path, program: Path) -> list[str]:
+    """The kernel has no driver for the host's root but in modules: hence a busybox."""
+    os.environ["PATH"] = f"{VIRTME_NG}/usr/bin:{os.environ['PATH']}"
+    os.environ["PYTHONPATH"] = f"{VIRTME_NG}/usr/lib/python3/dist-packages"
+    for name in ("fstab", "shadow", "sudoers"):
+        Path("/etc", name).touch()
+    Path("/etc/lvm").mkdir(exist_ok=True)
+    return ["vng", "--run", str(kernel), "--cpus", "1", "--memory", f"{MEMORY}M",
+            "--busybox", str(VIRTME_NG / "busybox"), "--", str(program)]
+
+
+def measure_commands(contenders: list[Contender]) -> Iterator[Figure]:
+    kernel, program = installed_kernel(), Path("bench-first").resolve()
+    alone = Guest(kernel, small_initrd(program), "console=ttyS0 quiet panic=-1", MEMORY)
+    runs = []
+    for each in contenders:
+        if each.name.startswith("minivmm"):
+            runs.append(("the kernel alone", each.name, each.command(alone)))
+            runs.append(("a command", each.name,
+                         [each.path, "run", "--kernel", str(kernel), "--memory", f"{MEMORY}M",
+                          "--", str(program)]))
+    if VIRTME_NG.exists():
+        runs.append(("a command", "virtme-ng", virtme_ng(kernel, program)))
+    for _ in range(TURNS):
+        for case, name, command in runs:
+            done = stopwatch(Path("bench-stopwatch").resolve(), command, SAYS, SECONDS)
+            yield Figure("exec to the first program's output", case, name, "ms", done.seen)
+            yield Figure("exec to exit", case, name, "ms", done.ended)
