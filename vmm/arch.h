@@ -43,6 +43,9 @@ int arch_vm_complete(struct vm *vm);             /* after them: what must know h
 /* What KVM_IRQ_LINE calls an interrupt that irqfds and devices know as `gsi`. */
 uint32_t arch_irq_line(uint32_t gsi);
 
+/* What was just written at `word` reaches who reads memory past the caches. */
+void arch_publish(const void *word);
+
 int arch_vcpu_init(struct vcpu *vcpu);
 
 /* Answers an exit that only this architecture has. False: nobody knows this exit. */

@@ -28,6 +28,8 @@ struct wiring {
     int (*doorbell)(void *vm, uint64_t addr, uint32_t value, int eventfd);
     /* From now on the guest reads what is kept for it of registers without an exit. */
     int (*show)(void *vm);
+    /* A word of those was just written: guests map registers so that they may read past caches. */
+    void (*publish)(const void *word);
     void *vm;
 };
 

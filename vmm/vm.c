@@ -276,6 +276,7 @@ struct wiring vm_wiring(struct vm *vm)
         .interrupt = vm_wire_interrupt,
         .doorbell = vm_wire_doorbell,
         .show = vm_wire_shown,
+        .publish = arch_publish,
         .vm = vm,
     };
 }

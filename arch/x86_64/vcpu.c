@@ -69,6 +69,11 @@ static int vcpu_set_lapic(struct vcpu *vcpu)
     return 0;
 }
 
+/* Caches are coherent here, whatever memory type the guest's page tables say. */
+void arch_publish(const void *word)
+{
+}
+
 /* The rest is as KVM makes a vCPU: the FPU after power-on, secondaries waiting. */
 int arch_vcpu_init(struct vcpu *vcpu)
 {

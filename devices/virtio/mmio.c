@@ -49,13 +49,26 @@ static uint32_t virtio_mmio_get(struct virtio_mmio *mmio, uint64_t offset)
 
 static void virtio_mmio_set(struct virtio_mmio *mmio, uint64_t offset, uint32_t value)
 {
-    __atomic_store_n(virtio_mmio_register(mmio, offset), htole32(value), __ATOMIC_SEQ_CST);
+    uint32_t *word = virtio_mmio_register(mmio, offset);
+
+    __atomic_store_n(word, htole32(value), __ATOMIC_SEQ_CST);
+    mmio->wiring.publish(word);
+}
+
+static void virtio_mmio_set_interrupt(struct virtio_mmio *mmio, uint32_t bit)
+{
+    uint32_t *word = virtio_mmio_register(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
+
+    __atomic_fetch_or(word, htole32(bit), __ATOMIC_SEQ_CST);
+    mmio->wiring.publish(word);
 }
 
 static void virtio_mmio_clear_interrupt(struct virtio_mmio *mmio, uint32_t bits)
 {
-    __atomic_fetch_and(virtio_mmio_register(mmio, VIRTIO_MMIO_INTERRUPT_STATUS), ~htole32(bits),
-                       __ATOMIC_SEQ_CST);
+    uint32_t *word = virtio_mmio_register(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
+
+    __atomic_fetch_and(word, ~htole32(bits), __ATOMIC_SEQ_CST);
+    mmio->wiring.publish(word);
 }
 
 /* What the driver selected, and what depends on it. Under the lock. */
@@ -130,8 +143,7 @@ static void virtio_mmio_raise(struct virtio_mmio *mmio, uint32_t bit)
 {
     uint64_t one = 1;
 
-    __atomic_fetch_or(virtio_mmio_register(mmio, VIRTIO_MMIO_INTERRUPT_STATUS), htole32(bit),
-                      __ATOMIC_SEQ_CST);
+    virtio_mmio_set_interrupt(mmio, bit);
     if (write(mmio->interrupt, &one, sizeof(one)) < 0)
         assert(errno == EAGAIN);
 }

@@ -99,6 +99,10 @@ static int wire_shown(void *vm)
     return 0;
 }
 
+static void publish(const void *word)
+{
+}
+
 static void storm_create_blk(struct storm *s, enum disk_engine engine)
 {
     char path[] = "/tmp/minivmm-storm-XXXXXX";
@@ -274,7 +278,7 @@ static double storm_wait(struct storm *s)
 
 static void storm_init(struct storm *s, void (*create)(struct storm *s))
 {
-    const struct wiring wiring = { wire_interrupt, wire_doorbell, wire_shown, NULL };
+    const struct wiring wiring = { wire_interrupt, wire_doorbell, wire_shown, publish, NULL };
     struct virtio_mmio *mmio;
 
     memset(s, 0, sizeof(*s));
