@@ -65,7 +65,8 @@ def virtme_ng(kernel: Path, program: Path) -> list[str]:
     for name in ("fstab", "shadow", "sudoers"):
         Path("/etc", name).touch()
     Path("/etc/lvm").mkdir(exist_ok=True)
-    return ["vng", "--run", str(kernel), "--cpus", "1", "--memory", f"{MEMORY}M",
+    Path("/usr/sbin/poweroff").symlink_to("/bin/busybox")
+    return ["vng", "--disable-microvm", "--run", str(kernel), "--cpus", "1", "--memory", f"{MEMORY}M",
             "--busybox", str(VIRTME_NG / "busybox"), "--", str(program)]
 
 
