@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command/options.h"
 #include "vmm/base.h"
+#include "vmm/command/options.h"
 #include "vmm/option.h"
 #include "vmm/status.h"
 

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "command/command.h"
 #include "vmm/base.h"
+#include "vmm/command/command.h"
 #include "vmm/config.h"
 #include "vmm/log.h"
 #include "vmm/run.h"

@@ -357,9 +357,9 @@ class Terminal(unittest.TestCase):
         return status
 
     def test_terminal(self):
-        self.start("sh", "-c", "trap 'echo caught' INT; stty size; tty; echo go; read x; "
-                   "echo [$x]; stty size; echo again; sleep 1000; echo after; "
-                   "trap '' INT; sleep 1000")
+        self.start("sh", "-c", "trap 'caught=1; echo caught' INT; stty size; tty; echo go; read x; "
+                   "echo [$x]; stty size; echo again; until [ $caught ]; do sleep 1; done; "
+                   "trap '' INT; echo after; sleep 1000")
         self.wait_for(b"33 99\r\n/dev/hvc0\r\ngo\r\n")
         termios.tcsetwinsize(self.slave, (44, 55))
         time.sleep(1)

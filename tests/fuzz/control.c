@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command/control.h"
-#include "command/kernel_log.h"
+#include "vmm/command/control.h"
+#include "vmm/command/kernel_log.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

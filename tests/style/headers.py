@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 root, build, compiler = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
-headers = sorted(p for folder in ('vmm', 'devices', 'arch', 'firmware', 'command', 'tests/unit')
+headers = sorted(p for folder in ('vmm', 'devices', 'arch', 'firmware', 'tests/unit')
                  for p in (root / folder).rglob('*.h'))
 flags = ['-std=c17', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter',
          '-fsyntax-only', '-I', str(root), '-I', build, '-x', 'c']

@@ -11,16 +11,17 @@ ALLOWED = {
     'devices': {'vmm', 'devices'},
     'firmware': {'vmm', 'firmware'},
     'arch': {'vmm', 'devices', 'firmware', 'arch'},
-    'command': {'vmm', 'firmware', 'command'},
+    'vmm/command': {'vmm', 'firmware'},
 }
 # These put the parts together; nothing below them may look up.
 COMPOSITION = {'vmm/main.c', 'vmm/machine.c', 'vmm/machine.h', 'vmm/run.c', 'vmm/stats.c'}
 # What knows KVM, and what knows everything: not for devices and firmware.
+COMMAND = 'vmm/command'  # above the machine, which it starts; only main.c knows it
 UPPER = {'vmm/vm.h', 'vmm/vcpu.h', 'vmm/arch.h', 'vmm/machine.h', 'vmm/run.h'}
 
 
 def faults_of(name: str, text: str) -> list[str]:
-    layer = name.split('/')[0]
+    layer = COMMAND if name.startswith(COMMAND) else name.split('/')[0]
     found = []
     for header in re.findall(r'^#include "([^"]+)"', text, re.M):
         if '/' not in header:
@@ -29,6 +30,8 @@ def faults_of(name: str, text: str) -> list[str]:
         if header.split('/')[0] not in allowed:
             found.append(f'may not include {header}')
         if layer in ('devices', 'firmware') and header in UPPER:
+            found.append(f'may not include {header}')
+        if header.startswith(COMMAND) and layer != COMMAND and name != 'vmm/main.c':
             found.append(f'may not include {header}')
     if layer in ('devices', 'firmware') and '<linux/kvm.h>' in text:
         found.append('may not know KVM')
@@ -40,7 +43,7 @@ def faults_of(name: str, text: str) -> list[str]:
 
 
 root = Path(sys.argv[1])
-sources = sorted(p for folder in ALLOWED for p in (root / folder).rglob('*.[ch]'))
+sources = sorted(p for folder in ALLOWED if folder != COMMAND for p in (root / folder).rglob('*.[ch]'))
 failed = False
 print(f'1..{len(sources)}')
 for number, source in enumerate(sources, 1):

@@ -6,15 +6,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "command/control.h"
-#include "command/kernel_log.h"
-#include "command/options.h"
-#include "command/outcome.h"
-#include "command/places.h"
-#include "command/report.h"
-#include "command/user.h"
 #include "tests/unit/unit.h"
 #include "vmm/base.h"
+#include "vmm/command/control.h"
+#include "vmm/command/kernel_log.h"
+#include "vmm/command/options.h"
+#include "vmm/command/outcome.h"
+#include "vmm/command/places.h"
+#include "vmm/command/report.h"
+#include "vmm/command/user.h"
 
 static struct command command;
 static char directory[] = "/tmp/minivmm-command-XXXXXX";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/session.h"
+#include "vmm/command/session.h"
 
 #include <fcntl.h>
 #include <signal.h>

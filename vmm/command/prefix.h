@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_PREFIX_H
-#define COMMAND_PREFIX_H
+#ifndef VMM_COMMAND_PREFIX_H
+#define VMM_COMMAND_PREFIX_H
 
 #include <stdbool.h>
 

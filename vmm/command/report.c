@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/report.h"
+#include "vmm/command/report.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_CONTROL_H
-#define COMMAND_CONTROL_H
+#ifndef VMM_COMMAND_CONTROL_H
+#define VMM_COMMAND_CONTROL_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_KERNEL_LOG_H
-#define COMMAND_KERNEL_LOG_H
+#ifndef VMM_COMMAND_KERNEL_LOG_H
+#define VMM_COMMAND_KERNEL_LOG_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "command/control.h"
+#include "vmm/command/control.h"
 
 #define KERNEL_LOG_LINES 30 /* that are kept */
 

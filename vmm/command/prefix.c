@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/prefix.h"
+#include "vmm/command/prefix.h"
 
 #include <errno.h>
 #include <limits.h>

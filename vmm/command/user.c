@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/user.h"
+#include "vmm/command/user.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command/options.h"
 #include "vmm/base.h"
+#include "vmm/command/options.h"
 #include "vmm/log.h"
 #include "vmm/option.h"
 #include "vmm/parse.h"

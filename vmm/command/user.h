@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_USER_H
-#define COMMAND_USER_H
+#ifndef VMM_COMMAND_USER_H
+#define VMM_COMMAND_USER_H
 
 #include <stdint.h>
 

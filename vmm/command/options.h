@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_OPTIONS_H
-#define COMMAND_OPTIONS_H
+#ifndef VMM_COMMAND_OPTIONS_H
+#define VMM_COMMAND_OPTIONS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/kernel_log.h"
+#include "vmm/command/kernel_log.h"
 
 #include <poll.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/guest.h"
+#include "vmm/command/guest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,13 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "command/options.h"
 #include "firmware/guest/orders.h"
 #include "firmware/initramfs.h"
 #include "firmware/modules.h"
 #include "vmm/arch.h"
 #include "vmm/base.h"
 #include "vmm/cleanup.h"
+#include "vmm/command/options.h"
 #include "vmm/log.h"
 #include "vmm/option.h"
 #include "vmm/run.h"

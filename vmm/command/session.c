@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/session.h"
+#include "vmm/command/session.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -15,10 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "command/control.h"
-#include "command/prefix.h"
 #include "vmm/alarm.h"
 #include "vmm/base.h"
+#include "vmm/command/control.h"
+#include "vmm/command/prefix.h"
 #include "vmm/log.h"
 #include "vmm/loop.h"
 #include "vmm/status.h"

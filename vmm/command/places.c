@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/places.h"
+#include "vmm/command/places.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "command/options.h"
+#include "vmm/command/options.h"
 #include "vmm/log.h"
 #include "vmm/option.h"
 

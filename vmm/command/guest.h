@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_GUEST_H
-#define COMMAND_GUEST_H
+#ifndef VMM_COMMAND_GUEST_H
+#define VMM_COMMAND_GUEST_H
 
-#include "command/places.h"
-#include "command/session.h"
-#include "command/user.h"
+#include "vmm/command/places.h"
+#include "vmm/command/session.h"
+#include "vmm/command/user.h"
 
 /* The machine's side of `minivmm run`, in its own process. */
 

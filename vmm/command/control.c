@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/control.h"
+#include "vmm/command/control.h"
 
 #include <ctype.h>
 #include <errno.h>

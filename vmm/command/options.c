@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/options.h"
+#include "vmm/command/options.h"
 
 #include <errno.h>
 #include <stdarg.h>

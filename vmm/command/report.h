@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_REPORT_H
-#define COMMAND_REPORT_H
+#ifndef VMM_COMMAND_REPORT_H
+#define VMM_COMMAND_REPORT_H
 
 #include <stdio.h>
 
-#include "command/outcome.h"
-#include "command/session.h"
+#include "vmm/command/outcome.h"
+#include "vmm/command/session.h"
 
 /* What is told of one or several kernels' runs. */
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/outcome.h"
+#include "vmm/command/outcome.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 
-#include "command/kernel_log.h"
+#include "vmm/command/kernel_log.h"
 #include "vmm/status.h"
 
 /* A status of -1 is that of `number`, a signal's is added to 128. */

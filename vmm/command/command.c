@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "command/command.h"
+#include "vmm/command/command.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,14 +12,14 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "command/guest.h"
-#include "command/options.h"
-#include "command/report.h"
-#include "command/session.h"
 #include "firmware/image.h"
 #include "firmware/kernel.h"
 #include "vmm/base.h"
 #include "vmm/cleanup.h"
+#include "vmm/command/guest.h"
+#include "vmm/command/options.h"
+#include "vmm/command/report.h"
+#include "vmm/command/session.h"
 #include "vmm/log.h"
 #include "vmm/loop.h"
 #include "vmm/option.h"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_SESSION_H
-#define COMMAND_SESSION_H
+#ifndef VMM_COMMAND_SESSION_H
+#define VMM_COMMAND_SESSION_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "command/kernel_log.h"
-#include "command/outcome.h"
+#include "vmm/command/kernel_log.h"
+#include "vmm/command/outcome.h"
 
 /*
  * One machine that runs one command, seen from outside: a process of its own, of which we hold the

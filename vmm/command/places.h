@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_PLACES_H
-#define COMMAND_PLACES_H
+#ifndef VMM_COMMAND_PLACES_H
+#define VMM_COMMAND_PLACES_H
 
 #include <stdbool.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_COMMAND_H
-#define COMMAND_COMMAND_H
+#ifndef VMM_COMMAND_COMMAND_H
+#define VMM_COMMAND_COMMAND_H
 
 /*
  * `minivmm run`: boots a kernel for one command, or several kernels one after another, and returns

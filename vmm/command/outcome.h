@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef COMMAND_OUTCOME_H
-#define COMMAND_OUTCOME_H
+#ifndef VMM_COMMAND_OUTCOME_H
+#define VMM_COMMAND_OUTCOME_H
 
 #include <stdbool.h>
 
