@@ -399,13 +399,15 @@ static const struct option config_options[] = {
       .forms = config_net_forms },
     { .name = "share",
       .argument = "SHARE",
-      .help = "directory of the host; again for another",
-      .more = "By virtio-fs, served by minivmm itself; needs no privilege. The guest reads, and "
-              "with rw changes, what lies beneath the directory and nothing else: links are "
-              "followed by the guest, in its own files, and the host's /proc, /sys and their like "
-              "are not shown. Users and groups are the host's. New files belong to minivmm's "
-              "user, or if that is root, to the user in the guest who made them. Changes made on "
-              "the host are seen a second later at most.",
+      .help = "directory of the host by its tag; again for another",
+      .more =
+          "By virtio-fs, served by minivmm itself; needs no privilege. The guest reads, and "
+          "with rw changes, what lies beneath the directory and nothing else: links are "
+          "followed by the guest, in its own files, and the host's /proc, /sys and their like "
+          "are not shown. Users and groups are the host's. New files belong to minivmm's "
+          "user, or if that is root, to the user in the guest who made them; set-ID bits of files "
+          "are left out. Changes made on "
+          "the host are seen a second later at most.",
       .forms = share_forms },
     { .name = "serial",
       .argument = "CONSOLE",
@@ -517,13 +519,18 @@ static int config_check_shares(const struct config *config)
     return 0;
 }
 
+int config_check_nets(const struct config *config)
+{
+    for (const struct net_config *net = config->nets; net; net = net->next)
+        if (net->kind == NET_TAP && !net->interface == (net->fd < 0))
+            return log_refuse(EINVAL, "--net tap: one of name=IFACE and fd=N is needed");
+    return 0;
+}
+
 static int config_check(struct config *config)
 {
     if (!config->kernel)
         return log_refuse(EINVAL, "nothing to boot: --kernel FILE is missing (see minivmm --help)");
-    for (struct net_config *net = config->nets; net; net = net->next)
-        if (net->kind == NET_TAP && !net->interface == (net->fd < 0))
-            return log_refuse(EINVAL, "--net tap: one of name=IFACE and fd=N is needed");
 
     for (struct port_config *port = config->ports; port; port = port->next) {
         if (port->input < 0)
@@ -538,7 +545,7 @@ static int config_check(struct config *config)
         config->serial.kind = CONSOLE_NONE;
     if (console_same(&config->serial, &config->console))
         return log_refuse(EINVAL, "--console: --serial has the same: one of them needs another");
-    return config_check_shares(config);
+    return config_check_nets(config) ? -EINVAL : config_check_shares(config);
 }
 
 int config_set_defaults(struct config *config)

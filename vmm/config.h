@@ -105,6 +105,9 @@ int config_set_defaults(struct config *config); /* prints; -errno; config_finish
 
 enum config_result { CONFIG_RUN, CONFIG_DONE, CONFIG_USAGE };
 
+/* What the keys of --net lack together. Prints; -errno. */
+int config_check_nets(const struct config *config);
+
 /*
  * Reads the command line; config_finish() is due whatever the result. CONFIG_DONE after --help or
  * --version, whose text went to stdout. CONFIG_USAGE after one line on stderr that names the wrong

@@ -14,7 +14,7 @@
  * last seen, its directory's node and its name there, and what tells it from any other file that
  * may be there by now. Directories keep an O_PATH descriptor, the NODES_OPEN least idle of them.
  */
-#define NODES_MAX  (1u << 20)
+#define NODES_MAX  (1u << 18)
 #define NODES_OPEN 256u
 
 /* The same for as long as a file is the same file. */

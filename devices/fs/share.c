@@ -18,10 +18,10 @@
 #include "vmm/config.h"
 #include "vmm/log.h"
 
-#define HANDLES_MAX     4096u
-#define HANDLES_PART    8     /* of the descriptors the process may have */
-#define DESCRIPTORS_MAX 65536 /* as many as we ask the host for */
-#define DIRENT_USUAL    40u   /* bytes of a directory's entry with a name of common length */
+#define HANDLES_MAX     2048u
+#define HANDLES_PART    8    /* of the descriptors the process may have */
+#define DESCRIPTORS_MAX 8192 /* as many as we ask the host for */
+#define DIRENT_USUAL    40u  /* bytes of a directory's entry with a name of common length */
 
 /* Descriptors cost us nothing until the guest has files open: what the host gives without asking.
  */

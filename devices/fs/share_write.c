@@ -11,7 +11,9 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 
-#define MODE_BITS 07777u
+/* No set-ID bits: other users of the host may run what the guest leaves there. */
+#define MODE_BITS           01777u
+#define DIRECTORY_MODE_BITS 03777u
 
 /* Where something is to be made or removed: the directory's descriptor, which stays the tree's. */
 static int share_place(struct share *share, uint64_t parent, const char *name, struct node **ret)
@@ -52,7 +54,7 @@ int share_mkdir(struct share *share, uint64_t parent, const char *name, mode_t m
 
     if (directory < 0)
         return directory;
-    if (mkdirat(directory, name, mode & MODE_BITS) < 0)
+    if (mkdirat(directory, name, mode & DIRECTORY_MODE_BITS) < 0)
         return -errno;
     return share_made(share, node, name, user, ret);
 }
@@ -241,11 +243,12 @@ static int share_set_owner(int pinned, const struct share_change *change)
     return fchownat(pinned, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
-static int share_set_mode(struct share *share, int pinned, mode_t mode)
+static int share_set_mode(struct share *share, int pinned, mode_t mode, mode_t type)
 {
+    mode_t bits = S_ISDIR(type) ? DIRECTORY_MODE_BITS : MODE_BITS;
     struct fd_name name = tree_fd_name(pinned);
 
-    return fchmodat(share->tree.self_fds, name.text, mode & MODE_BITS, 0) < 0 ? -errno : 0;
+    return fchmodat(share->tree.self_fds, name.text, mode & bits, 0) < 0 ? -errno : 0;
 }
 
 static int share_set_times(int pinned, const struct share_change *change)
@@ -271,8 +274,9 @@ int share_setattr(struct share *share, uint64_t id, const struct share_change *c
     if (!error && (change->set_uid || change->set_gid))
         error = share_set_owner(pinned, change);
     if (!error && change->set_mode) /* after the owner, whose change takes bits away */
-        error = S_ISLNK(node->identity.type) ? -EOPNOTSUPP
-                                             : share_set_mode(share, pinned, change->mode);
+        error = S_ISLNK(node->identity.type)
+                    ? -EOPNOTSUPP
+                    : share_set_mode(share, pinned, change->mode, node->identity.type);
     if (!error && (change->set_atime || change->set_mtime))
         error = share_set_times(pinned, change);
     return error ? error : share_getattr(share, id, ret);

@@ -99,7 +99,7 @@ static int wait_to_be_ended(int status)
 
 static int exits_7(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "500 ready\n510 running\n600 exit 7\n");
+    say(ends->control, "0 ready\n510 running\n600 exit 7\n");
     return wait_to_be_ended(0);
 }
 
@@ -110,13 +110,13 @@ START_TEST(the_commands_status)
     ck_assert_int_ge(times.init, 0);
     ck_assert_int_le(times.init, times.command);
     ck_assert_int_le(times.command, times.end);
-    ck_assert_int_eq(times.kernel, times.init - 500);
+    ck_assert_int_eq(times.kernel, times.init);
 }
 END_TEST
 
 static int is_slow_to_end(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "500 ready\n510 running\n600 signal 9\n");
+    say(ends->control, "0 ready\n510 running\n600 signal 9\n");
     usleep(LONGER_THAN_A_STOP_MS * 1000);
     return wait_to_be_ended(0);
 }
@@ -139,9 +139,24 @@ END_TEST
 
 static int fails_127(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "500 ready\n510 failed 127 2\n");
+    say(ends->control, "0 ready\n510 failed 127 2\n");
     return wait_to_be_ended(0);
 }
+
+static int makes_up_times(void *owner, const struct session_ends *ends)
+{
+    say(ends->control, "18446744073709551615 ready\n0 ready\n510 running\n600 exit 0\n");
+    return wait_to_be_ended(0);
+}
+
+START_TEST(times_that_cannot_be)
+{
+    start(makes_up_times, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_EXIT, 0);
+    ck_assert_int_ge(times.init, 0);
+    ck_assert_int_eq(times.kernel, -1);
+}
+END_TEST
 
 START_TEST(no_such_command)
 {
@@ -179,7 +194,7 @@ END_TEST
 
 static int runs_for_ever(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "500 ready\n510 running\n");
+    say(ends->control, "0 ready\n510 running\n");
     return wait_to_be_ended(0);
 }
 
@@ -240,7 +255,7 @@ END_TEST
 
 static int crashes(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "500 ready\n510 running\n600 exit 0\n");
+    say(ends->control, "0 ready\n510 running\n600 exit 0\n");
     signal(SIGTERM, SIG_DFL);
     raise(SIGKILL);
     return 0;
@@ -259,7 +274,7 @@ static int ends_on_a_signal(void *owner, const struct session_ends *ends)
 {
     char line[64] = "";
 
-    say(ends->control, "500 ready\n510 running\n");
+    say(ends->control, "0 ready\n510 running\n");
     if (read(ends->control, line, sizeof(line) - 1) <= 0 || strcmp(line, "signal 2\n") != 0)
         return 98;
     say(ends->control, "600 signal 2\n");
@@ -400,6 +415,7 @@ int main(void)
     tcase_add_test(tests, output_is_waited_for);
     tcase_add_test(tests, output_is_not_waited_for_if_the_user_objects);
     tcase_add_test(tests, no_such_command);
+    tcase_add_test(tests, times_that_cannot_be);
     tcase_add_test(tests, init_fails);
     tcase_add_test(tests, hang_before_init);
     tcase_add_test(tests, time_limit);

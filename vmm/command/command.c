@@ -136,8 +136,8 @@ static int supervisor_prepare(struct supervisor *s)
     struct guest guest = { .command = command };
     int error;
 
-    if ((error = command_choose_argv(command)) || (error = command_choose_kernel(command)) ||
-        (error = places_find(&guest.places, command)) ||
+    if ((error = config_check_nets(&command->machine)) || (error = command_choose_argv(command)) ||
+        (error = command_choose_kernel(command)) || (error = places_find(&guest.places, command)) ||
         (error = user_find(&guest.user, command, guest.places.root.host)))
         return error;
     guest.argv = command->argv;
@@ -172,8 +172,9 @@ static void attempt_explain(const struct attempt *attempt, const struct outcome 
         break;
     case OUTCOME_HANG:
         log_warn("%sthe guest did not come as far as the command in %llu ms (--boot-timeout); "
-                 "--verbose shows how far",
-                 label, (unsigned long long)command->boot_timeout_ms);
+                 "%s",
+                 label, (unsigned long long)command->boot_timeout_ms,
+                 command->verbose ? "a slow host needs more" : "--verbose shows how far");
         break;
     case OUTCOME_PANIC:
         log_warn("%sthe guest's kernel panicked%s%s", label, separator, text);

@@ -80,6 +80,7 @@ bool control_parse(struct control_message *ret, const char *line)
     return true;
 }
 
+/* Only ASCII comes through: a terminal takes other bytes for orders, too. */
 size_t control_take(struct control_line *line, const char *bytes, size_t count, const char **ret)
 {
     *ret = NULL;
@@ -91,7 +92,7 @@ size_t control_take(struct control_line *line, const char *bytes, size_t count, 
             return i + 1;
         }
         if (line->used < sizeof(line->text) - 1 && bytes[i] != '\r')
-            line->text[line->used++] = iscntrl((unsigned char)bytes[i]) ? '?' : bytes[i];
+            line->text[line->used++] = isprint((unsigned char)bytes[i]) ? bytes[i] : '?';
     }
     return count;
 }

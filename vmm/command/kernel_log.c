@@ -11,12 +11,14 @@
 #define PATIENCE_MS 500
 #define PANIC       "Kernel panic - not syncing: "
 
-/* A reader who takes nothing loses what the kernel said, and stops nobody. */
-static void kernel_log_tell(const char *label, const char *text)
+/* A reader who takes nothing loses what the kernel said, and stops nobody: he is waited for once.
+ */
+static void kernel_log_tell(bool *deaf, const char *label, const char *text)
 {
     struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
 
-    if (poll(&out, 1, PATIENCE_MS) > 0)
+    *deaf = poll(&out, 1, *deaf ? 0 : PATIENCE_MS) <= 0;
+    if (!*deaf)
         dprintf(STDERR_FILENO, "%s%s%s", label, text, isatty(STDERR_FILENO) ? "\r\n" : "\n");
 }
 
@@ -27,7 +29,7 @@ static void kernel_log_add_line(struct kernel_log *log, const char *line)
 
     snprintf(kept, sizeof(log->lines[0]), "%s", line);
     if (log->echo)
-        kernel_log_tell(log->echo, line);
+        kernel_log_tell(&log->deaf, log->echo, line);
     if (panic && !log->panicked) {
         log->panicked = true;
         snprintf(log->panic, sizeof(log->panic), "%s", panic + strlen(PANIC));
@@ -55,11 +57,12 @@ bool kernel_log_oops(const struct kernel_log *log)
 
 void kernel_log_print(const struct kernel_log *log, const char *label)
 {
+    bool deaf = false;
     unsigned first = log->count > KERNEL_LOG_LINES ? log->count - KERNEL_LOG_LINES : 0;
 
     if (log->echo || log->count == 0)
         return;
     log_warn("%sthe kernel's last lines:", label);
     for (unsigned i = first; i < log->count; i++)
-        kernel_log_tell(label, log->lines[i % KERNEL_LOG_LINES]);
+        kernel_log_tell(&deaf, label, log->lines[i % KERNEL_LOG_LINES]);
 }

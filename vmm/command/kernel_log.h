@@ -12,6 +12,7 @@
 /* What the guest's kernel has said on its serial port, the end of it. Starts zeroed. */
 struct kernel_log {
     const char *echo;         /* each line goes to stderr as it comes, behind this label; or NULL */
+    bool deaf;                /* nobody takes what is echoed */
     struct control_line line; /* being written */
     char lines[KERNEL_LOG_LINES][256];
     unsigned count; /* of all lines, kept or not */

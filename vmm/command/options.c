@@ -54,7 +54,7 @@ static const struct option command_options[] = {
       .min = 1 },
     { .name = "modules",
       .argument = "DIR",
-      .help = "the kernel's modules (lib/modules beside it)",
+      .help = "the kernel's modules (lib/modules beside it); none",
       .more =
           "Either that directory or one with lib/modules/VERSION in it; none if all is built in.",
       .read = option_read_text,
@@ -123,7 +123,7 @@ static const struct option command_options[] = {
       .min = 1 },
     { .name = "cwd",
       .argument = "DIR",
-      .help = "where in the guest (here, if it has that; /)",
+      .help = "absolute directory in the guest (this one; else /)",
       .read = option_read_text,
       .at = offsetof(struct command, cwd),
       .min = 1 },

@@ -163,7 +163,7 @@ static int places_find_cwd(struct places *places, struct command *command)
     char *given = command->cwd ? command_format(command, "%s", command->cwd) : NULL;
 
     if (command->cwd && (!given || !places_normalize(given)))
-        return log_refuse(EINVAL, "--cwd %s: no absolute path without ..", command->cwd);
+        return log_refuse(EINVAL, "--cwd %s: must be an absolute path without '..'", command->cwd);
     places->cwd = given;
     if (!given)
         places->cwd = getcwd(here, sizeof(here))

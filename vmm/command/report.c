@@ -6,7 +6,7 @@
 
 #include "vmm/base.h"
 
-/* Bytes that are no UTF-8 come from file names only, and stay what they are. */
+/* Bytes that are no UTF-8 come from the user's own file names only, and stay what they are. */
 static void report_string(FILE *file, const char *text)
 {
     fputc('"', file);

@@ -46,6 +46,7 @@ struct session {
     enum session_state state;
     struct outcome outcome; /* from SESSION_FINISHED on */
     int signals;            /* passed on to the command */
+    unsigned told;          /* for log_guest() */
     struct timespec begin;
     struct session_times times;
 
@@ -104,23 +105,31 @@ static void session_failed(struct session *session, enum outcome_kind kind,
              message->error ? strerror(message->error) : "");
 }
 
+/* `up_ms`: how long its kernel says it has been running. */
+static void session_note_init(struct session *session, uint64_t up_ms)
+{
+    session->times.init = session_now(session);
+    if (up_ms <= (uint64_t)session->times.init)
+        session->times.kernel = session->times.init - (int64_t)up_ms;
+}
+
 static void session_obey(struct session *session, const struct control_message *message)
 {
     switch (message->kind) {
     case CONTROL_READY:
-        session->times.init = session_now(session);
-        session->times.kernel = session->times.init - (int64_t)message->ms;
+        if (session->times.init < 0)
+            session_note_init(session, message->ms);
         break;
     case CONTROL_RUNNING:
-        session->times.command = session_now(session);
         if (session->state == SESSION_BOOTING) {
+            session->times.command = session_now(session);
             session->state = SESSION_RUNNING;
             alarm_set(&session->phase, 0);
         }
         break;
     case CONTROL_NOTE:
-        log_warn("%sin the guest: %s%s%s", session->config.label, message->text,
-                 message->error ? ": " : "", message->error ? strerror(message->error) : "");
+        log_guest(&session->told, "%sin the guest: %s%s%s", session->config.label, message->text,
+                  message->error ? ": " : "", message->error ? strerror(message->error) : "");
         break;
     case CONTROL_EXIT:
         session_decide(session, SESSION_FINISHED, OUTCOME_EXIT, message->number);

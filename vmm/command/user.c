@@ -2,13 +2,19 @@
 #include "vmm/command/user.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
+#include <linux/openat2.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "vmm/base.h"
+#include "vmm/cleanup.h"
 #include "vmm/command/options.h"
 #include "vmm/log.h"
 #include "vmm/option.h"
@@ -17,18 +23,30 @@
 #define GROUPS_MAX   64
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-static FILE *user_open(struct command *command, const char *root, const char *name)
+/* A plain file of the guest's. Links lead where they would lead in the guest, or nowhere. */
+static FILE *user_open(const char *root, const char *name)
 {
-    char *path = command_format(command, "%s%s", root, name);
+    const struct open_how how = { .flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+                                  .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+    cleanup_close int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    cleanup_close int fd =
+        directory < 0 ? -1 : (int)syscall(SYS_openat2, directory, name, &how, sizeof(how));
+    struct stat stat;
+    FILE *file;
 
-    return path ? fopen(path, "re") : NULL;
+    if (fd < 0 || fstat(fd, &stat) < 0 || !S_ISREG(stat.st_mode))
+        return NULL;
+    file = fdopen(fd, "r");
+    if (file)
+        take_fd(&fd);
+    return file;
 }
 
 /* The entry with this name, or, where that is NULL, with this number. */
 static bool user_look_up(struct user *user, struct command *command, const char *root,
                          const char *name)
 {
-    FILE *file = user_open(command, root, "/etc/passwd");
+    FILE *file = user_open(root, "/etc/passwd");
     struct passwd *entry = NULL;
     bool found = false;
 
@@ -55,7 +73,7 @@ static bool user_is_member(const struct group *group, const char *name)
 
 static int user_find_groups(struct user *user, struct command *command, const char *root)
 {
-    FILE *file = user_open(command, root, "/etc/group");
+    FILE *file = user_open(root, "/etc/group");
     uint32_t *groups = option_alloc(&command->machine, GROUPS_MAX * sizeof(*groups));
     struct group *entry;
 
