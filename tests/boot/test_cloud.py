@@ -3,6 +3,8 @@
 
 import base64
 import contextlib
+import ctypes
+import errno
 import os
 import shutil
 import unittest
@@ -28,6 +30,9 @@ INTERRUPT = {"x86_64": r" [1-9]\d* +IO-APIC +\d+-edge", "aarch64": r" [1-9]\d* +
 # The PL011's driver sends without interrupts while the FIFO has room: it always has.
 SERIAL_INTERRUPT = {"x86_64": r" [1-9]\d* +IO-APIC +4-edge +ttyS0",
                     "aarch64": r" \d+ +GICv\d +33 Level +uart-pl011"}
+# Asked to fill in a structure at address 0, io_uring_setup() says so if it may be called at all.
+IO_URING = (ctypes.CDLL(None, use_errno=True).syscall(425, 1, 0) < 0
+            and ctypes.get_errno() == errno.EFAULT)
 POWER_BUTTON = {"x86_64": [], "aarch64": [18]}  # as a virtio device
 
 
@@ -43,7 +48,7 @@ class Cloud(GuestTest):
             "--kernel", FILES / "vmlinuz-cloud", "--initrd", FILES / "initrd-cloud.img",
             "--memory", "128M", "--disk", cls.directory / "root.img",
             "--disk", f"{cls.directory}/second.img,ro",
-            "--disk", f"{cls.directory}/third.img,serial=THIRD-DISK",
+            "--disk", f"{cls.directory}/third.img,serial=THIRD-DISK{',engine=io_uring' * IO_URING}",
             "--net", f"user,host-loopback,hostfwd=tcp:127.0.0.1:{port}-:80",
             "--cmdline", f"console={SERIAL} quiet root=/dev/vda rw panic=-1 {script}")
         machine.wait_for("^guest: serving$")
@@ -162,10 +167,9 @@ class Cloud(GuestTest):
     def test_disks_have_a_cache_to_flush(self):
         self.assertEqual(self.section("disks").values()["vda/cache_type"], "write back")
 
-    def test_disks_use_io_uring(self):
-        if not self.rings:
-            self.skipTest("the host forbids io_uring, or minivmm was built without it")
-        self.assertEqual(self.rings, 3)
+    @unittest.skipUnless(IO_URING, "the host forbids io_uring")
+    def test_io_uring_is_used_where_asked_for(self):
+        self.assertGreaterEqual(self.rings, 1)  # files in memory get none of themselves
 
     def test_limits(self):
         values = self.section("limits").values()
