@@ -81,8 +81,8 @@ static void terminal_deadly_signal(int signal)
 
 static void terminal_catch_deadly_signals(void)
 {
-    const int deadly[] = { SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGABRT,
-                           SIGSYS,  SIGTRAP, SIGQUIT, SIGXCPU, SIGPWR };
+    const int deadly[] = { SIGSEGV, SIGBUS,  SIGILL,  SIGFPE, SIGABRT, SIGSYS,
+                           SIGTRAP, SIGQUIT, SIGXCPU, SIGPWR, SIGALRM, SIGVTALRM };
     struct sigaction restore = { .sa_handler = terminal_deadly_signal, .sa_flags = SA_RESETHAND };
     struct sigaction before;
 
