@@ -9,11 +9,11 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/writer.h"
 #include "vmm/base.h"
+#include "vmm/clock.h"
 #include "vmm/log.h"
 
 #define TERMINAL_PENDING   (64 * KIB)
@@ -190,21 +190,13 @@ static bool terminal_command(struct terminal *terminal, uint8_t key)
     }
 }
 
-static uint64_t terminal_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Ctrl-C goes to the guest; a second one right after it ends the machine. */
 static void terminal_watch_interrupts(struct terminal *terminal, const uint8_t *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         uint64_t before = terminal->interrupted;
 
-        terminal->interrupted = bytes[i] == TERMINAL_INTERRUPT ? terminal_now() : 0;
+        terminal->interrupted = bytes[i] == TERMINAL_INTERRUPT ? clock_now_ms() : 0;
         if (before && terminal->interrupted && terminal->interrupted - before <= INTERRUPTS_MS)
             terminal->config.quit(terminal->config.owner);
     }

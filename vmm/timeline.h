@@ -3,7 +3,8 @@
 #define VMM_TIMELINE_H
 
 #include <stdint.h>
-#include <time.h>
+
+#include "vmm/clock.h"
 
 /* Where the time of a start goes: when each of its steps was done. */
 enum phase {
@@ -29,12 +30,8 @@ struct timeline {
 /* Only the first time counts: a reset is no start. Each phase belongs to one thread. */
 static inline void timeline_mark(struct timeline *timeline, enum phase phase)
 {
-    struct timespec now;
-
-    if (timeline->done_ns[phase])
-        return;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    timeline->done_ns[phase] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    if (!timeline->done_ns[phase])
+        timeline->done_ns[phase] = clock_now_ns();
 }
 
 #endif

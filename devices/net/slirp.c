@@ -15,9 +15,9 @@
 #include <slirp/libslirp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "vmm/base.h"
+#include "vmm/clock.h"
 #include "vmm/config.h"
 
 /*
@@ -91,10 +91,7 @@ static struct slirp_net *slirp_of(struct net *net)
 
 static int64_t slirp_clock_ns(void *opaque)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000000ll + now.tv_nsec;
+    return (int64_t)clock_now_ns();
 }
 
 static int64_t slirp_clock_ms(void)

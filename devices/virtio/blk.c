@@ -6,11 +6,11 @@
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "devices/block/block.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/base.h"
+#include "vmm/clock.h"
 #include "vmm/endian.h"
 
 #define SECTOR_SIZE 512u
@@ -247,14 +247,6 @@ static unsigned blk_start_batch(struct virtio_blk *blk)
     return count;
 }
 
-static uint64_t blk_now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
 /* Completes what gets done, and looks for the next request as long as the user wants: is it there?
  */
 static bool blk_poll(struct virtio_blk *blk)
@@ -265,12 +257,12 @@ static bool blk_poll(struct virtio_blk *blk)
     if (blk->block->poll_us == 0)
         return false;
     virtq_flush(q);
-    end = blk_now_us() + blk->block->poll_us;
+    end = clock_now_ns() + blk->block->poll_us * 1000ull;
     do {
         if (virtq_waiting(q) > 0)
             return true;
         block_commit(blk->block);
-    } while (blk_now_us() < end);
+    } while (clock_now_ns() < end);
     return false;
 }
 

@@ -8,11 +8,11 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "devices/terminal.h"
 #include "devices/virtio/console_port.h"
 #include "vmm/base.h"
+#include "vmm/clock.h"
 #include "vmm/endian.h"
 #include "vmm/log.h"
 
@@ -156,11 +156,8 @@ static void console_is_due(struct console_port *port, unsigned due)
  */
 static void console_announce_size(struct virtio_console *console)
 {
-    struct timespec now;
-    uint64_t now_ms;
+    uint64_t now_ms = clock_now_ms();
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
     if (!console->has_size || now_ms - console->announced_ms < CONSOLE_SIZE_MS)
         return;
     console->announced_ms = now_ms;

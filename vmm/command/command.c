@@ -100,20 +100,19 @@ static int attempt_read_version(struct attempt *attempt)
 static int supervisor_add_attempts(struct supervisor *s, const struct guest *guest)
 {
     struct command *command = &s->command;
+    struct command_word *word;
     int error = 0;
 
-    for (struct command_word *word = command->kernels; word; word = word->next)
+    for (word = command->kernels; word; word = word->next)
         s->count++;
     s->attempts = option_alloc(&command->machine, s->count * sizeof(*s->attempts));
     s->trials = option_alloc(&command->machine, s->count * sizeof(*s->trials));
     if (!s->attempts || !s->trials)
         return log_error(ENOMEM, "run");
-    for (unsigned i = 0; i < s->count && !error; i++) {
+    word = command->kernels;
+    for (unsigned i = 0; i < s->count && !error; i++, word = word->next) {
         struct attempt *attempt = &s->attempts[i];
-        struct command_word *word = command->kernels;
 
-        for (unsigned j = 0; j < i; j++)
-            word = word->next;
         attempt->supervisor = s;
         attempt->guest = *guest;
         attempt->guest.kernel = word->text;

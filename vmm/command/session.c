@@ -12,11 +12,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/alarm.h"
 #include "vmm/base.h"
+#include "vmm/clock.h"
 #include "vmm/command/control.h"
 #include "vmm/command/prefix.h"
 #include "vmm/log.h"
@@ -47,7 +47,7 @@ struct session {
     struct outcome outcome; /* from SESSION_FINISHED on */
     int signals;            /* passed on to the command */
     unsigned told;          /* for log_guest() */
-    struct timespec begin;
+    uint64_t begin_ns;
     struct session_times times;
 
     struct watch control, log; /* fd -1: at its end */
@@ -59,11 +59,7 @@ struct session {
 
 static int64_t session_now(const struct session *session)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (now.tv_sec - session->begin.tv_sec) * 1000 +
-           (now.tv_nsec - session->begin.tv_nsec) / 1000000;
+    return (int64_t)(clock_now_ns() - session->begin_ns) / 1000000;
 }
 
 /* Once; what comes later follows from it. False: it was decided before. */
@@ -405,7 +401,7 @@ int session_start(struct session **ret, const struct session_config *config, str
     session->control.fd = session->log.fd = -1;
     session->kernel_log.echo = config->verbose ? config->label : NULL;
     session->times = (struct session_times){ -1, -1, -1, -1 };
-    clock_gettime(CLOCK_MONOTONIC, &session->begin);
+    session->begin_ns = clock_now_ns();
 
     error = session_open_ends(session, ours, theirs);
     if (!error)
