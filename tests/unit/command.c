@@ -362,40 +362,7 @@ START_TEST(no_such_directories)
 }
 END_TEST
 
-/* Users and variables. */
-
-static int find_user(struct user *user, char *given)
-{
-    ck_assert_int_eq(system("mkdir -p etc; echo 'me:x:1000:100:Me:/home/me:/bin/sh' >etc/passwd; "
-                            "printf 'a:x:7:you\\nb:x:8:you,me\\n' >etc/group"),
-                     0);
-    if (given)
-        ck_assert_int_eq(parse(W("--user"), given), CONFIG_RUN);
-    else
-        ck_assert_int_eq(parse(NO_WORDS), CONFIG_RUN);
-    return user_find(user, &command, directory);
-}
-
-START_TEST(users)
-{
-    struct user user;
-
-    ck_assert_int_eq(find_user(&user, NULL), 0);
-    ck_assert(user.uid == 0 && user.gid == 0 && user.group_count == 0);
-    ck_assert_int_eq(find_user(&user, W("me")), 0);
-    ck_assert(user.uid == 1000 && user.gid == 100);
-    ck_assert_uint_eq(user.group_count, 1);
-    ck_assert_uint_eq(user.groups[0], 8);
-    ck_assert_int_eq(find_user(&user, W("1000:5")), 0);
-    ck_assert(user.uid == 1000 && user.gid == 5);
-    ck_assert_str_eq(user.name, "me");
-    ck_assert_int_eq(find_user(&user, W("4242")), 0);
-    ck_assert(user.uid == 4242 && user.gid == 4242);
-    ck_assert_int_lt(find_user(&user, W("nobody-here")), 0);
-    ck_assert_int_lt(find_user(&user, W("1:x")), 0);
-    ck_assert_int_lt(find_user(&user, W("4294967295")), 0);
-}
-END_TEST
+/* Variables. */
 
 static bool has(const char *const *environment, const char *wanted)
 {
@@ -503,7 +470,6 @@ int main(void)
     tcase_add_test(tests, outer_shares_come_first);
     tcase_add_test(tests, shares_that_contradict);
     tcase_add_test(tests, no_such_directories);
-    tcase_add_test(tests, users);
     tcase_add_test(tests, variables);
     tcase_add_test(tests, json);
     tcase_add_test(tests, table);

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+#include "vmm/command/options.h"
+#include "vmm/command/user.h"
+
+static struct command command;
+static struct user user;
+static char root[] = "/tmp/minivmm-user-XXXXXX";
+
+static void write_file(const char *name, const char *text)
+{
+    FILE *file = fopen(name, "w");
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_ge(fputs(text, file), 0);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static void setup(void)
+{
+    ck_assert_ptr_nonnull(mkdtemp(root));
+    ck_assert_int_eq(chdir(root) | mkdir("etc", 0755), 0);
+    write_file("etc/passwd", "me:x:1000:100:Me:/home/me:/bin/sh\n");
+    write_file("etc/group", "a:x:7:you\nb:x:8:you,me\n");
+}
+
+static void teardown(void)
+{
+    char remove[64];
+
+    command_finish(&command);
+    snprintf(remove, sizeof(remove), "rm -r %s", root);
+    ck_assert_int_eq(chdir("/") | system(remove), 0);
+}
+
+static int find(const char *given)
+{
+    command.user = (char *)given;
+    return user_find(&user, &command, root);
+}
+
+START_TEST(root_unless_told)
+{
+    ck_assert_int_eq(find(NULL), 0);
+    ck_assert(user.uid == 0 && user.gid == 0 && user.group_count == 0);
+    ck_assert_str_eq(user.name, "root");
+}
+END_TEST
+
+START_TEST(a_name)
+{
+    ck_assert_int_eq(find("me"), 0);
+    ck_assert(user.uid == 1000 && user.gid == 100);
+    ck_assert_str_eq(user.home, "/home/me");
+    ck_assert_uint_eq(user.group_count, 1);
+    ck_assert_uint_eq(user.groups[0], 8);
+}
+END_TEST
+
+START_TEST(a_number)
+{
+    ck_assert_int_eq(find("1000:5"), 0);
+    ck_assert(user.uid == 1000 && user.gid == 5);
+    ck_assert_str_eq(user.name, "me");
+    ck_assert_int_eq(find("4242"), 0);
+    ck_assert(user.uid == 4242 && user.gid == 4242);
+}
+END_TEST
+
+START_TEST(nobody)
+{
+    ck_assert_int_eq(find("nobody-here"), -EINVAL);
+    ck_assert_int_eq(find("1:x"), -EINVAL);
+    ck_assert_int_eq(find("4294967295"), -EINVAL);
+    ck_assert_int_eq(unlink("etc/passwd"), 0);
+    ck_assert_int_eq(find("me"), -EINVAL);
+}
+END_TEST
+
+/* The host has an /etc/passwd; in this root there is none at that place. */
+START_TEST(links_lead_into_the_root)
+{
+    ck_assert_int_eq(rename("etc/passwd", "etc/people") | symlink("/etc/people", "etc/passwd"), 0);
+    ck_assert_int_eq(find("me"), 0);
+    ck_assert_uint_eq(user.uid, 1000);
+    ck_assert_int_eq(unlink("etc/passwd") | symlink("../../../../etc/passwd", "etc/passwd"), 0);
+    ck_assert_int_eq(find("me"), -EINVAL);
+    ck_assert_int_eq(find("root"), -EINVAL);
+}
+END_TEST
+
+START_TEST(only_files_are_read)
+{
+    ck_assert_int_eq(unlink("etc/passwd") | mkfifo("etc/passwd", 0600), 0);
+    ck_assert_int_eq(find("me"), -EINVAL);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("user");
+    TCase *tests = tcase_create("user");
+
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, root_unless_told);
+    tcase_add_test(tests, a_name);
+    tcase_add_test(tests, a_number);
+    tcase_add_test(tests, nobody);
+    tcase_add_test(tests, links_lead_into_the_root);
+    tcase_add_test(tests, only_files_are_read);
+    suite_add_tcase(suite, tests);
+    return unit_run(suite);
+}
