@@ -38,6 +38,7 @@ struct terminal {
     bool ended;            /* the input is at its end, or gives errors */
     bool background;       /* the terminal is another's for now */
     bool escaped;          /* the last key was the escape key */
+    bool attended;         /* the guest acts on the first Ctrl-C */
     uint64_t interrupted;  /* ms, when the last key was Ctrl-C; else 0 */
     struct terminal_mode *saved;
     bool told;        /* the client knows that there is an end */
@@ -190,14 +191,15 @@ static bool terminal_command(struct terminal *terminal, uint8_t key)
     }
 }
 
-/* Ctrl-C goes to the guest; a second one right after it ends the machine. */
+/* Ctrl-C goes to the guest. If nobody there hears it, or it is the second, the machine ends. */
 static void terminal_watch_interrupts(struct terminal *terminal, const uint8_t *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        uint64_t before = terminal->interrupted;
+        uint64_t before = terminal->interrupted, now = clock_now_ms();
+        bool again = before && now - before <= INTERRUPTS_MS;
 
-        terminal->interrupted = bytes[i] == TERMINAL_INTERRUPT ? clock_now_ms() : 0;
-        if (before && terminal->interrupted && terminal->interrupted - before <= INTERRUPTS_MS)
+        terminal->interrupted = bytes[i] == TERMINAL_INTERRUPT ? now : 0;
+        if (terminal->interrupted && (again || !terminal->attended))
             terminal->config.quit(terminal->config.owner);
     }
 }
@@ -400,6 +402,11 @@ bool terminal_size(struct terminal *terminal, uint16_t *ret_columns, uint16_t *r
             return true;
         }
     return false;
+}
+
+void terminal_pass_interrupts(struct terminal *terminal)
+{
+    terminal->attended = true;
 }
 
 void terminal_window_changed(struct terminal *terminal)

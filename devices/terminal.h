@@ -19,7 +19,7 @@
  * any deadly signal; in the background it is left alone until terminal_continued(). There, Ctrl-A
  * is the escape key: Ctrl-A x ends the machine, Ctrl-A h prints help, Ctrl-A Ctrl-A (or Ctrl-A a)
  * sends one Ctrl-A, other keys are swallowed. With `interrupts` there is no escape key: all keys
- * reach the guest, and Ctrl-C twice within 2 s ends the machine.
+ * reach the guest. Ctrl-C ends the machine until terminal_pass_interrupts(), then twice within 2 s.
  */
 struct terminal;
 
@@ -88,6 +88,9 @@ void terminal_take_input(struct terminal *terminal);
 
 /* Columns and rows of the terminal, the output's if it is one; false where there is none. */
 bool terminal_size(struct terminal *terminal, uint16_t *ret_columns, uint16_t *ret_rows);
+
+/* There is somebody in the guest to act on the first Ctrl-C. On the loop. */
+void terminal_pass_interrupts(struct terminal *terminal);
 
 /* SIGWINCH came; SIGCONT came (raw mode again, for the shell has changed it). On the loop. */
 void terminal_window_changed(struct terminal *terminal);

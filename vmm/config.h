@@ -97,7 +97,11 @@ struct config {
     enum log_level log_level;
     bool stats;
     bool dry_run;
-    bool supervised;             /* a parent decides on signals, and ends the machine by SIGUSR2 */
+    /*
+     * A parent decides on signals. It ends the machine by SIGUSR2; until it has sent SIGURG, Ctrl-C
+     * on a terminal does.
+     */
+    bool supervised;
     struct config_block *blocks; /* all that the pointers above own */
 };
 

@@ -209,6 +209,8 @@ static void run_signalled(struct watch *watch, short revents)
         machine_each_terminal(&run->machine, terminal_continued);
     else if (info.ssi_signo == SIGUSR2)
         run_end(run, STATUS_POWER_OFF);
+    else if (info.ssi_signo == SIGURG)
+        machine_each_terminal(&run->machine, terminal_pass_interrupts);
     else if (!run->machine.config->supervised)
         run_terminate(run, (int)info.ssi_signo);
 }
@@ -262,8 +264,10 @@ static int run_init(struct run *run)
     int error;
 
     run_block(&set);
-    if (run->machine.config->supervised)
+    if (run->machine.config->supervised) {
         sigaddset(&set, SIGUSR2);
+        sigaddset(&set, SIGURG);
+    }
     pthread_mutex_init(&run->mutex, NULL);
     run->loop = loop_create();
     if (!run->loop)

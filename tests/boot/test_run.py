@@ -375,6 +375,17 @@ class Terminal(unittest.TestCase):
         self.wait_for(b"ended by a signal: Interrupt")
         self.assertEqual(self.finish(), 128 + signal.SIGINT)
 
+    def test_interrupted_while_it_boots(self):
+        """Nobody hears it yet: once is enough."""
+        self.start("sleep", "1000")
+        while termios.tcgetattr(self.slave) == self.settings:
+            time.sleep(0.01)
+        began = time.monotonic()
+        os.write(self.master, b"\x03")
+        self.wait_for(b"ended by a signal: Interrupt")
+        self.assertEqual(self.finish(), 128 + signal.SIGINT)
+        self.assertLess(time.monotonic() - began, 5)
+
     def test_machine_is_killed(self):
         """Whoever it was, the terminal is as before, and that is no success."""
         self.start("sh", "-c", "echo go; sleep 1000")

@@ -310,6 +310,29 @@ START_TEST(a_signal_before_there_is_a_command_ends_the_machine)
 }
 END_TEST
 
+static int ends_when_told_of_the_command(void *owner, const struct session_ends *ends)
+{
+    sigset_t set;
+    int number;
+
+    say(ends->control, "0 ready\n510 running\n");
+    sigemptyset(&set);
+    sigaddset(&set, SIGURG);
+    if (sigwait(&set, &number) != 0)
+        return 98;
+    say(ends->control, "600 exit 5\n");
+    return wait_to_be_ended(0);
+}
+
+/* Its terminal's Ctrl-C is the command's from then on. */
+START_TEST(the_machine_is_told_when_the_command_runs)
+{
+    start(ends_when_told_of_the_command,
+          (struct session_config){ .boot_timeout_ms = 20000, .timeout_ms = 20000 });
+    expect(OUTCOME_EXIT, 5);
+}
+END_TEST
+
 static int talks_nonsense(void *owner, const struct session_ends *ends)
 {
     static char much[100000];
@@ -426,6 +449,7 @@ int main(void)
     tcase_add_test(tests, a_signal_reaches_the_command);
     tcase_add_test(tests, the_second_signal_ends_the_machine);
     tcase_add_test(tests, a_signal_before_there_is_a_command_ends_the_machine);
+    tcase_add_test(tests, the_machine_is_told_when_the_command_runs);
     tcase_add_test(tests, nonsense_is_nothing);
     tcase_add_test(tests, lines_are_labelled);
     tcase_add_test(tests, killing_the_supervisor_leaves_nothing);

@@ -121,6 +121,8 @@ static void session_obey(struct session *session, const struct control_message *
             session->times.command = session_now(session);
             session->state = SESSION_RUNNING;
             alarm_set(&session->phase, 0);
+            if (session->machine)
+                kill(session->machine, SIGURG);
         }
         break;
     case CONTROL_NOTE:
@@ -287,7 +289,7 @@ static void session_close_others(int keep, int keep_too)
         closedir(directory);
 }
 
-/* SIGPWR ends us when the supervisor is gone, whatever we are doing; SIGUSR2 waits for the loop.
+/* SIGPWR ends us when the supervisor is gone, whatever we are doing; its others wait for the loop.
  */
 static void session_inherit_signals(pid_t supervisor)
 {
@@ -295,6 +297,7 @@ static void session_inherit_signals(pid_t supervisor)
 
     sigemptyset(&set);
     sigaddset(&set, SIGUSR2);
+    sigaddset(&set, SIGURG);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     sigemptyset(&set);
     sigaddset(&set, SIGPWR);

@@ -16,7 +16,8 @@
  * The machine ends in one of two ways. Either the guest's init says what became of the command, or
  * a time limit or the user decides: then the process is told to end (SIGUSR2, struct config's
  * `supervised`). Or the process ends by itself, and how it did, with what the kernel said, tells
- * why.
+ * why. When the command runs the process is told, too (SIGURG), for then Ctrl-C on its terminal is
+ * the command's.
  */
 struct loop;
 struct session;
