@@ -353,7 +353,7 @@ static int machine_add_net(struct machine *machine, struct hardware_device *plac
 }
 
 static int machine_add_share(struct machine *machine, const struct hardware_device *place,
-                             const struct share_config *config)
+                             const struct share_config *config, unsigned descriptors)
 {
     struct loop *loop = machine_add_loop(machine);
     struct virtio_device *virtio;
@@ -362,7 +362,7 @@ static int machine_add_share(struct machine *machine, const struct hardware_devi
 
     if (!loop)
         return -ENOMEM;
-    error = share_open(&share, config);
+    error = share_open(&share, config, descriptors);
     if (error)
         return error;
     error = virtio_fs_create(&virtio, place->name, config->tag, share, machine->memory, loop);
@@ -403,15 +403,17 @@ static int machine_add_virtio_devices(struct machine *machine)
     const struct config *config = machine->config;
     struct hardware_device *place = machine->hardware.virtio;
     struct virtio_device *virtio;
-    unsigned number = 0;
+    unsigned number = 0, shares = 0;
     int error = 0;
 
     for (const struct disk_config *disk = config->disks; disk && !error; disk = disk->next)
         error = machine_add_disk(machine, place++, disk);
     for (const struct net_config *net = config->nets; net && !error; net = net->next)
         error = machine_add_net(machine, place++, net, number++);
+    for (const struct share_config *share = config->shares; share; share = share->next)
+        shares++;
     for (const struct share_config *share = config->shares; share && !error; share = share->next)
-        error = machine_add_share(machine, place++, share);
+        error = machine_add_share(machine, place++, share, share_descriptors(shares));
 
     if (!error && (machine->console || machine->stream_count))
         error = machine_add_console(machine, place++);

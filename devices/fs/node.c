@@ -139,7 +139,7 @@ static void nodes_list(struct nodes *nodes, struct node *node)
 
 void nodes_keep(struct nodes *nodes, struct node *node, int fd)
 {
-    if (nodes->open == NODES_OPEN)
+    if (nodes->open == nodes->open_max)
         nodes_close(nodes, nodes->stalest);
     node->fd = fd;
     nodes_list(nodes, node);
@@ -264,9 +264,9 @@ struct node *nodes_find(const struct nodes *nodes, uint64_t id)
     return node && node->lookups ? node : NULL; /* else it is there for its children only */
 }
 
-int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd)
+int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, unsigned open_max)
 {
-    *nodes = (struct nodes){ .bucket_mask = FIRST_BUCKETS - 1 };
+    *nodes = (struct nodes){ .bucket_mask = FIRST_BUCKETS - 1, .open_max = open_max };
     slots_init(&nodes->slots, NODES_MAX);
     nodes->buckets = calloc(FIRST_BUCKETS, sizeof(struct node *));
     if (nodes->buckets)

@@ -12,10 +12,10 @@
  * What the guest knows of a shared directory: one node for each file it has looked up and not
  * forgotten. A node is no descriptor, of which a host gives few, but the place where the file was
  * last seen, its directory's node and its name there, and what tells it from any other file that
- * may be there by now. Directories keep an O_PATH descriptor, the NODES_OPEN least idle of them.
+ * may be there by now. Directories keep an O_PATH descriptor, the least idle of them.
  */
 #define NODES_MAX  (1u << 18)
-#define NODES_OPEN 256u
+#define NODES_OPEN 256u /* descriptors that are of use */
 
 /* The same for as long as a file is the same file. */
 struct identity {
@@ -61,11 +61,14 @@ struct nodes {
     uint32_t bucket_mask, count;
     struct node *root;
     struct node *newest, *stalest; /* of those with a descriptor */
-    unsigned open;
+    unsigned open, open_max;
 };
 
-/* With a root, which has id 1, keeps `root_fd` and is never forgotten. 0 or -ENOMEM. */
-int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd);
+/*
+ * With a root, which has id 1, keeps `root_fd` and is never forgotten. `open_max` others keep
+ * theirs. 0 or -ENOMEM.
+ */
+int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, unsigned open_max);
 void nodes_clear(struct nodes *nodes);  /* forgets all but the root; nothing is open */
 void nodes_finish(struct nodes *nodes); /* closes the root's descriptor, too */
 

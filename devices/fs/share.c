@@ -18,19 +18,18 @@
 #include "vmm/config.h"
 #include "vmm/log.h"
 
-#define HANDLES_MAX     2048u
-#define HANDLES_PART    8    /* of the descriptors the process may have */
+#define NODES_PART      4    /* of a share's descriptors, for directories */
 #define DESCRIPTORS_MAX 8192 /* as many as we ask the host for */
 #define DIRENT_USUAL    40u  /* bytes of a directory's entry with a name of common length */
 
 /* Descriptors cost us nothing until the guest has files open: what the host gives without asking.
  */
-static uint32_t share_handles_max(void)
+unsigned share_descriptors(unsigned shares)
 {
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return HANDLES_MAX / HANDLES_PART;
+        return SHARE_DESCRIPTORS_MIN;
     if (limit.rlim_cur < DESCRIPTORS_MAX && limit.rlim_cur < limit.rlim_max) {
         rlim_t before = limit.rlim_cur;
 
@@ -38,21 +37,30 @@ static uint32_t share_handles_max(void)
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
             limit.rlim_cur = before;
     }
-    limit.rlim_cur /= HANDLES_PART;
-    return limit.rlim_cur < HANDLES_MAX ? (uint32_t)limit.rlim_cur : HANDLES_MAX;
+    if (limit.rlim_cur > DESCRIPTORS_MAX)
+        limit.rlim_cur = DESCRIPTORS_MAX;
+    return (unsigned)limit.rlim_cur / 2 / shares;
 }
 
-int share_open(struct share **ret, const struct share_config *config)
+int share_open(struct share **ret, const struct share_config *config, unsigned descriptors)
 {
     cleanup_free struct share *share = calloc(1, sizeof(*share));
+    unsigned directories = descriptors / NODES_PART;
     int error;
 
     if (!share)
         return log_error(ENOMEM, "--share %s", config->path);
-    error = tree_open(&share->tree, config->path);
+    if (descriptors < SHARE_DESCRIPTORS_MIN)
+        return log_refuse(EMFILE,
+                          "--share %s: too many directories for so few open files "
+                          "(see ulimit -n)",
+                          config->path);
+    if (directories > NODES_OPEN)
+        directories = NODES_OPEN;
+    error = tree_open(&share->tree, config->path, directories);
     if (error)
         return error;
-    slots_init(&share->handles, share_handles_max());
+    slots_init(&share->handles, descriptors - directories);
     share->writable = config->writable;
     *ret = share;
     share = NULL;

@@ -20,7 +20,15 @@ struct share;
 struct share_config;
 struct statfs;
 
-int share_open(struct share **ret, const struct share_config *config); /* prints what is wrong */
+/*
+ * How many descriptors a guest may hold open through each of `shares`, which are all the process
+ * has: together half of those it may have, of which it takes up to 8192 unless the host objects.
+ */
+unsigned share_descriptors(unsigned shares);
+
+/* Prints what is wrong, SHARE_DESCRIPTORS_MIN > `descriptors` included; -errno. */
+#define SHARE_DESCRIPTORS_MIN 16u
+int share_open(struct share **ret, const struct share_config *config, unsigned descriptors);
 void share_close(struct share *share);
 
 bool share_writable(const struct share *share);

@@ -262,7 +262,7 @@ int tree_meet(struct tree *tree, struct node *directory, const char *name, struc
     return error;
 }
 
-static int tree_open_root(struct tree *tree, const char *path)
+static int tree_open_root(struct tree *tree, const char *path, unsigned directories)
 {
     cleanup_close int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     struct statx seen;
@@ -276,21 +276,22 @@ static int tree_open_root(struct tree *tree, const char *path)
     if (probe < 0)
         return log_error(-probe, "--share %s: openat2, which came with Linux 5.6", path);
     close(probe);
-    if ((error = tree_statx(fd, "", &seen)) || (error = nodes_init(&tree->nodes, &seen, fd)))
+    if ((error = tree_statx(fd, "", &seen)) ||
+        (error = nodes_init(&tree->nodes, &seen, fd, directories)))
         return log_error(-error, "--share %s", path);
     tree_device(tree, seen.stx_dev_major, seen.stx_dev_minor);
     take_fd(&fd);
     return 0;
 }
 
-int tree_open(struct tree *tree, const char *path)
+int tree_open(struct tree *tree, const char *path, unsigned directories)
 {
     int error;
 
     *tree = (struct tree){ .self_fds = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC) };
     if (tree->self_fds < 0)
         return log_error(errno, "--share %s: /proc/self/fd", path);
-    error = tree_open_root(tree, path);
+    error = tree_open_root(tree, path, directories);
     if (error)
         close(tree->self_fds);
     return error;

@@ -29,7 +29,8 @@ struct tree {
     unsigned device_count;
 };
 
-int tree_open(struct tree *tree, const char *path); /* 0 or -errno, printed */
+/* Keeps up to `directories` open, 3 or more. 0 or -errno, printed. */
+int tree_open(struct tree *tree, const char *path, unsigned directories);
 void tree_close(struct tree *tree);
 
 /* May this be the name of a file in a directory? */

@@ -207,7 +207,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     make_tree(top);
     snprintf(path, sizeof(path), "%s/share", top);
     config.path = path;
-    if (share_open(&share, &config) == 0) { /* an emulated host may have no openat2 */
+    if (share_open(&share, &config, share_descriptors(1)) ==
+        0) { /* an emulated host may have no openat2 */
         demand((fuse = fuse_create(share)) != NULL);
         while (in.size > 0)
             step(fuse, &known, &in);

@@ -3,7 +3,7 @@
 /*
  * Attacks a read-only share by the real queue: names, nodes, handles, offsets, lengths, links out,
  * everything that would write. The host's test looks at the directory afterwards; here no reply
- * may hold what lies outside of it. A second device, if there is one, shares the host's "/".
+ * may hold what lies outside of it. A second device shares the host's "/", a third the same again.
  */
 #include <linux/fuse.h>
 
@@ -16,6 +16,7 @@ enum { HIGH_PRIORITY, REQUESTS, QUEUES };
 #define BAD_FD   9
 #define DENIED   13
 #define NO_DEV   6
+#define TOO_MANY 23
 #define INVALID  22
 #define READONLY 30
 #define NO_CALL  38
@@ -270,6 +271,34 @@ static void the_hosts_own(void)
     print("ok the_hosts_own\n");
 }
 
+/* Directories that were looked into and open handles: too many for the share, not for the host. */
+static void hold_everything(void)
+{
+    char name[] = "d00";
+    uint64_t folder = lookup(ROOT, "folder"), handle;
+    int error;
+
+    for (unsigned i = 0; i < 100; i++) {
+        name[1] = (char)('0' + i / 10);
+        name[2] = (char)('0' + i % 10);
+        expect_equal((uint64_t)ask(FUSE_LOOKUP, lookup(folder, name), NULL, 0, "x", NULL), 0);
+    }
+    do
+        error = open_as(FUSE_OPENDIR, folder, 0, &handle);
+    while (!error);
+    expect_equal((uint64_t)error, TOO_MANY);
+}
+
+static void hold_everything_twice(void)
+{
+    start(0);
+    hold_everything();
+    start(2);
+    hold_everything();
+    start(2);
+    survived("hold_everything_twice");
+}
+
 int main(void)
 {
     static const struct {
@@ -293,5 +322,6 @@ int main(void)
     }
     start(1);
     the_hosts_own();
+    hold_everything_twice();
     return 0;
 }

@@ -4,9 +4,11 @@
 import os
 import re
 import time
+from resource import RLIMIT_NOFILE, setrlimit
 
 from vmm import GuestTest, cpu_seconds, text
 
+DESCRIPTORS = 256  # of a process that shares several directories
 TRICKS = 55  # what the payload hostile knows, the honest request included
 
 
@@ -17,8 +19,8 @@ class Devices(GuestTest):
     def options(self) -> list[object]:
         return []
 
-    def check(self, payload: str, *options: object) -> str:
-        return self.check_passes(payload, *self.options(), *options, cmdline=self.device)
+    def check(self, payload: str, *options: object, **more) -> str:
+        return self.check_passes(payload, *self.options(), *options, cmdline=self.device, **more)
 
     def check_hostile(self):
         done = self.boot("hostile", *self.options(), cmdline=self.device)
@@ -106,7 +108,8 @@ class Fs(Rng):
         super().setUp()
         (self.directory / "secret").write_text("not for guests")
         self.shared = self.directory / "shared"
-        (self.shared / "folder").mkdir(parents=True)
+        for number in range(100):
+            (self.shared / f"folder/d{number:02}").mkdir(parents=True)
         (self.shared / "file").write_text("shared")
         (self.shared / "out").symlink_to("..")
         (self.shared / "folder/up").symlink_to("../..")
@@ -125,8 +128,9 @@ class Fs(Rng):
 
     def test_polite(self):
         before = self.look()
-        said = self.check("fs", "--share", "/,tag=all,rw")
-        self.assertEqual(said.count("ok "), 9)
+        said = self.check("fs", "--share", "/,tag=all,rw", "--share", f"{self.shared},tag=again",
+                          preexec_fn=lambda: setrlimit(RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS)))
+        self.assertEqual(said.count("ok "), 10)
         self.assertEqual(self.look(), before)
 
 

@@ -466,7 +466,7 @@ START_TEST(shares_that_cannot_be)
     for (unsigned i = 0; i < ARRAY_SIZE(paths); i++) {
         const struct share_config config = { .path = paths[i] };
 
-        ck_assert_int_lt(share_open(&share, &config), 0);
+        ck_assert_int_lt(share_open(&share, &config, share_descriptors(1)), 0);
     }
 }
 END_TEST
@@ -486,7 +486,7 @@ START_TEST(no_more_handles_than_there_are)
     while (!(error = client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle)))
         opened++;
     ck_assert_int_eq(error, ENFILE);
-    ck_assert_uint_eq(opened, 32);
+    ck_assert_uint_eq(opened, 96); /* of 128 one in four is for directories */
     ck_assert_int_eq(client_release(&small, file, handle), 0);
     ck_assert_int_eq(client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle), 0);
     client_finish(&small);
@@ -501,6 +501,61 @@ static unsigned count_descriptors(void)
         count += fcntl(fd, F_GETFD) >= 0;
     return count;
 }
+
+/* A guest that holds all it can: directories it has looked into, and files. */
+static void hold_everything(struct client *greedy, unsigned directories)
+{
+    char name[32];
+    int error;
+
+    for (unsigned i = 0; i < directories; i++) {
+        snprintf(name, sizeof(name), "d%u", i);
+        client_ask(greedy, FUSE_LOOKUP, client_lookup(greedy, ROOT, name), NULL, 0, "x", NULL);
+    }
+    do
+        error = client_open_as(greedy, FUSE_OPENDIR, ROOT, O_RDONLY, NULL);
+    while (!error);
+    ck_assert_int_eq(error, ENFILE); /* ours, not the host's */
+}
+
+START_TEST(shares_leave_descriptors_to_the_others)
+{
+    enum { DIRECTORIES = 100, SHARES = 7 };
+    static struct client shares[SHARES];
+    struct rlimit limit = { 256, 256 };
+    unsigned before = count_descriptors();
+    char name[32];
+
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (unsigned i = 0; i < DIRECTORIES; i++) {
+        snprintf(name, sizeof(name), "d%u", i);
+        ck_assert_int_eq(mkdir(client_path(&c, name), 0755), 0);
+    }
+    for (unsigned i = 0; i < SHARES; i++) {
+        shares[i].others = SHARES - 1;
+        client_start(&shares[i], client_path(&c, ""), false);
+    }
+    for (unsigned i = 0; i < SHARES; i++)
+        hold_everything(&shares[i], DIRECTORIES);
+    ck_assert_uint_ge(count_descriptors(), before + 100);
+    ck_assert_uint_le(count_descriptors(), before + 128 + 2 * SHARES);
+    client_lookup(&shares[0], client_lookup(&shares[0], ROOT, "folder"), "inner");
+    for (unsigned i = 0; i < SHARES; i++)
+        client_finish(&shares[i]);
+    ck_assert_uint_eq(count_descriptors(), before);
+}
+END_TEST
+
+START_TEST(too_many_shares_for_so_few_descriptors)
+{
+    struct rlimit limit = { 256, 256 };
+    struct share *share;
+
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(
+        share_open(&share, &(struct share_config){ .path = "/" }, share_descriptors(9)), -EMFILE);
+}
+END_TEST
 
 /* More directories than descriptors are kept: the old ones are found again by their names. */
 START_TEST(many_deep_directories)
@@ -664,6 +719,8 @@ int main(void)
         the_hosts_kernel_is_not_shown,
         shares_that_cannot_be,
         no_more_handles_than_there_are,
+        shares_leave_descriptors_to_the_others,
+        too_many_shares_for_so_few_descriptors,
         many_deep_directories,
         directories_are_listed_in_pieces,
         hostile_listings,

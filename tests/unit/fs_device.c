@@ -27,7 +27,7 @@ static void setup(void)
     struct share *share;
 
     driver_init(&d);
-    ck_assert_int_eq(share_open(&share, &config), 0);
+    ck_assert_int_eq(share_open(&share, &config, share_descriptors(1)), 0);
     ck_assert_int_eq(virtio_fs_create(&device, "fs0", "a tag", share, d.mem, d.loop), 0);
     ck_assert(driver_start(&d, device, 0));
 }

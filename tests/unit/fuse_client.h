@@ -25,8 +25,9 @@
 #define CLIENT_ROOM 70000u
 
 struct client {
-    char top[64];   /* has `secret` and `share` */
-    char path[128]; /* of the last client_path() */
+    char top[64];    /* has `secret` and `share` */
+    char path[128];  /* of the last client_path() */
+    unsigned others; /* shares of the process besides this one */
     struct fuse *fuse;
     uint8_t request[CLIENT_ROOM];
     size_t request_size;
@@ -59,7 +60,7 @@ static inline void client_start(struct client *c, const char *path, bool writabl
     struct share_config config = { .path = path, .tag = "tag", .writable = writable };
     struct share *share;
 
-    ck_assert_int_eq(share_open(&share, &config), 0);
+    ck_assert_int_eq(share_open(&share, &config, share_descriptors(c->others + 1)), 0);
     c->fuse = fuse_create(share);
     ck_assert_ptr_nonnull(c->fuse);
     c->room = sizeof(c->reply);
