@@ -148,15 +148,16 @@ static void virtio_mmio_raise(struct virtio_mmio *mmio, uint32_t bit)
         assert(errno == EAGAIN);
 }
 
-/* An acknowledgement that waits to be looked at was of the interrupt before, not of this one. */
+/*
+ * An acknowledgement that waits to be looked at was of interrupts before this one. There may be one
+ * though the bit is clear: of a driver that read the bit before the loop cleared it.
+ */
 static void virtio_mmio_interrupt(void *transport, unsigned queue)
 {
     struct virtio_mmio *mmio = transport;
 
-    if (virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING) {
-        mmio->looked++;
-        virtio_mmio_take_acknowledgement(mmio);
-    }
+    mmio->looked++;
+    virtio_mmio_take_acknowledgement(mmio);
     virtio_mmio_raise(mmio, VIRTIO_MMIO_INT_VRING);
 }
 

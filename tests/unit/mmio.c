@@ -414,6 +414,128 @@ START_TEST(an_acknowledgement_without_an_exit)
 }
 END_TEST
 
+/* What goes on at the same time, in steps whose order is anybody's guess. */
+enum step { BUFFERS, CONFIG, LOOP, GUEST, STEPS };
+
+#define ORDER_MAX   12
+#define BUFFERS_MAX 3 /* of these steps in an order */
+#define CONFIG_MAX  1
+
+/*
+ * A guest whose handler does as Linux' does: reads InterruptStatus, acknowledges what it says, and
+ * only then takes what there is. Edges that come before it starts are one.
+ */
+struct race {
+    struct fake *fake;
+    unsigned made[2], taken[2]; /* by the bits of InterruptStatus */
+    bool edge;
+    bool acknowledged; /* since the loop last looked */
+    enum { WAITS, HAS_READ, HAS_ACKNOWLEDGED } handler;
+    uint32_t status; /* as the handler has read it */
+};
+
+static bool race_device(struct race *r, enum step bit)
+{
+    uint64_t edges;
+
+    if (r->made[bit] == (bit == BUFFERS ? BUFFERS_MAX : CONFIG_MAX))
+        return false;
+    r->made[bit]++;
+    if (bit == CONFIG) {
+        r->fake->config++;
+        virtio_config_changed(&r->fake->virtio);
+    } else {
+        interrupt(r->fake);
+    }
+    ck_assert_int_eq(read(r->fake->interrupt, &edges, sizeof(edges)), sizeof(edges));
+    r->edge = true;
+    return true;
+}
+
+static bool race_loop(struct race *r)
+{
+    if (!r->acknowledged)
+        return false;
+    r->acknowledged = false;
+    loop_turn(r->fake->loop, 0);
+    return true;
+}
+
+static void race_acknowledge(struct race *r)
+{
+    if (r->status == VIRTIO_MMIO_INT_VRING) {
+        acknowledge(r->fake);
+        r->acknowledged = true;
+    } else {
+        set(r->fake, VIRTIO_MMIO_INTERRUPT_ACK, r->status);
+    }
+}
+
+static bool race_guest(struct race *r)
+{
+    if (r->handler == WAITS && !r->edge)
+        return false;
+    if (r->handler == WAITS) {
+        r->edge = false;
+        r->status = get(r->fake, VIRTIO_MMIO_INTERRUPT_STATUS);
+    } else if (r->handler == HAS_READ) {
+        race_acknowledge(r);
+    } else {
+        for (unsigned bit = 0; bit < 2; bit++)
+            if (r->status >> bit & 1)
+                r->taken[bit] = r->made[bit];
+    }
+    r->handler = r->handler == HAS_ACKNOWLEDGED ? WAITS : r->handler + 1;
+    return true;
+}
+
+static bool race_step(struct race *r, enum step step)
+{
+    return step == LOOP ? race_loop(r) : step == GUEST ? race_guest(r) : race_device(r, step);
+}
+
+/* From a reset on; false if there is nothing to do in some step. The guest must end with all. */
+static bool race_run(struct fake *f, const enum step *order, unsigned length)
+{
+    struct race r = { .fake = f };
+
+    set_status(f, 0);
+    negotiate(f);
+    set_status(f, DRIVER_OK);
+    for (unsigned i = 0; i < length; i++)
+        if (!race_step(&r, order[i]))
+            return false;
+    while (race_guest(&r))
+        ;
+    ck_assert_uint_eq(r.taken[BUFFERS], r.made[BUFFERS]);
+    ck_assert_uint_eq(r.taken[CONFIG], r.made[CONFIG]);
+    return true;
+}
+
+/* Every order that starts with these `length` steps and goes on; how many there are. */
+static unsigned race_run_all(struct fake *f, enum step order[ORDER_MAX], unsigned length)
+{
+    unsigned runs = 0;
+
+    for (enum step step = 0; length < ORDER_MAX && step < STEPS; step++) {
+        order[length] = step;
+        if (race_run(f, order, length + 1))
+            runs += 1 + race_run_all(f, order, length + 1);
+    }
+    return runs;
+}
+
+START_TEST(no_order_of_steps_loses_an_interrupt)
+{
+    enum step order[ORDER_MAX];
+    struct fake f;
+
+    fake_init(&f);
+    ck_assert_uint_gt(race_run_all(&f, order, 0), 1000);
+    fake_finish(&f);
+}
+END_TEST
+
 START_TEST(what_the_guest_reads_without_an_exit)
 {
     struct fake f;
@@ -504,6 +626,7 @@ int main(void)
     tcase_add_test(tcase, a_kick_after_reset_does_not_reach_the_device);
     tcase_add_test(tcase, interrupts_are_seen_and_acknowledged);
     tcase_add_test(tcase, an_acknowledgement_without_an_exit);
+    tcase_add_test(tcase, no_order_of_steps_loses_an_interrupt);
     tcase_add_test(tcase, what_the_guest_reads_without_an_exit);
     tcase_add_test(tcase, every_width_at_every_offset);
     tcase_add_test(tcase, configuration_takes_any_width_and_ends);
