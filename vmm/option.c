@@ -370,25 +370,39 @@ static int option_read_value(struct option_reader *r, const struct option *optio
     return option_read_form(r, strcpy(copy, value));
 }
 
+/*
+ * By the letter that a word begins with, which may have its value behind it; the length is then
+ * the letter's. -kernel is no -k: a dash is missing.
+ */
+static const struct option *option_find_letter(const struct option *list, const char *word,
+                                               size_t *length)
+{
+    if (option_find(list, word + 1, *length - 1))
+        return NULL;
+    for (; list->name; list++)
+        if (list->letter && list->letter == word[1] && (*length == 2 || list->argument)) {
+            *length = 2;
+            return list;
+        }
+    return NULL;
+}
+
 int option_read_next(struct option_reader *r, char ***words)
 {
     char *word = *(*words)++, *value = NULL;
     size_t length = strcspn(word, "=");
-    const struct option *option = NULL;
+    const struct option *option, *list = r->table->options;
 
     if (word[0] != '-' || !word[1])
         return log_refuse(EINVAL, "unexpected argument '%s' (see %s --help)", word,
                           r->table->program);
-    if (word[1] == '-')
-        option = option_find(r->table->options, word + 2, length - 2);
-    for (const struct option *o = r->table->options; length == 2 && o->name; o++)
-        if (o->letter && o->letter == word[1])
-            option = o;
+    option = word[1] == '-' ? option_find(list, word + 2, length - 2)
+                            : option_find_letter(list, word, &length);
     if (!option)
         return option_refuse_unknown(r->table, word, length);
 
     if (word[length])
-        value = word + length + 1;
+        value = word + length + (word[length] == '=');
     else if (option->argument && **words)
         value = *(*words)++;
     return option_read_value(r, option, value);

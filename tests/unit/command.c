@@ -55,8 +55,8 @@ static enum config_result parse_words(char **words)
 
 START_TEST(options)
 {
-    ck_assert_int_eq(parse(W("--kernel"), W("a"), W("--kernel=b"), W("-m"), W("256M"), W("-j"),
-                           W("3"), W("--net"), W("user"), W("--ro"), W("x"), W("--rw=y"), W("-v"),
+    ck_assert_int_eq(parse(W("--kernel"), W("a"), W("--kernel=b"), W("-m"), W("256M"), W("-j3"),
+                           W("--net"), W("user"), W("--ro"), W("x"), W("--rw=y"), W("-v"),
                            W("--timeout"), W("2s"), W("make"), W("-j"), W("check")),
                      CONFIG_RUN);
     ck_assert_str_eq(command.kernels->text, "a");
@@ -102,6 +102,7 @@ START_TEST(wrong_options)
     ck_assert_int_eq(parse(W("--jobs"), W("0"), W("true")), CONFIG_USAGE);
     ck_assert_int_eq(parse(W("--kernel")), CONFIG_USAGE);
     ck_assert_int_eq(parse(W("--root=")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("-vj2"), W("true")), CONFIG_USAGE);
 }
 END_TEST
 
