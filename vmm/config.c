@@ -273,7 +273,7 @@ const struct option config_net_forms[] = {
 static const struct option share_keys[] = {
     { .name = "tag",
       .argument = "NAME",
-      .help = "what the guest calls it: mount -t virtiofs NAME /mnt",
+      .help = "what the guest calls it: mount -t virtiofs NAME /mnt; without it, as DIR is called",
       .read = config_read_tag,
       .min = 1,
       .max = sizeof(((struct share_config *)NULL)->tag) - 1 },
@@ -505,16 +505,37 @@ static bool console_same(const struct console_config *a, const struct console_co
            (a->kind == CONSOLE_FILE && !strcmp(a->path, b->path));
 }
 
-static int config_check_shares(const struct config *config)
+/* Without a tag it is the directory's name, if that says something. */
+static int config_name_share(struct share_config *share)
 {
-    for (const struct share_config *share = config->shares; share; share = share->next) {
+    const char *path = share->path;
+    size_t end = strlen(path), begin;
+
+    while (end > 0 && path[end - 1] == '/')
+        end--;
+    for (begin = end; begin > 0 && path[begin - 1] != '/';)
+        begin--;
+    if (end - begin >= sizeof(share->tag))
+        return log_refuse(EINVAL, "--share %s: needs a tag=NAME of at most %zu bytes", path,
+                          sizeof(share->tag) - 1);
+    memcpy(share->tag, path + begin, end - begin);
+    if (!*share->tag || !strcmp(share->tag, ".") || !strcmp(share->tag, ".."))
+        return log_refuse(EINVAL, "--share %s: needs a tag=NAME", path);
+    return 0;
+}
+
+static int config_check_shares(struct config *config)
+{
+    for (struct share_config *share = config->shares; share; share = share->next) {
         const struct share_config *other = config->shares;
 
+        if (!*share->tag && config_name_share(share))
+            return -EINVAL;
         while (strcmp(other->tag, share->tag))
             other = other->next;
-        if (!*share->tag || other != share)
-            return log_refuse(EINVAL, "--share %s: needs a tag=NAME%s", share->path,
-                              *share->tag ? " of its own" : "");
+        if (other != share)
+            return log_refuse(EINVAL, "--share %s: needs a tag=NAME of its own, not '%s'",
+                              share->path, share->tag);
     }
     return 0;
 }

@@ -18,7 +18,7 @@ class Share(GuestTest):
         machine = cls.boot(
             "--kernel", FILES / "vmlinuz-cloud", "--initrd", FILES / "initrd-cloud.img",
             "--memory", "160M", "--net", "none", "--disk", cls.copy("root.img"),
-            "--share", f"{cls.ro},tag=ro-share", "--share", f"{cls.rw},tag=rw-share,rw",
+            "--share", cls.ro, "--share", f"{cls.rw},tag=rw-share,rw",
             "--cmdline",
             f'console={SERIAL} quiet root=/dev/vda rw minivmm.test="sh /test/share.sh"')
         machine.wait_for("^guest: the host may change things$")
@@ -29,7 +29,7 @@ class Share(GuestTest):
 
     @classmethod
     def make_files(cls):
-        cls.ro, cls.rw = cls.directory / "ro", cls.directory / "rw"
+        cls.ro, cls.rw = cls.directory / "ro-share", cls.directory / "rw"
         cls.rw.mkdir()
         (cls.ro / "many").mkdir(parents=True)
         (cls.ro / "folder").mkdir()
