@@ -106,6 +106,22 @@ START_TEST(wrong_options)
 }
 END_TEST
 
+START_TEST(what_two_machines_cannot_both_have)
+{
+    const char *const nets[] = { "user,hostfwd=::8080-:80", "tap,name=tap0", "tap,fd=7" };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(nets); i++) {
+        ck_assert_int_eq(parse(W("-j2"), W("--kernel=a"), W("--kernel=b"), W("--net"), W(nets[i])),
+                         CONFIG_USAGE);
+        ck_assert_int_eq(parse(W("-j1"), W("--kernel=a"), W("--kernel=b"), W("--net"), W(nets[i])),
+                         CONFIG_RUN);
+        ck_assert_int_eq(parse(W("-j2"), W("--kernel=a"), W("--net"), W(nets[i])), CONFIG_RUN);
+    }
+    ck_assert_int_eq(parse(W("-j2"), W("--kernel=a"), W("--kernel=b"), W("--net=user")),
+                     CONFIG_RUN);
+}
+END_TEST
+
 /* Control lines. */
 
 START_TEST(control_lines)
@@ -457,6 +473,7 @@ int main(void)
     tcase_add_test(tests, defaults);
     tcase_add_test(tests, two_dashes_end_the_options);
     tcase_add_test(tests, wrong_options);
+    tcase_add_test(tests, what_two_machines_cannot_both_have);
     tcase_add_test(tests, control_lines);
     tcase_add_test(tests, control_nonsense);
     tcase_add_test(tests, control_bytes_become_lines);

@@ -135,8 +135,8 @@ static int supervisor_prepare(struct supervisor *s)
     struct guest guest = { .command = command };
     int error;
 
-    if ((error = config_check_nets(&command->machine)) || (error = command_choose_argv(command)) ||
-        (error = command_choose_kernel(command)) || (error = places_find(&guest.places, command)) ||
+    if ((error = command_choose_argv(command)) || (error = command_choose_kernel(command)) ||
+        (error = places_find(&guest.places, command)) ||
         (error = user_find(&guest.user, command, guest.places.root.host)))
         return error;
     guest.argv = command->argv;

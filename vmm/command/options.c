@@ -180,6 +180,19 @@ static int command_set_defaults(struct command *command)
     return error;
 }
 
+/* What two machines cannot have at the same time. */
+static int command_check_jobs(const struct command *command)
+{
+    if (command->jobs == 1 || !command->kernels || !command->kernels->next)
+        return 0;
+    for (const struct net_config *net = command->machine.nets; net; net = net->next)
+        if (net->kind == NET_TAP || net->forwards)
+            return log_refuse(EINVAL,
+                              "--net %s: only one kernel at a time can have it: use --jobs 1",
+                              net->kind == NET_TAP ? "tap" : "user: hostfwd");
+    return 0;
+}
+
 /* Options come first: what follows the first other word is the command's. */
 enum config_result command_parse(struct command *command, int argc, char **argv)
 {
@@ -194,6 +207,8 @@ enum config_result command_parse(struct command *command, int argc, char **argv)
     if (*words && !strcmp(*words, "--"))
         words++;
     command->argv = words;
+    if (!result && !(result = config_check_nets(&command->machine)))
+        result = command_check_jobs(command);
     return result > 0 ? CONFIG_DONE : result < 0 ? CONFIG_USAGE : CONFIG_RUN;
 }
 
