@@ -3,25 +3,44 @@
 
 #include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#define LOG_NAME        "minivmm: "
 #define LOG_GUEST_LINES 10
 #define LOG_PATIENCE_MS 500 /* then a line that nobody takes is lost: we have a guest to run */
 
 static enum log_level log_level = LOG_LEVEL_WARN;
+static char *log_reason; /* atomic */
 
 void log_set_level(enum log_level level)
 {
     log_level = level;
 }
 
+void log_keep_reason(char text[LOG_REASON_SIZE])
+{
+    log_reason = text;
+}
+
+/* A thread that finds another at it leaves it to that one. */
+static void log_note_reason(const char *line)
+{
+    char *text = __atomic_exchange_n(&log_reason, NULL, __ATOMIC_ACQUIRE);
+
+    if (!text)
+        return;
+    snprintf(text, LOG_REASON_SIZE, "%.*s", LOG_REASON_SIZE - 1, line);
+    __atomic_store_n(&log_reason, text, __ATOMIC_RELEASE);
+}
+
 /* One write() a line, so that threads do not mix; \r because the terminal may be raw. */
-static void log_line(const char *fmt, va_list args, int error)
+static void log_line(bool reason, const char *fmt, va_list args, int error)
 {
     struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
-    char line[1024] = "minivmm: ";
+    char line[1024] = LOG_NAME;
     size_t size = sizeof(line) - 2; /* room for the line's end */
     size_t used = strlen(line);
 
@@ -32,6 +51,8 @@ static void log_line(const char *fmt, va_list args, int error)
     for (char *c = line; *c; c++) /* names come from outside: one line stays one line */
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             *c = '?';
+    if (reason)
+        log_note_reason(line + strlen(LOG_NAME));
     strcat(line, isatty(STDERR_FILENO) ? "\r\n" : "\n");
     if (poll(&out, 1, LOG_PATIENCE_MS) == 0 || write(STDERR_FILENO, line, strlen(line)) < 0)
         return; /* nobody left to tell */
@@ -44,7 +65,7 @@ void log_print(enum log_level level, const char *fmt, ...)
     if (level > log_level)
         return;
     va_start(args, fmt);
-    log_line(fmt, args, 0);
+    log_line(false, fmt, args, 0);
     va_end(args);
 }
 
@@ -70,7 +91,7 @@ int log_error(int error, const char *fmt, ...)
     va_list args;
 
     va_start(args, fmt);
-    log_line(fmt, args, error);
+    log_line(true, fmt, args, error);
     va_end(args);
     return -error;
 }
@@ -80,7 +101,7 @@ int log_refuse(int error, const char *fmt, ...)
     va_list args;
 
     va_start(args, fmt);
-    log_line(fmt, args, 0);
+    log_line(true, fmt, args, 0);
     va_end(args);
     return -error;
 }

@@ -28,4 +28,11 @@ int log_error(int error, const char *fmt, ...) __attribute__((format(printf, 2, 
 /* The same where the sentence already says what is wrong and strerror() would add nothing. */
 int log_refuse(int error, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/*
+ * From now on the last thing that log_error() or log_refuse() had to say is in `text`, too, without
+ * the program's name: for whoever reports a failure to a program. NULL: no more of that.
+ */
+#define LOG_REASON_SIZE 200
+void log_keep_reason(char text[LOG_REASON_SIZE]);
+
 #endif

@@ -206,24 +206,42 @@ class Streams(unittest.TestCase):
 
 
 class Refusals(unittest.TestCase):
-    """One line says what is wrong, and nothing is started."""
+    """One line says what is wrong, for programs, too, and nothing is started."""
+
+    def refuse(self, *arguments: object) -> str:
+        done = subprocess.run(words(*arguments), stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=LIMIT)
+        self.assertEqual((done.returncode, done.stdout), (125, ""), done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        return done.stderr
+
+    def test_unwritable_report(self):
+        self.assertIn("--json: open /nowhere/file: No such",
+                      self.refuse("--json", "/nowhere/file", "true"))
+        done = run("--boot-timeout", "1ms", "--json", "/dev/full", "true")
+        self.assertEqual(done.returncode, 125)
+        self.assertIn(b"minivmm: --json: write /dev/full: No space left on device\n", done.stderr)
 
     def test_refusals(self):
+        report = Path(self.enterContext(tempfile.TemporaryDirectory())) / "report.json"
         for wanted, *arguments in (
                 ("--root /etc/passwd: not a directory", "--root", "/etc/passwd", "true"),
                 ("--rw /nowhere: No such file", "--rw", "/nowhere", "true"),
-                ("--json: open /nowhere/file", "--json", "/nowhere/file", "true"),
                 ("run: no command", ),
                 ("unknown option '--kernle'; did you mean --kernel", "--kernle", "x"),
                 ("--user nobody-knows: no such user", "--user", "nobody-knows", "true"),
                 ("open /nowhere/kernel", "--kernel", "/nowhere/kernel", "true"),
-                ("/nowhere/modules", "--modules", "/nowhere/modules", "true")):
+                ("/nowhere/modules", "--modules", "/nowhere/modules", "true"),
+                ("--net user: hostfwd: only one kernel at a time can have it: use --jobs 1", "-j2",
+                 "--kernel", kernel(), "--net", "user,hostfwd=::8080-:80", "true")):
             with self.subTest(wanted=wanted):
-                done = subprocess.run(words(*arguments), stdin=subprocess.DEVNULL,
-                                      capture_output=True, text=True, timeout=LIMIT)
-                self.assertEqual((done.returncode, done.stdout), (125, ""), done.stderr)
-                self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
-                self.assertIn(wanted, done.stderr)
+                line = self.refuse("--json", report, *arguments)
+                told = json.loads(report.read_text())
+                told = told[0] if isinstance(told, list) else told
+                self.assertIn(wanted, line)
+                self.assertEqual((told["outcome"], told["status"], f"minivmm: {told['message']}\n"),
+                                 ("failed", 125, line))
+                report.unlink()
 
 
 class Killed(unittest.TestCase):

@@ -454,6 +454,19 @@ START_TEST(json)
 }
 END_TEST
 
+START_TEST(json_of_a_refusal)
+{
+    const struct trial refused = { .outcome = { .kind = OUTCOME_FAILED, .text = "no kernel" },
+                                   .times = { -1, -1, -1, -1 } };
+
+    expect_report(report_json, &refused, 1,
+                  "{\"kernel\": null, \"version\": null, \"outcome\": \"failed\", "
+                  "\"status\": 125, \"exit\": null, \"signal\": null, \"panic\": null, "
+                  "\"message\": \"no kernel\", \"ms\": {\"start\": 0, \"kernel\": null, "
+                  "\"init\": null, \"command\": null, \"end\": null}}\n");
+}
+END_TEST
+
 START_TEST(table)
 {
     expect_report(report_table, two, 2,
@@ -490,6 +503,7 @@ int main(void)
     tcase_add_test(tests, no_such_directories);
     tcase_add_test(tests, variables);
     tcase_add_test(tests, json);
+    tcase_add_test(tests, json_of_a_refusal);
     tcase_add_test(tests, table);
     suite_add_tcase(suite, tests);
     return unit_run(suite);

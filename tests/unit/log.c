@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/log.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -43,6 +44,28 @@ START_TEST(log_flood)
 }
 END_TEST
 
+START_TEST(the_last_error_is_kept)
+{
+    char reason[LOG_REASON_SIZE] = "", longer[2 * LOG_REASON_SIZE];
+
+    catch_stderr();
+    log_keep_reason(reason);
+    log_warn("not an error");
+    ck_assert_str_eq(reason, "");
+    log_error(ENOENT, "open %s", "a\nb");
+    ck_assert_str_eq(reason, "open a?b: No such file or directory");
+    log_refuse(EINVAL, "no");
+    ck_assert_str_eq(reason, "no");
+    memset(longer, 'x', sizeof(longer) - 1);
+    longer[sizeof(longer) - 1] = '\0';
+    log_refuse(EINVAL, "%s", longer);
+    ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 1);
+    log_keep_reason(NULL);
+    log_refuse(EINVAL, "no");
+    ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 1);
+}
+END_TEST
+
 START_TEST(stuck_stderr_holds_nobody_up)
 {
     int log = catch_stderr();
@@ -80,6 +103,7 @@ int main(void)
     TCase *tcase = tcase_create("log");
 
     tcase_add_test(tcase, log_flood);
+    tcase_add_test(tcase, the_last_error_is_kept);
     tcase_add_test(tcase, stuck_stderr_holds_nobody_up);
     tcase_add_test(tcase, names_cannot_break_a_line);
     suite_add_tcase(suite, tcase);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/command/session.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
+#include "vmm/log.h"
 
 #define LONGER_THAN_A_STOP_MS 1500
 
@@ -270,6 +272,21 @@ START_TEST(the_machines_process_dies)
 }
 END_TEST
 
+static int has_no_modules(void *owner, const struct session_ends *ends)
+{
+    log_error(ENOENT, "modules in %s", "nowhere");
+    return 125;
+}
+
+START_TEST(what_the_machine_said_of_its_failure)
+{
+    start(has_no_modules, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_FAILED, 0);
+    ck_assert_str_eq(outcome.text, "modules in nowhere: No such file or directory");
+    ck_assert(outcome.told);
+}
+END_TEST
+
 static int ends_on_a_signal(void *owner, const struct session_ends *ends)
 {
     char line[64] = "";
@@ -446,6 +463,7 @@ int main(void)
     tcase_add_test(tests, panic_without_end);
     tcase_add_test(tests, oops);
     tcase_add_test(tests, the_machines_process_dies);
+    tcase_add_test(tests, what_the_machine_said_of_its_failure);
     tcase_add_test(tests, a_signal_reaches_the_command);
     tcase_add_test(tests, the_second_signal_ends_the_machine);
     tcase_add_test(tests, a_signal_before_there_is_a_command_ends_the_machine);

@@ -41,6 +41,7 @@ struct supervisor {
     struct loop *loop;
     struct watch signals; /* a signalfd */
     FILE *json;
+    char reason[LOG_REASON_SIZE]; /* the last error */
     struct attempt *attempts;
     struct trial *trials; /* of the attempts */
     unsigned count, begun, ended;
@@ -97,32 +98,46 @@ static int attempt_read_version(struct attempt *attempt)
     return error;
 }
 
+/* One for each kernel named, or for the one to be found. */
+static int supervisor_add_trials(struct supervisor *s)
+{
+    const struct command_word *word = s->command.kernels;
+    unsigned count = 0;
+
+    do
+        count++;
+    while (word && (word = word->next));
+    s->trials = option_alloc(&s->command.machine, count * sizeof(*s->trials));
+    if (!s->trials)
+        return log_error(ENOMEM, "run");
+    s->count = count;
+    word = s->command.kernels;
+    for (unsigned i = 0; i < count; i++, word = word ? word->next : NULL)
+        s->trials[i] = (struct trial){ .kernel = word ? word->text : NULL,
+                                       .outcome = { .kind = OUTCOME_FAILED, .text = "not started" },
+                                       .times = { -1, -1, -1, -1 } };
+    return 0;
+}
+
 static int supervisor_add_attempts(struct supervisor *s, const struct guest *guest)
 {
     struct command *command = &s->command;
-    struct command_word *word;
+    struct command_word *word = command->kernels;
     int error = 0;
 
-    for (word = command->kernels; word; word = word->next)
-        s->count++;
     s->attempts = option_alloc(&command->machine, s->count * sizeof(*s->attempts));
-    s->trials = option_alloc(&command->machine, s->count * sizeof(*s->trials));
-    if (!s->attempts || !s->trials)
+    if (!s->attempts)
         return log_error(ENOMEM, "run");
-    word = command->kernels;
     for (unsigned i = 0; i < s->count && !error; i++, word = word->next) {
         struct attempt *attempt = &s->attempts[i];
 
         attempt->supervisor = s;
         attempt->guest = *guest;
-        attempt->guest.kernel = word->text;
+        attempt->guest.kernel = s->trials[i].kernel = word->text;
         attempt->guest.version = attempt->version;
         error = attempt_read_version(attempt);
+        s->trials[i].version = error ? NULL : attempt->version;
         attempt->label = s->count > 1 ? command_format(command, "%s: ", attempt->version) : "";
-        s->trials[i] = (struct trial){ .kernel = word->text,
-                                       .version = attempt->version,
-                                       .outcome = { .kind = OUTCOME_FAILED, .text = "not started" },
-                                       .times = { -1, -1, -1, -1 } };
         if (!attempt->label)
             error = -ENOMEM;
     }
@@ -143,11 +158,7 @@ static int supervisor_prepare(struct supervisor *s)
     guest.environment = user_environment(command, &guest.user);
     if (!guest.environment)
         return -ENOMEM;
-    if ((error = supervisor_add_attempts(s, &guest)))
-        return error;
-    if (command->json && !(s->json = fopen(command->json, "we")))
-        return log_error(errno, "--json: open %s", command->json);
-    return 0;
+    return supervisor_add_attempts(s, &guest);
 }
 
 /* What became of it. */
@@ -191,7 +202,7 @@ static void attempt_explain(const struct attempt *attempt, const struct outcome 
         log_warn("%sended by a signal: %s", label, strsignal(outcome->number));
         break;
     case OUTCOME_FAILED:
-        if (*text)
+        if (*text && !outcome->told)
             log_warn("%sfailed: %s", label, text);
         break;
     }
@@ -242,12 +253,20 @@ static int attempt_begin(struct attempt *attempt)
     return session_start(&attempt->session, &config, attempt->supervisor->loop);
 }
 
+/* What was just printed is why that one was not started. */
+static void supervisor_blame(const struct supervisor *s, struct trial *trial)
+{
+    snprintf(trial->outcome.text, sizeof(trial->outcome.text), "%s", s->reason);
+}
+
 /* As many as may be at once; ends the loop when there is no more to do. */
 static void supervisor_begin(struct supervisor *s)
 {
     while (!s->interrupted && s->begun < s->count && s->begun - s->ended < s->command.jobs)
-        if (attempt_begin(&s->attempts[s->begun++]))
+        if (attempt_begin(&s->attempts[s->begun++])) {
+            supervisor_blame(s, &s->trials[s->begun - 1]);
             s->ended++;
+        }
     if (s->ended == s->begun && (s->interrupted || s->begun == s->count))
         loop_stop(s->loop);
 }
@@ -322,23 +341,36 @@ static int supervisor_run(struct supervisor *s)
     return 0;
 }
 
+static int supervisor_report_json(struct supervisor *s)
+{
+    if (!s->json)
+        return 0;
+    report_json(s->json, s->trials, s->count);
+    if (fflush(s->json) || ferror(s->json))
+        return log_error(errno, "--json: write %s", s->command.json);
+    return 0;
+}
+
+/* Nothing was run. */
+static int supervisor_report_refusal(struct supervisor *s)
+{
+    for (unsigned i = 0; i < s->count; i++)
+        supervisor_blame(s, &s->trials[i]);
+    supervisor_report_json(s);
+    return STATUS_FAILED;
+}
+
 static int supervisor_report(struct supervisor *s)
 {
     int status = s->interrupted ? STATUS_SIGNAL + s->interrupted : EXIT_SUCCESS;
 
-    if (s->json) {
-        report_json(s->json, s->trials, s->count);
-        if (fflush(s->json) || ferror(s->json)) {
-            log_error(errno, "--json: write %s", s->command.json);
-            return STATUS_FAILED;
-        }
-    }
     if (s->count == 1)
-        return outcome_status(&s->trials[0].outcome);
-    report_table(stderr, s->trials, s->count);
+        status = outcome_status(&s->trials[0].outcome);
+    else
+        report_table(stderr, s->trials, s->count);
     for (unsigned i = 0; i < s->count && !status; i++)
         status = outcome_status(&s->trials[i].outcome) ? EXIT_FAILURE : EXIT_SUCCESS;
-    return status;
+    return supervisor_report_json(s) ? STATUS_FAILED : status;
 }
 
 static void supervisor_finish(struct supervisor *s)
@@ -355,22 +387,31 @@ static void supervisor_finish(struct supervisor *s)
     command_finish(&s->command);
 }
 
+/* First of all: a file that cannot be written is told before anything has been done. */
+static int supervisor_open_json(struct supervisor *s)
+{
+    const char *path = s->command.json;
+
+    if (path && !(s->json = fopen(path, "we")))
+        return log_error(errno, "--json: open %s", path);
+    return 0;
+}
+
 int command_run(int argc, char **argv)
 {
     struct supervisor s = { .signals = { .fd = -1 }, .terminal = -1 };
-    int status = STATUS_FAILED;
+    enum config_result parsed;
+    int status = STATUS_FAILED; /* of wrong usage, too: 2 may be the command's own */
 
-    switch (command_parse(&s.command, argc, argv)) {
-    case CONFIG_RUN:
-        if (supervisor_prepare(&s) == 0 && supervisor_run(&s) == 0)
-            status = supervisor_report(&s);
-        break;
-    case CONFIG_DONE:
+    log_keep_reason(s.reason);
+    parsed = command_parse(&s.command, argc, argv);
+    if (parsed == CONFIG_DONE)
         status = EXIT_SUCCESS;
-        break;
-    case CONFIG_USAGE: /* not 2, which may be the command's own */
-        break;
-    }
+    else if (supervisor_add_trials(&s) == 0 && supervisor_open_json(&s) == 0)
+        status = parsed == CONFIG_RUN && supervisor_prepare(&s) == 0 && supervisor_run(&s) == 0
+                     ? supervisor_report(&s)
+                     : supervisor_report_refusal(&s);
     supervisor_finish(&s);
+    log_keep_reason(NULL);
     return status;
 }

@@ -26,6 +26,7 @@ struct outcome {
     enum outcome_kind kind;
     int number;
     char text[200]; /* what else there is to say; "" */
+    bool told;      /* and it was said on standard error when it happened */
 };
 
 const char *outcome_word(enum outcome_kind kind);     /* "power-off", for programs */

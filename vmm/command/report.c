@@ -9,6 +9,10 @@
 /* Bytes that are no UTF-8 come from the user's own file names only, and stay what they are. */
 static void report_string(FILE *file, const char *text)
 {
+    if (!text) {
+        fputs("null", file);
+        return;
+    }
     fputc('"', file);
     for (; *text; text++) {
         if (*text == '"' || *text == '\\')
@@ -24,10 +28,7 @@ static void report_string(FILE *file, const char *text)
 static void report_text(FILE *file, const char *name, const char *text)
 {
     fprintf(file, ", \"%s\": ", name);
-    if (text)
-        report_string(file, text);
-    else
-        fputs("null", file);
+    report_string(file, text);
 }
 
 static void report_number(FILE *file, const char *name, int64_t number)

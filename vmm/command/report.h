@@ -10,7 +10,7 @@
 /* What is told of one or several kernels' runs. */
 
 struct trial {
-    const char *kernel, *version; /* file, and what it says it is */
+    const char *kernel, *version; /* file, and what it says it is; NULL: it did not come to that */
     struct outcome outcome;
     struct session_times times;
 };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -45,6 +46,7 @@ struct session {
 
     enum session_state state;
     struct outcome outcome; /* from SESSION_FINISHED on */
+    char *reason;           /* shared with the process: what it said last of why it failed */
     int signals;            /* passed on to the command */
     unsigned told;          /* for log_guest() */
     uint64_t begin_ns;
@@ -159,6 +161,18 @@ static void session_hear(struct session *session, const char *bytes, size_t coun
     }
 }
 
+static void session_explain_machine(struct session *session)
+{
+    struct outcome *outcome = &session->outcome;
+
+    *outcome = outcome_of_machine(session->wait_status, &session->kernel_log);
+    if (outcome->kind == OUTCOME_FAILED && !*outcome->text) {
+        outcome->told = true;
+        snprintf(outcome->text, sizeof(outcome->text), "%.*s", LOG_REASON_SIZE - 1,
+                 session->reason);
+    }
+}
+
 /* The end, once the process is gone and everything it said was read. */
 static void session_check_end(struct session *session)
 {
@@ -167,11 +181,11 @@ static void session_check_end(struct session *session)
         return;
     session->ended = true;
     if (session->state < SESSION_FINISHED) {
-        session->outcome = outcome_of_machine(session->wait_status, &session->kernel_log);
+        session_explain_machine(session);
         session->state = SESSION_FINISHED;
         session->times.end = session_now(session);
     } else if (session->state == SESSION_FINISHED && WIFSIGNALED(session->wait_status)) {
-        session->outcome = outcome_of_machine(session->wait_status, &session->kernel_log);
+        session_explain_machine(session);
     }
     alarm_set(&session->limit, 0);
     alarm_set(&session->phase, 0);
@@ -314,6 +328,7 @@ static _Noreturn void session_machine(struct session *session, const int fds[4],
     const struct session_ends ends = { .control = fds[0], .log = fds[1] };
 
     session_inherit_signals(supervisor);
+    log_keep_reason(session->reason);
     if (*session->config.label) {
         session_replace(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
         session_replace(fds[2], STDOUT_FILENO);
@@ -406,7 +421,10 @@ int session_start(struct session **ret, const struct session_config *config, str
     session->times = (struct session_times){ -1, -1, -1, -1 };
     session->begin_ns = clock_now_ns();
 
-    error = session_open_ends(session, ours, theirs);
+    session->reason =
+        mmap(NULL, LOG_REASON_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    error = session->reason == MAP_FAILED ? log_error(errno, "session")
+                                          : session_open_ends(session, ours, theirs);
     if (!error)
         error = session_fork(session, theirs);
     if (!error)
@@ -470,5 +488,7 @@ void session_destroy(struct session *session)
     prefix_destroy(session->errors);
     alarm_close(&session->limit, session->loop);
     alarm_close(&session->phase, session->loop);
+    if (session->reason != MAP_FAILED)
+        munmap(session->reason, LOG_REASON_SIZE);
     free(session);
 }
