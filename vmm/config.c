@@ -250,6 +250,13 @@ static const struct option tap_keys[] = {
       .read = option_read_number,
       .at = offsetof(struct net_config, fd),
       .max = INT_MAX },
+    { .name = "vhost",
+      .argument = "auto|on|off",
+      .help = "the host's kernel moves the frames: if it can (auto), or nobody",
+      .more = "It serves the card's queues itself (vhost-net): faster, and by a part of the kernel "
+              "that then reads what the guest wrote. --stats does not see it.",
+      .read = option_read_choice,
+      .at = offsetof(struct net_config, vhost) },
     { .name = "mac", .argument = "MAC", .help = "the card's address", .read = config_read_mac },
     { .name = NULL },
 };
@@ -493,6 +500,7 @@ const struct option_table config_table = {
 };
 
 static_assert(sizeof(enum disk_engine) == sizeof(unsigned), "option_read_choice stores unsigned");
+static_assert(sizeof(enum net_vhost) == sizeof(unsigned), "option_read_choice stores unsigned");
 static_assert(sizeof(enum log_level) == sizeof(unsigned), "option_read_choice stores unsigned");
 
 /* The rules between options. */

@@ -32,6 +32,7 @@ struct disk_config {
 };
 
 enum net_kind { NET_USER, NET_TAP };
+enum net_vhost { VHOST_AUTO, VHOST_ON, VHOST_OFF };
 
 struct forward_config {
     bool udp;
@@ -42,9 +43,10 @@ struct forward_config {
 
 struct net_config {
     enum net_kind kind;
-    bool implied;       /* nobody asked: the default card, without which a guest can do */
-    char *interface;    /* NET_TAP: its name, or NULL and fd */
-    int fd;             /* NET_TAP: an open tap, or -1 */
+    bool implied;    /* nobody asked: the default card, without which a guest can do */
+    char *interface; /* NET_TAP: its name, or NULL and fd */
+    int fd;          /* NET_TAP: an open tap, or -1 */
+    enum net_vhost vhost;
     bool host_loopback; /* NET_USER */
     struct forward_config *forwards;
     uint8_t mac[6];

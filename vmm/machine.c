@@ -20,6 +20,7 @@
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
+#include "devices/virtio/vhost_net.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/arch.h"
 #include "vmm/cleanup.h"
@@ -324,6 +325,26 @@ static void machine_choose_mac(uint8_t mac[6], const struct net_config *config, 
     memcpy(mac, config->mac_set ? config->mac : fallback, sizeof(fallback));
 }
 
+/* The card before `net`, whose frames the host's kernel moves if it may. */
+static int machine_create_card(struct machine *machine, struct virtio_device **ret,
+                               const char *name, const struct net_config *config, struct net *net,
+                               const uint8_t mac[6], struct loop *loop)
+{
+    int error = -ENOENT;
+
+    if (config->kind == NET_TAP && config->vhost != VHOST_OFF)
+        error = vhost_net_create(ret, name, net, mac, machine->memory, loop);
+    if (!error)
+        return 0;
+    if (config->vhost == VHOST_ON)
+        return log_refuse(-error,
+                          "--net tap: vhost=on: /dev/vhost-net: %s (as root: modprobe vhost_net; "
+                          "its group, kvm, may use it)",
+                          strerror(-error));
+    error = virtio_net_create(ret, name, net, mac, machine->memory, loop);
+    return error ? log_error(-error, "%s", name) : 0;
+}
+
 static int machine_add_net(struct machine *machine, struct hardware_device *place,
                            const struct net_config *config, unsigned number)
 {
@@ -344,10 +365,10 @@ static int machine_add_net(struct machine *machine, struct hardware_device *plac
     if (error)
         return error;
     machine_choose_mac(mac, config, number);
-    error = virtio_net_create(&virtio, place->name, net, mac, machine->memory, loop);
+    error = machine_create_card(machine, &virtio, place->name, config, net, mac, loop);
     if (error) {
         net_close(net);
-        return log_error(-error, "%s", place->name);
+        return error;
     }
     return machine_add_virtio(machine, place, virtio, loop);
 }

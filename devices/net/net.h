@@ -56,6 +56,7 @@ struct net {
     uint64_t offloads;        /* VIRTIO_NET_F_* bits the backend can do */
     uint64_t calls;           /* system calls made so far, as far as the backend knows */
     uint16_t mtu;             /* to tell the guest, or 0: Ethernet's */
+    int tap;                  /* tap_open()'s: its descriptor, which stays the backend's */
 };
 
 /*
@@ -69,6 +70,13 @@ int tap_open(struct net **ret, const struct net_config *config, struct loop *loo
  * poller. -errno, with one line printed.
  */
 int slirp_open(struct net **ret, const struct net_config *config, struct loop *loop);
+
+/* Features of 0: the guest takes finished frames only. */
+static inline void net_set_offloads(struct net *net, uint64_t features)
+{
+    if (net->ops->set_offloads)
+        net->ops->set_offloads(net, features);
+}
 
 static inline void net_close(struct net *net)
 {

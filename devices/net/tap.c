@@ -221,6 +221,7 @@ int tap_open(struct net **ret, const struct net_config *config, struct loop *loo
     take_fd(&opened);
     tap->net.ops = &tap_ops;
     tap->net.offloads = TAP_FEATURES;
+    tap->net.tap = tap->fd;
     tap->loop = loop;
     tap->watch = (struct watch){ .fd = tap->fd, .ready = tap_ready };
     loop_add(loop, &tap->watch);

@@ -31,6 +31,7 @@ struct virtio_mmio {
     uint32_t *shown;           /* what the registers say; little-endian, atomic */
     struct watch acknowledged; /* an eventfd: the driver has seen the used buffers */
     uint64_t looked;           /* how often the loop has read it */
+    bool lent;                 /* somebody else signals `interrupt`; atomic */
 
     pthread_mutex_t lock; /* the registers below, and one driver's command at a time */
     uint32_t features_select, driver_features_select, queue_select;
@@ -63,10 +64,13 @@ static void virtio_mmio_set_interrupt(struct virtio_mmio *mmio, uint32_t bit)
     mmio->wiring.publish(word);
 }
 
+/* Who has borrowed the interrupt cannot set a bit here: the one of used buffers stays. */
 static void virtio_mmio_clear_interrupt(struct virtio_mmio *mmio, uint32_t bits)
 {
     uint32_t *word = virtio_mmio_register(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
 
+    if (__atomic_load_n(&mmio->lent, __ATOMIC_SEQ_CST))
+        bits &= ~(uint32_t)VIRTIO_MMIO_INT_VRING;
     __atomic_fetch_and(word, ~htole32(bits), __ATOMIC_SEQ_CST);
     mmio->wiring.publish(word);
 }
@@ -166,10 +170,37 @@ static void virtio_mmio_interrupt_config(void *transport)
     virtio_mmio_raise(transport, VIRTIO_MMIO_INT_CONFIG);
 }
 
+/*
+ * The guest finds "used buffers" at every interrupt, true or not: a driver looks into its rings
+ * then and may find nothing. Nobody needs to hear its acknowledgements.
+ */
+static int virtio_mmio_lend_interrupt(void *transport)
+{
+    struct virtio_mmio *mmio = transport;
+
+    loop_remove(mmio->virtio->loop, &mmio->acknowledged);
+    __atomic_store_n(&mmio->lent, true, __ATOMIC_SEQ_CST);
+    virtio_mmio_set_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
+    return mmio->interrupt;
+}
+
+static void virtio_mmio_take_back_interrupt(void *transport)
+{
+    struct virtio_mmio *mmio = transport;
+
+    if (!__atomic_exchange_n(&mmio->lent, false, __ATOMIC_SEQ_CST))
+        return;
+    virtio_mmio_take_acknowledgement(mmio);
+    virtio_mmio_clear_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
+    loop_add(mmio->virtio->loop, &mmio->acknowledged);
+}
+
 static const struct virtio_transport_ops virtio_mmio_transport = {
     .interrupt = virtio_mmio_interrupt,
     .show = virtio_mmio_show,
     .interrupt_config = virtio_mmio_interrupt_config,
+    .lend_interrupt = virtio_mmio_lend_interrupt,
+    .take_back_interrupt = virtio_mmio_take_back_interrupt,
 };
 
 /* What cannot be connected comes by exit: slower, not wrong. */

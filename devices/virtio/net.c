@@ -32,13 +32,6 @@ enum { NET_RX, NET_TX };
 static_assert(sizeof(struct net_header) == NET_HEADER_SIZE, "virtio 1.2, 5.1.6");
 static_assert(VIRTQ_MAX_SIZE <= NET_FRAME_PIECES, "a frame is one chain");
 
-struct virtio_net_registers {
-    uint8_t mac[ETH_ALEN];
-    le16 status;
-    le16 max_pairs; /* of queues: they come with VIRTIO_NET_F_MQ */
-    le16 mtu;
-};
-
 struct net_buffer {
     uint16_t head;
     uint16_t pieces;
@@ -328,10 +321,7 @@ static void net_kick(struct virtio_device *v, unsigned queue)
 
 static uint64_t net_features(struct virtio_device *v)
 {
-    const struct net *net = net_of(v)->net;
-
-    return BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_MRG_RXBUF) |
-           (net->mtu ? BIT(VIRTIO_NET_F_MTU) : 0) | net->offloads;
+    return virtio_net_features(net_of(v)->net);
 }
 
 static void net_read_config(struct virtio_device *v, void *config)
@@ -339,18 +329,12 @@ static void net_read_config(struct virtio_device *v, void *config)
     memcpy(config, &net_of(v)->registers, sizeof(struct virtio_net_registers));
 }
 
-static void net_set_offloads(struct virtio_net *n, uint64_t features)
-{
-    if (n->net->ops->set_offloads)
-        n->net->ops->set_offloads(n->net, features);
-}
-
 static void net_start(struct virtio_device *v)
 {
     struct virtio_net *n = net_of(v);
 
     n->expected = NET_PLAIN_SIZE;
-    net_set_offloads(n, v->features);
+    net_set_offloads(n->net, v->features);
 }
 
 static void net_stop(struct virtio_device *v)
@@ -361,7 +345,7 @@ static void net_stop(struct virtio_device *v)
     n->room = n->frame_size = n->spilled = 0;
     n->warned = false;
     n->net->ops->want_receive(n->net, false);
-    net_set_offloads(n, 0);
+    net_set_offloads(n->net, 0);
 }
 
 static uint64_t net_calls(const struct virtio_device *v)
@@ -389,6 +373,20 @@ static const struct virtio_ops net_ops = {
     .destroy = net_destroy,
 };
 
+uint64_t virtio_net_features(const struct net *net)
+{
+    return BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_MRG_RXBUF) |
+           (net->mtu ? BIT(VIRTIO_NET_F_MTU) : 0) | net->offloads;
+}
+
+void virtio_net_describe(struct virtio_net_registers *ret, const struct net *net,
+                         const uint8_t mac[6])
+{
+    memcpy(ret->mac, mac, ETH_ALEN);
+    le16_store(&ret->status, VIRTIO_NET_S_LINK_UP);
+    le16_store(&ret->mtu, net->mtu);
+}
+
 int virtio_net_create(struct virtio_device **ret, const char *name, struct net *net,
                       const uint8_t mac[6], const struct guest_memory *mem, struct loop *loop)
 {
@@ -403,9 +401,7 @@ int virtio_net_create(struct virtio_device **ret, const char *name, struct net *
         return error;
     }
 
-    memcpy(n->registers.mac, mac, ETH_ALEN);
-    le16_store(&n->registers.status, VIRTIO_NET_S_LINK_UP);
-    le16_store(&n->registers.mtu, net->mtu);
+    virtio_net_describe(&n->registers, net, mac);
     n->net = net;
     net->client = (struct net_client){ net_readable, net_writable, n };
     *ret = &n->virtio;

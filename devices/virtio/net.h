@@ -4,11 +4,25 @@
 
 #include <stdint.h>
 
+#include "vmm/endian.h"
 #include "vmm/memory.h"
 
 struct loop;
 struct net;
 struct virtio_device;
+
+/* Configuration space (virtio 1.2, 5.1.4). */
+struct virtio_net_registers {
+    uint8_t mac[6];
+    le16 status;
+    le16 max_pairs; /* of queues: they come with VIRTIO_NET_F_MQ */
+    le16 mtu;
+};
+
+/* What a card offers and shows, whoever moves its frames. */
+uint64_t virtio_net_features(const struct net *net);
+void virtio_net_describe(struct virtio_net_registers *ret, const struct net *net,
+                         const uint8_t mac[6]);
 
 /*
  * A network card (virtio 1.2, 5.1): one queue each way, mergeable receive buffers, and the offloads

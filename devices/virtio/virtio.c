@@ -150,12 +150,13 @@ static void virtio_start(void *arg)
             virtio_broken(queue, queue->virtq, "rings outside RAM, unaligned or of a wrong size");
             continue;
         }
-        loop_add(v->loop, &queue->kick);
+        if (v->ops->kick)
+            loop_add(v->loop, &queue->kick);
     }
 
     if (v->ops->start)
         v->ops->start(v);
-    for (unsigned i = 0; i < v->ops->queues; i++)
+    for (unsigned i = 0; v->ops->kick && i < v->ops->queues; i++)
         if (virtq_started(v->queues[i].virtq))
             v->ops->kick(v, i);
 }

@@ -33,8 +33,8 @@ struct virtio_ops {
     void (*start)(struct virtio_device *v);  /* the driver said DRIVER_OK; queues are started */
     void (*settle)(struct virtio_device *v); /* before stop(), not on the loop: may wait for it */
     void (*stop)(struct virtio_device *v);   /* ends with nothing in flight; may come unstarted */
-    void (*kick)(struct virtio_device *v,
-                 unsigned queue);                     /* look at the queue: spurious at times */
+    /* Look at the queue: spurious at times. NULL: somebody else hears the doorbells. */
+    void (*kick)(struct virtio_device *v, unsigned queue);
     uint64_t (*calls)(const struct virtio_device *v); /* system calls made so far for requests */
     void (*destroy)(struct virtio_device *v);         /* after stop(); frees the device */
 };
@@ -44,6 +44,10 @@ struct virtio_transport_ops {
     void (*interrupt)(void *transport, unsigned queue); /* it has used buffers */
     void (*show)(void *transport); /* status or configuration space are other than before */
     void (*interrupt_config)(void *transport);
+    /* Returns the eventfd that interrupts the guest for used buffers: until it is taken back,
+     * whoever uses them (the host's kernel) signals it in place of a call of interrupt(). */
+    int (*lend_interrupt)(void *transport);
+    void (*take_back_interrupt)(void *transport); /* or it was not lent */
 };
 
 #define VIRTIO_MAX_QUEUES 18

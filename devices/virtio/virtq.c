@@ -111,6 +111,11 @@ bool virtq_started(const struct virtq *q)
     return q->desc;
 }
 
+struct virtq_rings virtq_rings(const struct virtq *q)
+{
+    return (struct virtq_rings){ q->desc, q->avail, q->used };
+}
+
 void virtq_break(struct virtq *q, const char *why)
 {
     if (!q->desc)

@@ -58,6 +58,12 @@ int virtq_start(struct virtq *q, const struct virtq_layout *layout);
 void virtq_stop(struct virtq *q);
 bool virtq_started(const struct virtq *q);
 
+/* Where the rings of a started queue are, for who serves it in place of pop() and push(). */
+struct virtq_rings {
+    void *desc, *avail, *used;
+};
+struct virtq_rings virtq_rings(const struct virtq *q);
+
 /* The next request, or false: nothing to do, or broken() was called. */
 bool virtq_pop(struct virtq *q, struct virtq_chain *chain);
 

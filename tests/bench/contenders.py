@@ -20,11 +20,14 @@ class Guest:
     engine: str = "io_uring"  # of the disks; or thread
     direct: bool = False      # O_DIRECT
     user_net: bool = False
-    tap: str = ""  # an interface
+    tap: str = ""        # an interface
+    vhost: bool = False  # the kernel moves the tap's frames
 
 
 def minivmm(path: str, guest: Guest) -> list:
-    net = f"tap,name={guest.tap}" if guest.tap else "user" if guest.user_net else "none"
+    vhost = "on" if guest.vhost else "off"
+    net = (f"tap,name={guest.tap},vhost={vhost}" if guest.tap
+           else "user" if guest.user_net else "none")
     words = [path, "--no-reboot", "--memory", f"{guest.memory}M", "--cpus", guest.cpus,
              "--net", net, "--no-rng",
              "--kernel", guest.kernel, "--cmdline", guest.cmdline]
@@ -55,7 +58,8 @@ def qemu(path: str, guest: Guest) -> list:
     if guest.user_net:
         words += ["-netdev", "user,id=n", "-device", "virtio-net-device,netdev=n"]
     if guest.tap:
-        words += ["-netdev", f"tap,id=n,ifname={guest.tap},script=no,downscript=no,vhost=off",
+        words += ["-netdev", f"tap,id=n,ifname={guest.tap},script=no,downscript=no,"
+                             f"vhost={'on' if guest.vhost else 'off'}",
                   "-device", "virtio-net-device,netdev=n"]
     return words
 

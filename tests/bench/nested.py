@@ -224,8 +224,9 @@ def never_idle():
 def measure_tap(contenders: list[Contender]) -> Iterator[Figure]:
     make_tap("tap0")
     with never_idle():
-        yield from measure_orders(contenders, "tap", wire_guest("ip addr add 10.1.0.2/24 dev eth0",
-                                                                tap="tap0"))
+        for case, vhost in (("tap", False), ("tap, vhost-net", True)):
+            yield from measure_orders(contenders, case, wire_guest(
+                "ip addr add 10.1.0.2/24 dev eth0", tap="tap0", vhost=vhost))
 
 
 def measure_run(contenders: list[Contender]) -> Iterator[Figure]:

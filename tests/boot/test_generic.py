@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A large machine: Debian's usual kernel, 4 CPUs, 6 GiB, console on hvc0, a tap, SIGTERM at last."""
+"""A large machine: Debian's usual kernel, 4 CPUs, 6 GiB, console on hvc0, two taps, SIGTERM at last."""
 
 import os
 import signal
@@ -12,6 +12,8 @@ MIB = 1 << 20
 GIB = 1 << 30
 TAP = "minivmm-boot"
 HOST, GUEST = "10.77.0.1", "10.77.0.2"
+VHOST_TAP = "minivmm-vhost"  # whose frames the host's kernel moves
+VHOST_HOST, VHOST_GUEST = "10.78.0.1", "10.78.0.2"
 DHCP_SERVER = f"""
 interface {TAP}
 start {GUEST}
@@ -34,30 +36,37 @@ class Generic(GuestTest):
         if os.geteuid() != 0 or not os.access("/dev/net/tun", os.W_OK):
             raise unittest.SkipTest("a tap needs root and /dev/net/tun")
         super().setUpClass()
-        cls.make_tap()
+        cls.make_tap(TAP, HOST)
+        cls.make_tap(VHOST_TAP, VHOST_HOST)
+        cls.serve_dhcp()
         (cls.directory / "www").mkdir()
         cls.page = os.urandom(2 * MIB)
         (cls.directory / "www/page").write_bytes(cls.page)
-        server = cls.enterClassContext(web_server(cls.directory / "www", HOST))
-        script = f'minivmm.test="sh /test/generic.sh http://{HOST}:{server}/page"'
+        pages = [f"http://{host}:{cls.enterClassContext(web_server(cls.directory / 'www', host))}/page"
+                 for host in (HOST, VHOST_HOST)]
+        script = f'minivmm.test="sh /test/generic.sh {pages[0]} {pages[1]} {VHOST_GUEST}"'
         machine = cls.boot(
             "--kernel", FILES / "vmlinuz-generic", "--initrd", FILES / "initrd-generic.img",
             "--memory", "6G", "--cpus", 4, "--console", "stdio",
             "--disk", f"{cls.copy('root.img')},engine=thread",
-            "--net", f"tap,name={TAP},mac=52:54:00:aa:bb:cc",
+            "--net", f"tap,name={TAP},mac=52:54:00:aa:bb:cc,vhost=off",
+            "--net", f"tap,name={VHOST_TAP}",
             "--cmdline", f"console=hvc0 quiet root=/dev/vda rw {script}",
             terminal=SIZES[0])
         cls.see_it_through(machine)
 
     @classmethod
-    def make_tap(cls):
+    def make_tap(cls, name: str, address: str):
         def ip(*arguments: str):
             subprocess.run(["ip", *arguments], check=True)
 
-        ip("tuntap", "add", TAP, "mode", "tap")
-        cls.addClassCleanup(ip, "link", "delete", TAP)
-        ip("address", "add", f"{HOST}/24", "dev", TAP)
-        ip("link", "set", TAP, "up")
+        ip("tuntap", "add", name, "mode", "tap")
+        cls.addClassCleanup(ip, "link", "delete", name)
+        ip("address", "add", f"{address}/24", "dev", name)
+        ip("link", "set", name, "up")
+
+    @classmethod
+    def serve_dhcp(cls):
         settings = cls.directory / "udhcpd.conf"
         settings.write_text(DHCP_SERVER)
         server = subprocess.Popen([FILES / "busybox", "udhcpd", "-f", settings],
@@ -69,6 +78,8 @@ class Generic(GuestTest):
     def see_it_through(cls, machine):
         machine.wait_for("^guest: serving$")
         cls.fetched = machine.serves(f"http://{GUEST}/random")
+        cls.fetched_by_vhost = machine.serves(f"http://{VHOST_GUEST}/random")
+        cls.threads = subprocess.check_output(["ps", "-eo", "comm"], text=True).split()
         machine.wait_for("^guest: size ")
         machine.resize(*SIZES[1])
         machine.wait_for("^guest: waiting for the power button$")
@@ -108,7 +119,7 @@ class Generic(GuestTest):
         self.assertEqual(self.section("high-memory").status, 0)
 
     def test_interrupts(self):
-        for number in range(4):  # disk, card, console, entropy source
+        for number in range(5):  # disk, cards, console, entropy source
             line = next(line for line in self.section("interrupts").lines()
                         if line.endswith(f"virtio{number}"))
             self.assertGreater(sum(map(int, line.split()[1:5])), 0, line)
@@ -145,3 +156,12 @@ class Generic(GuestTest):
 
     def test_host_fetches_from_the_guest(self):
         self.assert_has("write", sha256(self.fetched))
+
+    @unittest.skipUnless(os.access("/dev/vhost-net", os.W_OK), "no /dev/vhost-net")
+    def test_kernel_serves_the_second_card(self):
+        servers = [name for name in self.threads if name.startswith("vhost-")]
+        self.assertEqual(len(servers), 1)
+
+    def test_second_card(self):
+        self.assert_has("fetch-vhost", sha256(self.page))
+        self.assert_has("write", sha256(self.fetched_by_vhost))

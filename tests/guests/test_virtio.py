@@ -3,10 +3,12 @@
 
 import os
 import re
+import subprocess
 import time
+import unittest
 from resource import RLIMIT_NOFILE, setrlimit
 
-from vmm import GuestTest, cpu_seconds, text
+from vmm import LANE, GuestTest, cpu_seconds, text, wait_until
 
 DESCRIPTORS = 256  # of a process that shares several directories
 TRICKS = 55  # what the payload hostile knows, the honest request included
@@ -99,6 +101,61 @@ class Net(Rng):
 
     def test_polite(self):
         self.check("net")
+
+
+class Tap(Rng):
+    """Its other end has the address that the payload asks for."""
+    device = "net"
+    name = "minivmm-guests"
+    vhost = "off"
+
+    @classmethod
+    def setUpClass(cls):
+        if os.geteuid() != 0 or not os.access("/dev/net/tun", os.W_OK):
+            raise unittest.SkipTest("a tap needs root and /dev/net/tun")
+        super().setUpClass()
+        for words in (f"tuntap add {cls.name} mode tap", f"address add 10.0.2.2/24 dev {cls.name}",
+                      f"link set {cls.name} up"):
+            subprocess.run(["ip", *words.split()], check=True)
+            if "tuntap" in words:
+                cls.addClassCleanup(subprocess.run, ["ip", "link", "delete", cls.name], check=True)
+
+    def options(self):
+        return ["--net", f"tap,name={self.name},vhost={self.vhost}"]
+
+    def test_polite(self):
+        self.check("net")
+
+
+class Vhost(Tap):
+    """The same card, served by the kernel, which forgives more and does not tell what it did."""
+    vhost = "on"
+
+    @classmethod
+    def setUpClass(cls):
+        if not os.access("/dev/vhost-net", os.W_OK) and LANE != "nested":
+            raise unittest.SkipTest("no /dev/vhost-net")
+        super().setUpClass()
+
+    def test_hostile(self):
+        done = self.boot("hostile", *self.options(), cmdline=f"{self.device} vhost")
+        self.check_status(done, 0)
+        self.assertGreaterEqual(len(re.findall(r"^ok ", text(done.stdout), re.M)), TRICKS)
+
+    def test_polite(self):
+        self.check_passes("net", *self.options(), cmdline="net vhost")
+
+    def servers(self, tasks: list[str]) -> list[str]:
+        """Threads of the kernel's, named after the thread that asked for them."""
+        names = subprocess.check_output(["ps", "-eo", "comm"], text=True).split()
+        return [name for name in names if name.removeprefix("vhost-") in tasks]
+
+    def test_the_kernel_serves_it(self):
+        with self.running("idle", *self.options(), cmdline="net live") as process:
+            self.assertEqual(process.first_line, b"idle\n")
+            tasks = os.listdir(f"/proc/{process.pid}/task")
+            self.assertEqual(len(self.servers(tasks)), 1)
+        wait_until(lambda: not self.servers(tasks), "the end of vhost's thread")
 
 
 class Fs(Rng):

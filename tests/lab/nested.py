@@ -75,7 +75,7 @@ MACHINES = {
         options=("-machine", "q35", "-cpu", "max"),
         disk=MEMORY_DISK,
         console="ttyS0",
-        modules=("kvm_amd", "tun", "virtio_pci", "nd_pmem", "virtio_pmem"),
+        modules=("kvm_amd", "tun", "vhost_net", "virtio_pci", "nd_pmem", "virtio_pmem"),
     ),
     "aarch64": Machine(
         debian="arm64",
@@ -85,7 +85,7 @@ MACHINES = {
                  "-cpu", "max,pauth-impdef=on"),
         disk=BLOCK_DISK,  # this QEMU has no virtio-pmem
         console="ttyAMA0",
-        modules=("tun", "virtio_pci"),
+        modules=("tun", "vhost_net", "virtio_pci"),
     ),
 }
 

@@ -38,10 +38,26 @@ static void driver_interrupt_config(void *transport)
     d->config_changes++;
 }
 
+static int driver_lend_interrupt(void *transport)
+{
+    struct driver *d = transport;
+
+    return d->lent = 4321; /* no descriptor: only passed on */
+}
+
+static void driver_take_back_interrupt(void *transport)
+{
+    struct driver *d = transport;
+
+    d->lent = 0;
+}
+
 static const struct virtio_transport_ops driver_transport = {
     .interrupt = driver_interrupt,
     .show = driver_show,
     .interrupt_config = driver_interrupt_config,
+    .lend_interrupt = driver_lend_interrupt,
+    .take_back_interrupt = driver_take_back_interrupt,
 };
 
 void driver_init(struct driver *d)

@@ -27,6 +27,7 @@ struct driver {
     unsigned queue_size;                   /* DRIVER_QUEUE_SIZE, or less if the device says so */
     unsigned interrupts;                   /* so far */
     unsigned config_changes;               /* so far */
+    int lent;                              /* what the device got to interrupt with, or 0 */
     uint16_t avail_idx[VIRTIO_MAX_QUEUES]; /* as last published */
     uint16_t used_seen[VIRTIO_MAX_QUEUES];
     uint16_t kicked[VIRTIO_MAX_QUEUES]; /* avail_idx at the last kick */

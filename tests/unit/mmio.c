@@ -536,6 +536,37 @@ START_TEST(no_order_of_steps_loses_an_interrupt)
 }
 END_TEST
 
+START_TEST(a_lent_interrupt)
+{
+    const struct virtio_transport_ops *ops;
+    struct fake f;
+
+    fake_init(&f);
+    ops = f.virtio.transport_ops;
+    negotiate(&f);
+    describe_queue(&f, 0, 8, 0x4000);
+    set_status(&f, DRIVER_OK);
+    ck_assert_int_eq(ops->lend_interrupt(f.virtio.transport), f.interrupt);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1);
+    virtio_config_changed(&f.virtio);
+    set(&f, VIRTIO_MMIO_INTERRUPT_ACK, UINT32_MAX);
+    acknowledge(&f);
+    loop_turn(f.loop, 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* whatever was acknowledged */
+
+    ops->take_back_interrupt(f.virtio.transport);
+    ops->take_back_interrupt(f.virtio.transport);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+    interrupt(&f);
+    loop_turn(f.loop, 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1);
+    acknowledge(&f);
+    loop_turn(f.loop, 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+    fake_finish(&f);
+}
+END_TEST
+
 START_TEST(what_the_guest_reads_without_an_exit)
 {
     struct fake f;
@@ -627,6 +658,7 @@ int main(void)
     tcase_add_test(tcase, interrupts_are_seen_and_acknowledged);
     tcase_add_test(tcase, an_acknowledgement_without_an_exit);
     tcase_add_test(tcase, no_order_of_steps_loses_an_interrupt);
+    tcase_add_test(tcase, a_lent_interrupt);
     tcase_add_test(tcase, what_the_guest_reads_without_an_exit);
     tcase_add_test(tcase, every_width_at_every_offset);
     tcase_add_test(tcase, configuration_takes_any_width_and_ends);

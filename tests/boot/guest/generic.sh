@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
-# generic.sh URL: what a large machine on a tap with its console on hvc0 looks
-# like from inside; waits for the power button in the end.
+# generic.sh URL URL2 ADDRESS2: what a large machine on two taps, with its
+# console on hvc0, looks like from inside; waits for the power button in the end.
 
 . /test/report.sh
 
@@ -34,7 +34,6 @@ section topology topology
 section work work_everywhere
 section memory 'grep MemTotal /proc/meminfo; cat /proc/iomem'
 section high-memory big_file
-section interrupts 'cat /proc/interrupts'
 section tty 'tty; cat /sys/class/tty/console/active'
 section disk 'show /sys/block/vda/size; cat /proc/mounts'
 section write 'dd if=/dev/urandom of=/random bs=64k count=64 conv=fsync 2>/dev/null; sha256sum /random'
@@ -42,6 +41,9 @@ section net 'ip -4 -o address show eth0; cat /sys/class/net/eth0/address'
 section features 'cat /sys/class/net/eth0/device/features'
 section ping 'ping -c 3 -i 0.2 -W 5 10.77.0.1'
 section fetch "wget -q -O - $1 | sha256sum"
+section net-vhost "ip address add $3/24 dev eth1 && ip link set eth1 up"
+section fetch-vhost "wget -q -O - $2 | sha256sum"
+section interrupts 'cat /proc/interrupts'
 
 mkdir -p /www
 cp /random /www
