@@ -59,12 +59,16 @@ static void print_text(const char *text)
     }
 }
 
-/* As a sentence on a line of its own. */
+/* As sentences on lines of their own. */
 static void print_help(const struct option *option)
 {
     putchar(toupper((unsigned char)option->help[0]));
     print_text(option->help + 1);
     printf(".\n");
+    if (option->more) {
+        print_text(option->more);
+        putchar('\n');
+    }
 }
 
 static void print_argument(const struct option *option, const char *between)
@@ -124,10 +128,6 @@ static void print_options(const struct option *option)
         print_argument(option, "");
         putchar('\n');
         print_help(option);
-        if (option->more) {
-            print_text(option->more);
-            putchar('\n');
-        }
         print_forms(option);
     }
     printf(".El\n");

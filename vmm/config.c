@@ -252,9 +252,9 @@ static const struct option tap_keys[] = {
       .max = INT_MAX },
     { .name = "vhost",
       .argument = "auto|on|off",
-      .help = "the host's kernel moves the frames: if it can (auto), or nobody",
-      .more = "It serves the card's queues itself (vhost-net): faster, and by a part of the kernel "
-              "that then reads what the guest wrote. --stats does not see it.",
+      .help = "whether the host's kernel moves the frames, by vhost-net; auto: if it can",
+      .more = "Fewer copies and switches, and more of the kernel that reads what the guest wrote. "
+              "--stats does not see those frames.",
       .read = option_read_choice,
       .at = offsetof(struct net_config, vhost) },
     { .name = "mac", .argument = "MAC", .help = "the card's address", .read = config_read_mac },
