@@ -49,10 +49,10 @@ int share_open(struct share **ret, const struct share_config *config, unsigned d
     int error;
 
     if (!share)
-        return log_error(ENOMEM, "--share %s", config->path);
+        return log_error(ENOMEM, "share %s", config->path);
     if (descriptors < SHARE_DESCRIPTORS_MIN)
         return log_refuse(EMFILE,
-                          "--share %s: too many directories for so few open files "
+                          "share %s: too many directories for so few open files "
                           "(see ulimit -n)",
                           config->path);
     if (directories > NODES_OPEN)

@@ -269,16 +269,16 @@ static int tree_open_root(struct tree *tree, const char *path, unsigned director
     int probe, error;
 
     if (fd < 0)
-        return log_error(errno, "--share %s", path);
+        return log_error(errno, "share %s", path);
     if (tree_is_kernels(fd))
-        return log_refuse(EINVAL, "--share %s: this is the host kernel's, and not shared", path);
+        return log_refuse(EINVAL, "share %s: this is the host kernel's, and not shared", path);
     probe = tree_openat2(fd, ".", 0);
     if (probe < 0)
-        return log_error(-probe, "--share %s: openat2, which came with Linux 5.6", path);
+        return log_error(-probe, "share %s: openat2, which came with Linux 5.6", path);
     close(probe);
     if ((error = tree_statx(fd, "", &seen)) ||
         (error = nodes_init(&tree->nodes, &seen, fd, directories)))
-        return log_error(-error, "--share %s", path);
+        return log_error(-error, "share %s", path);
     tree_device(tree, seen.stx_dev_major, seen.stx_dev_minor);
     take_fd(&fd);
     return 0;
@@ -290,7 +290,7 @@ int tree_open(struct tree *tree, const char *path, unsigned directories)
 
     *tree = (struct tree){ .self_fds = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC) };
     if (tree->self_fds < 0)
-        return log_error(errno, "--share %s: /proc/self/fd", path);
+        return log_error(errno, "share %s: /proc/self/fd", path);
     error = tree_open_root(tree, path, directories);
     if (error)
         close(tree->self_fds);

@@ -227,6 +227,8 @@ class Refusals(unittest.TestCase):
         for wanted, *arguments in (
                 ("--root /etc/passwd: not a directory", "--root", "/etc/passwd", "true"),
                 ("--rw /nowhere: No such file", "--rw", "/nowhere", "true"),
+                ("--ro /etc:mnt (GUESTDIR must begin with a slash)", "--ro", "/etc:mnt", "true"),
+                ("share /proc: this is the host kernel's", "--root", "/proc", "true"),
                 ("run: no command", ),
                 ("unknown option '--kernle'; did you mean --kernel", "--kernle", "x"),
                 ("--user nobody-knows: no such user", "--user", "nobody-knows", "true"),

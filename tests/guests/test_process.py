@@ -81,11 +81,11 @@ class Refusals(GuestTest):
 
     def test_share(self):
         self.check_refused(USAGE, "--share .", "tag=NAME", options=["--share", "."])
-        self.check_refused(FAILED, "--share missing", "No such file",
+        self.check_refused(FAILED, "share missing", "No such file",
                            options=["--share", "missing,tag=a"])
-        self.check_refused(FAILED, "--share /dev/null", "directory",
+        self.check_refused(FAILED, "share /dev/null", "directory",
                            options=["--share", "/dev/null,tag=a"])
-        self.check_refused(FAILED, "--share /proc", "not shared",
+        self.check_refused(FAILED, "share /proc", "not shared",
                            options=["--share", "/proc,tag=a,rw"])
 
     def test_memory(self):

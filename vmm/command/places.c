@@ -23,14 +23,16 @@ const char *places_below(const char *path, const char *directory)
     return path + length;
 }
 
-/* An open directory of the host, by its real name. */
+/* A directory of the host, by its real name. */
 static const char *places_directory(struct command *command, const char *option, const char *path)
 {
+    const char *colon = strrchr(path, ':');
     char real[PATH_MAX];
     struct stat st;
 
     if (!realpath(path, real) || stat(real, &st) < 0) {
-        log_error(errno, "--%s %s", option, path);
+        log_error(errno, "--%s %s%s", option, path,
+                  colon && strcmp(option, "root") ? " (GUESTDIR must begin with a slash)" : "");
         return NULL;
     }
     if (!S_ISDIR(st.st_mode)) {
