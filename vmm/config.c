@@ -414,7 +414,8 @@ static const struct option config_options[] = {
           "are not shown. Users and groups are the host's. New files belong to minivmm's "
           "user, or if that is root, to the user in the guest who made them; set-ID bits of files "
           "are left out. Changes made on "
-          "the host are seen a second later at most.",
+          "the host are seen a second later at most. All shares together keep as many files open "
+          "as half of what the process may (ulimit -n), and 4096 at most.",
       .forms = share_forms },
     { .name = "serial",
       .argument = "CONSOLE",
