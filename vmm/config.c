@@ -25,7 +25,17 @@ static int config_read_disk(struct option_reader *r, char *value, void *target)
     while (*link)
         link = &(*link)->next;
     *link = disk;
+    disk->poll_us = -1;
     return option_read_text(r, value, &disk->path);
+}
+
+/* int */
+static int config_read_poll(struct option_reader *r, char *value, void *target)
+{
+    if (strcmp(value, "auto") != 0)
+        return option_read_number(r, value, target);
+    *(int *)target = -1;
+    return 0;
 }
 
 /* struct disk_config */
@@ -193,12 +203,13 @@ static const struct option disk_keys[] = {
     { .name = "poll",
       .rare = true,
       .argument = "US",
-      .help = "microseconds to look for the next request before sleeping",
-      .more =
-          "Saves the guest an exit and the host a wake-up where requests come one after the "
-          "other, and costs up to that much CPU time for each. Best a little longer than the disk "
-          "takes for one.",
-      .read = option_read_number,
+      .help = "microseconds to look for the next request before sleeping, or auto, the default",
+      .more = "Saves the guest an exit and the host a wake-up where requests come one after the "
+              "other, and costs up to that much CPU time for each. auto looks for up to 32 "
+              "microseconds while none is under way, and only as long as most of those that come "
+              "after silence come that soon. 0 never looks. A number a little longer than the disk "
+              "takes for a request saves the wake-up at its end, too.",
+      .read = config_read_poll,
       .max = 10000,
       .at = offsetof(struct disk_config, poll_us) },
     { .name = "serial",

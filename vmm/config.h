@@ -26,8 +26,8 @@ struct disk_config {
     bool read_only;
     bool direct;
     enum disk_engine engine;
-    unsigned poll_us; /* microseconds to look for requests before sleeping */
-    char serial[21];  /* what get-id answers; "" for the default */
+    int poll_us;     /* microseconds to look for requests before sleeping; -1: while it pays */
+    char serial[21]; /* what get-id answers; "" for the default */
     struct disk_config *next;
 };
 

@@ -20,6 +20,12 @@
 #define DISCARD_MAX (1u << 22)       /* sectors in one request: 2 GiB */
 #define ZEROES_MAX  (1u << 16)       /* 32 MiB: some hosts can only write them out */
 
+/* Of blk_patience(). */
+#define LOOK_NS     32000u
+#define LOOK_PRICE  64u /* points */
+#define LOOK_PROFIT 16u
+#define MAX_POINTS  (4 * LOOK_PRICE)
+
 /* Configuration space up to what DISCARD and WRITE_ZEROES need, in whole words. */
 #define CONFIG_SIZE (offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4)
 
@@ -50,6 +56,11 @@ struct virtio_blk {
     struct virtio_device virtio;
     struct block *block;
     char serial[VIRTIO_BLK_ID_BYTES];
+
+    bool serving;        /* within blk_serve(), or about to stop */
+    unsigned in_flight;  /* requests taken and not yet given back */
+    uint64_t idle_since; /* clock_now_ns() once none was in flight and none waited, or 0 */
+    unsigned points;     /* see blk_patience() */
 
     /* Last used, first taken again: requests never needed are never touched. */
     struct blk_request *free;
@@ -104,19 +115,12 @@ static void blk_finish(struct blk_request *req, int error)
     }
     virtq_push(virtio_virtq(&blk->virtio, 0), &req->chain, written);
     blk_give_back(blk, req);
+    blk->in_flight--;
 }
 
 static void blk_done(struct block_request *block, int error)
 {
     blk_finish(container_of(block, struct blk_request, block), error);
-}
-
-/* After a run of completions: one look at whether the driver wants an interrupt. */
-static void blk_completed(void *owner)
-{
-    struct virtio_blk *blk = owner;
-
-    virtq_flush(virtio_virtq(&blk->virtio, 0));
 }
 
 /* Is [sector, + block->length) on the disk, in whole blocks? Sets block->offset. */
@@ -225,6 +229,7 @@ static void blk_start_request(struct blk_request *req)
 {
     int error = blk_parse(req);
 
+    req->blk->in_flight++;
     if (error || (req->block.op != BLOCK_FLUSH && req->block.length == 0))
         blk_finish(req, error);
     else
@@ -247,45 +252,98 @@ static unsigned blk_start_batch(struct virtio_blk *blk)
     return count;
 }
 
-/* Completes what gets done, and looks for the next request as long as the user wants: is it there?
+/*
+ * How long to look for the next request before sleeping. If the user leaves it to us: about twice
+ * as long as a doorbell and a wake-up take, and only while it pays. A request that comes so soon
+ * after the one before, slept for or not, is a point, and LOOK_PROFIT more if a look found it; a
+ * look in vain costs LOOK_PRICE. So a guest that pauses longer loses nothing; one with a CPU in
+ * common with its disk, whose requests come soon but never while we look, half a microsecond each;
+ * and others pay with the fifth look, at worst, for four that found something. What is in flight is
+ * not waited for: most disks take longer, and there is less to gain with many requests under way.
  */
-static bool blk_poll(struct virtio_blk *blk)
+static uint64_t blk_patience(const struct virtio_blk *blk)
+{
+    if (blk->block->poll_us >= 0)
+        return (uint64_t)blk->block->poll_us * 1000;
+    return blk->in_flight == 0 && blk->points >= LOOK_PRICE ? LOOK_NS : 0;
+}
+
+static void blk_earn(struct virtio_blk *blk, unsigned points)
+{
+    points += blk->points;
+    blk->points = points < MAX_POINTS ? points : MAX_POINTS;
+}
+
+/* Looks for the next request, and completes what gets done meanwhile: is it there? */
+static bool blk_look(struct virtio_blk *blk)
 {
     struct virtq *q = virtio_virtq(&blk->virtio, 0);
-    uint64_t end;
+    uint64_t patience = blk_patience(blk), start = clock_now_ns();
 
-    if (blk->block->poll_us == 0)
+    blk->idle_since = blk->in_flight == 0 ? start : 0;
+    if (patience == 0)
         return false;
+    virtq_unpark(q);
     virtq_flush(q);
-    end = clock_now_ns() + blk->block->poll_us * 1000ull;
     do {
-        if (virtq_waiting(q) > 0)
+        if (virtq_waiting(q) > 0) {
+            blk_earn(blk, LOOK_PROFIT);
             return true;
+        }
         block_commit(blk->block);
-    } while (clock_now_ns() < end);
+    } while (clock_now_ns() - start < patience);
+    blk->points -= blk->points < LOOK_PRICE ? blk->points : LOOK_PRICE;
     return false;
+}
+
+/* The first request after none was in flight: did it come soon? */
+static void blk_end_idle(struct virtio_blk *blk)
+{
+    if (blk->idle_since == 0 || virtq_waiting(virtio_virtq(&blk->virtio, 0)) == 0)
+        return;
+    if (clock_now_ns() - blk->idle_since < LOOK_NS)
+        blk_earn(blk, 1);
+    blk->idle_since = 0;
 }
 
 /*
  * The guest goes on with what is done of one batch while the next is under way, and needs no kick
  * for what it adds meanwhile.
  */
-static void blk_kick(struct virtio_device *v, unsigned queue)
+static void blk_serve(struct virtio_blk *blk)
 {
-    struct virtio_blk *blk = blk_of(v);
-    struct virtq *q = virtio_virtq(v, 0);
+    struct virtq *q = virtio_virtq(&blk->virtio, 0);
     unsigned taken = 0, count;
     bool parked;
 
+    blk->serving = true;
     do {
+        blk_end_idle(blk);
         count = blk_start_batch(blk);
         taken += count;
-        parked = count < BATCH && !blk_poll(blk) && virtq_park(q);
+        parked = count < BATCH && !blk_look(blk) && virtq_park(q);
     } while (!parked && taken < QUEUE_SIZE);
+    blk->serving = false;
 
     virtq_flush(q);
     if (!parked)
-        virtio_kick(v, queue); /* the rest in the loop's next round, so that others get theirs */
+        virtio_kick(&blk->virtio, 0); /* the rest in the loop's next round: others get theirs */
+}
+
+static void blk_kick(struct virtio_device *v, unsigned queue)
+{
+    blk_serve(blk_of(v));
+}
+
+/* After a run of completions: one look at whether the driver wants an interrupt. */
+static void blk_completed(void *owner)
+{
+    struct virtio_blk *blk = owner;
+
+    if (blk->serving || blk->in_flight > 0)
+        virtq_flush(virtio_virtq(&blk->virtio, 0));
+    else
+        blk_serve(blk); /* out of a sleep: what follows may come soon */
 }
 
 static uint64_t blk_features(struct virtio_device *v)
@@ -327,7 +385,11 @@ static void blk_read_config(struct virtio_device *v, void *config)
 
 static void blk_stop(struct virtio_device *v)
 {
-    block_drain(blk_of(v)->block);
+    struct virtio_blk *blk = blk_of(v);
+
+    blk->serving = true; /* nothing more is begun */
+    block_drain(blk->block);
+    blk->serving = false;
 }
 
 static uint64_t blk_calls(const struct virtio_device *v)

@@ -310,3 +310,9 @@ bool virtq_park(struct virtq *q)
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* show the wish before reading the index */
     return le16_load(&q->avail->idx) == q->next_avail;
 }
+
+void virtq_unpark(struct virtq *q)
+{
+    if (q->desc && q->layout.event_idx && le16_load(virtq_avail_event(q)) == q->next_avail)
+        le16_store(virtq_avail_event(q), q->next_avail - 1);
+}

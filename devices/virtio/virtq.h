@@ -83,6 +83,8 @@ uint64_t virtq_completed(const struct virtq *q); /* how many were given back sin
 
 /* Asks for a kick on the next request; false if one is already waiting. */
 bool virtq_park(struct virtq *q);
+/* Takes that back, before the flush after which the driver may go on; some drivers still kick. */
+void virtq_unpark(struct virtq *q);
 
 /* For a device that finds the contents of a request against the rules of its own queue. */
 void virtq_break(struct virtq *q, const char *why);

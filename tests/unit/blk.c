@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_ring.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -639,6 +640,98 @@ START_TEST(polling_finds_what_comes_without_a_kick)
 }
 END_TEST
 
+static void recorder_open_auto(struct recorder *r)
+{
+    recorder_open(r, VIRTIO_BLK_T_IN, FLUSH | 1ull << VIRTIO_RING_F_EVENT_IDX);
+    r->block.poll_us = -1;
+}
+
+/* One request, done at once: is the next looked for? */
+static bool is_polled(struct recorder *r)
+{
+    unsigned commits = r->commits;
+
+    r->at_once = true;
+    driver_publish(&r->d, 0, 0);
+    driver_kick_if_asked(&r->d, 0);
+    ck_assert(driver_wait(&r->d, 0, NULL, NULL));
+    return r->commits > commits + 1;
+}
+
+/* Here and below, however often the host takes a rest from the test. */
+START_TEST(polling_begins_by_itself_and_finds)
+{
+    struct recorder r;
+
+    recorder_open_auto(&r);
+    do
+        r.late = 4; /* after the batch's own commit and two looks */
+    while (!is_polled(&r) || r.late > 0);
+    ck_assert(driver_wait(&r.d, 0, NULL, NULL));
+    driver_finish(&r.d);
+}
+END_TEST
+
+START_TEST(polling_in_vain_is_rare)
+{
+    struct recorder r;
+    unsigned polled = 0;
+
+    recorder_open_auto(&r);
+    for (unsigned i = 0; i < 2000; i++)
+        polled += is_polled(&r);
+    ck_assert_uint_le(polled, 2000 / 64);
+    driver_finish(&r.d);
+}
+END_TEST
+
+START_TEST(a_slow_guest_is_not_polled)
+{
+    struct recorder r;
+
+    recorder_open_auto(&r);
+    for (unsigned i = 0; i < 300; i++) {
+        usleep(50);
+        ck_assert(!is_polled(&r));
+    }
+    driver_finish(&r.d);
+}
+END_TEST
+
+START_TEST(polling_follows_completions_but_does_not_wait_for_them)
+{
+    struct recorder r;
+
+    recorder_open_auto(&r);
+    do {
+        r.late = r.commits = 0;
+        driver_publish(&r.d, 0, 0);
+        driver_kick_if_asked(&r.d, 0);
+        ck_assert_uint_eq(r.commits, 1);
+        r.late = 3;
+        block_drain(&r.block);
+        ck_assert(driver_wait(&r.d, 0, NULL, NULL));
+    } while (r.late > 0);
+    ck_assert_uint_eq(r.count, 1);
+    driver_finish(&r.d);
+}
+END_TEST
+
+START_TEST(a_reset_begins_nothing_more)
+{
+    struct recorder r;
+
+    recorder_open_auto(&r);
+    driver_publish(&r.d, 0, 0);
+    driver_kick(&r.d, 0);
+    driver_publish(&r.d, 0, 0);
+    r.commits = 0;
+    virtio_reset(r.d.device);
+    ck_assert_uint_eq(r.commits, 0);
+    driver_finish(&r.d);
+}
+END_TEST
+
 START_TEST(a_reset_ends_what_is_in_flight)
 {
     struct recorder r;
@@ -719,6 +812,11 @@ int main(void)
     tcase_add_test(tcase, one_commit_and_one_interrupt_a_batch);
     tcase_add_test(tcase, a_batch_is_shown_before_the_next_is_begun);
     tcase_add_test(tcase, polling_finds_what_comes_without_a_kick);
+    tcase_add_test(tcase, polling_begins_by_itself_and_finds);
+    tcase_add_test(tcase, polling_in_vain_is_rare);
+    tcase_add_test(tcase, a_slow_guest_is_not_polled);
+    tcase_add_test(tcase, polling_follows_completions_but_does_not_wait_for_them);
+    tcase_add_test(tcase, a_reset_begins_nothing_more);
     tcase_add_test(tcase, a_reset_ends_what_is_in_flight);
     tcase_add_test(tcase, a_flood_of_requests_yields_the_loop);
     tcase_add_test(tcase, more_bytes_than_the_used_ring_can_count);

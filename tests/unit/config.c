@@ -83,8 +83,8 @@ static void describe(char *text, size_t size, const struct config *config)
         fprintf(out, " disk:%s%s%s:%u:%s", d->path, d->read_only ? ":ro" : "",
                 d->direct ? ":direct" : "", d->engine, d->serial);
     for (const struct disk_config *d = config->disks; d; d = d->next)
-        if (d->poll_us)
-            fprintf(out, " poll:%u", d->poll_us);
+        if (d->poll_us >= 0)
+            fprintf(out, " poll:%d", d->poll_us);
     for (const struct net_config *n = config->nets; n; n = n->next)
         if (!n->implied)
             describe_net(out, n);
@@ -220,6 +220,8 @@ START_TEST(disks)
                                 " disk:a:1:12345678901234567890" },
                               { "--disk ro", " disk:ro:0:" },
                               { "--disk a,poll=50", " disk:a:0: poll:50" },
+                              { "--disk a,poll=0", " disk:a:0: poll:0" },
+                              { "--disk a,poll=auto", " disk:a:0:" },
                           });
 }
 END_TEST

@@ -309,6 +309,30 @@ START_TEST(unpop_gives_the_same_request_again)
 }
 END_TEST
 
+START_TEST(unparked_it_wants_no_kick)
+{
+    struct guest g;
+    struct virtq *q;
+
+    guest_init_with(&g, 1ull << VIRTIO_RING_F_EVENT_IDX);
+    q = virtio_virtq(&g.keeper.virtio, 0);
+    g.keeper.keep = true;
+    guest_send(&g, 0);
+    ck_assert_uint_eq(g.keeper.count, 1);
+
+    virtq_unpark(q);
+    driver_publish(&g.d, 0, 0);
+    driver_kick_if_asked(&g.d, 0);
+    ck_assert_uint_eq(g.keeper.count, 1);
+    ck_assert(!virtq_park(q));
+    keeper_kick(&g.keeper.virtio, 0);
+    driver_publish(&g.d, 0, 0);
+    driver_kick_if_asked(&g.d, 0);
+    ck_assert_uint_eq(g.keeper.count, 3);
+    guest_finish(&g);
+}
+END_TEST
+
 /* The driver wants an interrupt once `event` is used: who gets one, around the wrap of 2^16? */
 START_TEST(event_index_also_where_indices_wrap)
 {
@@ -452,6 +476,7 @@ int main(void)
     tcase_add_test(tcase, buffers_may_come_before_an_indirect_table);
     tcase_add_test(tcase, indirect_only_if_negotiated);
     tcase_add_test(tcase, unpop_gives_the_same_request_again);
+    tcase_add_test(tcase, unparked_it_wants_no_kick);
     tcase_add_test(tcase, event_index_also_where_indices_wrap);
     tcase_add_test(tcase, no_interrupt_if_the_driver_says_so);
     tcase_add_test(tcase, start_refuses_what_the_specification_forbids);
