@@ -390,6 +390,13 @@ void terminal_take_input(struct terminal *terminal)
         return; /* full: signalled already */
 }
 
+bool terminal_lost_output(struct terminal *terminal)
+{
+    int error = writer_failed(terminal->writer);
+
+    return error && error != EPIPE;
+}
+
 bool terminal_size(struct terminal *terminal, uint16_t *ret_columns, uint16_t *ret_rows)
 {
     const int fds[] = { terminal->config.output, terminal->config.input };

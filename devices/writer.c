@@ -50,7 +50,7 @@ struct writer {
     bool abandoned;
     bool closing;                                             /* write what is left, then end */
     bool broken;                                              /* drop everything */
-    bool failed;                                              /* because write() did */
+    int failed;                                               /* because write() did: errno */
     bool quiet;                                               /* EPIPE is no error */
     enum { WRITER_OPEN, WRITER_ENDS, WRITER_SHUTS_DOWN } end; /* what follows the last byte */
 };
@@ -166,7 +166,8 @@ static void writer_write_some(struct writer *writer)
 
     writer->writes++;
     if (written < 0) {
-        writer->broken = writer->failed = true;
+        writer->broken = true;
+        writer->failed = (int)-written;
         writer->count = 0;
         writer_watch(writer, 0);
     } else {
@@ -354,7 +355,7 @@ size_t writer_waiting(struct writer *writer)
     return writer->count;
 }
 
-bool writer_failed(struct writer *writer)
+int writer_failed(struct writer *writer)
 {
     LOCK_SCOPE(&writer->mutex);
     return writer->failed;

@@ -43,8 +43,8 @@ int writer_room_fd(const struct writer *writer);
  */
 size_t writer_waiting(struct writer *writer);
 
-/* The descriptor took no more; writer_room_fd() was signalled. */
-bool writer_failed(struct writer *writer);
+/* Why the descriptor took no more, which writer_room_fd() has signalled: errno, or 0. */
+int writer_failed(struct writer *writer);
 
 /*
  * What was taken is written, then the duplicate closed; drops what comes later. With `shut_down`

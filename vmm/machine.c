@@ -491,6 +491,15 @@ void machine_each_terminal(const struct machine *machine, void (*fn)(struct term
         fn(machine->streams[i]);
 }
 
+bool machine_lost_output(const struct machine *machine)
+{
+    bool lost = false;
+
+    for (unsigned i = 0; i < machine->stream_count; i++)
+        lost |= terminal_lost_output(machine->streams[i]);
+    return lost;
+}
+
 void machine_destroy(struct machine *machine)
 {
     vm_destroy(&machine->vm);

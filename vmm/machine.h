@@ -67,6 +67,9 @@ void machine_reset(struct machine *machine);
 /* Calls fn(terminal) for each there is. */
 void machine_each_terminal(const struct machine *machine, void (*fn)(struct terminal *terminal));
 
+/* Of what ports said something could not be written, although there may be somebody to read it. */
+bool machine_lost_output(const struct machine *machine);
+
 /* For the architecture: onto a bus and into the list, which destroys it in the end. -errno. */
 int machine_add_device(struct machine *machine, struct device *device, struct bus *bus,
                        struct io_region *region);

@@ -320,6 +320,8 @@ int run_machine(const struct config *config)
             run.status = STATUS_POWER_OFF;
         } else if (run_init(&run) == 0 && run_start(&run) == 0) {
             loop_run(run.loop);
+            if (config->supervised && machine_lost_output(&run.machine))
+                run.status = STATUS_FAILED;
         }
     }
     machine_destroy(&run.machine);

@@ -185,6 +185,13 @@ class Streams(unittest.TestCase):
             process.stdout.close()
             self.assertEqual(process.wait(LIMIT), 128 + signal.SIGPIPE, process.stderr.read())
 
+    def test_full_disk(self):
+        """Output that is lost is no success, whatever the command thinks."""
+        with open("/dev/full", "wb") as full, start("echo", "x", stdout=full) as process:
+            self.assertEqual(process.communicate(timeout=LIMIT)[1],
+                             b"minivmm: console output: No space left on device\n")
+        self.assertEqual(process.returncode, 125)
+
     def test_ends_of_streams(self):
         """Ours sees the end of what the command closes, and the command of what we close."""
         script = "echo x; exec >&-; cat >&2; exit 3"

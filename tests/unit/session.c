@@ -287,6 +287,21 @@ START_TEST(what_the_machine_said_of_its_failure)
 }
 END_TEST
 
+static int meets_a_full_disk(void *owner, const struct session_ends *ends)
+{
+    say(ends->control, "0 ready\n510 running\n600 exit 0\n");
+    log_error(ENOSPC, "output");
+    return wait_to_be_ended(125);
+}
+
+START_TEST(lost_output_is_no_success)
+{
+    start(meets_a_full_disk, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_FAILED, 0);
+    ck_assert_str_eq(outcome.text, "output: No space left on device");
+}
+END_TEST
+
 static int ends_on_a_signal(void *owner, const struct session_ends *ends)
 {
     char line[64] = "";
@@ -464,6 +479,7 @@ int main(void)
     tcase_add_test(tests, oops);
     tcase_add_test(tests, the_machines_process_dies);
     tcase_add_test(tests, what_the_machine_said_of_its_failure);
+    tcase_add_test(tests, lost_output_is_no_success);
     tcase_add_test(tests, a_signal_reaches_the_command);
     tcase_add_test(tests, the_second_signal_ends_the_machine);
     tcase_add_test(tests, a_signal_before_there_is_a_command_ends_the_machine);

@@ -200,6 +200,8 @@ START_TEST(stdout_full_or_closed)
     ck_assert_int_eq(dup2(log, STDERR_FILENO), STDERR_FILENO);
     start(-1, open_sink(kind));
     talk(&talker);
+    terminal_close(terminal, 1000);
+    ck_assert_int_eq(terminal_lost_output(terminal), kind == SINK_FULL);
     finish(1000);
     dup2(stderr_before, STDERR_FILENO);
 

@@ -161,6 +161,12 @@ static void session_hear(struct session *session, const char *bytes, size_t coun
     }
 }
 
+/* What the command said last may be lost, whatever its end. */
+static bool session_machine_failed(const struct session *session)
+{
+    return WIFSIGNALED(session->wait_status) || WEXITSTATUS(session->wait_status) == STATUS_FAILED;
+}
+
 static void session_explain_machine(struct session *session)
 {
     struct outcome *outcome = &session->outcome;
@@ -184,7 +190,7 @@ static void session_check_end(struct session *session)
         session_explain_machine(session);
         session->state = SESSION_FINISHED;
         session->times.end = session_now(session);
-    } else if (session->state == SESSION_FINISHED && WIFSIGNALED(session->wait_status)) {
+    } else if (session->state == SESSION_FINISHED && session_machine_failed(session)) {
         session_explain_machine(session);
     }
     alarm_set(&session->limit, 0);
