@@ -8,6 +8,7 @@
 
 #include "tests/unit/unit.h"
 #include "vmm/base.h"
+#include "vmm/command/command.h"
 #include "vmm/command/control.h"
 #include "vmm/command/kernel_log.h"
 #include "vmm/command/options.h"
@@ -467,6 +468,54 @@ START_TEST(json_of_a_refusal)
 }
 END_TEST
 
+/* Each is refused at another stage; the report says what standard error does. */
+static const struct {
+    const char *words[3], *wanted;
+} refusals[] = {
+    { { "--bogus" }, "\"message\": \"unknown option '--bogus' (see minivmm run --help)\"" },
+    { { "--kernel", "missing", "x" }, "\"message\": \"open missing: No such file or directory\"" },
+    { { "--kernel=a", "--root=missing", "x" },
+      "\"message\": \"--root missing: No such file or directory\"" },
+    { { "--kernel=a", "--kernel=b", "--bogus" }, "},\n {\"kernel\": \"b\"" },
+};
+
+START_TEST(refusals_are_reported)
+{
+    char name[] = "run", option[] = "--json=report", text[2048] = "", words[3][32];
+    char *argv[] = { name, option, words[0], words[1], words[2], NULL };
+    FILE *file;
+
+    for (unsigned i = 0; i < 3; i++)
+        snprintf(words[i], sizeof(words[i]), "%s",
+                 refusals[_i].words[i] ? refusals[_i].words[i] : "x");
+    ck_assert_int_eq(command_run(5, argv), 125);
+    ck_assert_ptr_nonnull(file = fopen("report", "r"));
+    ck_assert_uint_gt(fread(text, 1, sizeof(text) - 1, file), 0);
+    fclose(file);
+    ck_assert_ptr_nonnull(strstr(text, "\"outcome\": \"failed\", \"status\": 125"));
+    ck_assert_msg(strstr(text, refusals[_i].wanted), "%s", text);
+}
+END_TEST
+
+static const char *const unwritable[][2] = {
+    { "--json=no/report", "minivmm: --json: open no/report: No such file or directory\n" },
+    { "--json=/dev/full", "minivmm: --json: write /dev/full: No space left on device\n" },
+};
+
+START_TEST(a_report_that_cannot_be_written)
+{
+    char *argv[] = {
+        W("run"), W(unwritable[_i][0]), W("--root=no"), W("--kernel=a"), W("x"), NULL
+    };
+    char said[512] = "";
+
+    ck_assert_ptr_nonnull(freopen("errors", "w+", stderr));
+    ck_assert_int_eq(command_run(5, argv), 125);
+    ck_assert_int_gt(pread(STDERR_FILENO, said, sizeof(said) - 1, 0), 0);
+    ck_assert_ptr_nonnull(strstr(said, unwritable[_i][1]));
+}
+END_TEST
+
 START_TEST(table)
 {
     expect_report(report_table, two, 2,
@@ -504,6 +553,8 @@ int main(void)
     tcase_add_test(tests, variables);
     tcase_add_test(tests, json);
     tcase_add_test(tests, json_of_a_refusal);
+    tcase_add_loop_test(tests, refusals_are_reported, 0, ARRAY_SIZE(refusals));
+    tcase_add_loop_test(tests, a_report_that_cannot_be_written, 0, ARRAY_SIZE(unwritable));
     tcase_add_test(tests, table);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
