@@ -299,6 +299,7 @@ START_TEST(lost_output_is_no_success)
     start(meets_a_full_disk, (struct session_config){ .boot_timeout_ms = 20000 });
     expect(OUTCOME_FAILED, 0);
     ck_assert_str_eq(outcome.text, "output: No space left on device");
+    ck_assert(!outcome_by_guest(&outcome));
 }
 END_TEST
 

@@ -48,8 +48,9 @@ bool outcome_by_guest(const struct outcome *outcome)
     case OUTCOME_OOPS:
     case OUTCOME_POWER_OFF:
     case OUTCOME_RESET:
-    case OUTCOME_FAILED:
         return true;
+    case OUTCOME_FAILED:
+        return !outcome->told;
     default:
         return false;
     }
