@@ -274,7 +274,8 @@ static int tree_open_root(struct tree *tree, const char *path, unsigned director
         return log_refuse(EINVAL, "share %s: this is the host kernel's, and not shared", path);
     probe = tree_openat2(fd, ".", 0);
     if (probe < 0)
-        return log_error(-probe, "share %s: openat2, which came with Linux 5.6", path);
+        return log_error(-probe, "share %s%s", path,
+                         probe == -ENOSYS ? ": openat2, which came with Linux 5.6" : "");
     close(probe);
     if ((error = tree_statx(fd, "", &seen)) ||
         (error = nodes_init(&tree->nodes, &seen, fd, directories)))

@@ -471,6 +471,28 @@ START_TEST(shares_that_cannot_be)
 }
 END_TEST
 
+/* That is the user's affair, not the kernel's age. */
+START_TEST(a_share_that_may_not_be_entered)
+{
+    const struct share_config config = { .path = client_path(&c, "folder") };
+    struct share *share;
+    char said[256] = "";
+    FILE *errors = tmpfile();
+
+    ck_assert_int_eq(chmod(c.top, 0755), 0);
+    ck_assert_int_eq(chmod(config.path, 0), 0);
+    if (geteuid() == 0)
+        ck_assert_int_eq(seteuid(65534), 0);
+    dup2(fileno(errors), STDERR_FILENO);
+    ck_assert_int_eq(share_open(&share, &config, share_descriptors(1)), -EACCES);
+    ck_assert_int_gt(pread(STDERR_FILENO, said, sizeof(said) - 1, 0), 0);
+    ck_assert_ptr_nonnull(strstr(said, "folder: Permission denied\n"));
+    if (getuid() == 0)
+        ck_assert_int_eq(seteuid(0), 0);
+    ck_assert_int_eq(chmod(config.path, 0755), 0);
+}
+END_TEST
+
 START_TEST(no_more_handles_than_there_are)
 {
     struct rlimit limit = { 256, 256 };
@@ -718,6 +740,7 @@ int main(void)
         nothing_is_changed_in_a_read_only_share,
         the_hosts_kernel_is_not_shown,
         shares_that_cannot_be,
+        a_share_that_may_not_be_entered,
         no_more_handles_than_there_are,
         shares_leave_descriptors_to_the_others,
         too_many_shares_for_so_few_descriptors,
