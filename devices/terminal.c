@@ -394,7 +394,7 @@ bool terminal_lost_output(struct terminal *terminal)
 {
     int error = writer_failed(terminal->writer);
 
-    return error && error != EPIPE;
+    return terminal->config.stream && error && error != EPIPE;
 }
 
 bool terminal_size(struct terminal *terminal, uint16_t *ret_columns, uint16_t *ret_rows)

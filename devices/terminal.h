@@ -83,7 +83,7 @@ size_t terminal_waiting(struct terminal *terminal);
  */
 void terminal_end_output(struct terminal *terminal);
 
-/* Something of it could not be written, although there may be a reader: a full disk. Any thread. */
+/* Of a stream something could not be written, and not for want of a reader. Any thread. */
 bool terminal_lost_output(struct terminal *terminal);
 
 /* The client has room again. Any thread. */
