@@ -43,7 +43,7 @@ struct vhost_net {
     struct virtio_net_registers registers;
     const struct guest_memory *mem;
     int fd;     /* /dev/vhost-net */
-    bool owned; /* its thread exists and knows the guest's RAM: from the first driver on */
+    bool owned; /* its thread exists: from the first driver on */
     struct vhost_fault faults[QUEUES];
 };
 
@@ -75,23 +75,25 @@ static int vhost_set_state(struct vhost_net *n, unsigned long request, unsigned 
 /* Once: the kernel makes a thread that works in this process's memory. */
 static int vhost_own(struct vhost_net *n)
 {
+    int error = n->owned ? 0 : vhost_ioctl(n, VHOST_SET_OWNER, NULL);
+
+    if (!error)
+        n->owned = true;
+    return error;
+}
+
+static int vhost_set_memory(struct vhost_net *n)
+{
     _Alignas(struct vhost_memory) uint8_t room[MEMORY_TABLE_SIZE] = { 0 };
     struct vhost_memory *table = (struct vhost_memory *)room;
     const struct ram_region *ram;
-    int error;
 
-    if (n->owned)
-        return 0;
     for (; (ram = guest_memory_region(n->mem, table->nregions)); table->nregions++)
         table->regions[table->nregions] =
             (struct vhost_memory_region){ .guest_phys_addr = ram->base,
                                           .memory_size = ram->size,
                                           .userspace_addr = (uintptr_t)ram->host };
-    error = vhost_ioctl(n, VHOST_SET_OWNER, NULL);
-    if (!error)
-        error = vhost_ioctl(n, VHOST_SET_MEM_TABLE, table);
-    n->owned = !error;
-    return error;
+    return vhost_ioctl(n, VHOST_SET_MEM_TABLE, table);
 }
 
 /* Hands a started queue over, from its beginning. */
@@ -129,6 +131,8 @@ static int vhost_start(struct vhost_net *n)
     int error = vhost_own(n);
 
     if (!error)
+        error = vhost_set_memory(n);
+    if (!error)
         error = vhost_ioctl(n, VHOST_SET_FEATURES, &features);
     for (unsigned i = 0; !error && i < QUEUES; i++)
         if (virtq_started(virtio_virtq(&n->virtio, i)))
@@ -146,11 +150,20 @@ static void vhost_net_start(struct virtio_device *v)
         loop_add(v->loop, &n->faults[i].watch);
     if (!error)
         return;
-    log_error(-error, "%s: hand its queues to vhost-net (vhost=off does without)", v->name);
+    log_guest(&v->told, "%s: hand its queues to vhost-net: %s (vhost=off does without)", v->name,
+              strerror(-error)); /* once for each driver: as often as the guest likes */
     for (unsigned i = 0; i < QUEUES; i++) {
         vhost_detach(n, i);
         virtq_break(virtio_virtq(v, i), "vhost-net did not take it");
     }
+}
+
+/* False if vhost has not stumbled since it was last asked. */
+static bool vhost_take_fault(struct vhost_fault *fault)
+{
+    uint64_t count;
+
+    return read(fault->watch.fd, &count, sizeof(count)) == sizeof(count);
 }
 
 static void vhost_net_stop(struct virtio_device *v)
@@ -159,6 +172,7 @@ static void vhost_net_stop(struct virtio_device *v)
 
     for (unsigned i = 0; i < QUEUES; i++) {
         vhost_detach(n, i);
+        vhost_take_fault(&n->faults[i]); /* it was this driver's, not the next one's */
         loop_remove(v->loop, &n->faults[i].watch);
     }
     v->transport_ops->take_back_interrupt(v->transport);
@@ -171,9 +185,8 @@ static void vhost_net_fault(struct watch *watch, short revents)
     struct vhost_fault *fault = container_of(watch, struct vhost_fault, watch);
     struct vhost_net *n = fault->card;
     unsigned queue = (unsigned)(fault - n->faults);
-    uint64_t count;
 
-    if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
+    if (!vhost_take_fault(fault))
         return;
     vhost_detach(n, queue);
     virtq_break(virtio_virtq(&n->virtio, queue), "vhost-net cannot make sense of it");
