@@ -405,9 +405,10 @@ static void virtio_mmio_count(struct device *dev, struct device_stats *ret)
 static void virtio_mmio_destroy(struct device *dev)
 {
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
+    struct loop *loop = mmio->virtio->loop;
 
-    loop_remove(mmio->virtio->loop, &mmio->acknowledged);
     virtio_destroy(mmio->virtio);
+    loop_remove(loop, &mmio->acknowledged); /* last: what it gives back may put it there again */
     close(mmio->acknowledged.fd);
     close(mmio->interrupt);
     pthread_mutex_destroy(&mmio->lock);

@@ -3,6 +3,7 @@
 
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "devices/virtio/virtio.h"
@@ -56,6 +57,7 @@ static void fake_start(struct virtio_device *v)
 static void fake_stop(struct virtio_device *v)
 {
     container_of(v, struct fake, virtio)->stops++;
+    v->transport_ops->take_back_interrupt(v->transport);
 }
 
 static void fake_kick(struct virtio_device *v, unsigned queue)
@@ -567,6 +569,30 @@ START_TEST(a_lent_interrupt)
 }
 END_TEST
 
+START_TEST(a_lent_interrupt_goes_with_the_device)
+{
+    uint64_t one = 1;
+    struct fake f;
+    int fd;
+
+    fake_init(&f);
+    negotiate(&f);
+    set_status(&f, DRIVER_OK);
+    f.virtio.transport_ops->lend_interrupt(f.virtio.transport);
+    f.device->ops->destroy(f.device);
+
+    fd = eventfd(0, EFD_NONBLOCK); /* another's now, in the place of the acknowledgements' */
+    ck_assert_int_eq(dup2(fd, f.acknowledge), f.acknowledge);
+    ck_assert_int_eq(write(fd, &one, sizeof(one)), sizeof(one));
+    loop_turn(f.loop, 0);
+    ck_assert_int_eq(read(fd, &one, sizeof(one)), sizeof(one));
+    close(f.acknowledge);
+    close(fd);
+    loop_destroy(f.loop);
+    guest_memory_destroy(f.mem);
+}
+END_TEST
+
 START_TEST(what_the_guest_reads_without_an_exit)
 {
     struct fake f;
@@ -659,6 +685,7 @@ int main(void)
     tcase_add_test(tcase, an_acknowledgement_without_an_exit);
     tcase_add_test(tcase, no_order_of_steps_loses_an_interrupt);
     tcase_add_test(tcase, a_lent_interrupt);
+    tcase_add_test(tcase, a_lent_interrupt_goes_with_the_device);
     tcase_add_test(tcase, what_the_guest_reads_without_an_exit);
     tcase_add_test(tcase, every_width_at_every_offset);
     tcase_add_test(tcase, configuration_takes_any_width_and_ends);
