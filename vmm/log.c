@@ -29,10 +29,13 @@ void log_keep_reason(char text[LOG_REASON_SIZE])
 static void log_note_reason(const char *line)
 {
     char *text = __atomic_exchange_n(&log_reason, NULL, __ATOMIC_ACQUIRE);
+    size_t size = strnlen(line, LOG_REASON_SIZE - 1);
 
     if (!text)
         return;
-    snprintf(text, LOG_REASON_SIZE, "%.*s", LOG_REASON_SIZE - 1, line);
+    while (size > 0 && (line[size] & 0xc0) == 0x80) /* cuts no UTF-8 character in two */
+        size--;
+    snprintf(text, LOG_REASON_SIZE, "%.*s", (int)size, line);
     __atomic_store_n(&log_reason, text, __ATOMIC_RELEASE);
 }
 

@@ -60,6 +60,11 @@ START_TEST(the_last_error_is_kept)
     longer[sizeof(longer) - 1] = '\0';
     log_refuse(EINVAL, "%s", longer);
     ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 1);
+    memcpy(&longer[LOG_REASON_SIZE - 2], "\xc3\xa4", 2);
+    log_refuse(EINVAL, "%s", longer);
+    ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 2); /* no half of a character */
+    log_refuse(EINVAL, "%s", longer + 1);
+    ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 1);
     log_keep_reason(NULL);
     log_refuse(EINVAL, "no");
     ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 1);
