@@ -320,7 +320,7 @@ static void blk_serve(struct virtio_blk *blk)
     do {
         blk_end_idle(blk);
         count = blk_start_batch(blk);
-        taken += count;
+        taken += count ? count : 1; /* or one that was found and taken back */
         parked = count < BATCH && !blk_look(blk) && virtq_park(q);
     } while (!parked && taken < QUEUE_SIZE);
     blk->serving = false;

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/block/block.h"
@@ -28,6 +30,17 @@ enum { N = DRIVER_NEXT, W = DRIVER_WRITE, I = DRIVER_INDIRECT };
 enum { UNTOUCHED = 0x55 };
 
 #define FLUSH (1ull << VIRTIO_BLK_F_FLUSH)
+
+/* If set, called at each look at the clock. */
+static void (*on_clock)(void);
+
+/* In place of libc's. */
+int clock_gettime(clockid_t clock, struct timespec *ret)
+{
+    if (on_clock)
+        on_clock();
+    return (int)syscall(SYS_clock_gettime, clock, ret);
+}
 
 /* Each test runs on both engines: it is a loop test over these. */
 static const enum disk_engine engines[] = { DISK_ENGINE_IO_URING, DISK_ENGINE_THREAD };
@@ -806,6 +819,35 @@ START_TEST(more_bytes_than_the_used_ring_can_count)
 }
 END_TEST
 
+/* Another CPU of the guest that publishes a request whenever the disk looks, and takes it back. */
+static struct driver *flickering;
+static unsigned looks;
+
+static void flicker(void)
+{
+    driver_set_avail_idx(flickering, 0, looks++ % 3 == 1);
+    if (looks == 3000)
+        on_clock = NULL; /* it would not end by itself */
+}
+
+START_TEST(requests_that_come_and_go_hold_the_disk_up_for_a_while_only)
+{
+    struct recorder r;
+
+    recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
+    r.block.poll_us = 1000000;
+    flickering = &r.d;
+    on_clock = flicker;
+    driver_kick(&r.d, 0);
+    on_clock = NULL;
+    ck_assert_uint_gt(looks, 10);
+    ck_assert_uint_lt(looks, 3000);
+    ck_assert(!driver_broken(&r.d));
+    driver_set_avail_idx(&r.d, 0, 0);
+    driver_finish(&r.d);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("blk");
@@ -844,6 +886,7 @@ int main(void)
     tcase_add_test(tcase, a_reset_begins_nothing_more);
     tcase_add_test(tcase, a_reset_ends_what_is_in_flight);
     tcase_add_test(tcase, a_flood_of_requests_yields_the_loop);
+    tcase_add_test(tcase, requests_that_come_and_go_hold_the_disk_up_for_a_while_only);
     tcase_add_test(tcase, more_bytes_than_the_used_ring_can_count);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
