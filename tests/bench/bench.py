@@ -15,6 +15,7 @@ import measure
 from command import L1_PACKAGES, VIRTME_NG, fetch_virtme_ng, kernel_files
 from density import measure_density
 from disk import measure_disk
+from fio import fetch_disk
 from pictures import draw
 from packets import measure_packets
 from start import measure_memory, measure_phases, measure_program, measure_start
@@ -23,7 +24,7 @@ BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
 STOOD_STILL = 124  # the lab's time limit: now and then a guest does there, see tests/lab/README.md
-PARTS = ("start", "phases", "density", "memory", "disk", "boot", "run", "exits", "net")
+PARTS = ("start", "phases", "density", "memory", "disk", "fio", "boot", "run", "exits", "net")
 
 
 def peer(text: str) -> contenders.Contender:
@@ -68,6 +69,8 @@ def brought(part: str, options: argparse.Namespace, scratch: Path) -> dict[Path,
              options.build / "minivmm": "minivmm"}
     bring |= {each.path: each.name for each in options.peer}
     bring |= {file: file.name for file in BENCH.glob("*.py")}
+    if part == "fio":
+        bring[fetch_disk()] = "fio.img"
     if part == "run":
         bring |= kernel_files(kernel)
         if options.virtme_ng:
@@ -121,7 +124,7 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
         return
     for turn in range(3 if "boot" in options.parts else 0):
         yield from run_nested("boot", options, scratch, 42 + turn)
-    for part, within in (("run", "run"), ("memory", "memory"), ("exits", "exits"),
+    for part, within in (("fio", "fio"), ("run", "run"), ("memory", "memory"), ("exits", "exits"),
                          ("stats", "exits"), ("tap", "net"), ("user-net", "net")):
         if within in options.parts:
             yield from run_nested(part, options, scratch, 42)

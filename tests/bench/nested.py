@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fio
 from command import measure_commands
 from contenders import Contender, Guest, contender
 from measure import MIB, Figure, private_kib, stats_tables, stopwatch
@@ -242,7 +243,22 @@ def measure_user_net(contenders: list[Contender]) -> Iterator[Figure]:
         yield from measure_orders(contenders, "user-mode network", what)
 
 
-PARTS = {"boot": measure_boot, "run": measure_run, "memory": measure_memory,
+def measure_fio(contenders: list[Contender]) -> Iterator[Figure]:
+    """In real time, see performance.md. The disk is on tmpfs, hence threads for its requests."""
+    jobs, answers = text_disk("jobs", fio.JOBS), Path("/dev/shm/answers")
+    cmdline = ('console=ttyS0 quiet root=/dev/vda minivmm.test="/usr/bin/fio --eta=never '
+               '--output-format=json --output=/dev/vdd /dev/vdc"')
+    what = Guest(KERNEL, INITRD, cmdline, MEMORY, engine="thread",
+                 disks=(Path("fio.img"), disk("data", fio.SIZE), jobs, answers))
+    for _ in range(3):
+        for each in contenders:
+            text_disk(answers.name, "")
+            subprocess.run(each.command(what), stdin=subprocess.DEVNULL, stdout=sys.stderr,
+                           check=True)
+            yield from fio.figures(answers.read_text(), each.name)
+
+
+PARTS = {"boot": measure_boot, "run": measure_run, "memory": measure_memory, "fio": measure_fio,
          "exits": measure_exits, "stats": measure_stats, "tap": measure_tap, "user-net": measure_user_net}
 
 

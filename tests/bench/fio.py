@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""Debian's fio in a Linux guest: its disk, its orders, and the figures it says."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from measure import Figure
+
+SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
+LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/ceph")
+LOADER = "lib64/ld-linux-x86-64.so.2"
+PROGRAM = "usr/bin/fio"
+SIZE = 64 << 20  # of the disk it reads and writes
+
+
+class Load(NamedTuple):
+    order: str  # one of fio's
+    kib: int
+    depth: int
+    count: int  # of requests
+
+    def __str__(self):
+        return f"{self.order}, {self.kib} KiB, depth {self.depth}"
+
+
+LOADS = [*(Load(order, 4, depth, 1024) for order in ("randread", "randwrite") for depth in (1, 32)),
+         *(Load(order, 128, 32, 128) for order in ("read", "write"))]
+
+# One after the other, on the guest's second disk.
+JOBS = ("[global]\nfilename=/dev/vdb\nioengine=libaio\ndirect=1\nstonewall\n"
+        "lat_percentiles=1\nclat_percentiles=0\n")
+JOBS += "".join(f"[{load}]\nrw={load.order}\nbs={load.kib}k\niodepth={load.depth}\n"
+                f"number_ios={load.count}\n" for load in LOADS)
+
+
+def copy_closure(packages: Path, tree: Path):
+    """fio and the libraries it is linked with, a third of what its packages depend on."""
+    path = ":".join(f"{packages}/{name}" for name in LIBRARIES)
+    listing = subprocess.check_output(
+        [packages / LOADER, "--library-path", path, "--list", packages / PROGRAM], text=True)
+    found = [Path(word) for word in listing.split() if word.startswith(f"{packages}/")]
+    for file in (packages / PROGRAM, packages / LOADER, *found):
+        copy = tree / file.relative_to(packages)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+        copy.chmod(0o755)
+
+
+def fetch_disk() -> Path:
+    """A system with fio, in the cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minivmm"
+    disk = Path(os.environ.get("MINIVMM_CACHE") or default) / "fio-amd64.img"
+    if not disk.exists():
+        with tempfile.TemporaryDirectory(dir=disk.parent, prefix="fio-making-") as directory:
+            packages, tree, image = (Path(directory) / name for name in ("deb", "tree", "image"))
+            subprocess.run([SCRIPTS / "unpack-packages", packages, "fio"], check=True)
+            copy_closure(packages, tree)
+            subprocess.run([SCRIPTS / "mkrootfs", image, "--from", tree, "--size", "128M"],
+                           check=True)
+            image.rename(disk)
+    return disk
+
+
+def figures(said: str, contender: str) -> Iterator[Figure]:
+    """Of fio's JSON."""
+    for load, job in zip(LOADS, json.loads(said)["jobs"], strict=True):
+        found = job["write" if "write" in load.order else "read"]
+        yield Figure("fio, requests", str(load), contender, "/s", found["iops"])
+        if load.depth == 1:
+            latency = found["lat_ns"]
+            yield Figure("fio, mean latency", str(load), contender, "us", latency["mean"] / 1000)
+            yield Figure("fio, p99 of latency", str(load), contender, "us",
+                         latency["percentile"]["99.000000"] / 1000)
