@@ -50,15 +50,20 @@ struct run {
     struct watch timeout, grace, force; /* timerfds */
 };
 
-static void run_block(sigset_t *set)
+void run_add_hangup(sigset_t *set)
 {
     struct sigaction hangup;
 
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(set, SIGHUP);
+}
+
+static void run_block(sigset_t *set)
+{
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
-    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
-        sigaddset(set, SIGHUP); /* not under nohup, which is to outlive its shell */
+    run_add_hangup(set);
     sigaddset(set, SIGWINCH);
     sigaddset(set, SIGCONT);
     pthread_sigmask(SIG_BLOCK, set, NULL);

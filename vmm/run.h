@@ -2,6 +2,8 @@
 #ifndef VMM_RUN_H
 #define VMM_RUN_H
 
+#include <signal.h>
+
 struct config;
 
 /*
@@ -13,5 +15,8 @@ int run_machine(const struct config *config);
 
 /* Before the first thread: SIGTERM and friends come by signalfd, SIGPIPE and SIGXFSZ not at all. */
 void run_block_signals(void);
+
+/* Adds SIGHUP to those that are handled, unless it is ignored: nohup's child outlives its shell. */
+void run_add_hangup(sigset_t *set);
 
 #endif

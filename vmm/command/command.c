@@ -23,6 +23,7 @@
 #include "vmm/log.h"
 #include "vmm/loop.h"
 #include "vmm/option.h"
+#include "vmm/run.h"
 #include "vmm/status.h"
 
 struct supervisor;
@@ -293,14 +294,12 @@ static void supervisor_signalled(struct watch *watch, short revents)
 static int supervisor_watch_signals(struct supervisor *s)
 {
     const int wanted[] = { SIGINT, SIGTERM, SIGQUIT, SIGCHLD };
-    struct sigaction hangup;
     sigset_t set;
 
     sigemptyset(&set);
     for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++)
         sigaddset(&set, wanted[i]);
-    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
-        sigaddset(&set, SIGHUP);
+    run_add_hangup(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGCHLD, SIG_DFL); /* whoever started us may have ignored it */
     s->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
