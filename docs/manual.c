@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base.h"
-#include "vmm/command/options.h"
-#include "vmm/option.h"
-#include "vmm/status.h"
+#include "vmm/cli/status.h"
+#include "vmm/config/option.h"
+#include "vmm/core/base.h"
+#include "vmm/run/options.h"
 
 struct status_text {
     enum status status;

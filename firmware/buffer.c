@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define SMALLEST_GROWN 4096 /* bytes */
 

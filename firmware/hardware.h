@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmm/memory.h"
+#include "vmm/core/memory.h"
 
 /*
  * What a machine tells its guest about itself, whatever the form: ACPI tables, a device tree, an

@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/cleanup.h"
-#include "vmm/log.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
 
 static const char *image_mode_name(mode_t mode)
 {

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/memory.h"
+#include "vmm/core/memory.h"
 
 /*
  * A file of the host's user that is loaded into the guest. It stays open so that a reset can load

@@ -6,12 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/base.h"
-#include "vmm/command/command.h"
-#include "vmm/config.h"
-#include "vmm/log.h"
-#include "vmm/run.h"
-#include "vmm/status.h"
+#include "vmm/cli/boot.h"
+#include "vmm/cli/status.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+#include "vmm/run/supervisor.h"
 
 #define DESCRIPTORS 256       /* what a machine with every device needs */
 #define STACK_SIZE  (1 * MIB) /* address space; ThreadSanitizer needs more than half of it */

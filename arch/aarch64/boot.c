@@ -4,12 +4,12 @@
 #include <errno.h>
 #include <string.h>
 
-#include "firmware/arm64_image.h"
-#include "firmware/fdt.h"
+#include "firmware/boot/arm64_image.h"
 #include "firmware/hardware.h"
 #include "firmware/image.h"
-#include "vmm/base.h"
-#include "vmm/log.h"
+#include "firmware/tables/fdt.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
 
 #define CMDLINE_MAX  2047  /* Linux/arm64's COMMAND_LINE_SIZE, without the NUL */
 #define INITRD_ALIGN 65536 /* the largest page a guest has */

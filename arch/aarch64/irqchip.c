@@ -6,11 +6,11 @@
 
 #include "arch/aarch64/layout.h"
 #include "arch/aarch64/vcpu.h"
-#include "vmm/arch.h"
-#include "vmm/cleanup.h"
-#include "vmm/log.h"
-#include "vmm/vcpu.h"
-#include "vmm/vm.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
+#include "vmm/kvm/arch.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vm.h"
 
 #define FIRST_SPI 32 /* as an interrupt number of the GIC */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,16 +8,16 @@
 #include "arch/aarch64/irqchip.h"
 #include "arch/aarch64/layout.h"
 #include "arch/aarch64/vcpu.h"
-#include "devices/debug_exit.h"
-#include "devices/pl011.h"
-#include "devices/pl031.h"
-#include "devices/pvpanic.h"
+#include "devices/chips/debug_exit.h"
+#include "devices/chips/pl011.h"
+#include "devices/chips/pl031.h"
+#include "devices/chips/pvpanic.h"
 #include "devices/virtio/input.h"
-#include "firmware/fdt.h"
-#include "vmm/arch.h"
-#include "vmm/config.h"
-#include "vmm/log.h"
-#include "vmm/vcpu.h"
+#include "firmware/tables/fdt.h"
+#include "vmm/config/config.h"
+#include "vmm/core/log.h"
+#include "vmm/kvm/arch.h"
+#include "vmm/kvm/vcpu.h"
 
 static struct hardware_device virtio_place(unsigned n)
 {

@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-#include "firmware/fdt.h"
-#include "vmm/arch.h"
-#include "vmm/base.h"
-#include "vmm/log.h"
-#include "vmm/vcpu.h"
-#include "vmm/vm.h"
+#include "firmware/tables/fdt.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+#include "vmm/kvm/arch.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vm.h"
 
 #define PSTATE_EL1H_MASKED 0x3c5 /* EL1 with its own stack; debug, SError, IRQ, FIQ masked */
 #define SCTLR_MMU          1u

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "vmm/memory.h"
+#include "vmm/core/memory.h"
 
 struct vcpu;
 struct vm;

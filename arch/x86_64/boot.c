@@ -5,19 +5,19 @@
 #include <string.h>
 
 #include "arch/x86_64/layout.h"
-#include "devices/acpi_power.h"
-#include "firmware/acpi.h"
-#include "firmware/bzimage.h"
-#include "firmware/elf.h"
-#include "firmware/file_kind.h"
+#include "devices/chips/acpi_power.h"
+#include "firmware/boot/bzimage.h"
+#include "firmware/boot/elf.h"
+#include "firmware/boot/file_kind.h"
+#include "firmware/boot/pc.h"
+#include "firmware/boot/pvh.h"
+#include "firmware/boot/zero_page.h"
 #include "firmware/hardware.h"
 #include "firmware/image.h"
-#include "firmware/pc.h"
-#include "firmware/pvh.h"
-#include "firmware/zero_page.h"
-#include "vmm/base.h"
-#include "vmm/endian.h"
-#include "vmm/log.h"
+#include "firmware/tables/acpi.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/log.h"
 
 #define PAGE_SIZE     0x1000
 #define PAGE_ENTRIES  512

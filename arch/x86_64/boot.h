@@ -2,7 +2,7 @@
 #ifndef ARCH_X86_64_BOOT_H
 #define ARCH_X86_64_BOOT_H
 
-#include "vmm/memory.h"
+#include "vmm/core/memory.h"
 
 struct hardware;
 struct image;

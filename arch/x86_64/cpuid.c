@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#include "vmm/base.h"
-#include "vmm/cleanup.h"
-#include "vmm/log.h"
-#include "vmm/vcpu.h"
-#include "vmm/vm.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vm.h"
 
 #define MAX_ENTRIES 256
 

@@ -3,9 +3,9 @@
 #include <linux/kvm.h>
 
 #include "arch/x86_64/layout.h"
-#include "vmm/arch.h"
-#include "vmm/log.h"
-#include "vmm/vm.h"
+#include "vmm/core/log.h"
+#include "vmm/kvm/arch.h"
+#include "vmm/kvm/vm.h"
 
 unsigned long arch_vm_type(const struct vm *vm)
 {

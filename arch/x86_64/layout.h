@@ -2,7 +2,7 @@
 #ifndef ARCH_X86_64_LAYOUT_H
 #define ARCH_X86_64_LAYOUT_H
 
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 /*
  * Guest-physical addresses:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,16 +7,16 @@
 #include "arch/x86_64/boot.h"
 #include "arch/x86_64/layout.h"
 #include "arch/x86_64/vcpu.h"
-#include "devices/acpi_power.h"
-#include "devices/debug_exit.h"
-#include "devices/i8042.h"
-#include "devices/pvpanic.h"
-#include "devices/uart16550.h"
-#include "firmware/acpi.h"
-#include "vmm/arch.h"
-#include "vmm/config.h"
-#include "vmm/log.h"
-#include "vmm/vcpu.h"
+#include "devices/chips/acpi_power.h"
+#include "devices/chips/debug_exit.h"
+#include "devices/chips/i8042.h"
+#include "devices/chips/pvpanic.h"
+#include "devices/chips/uart16550.h"
+#include "firmware/tables/acpi.h"
+#include "vmm/config/config.h"
+#include "vmm/core/log.h"
+#include "vmm/kvm/arch.h"
+#include "vmm/kvm/vcpu.h"
 
 /* x2APIC ids above 254 would need interrupt remapping, which the guest is not given. */
 #define MAX_CPUS 254

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmm/loop.h"
-#include "vmm/sg.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/sg.h"
 
 /* A disk as the host has it: asynchronous requests, completed on a loop. */
 struct block;

@@ -12,10 +12,10 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
-#include "vmm/base.h"
-#include "vmm/cleanup.h"
-#include "vmm/config.h"
-#include "vmm/log.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
 
 #define SECTOR_SIZE 512u
 #define ZERO_CHUNK  (64u << 10) /* bytes written at a time where the host cannot zero a range */

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "devices/block/raw.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 /*
  * Requests one after the other, with blocking system calls on the thread of the disk's own loop.

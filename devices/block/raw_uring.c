@@ -6,7 +6,7 @@
 
 #include "devices/block/raw.h"
 #include "settings.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #if HAVE_LIBURING
 

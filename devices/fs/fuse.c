@@ -9,7 +9,7 @@
 #include <sys/vfs.h>
 
 #include "devices/fs/share.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 /*
  * How long the guest may trust what it was told without asking again, in seconds. The host may

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "vmm/sg.h"
+#include "vmm/core/sg.h"
 
 /*
  * FUSE's protocol (<linux/fuse.h>) as a server speaks it: one request in, at most one reply out,

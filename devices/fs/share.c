@@ -13,10 +13,10 @@
 
 #include "devices/fs/confine.h"
 #include "devices/fs/share_inside.h"
-#include "vmm/base.h"
-#include "vmm/cleanup.h"
-#include "vmm/config.h"
-#include "vmm/log.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
 
 #define NODES_PART      4    /* of a share's descriptors, for directories */
 #define DESCRIPTORS_MAX 8192 /* as many as we ask the host for */

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "devices/fs/share_inside.h"
-#include "vmm/cleanup.h"
-#include "vmm/log.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
 
 /* No set-ID bits: other users of the host may run what the guest leaves there. */
 #define MODE_BITS           01777u

@@ -12,9 +12,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "vmm/base.h"
-#include "vmm/cleanup.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
 
 #define WANTED       (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
 #define DEVICE_SHIFT 56 /* inode numbers leave the highest bits alone */

@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "vmm/endian.h"
-#include "vmm/loop.h"
-#include "vmm/sg.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/sg.h"
 
 /*
  * A way out for Ethernet frames: slirp.c (user mode), tap.c. Everything here runs on the card's

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "settings.h"
-#include "vmm/log.h"
+#include "vmm/core/log.h"
 
 #if HAVE_SLIRP
 
@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base.h"
-#include "vmm/clock.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 
 /*
  * libslirp is a TCP/IP stack that plays the guest's router and turns its connections into sockets

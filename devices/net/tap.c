@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 #include "devices/net/net.h"
-#include "vmm/base.h"
-#include "vmm/cleanup.h"
-#include "vmm/config.h"
-#include "vmm/log.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
 
 #define BIT(feature) (1ull << (feature))
 #define TAP_FLAGS    (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)

@@ -9,9 +9,9 @@
 
 #include "devices/block/block.h"
 #include "devices/virtio/virtio.h"
-#include "vmm/base.h"
-#include "vmm/clock.h"
-#include "vmm/endian.h"
+#include "vmm/core/base.h"
+#include "vmm/core/clock.h"
+#include "vmm/core/endian.h"
 
 #define SECTOR_SIZE 512u
 #define QUEUE_SIZE  128u

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/terminal.h"
+#include "devices/console/terminal.h"
 #include "devices/virtio/console_port.h"
-#include "vmm/base.h"
-#include "vmm/clock.h"
-#include "vmm/endian.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/clock.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/log.h"
 
 /*
  * The device and its control protocol; the bytes are console_port.c's. A driver that does not want

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/virtio/console_port.h"
 
-#include "devices/terminal.h"
-#include "vmm/base.h"
+#include "devices/console/terminal.h"
+#include "vmm/core/base.h"
 
 enum { RECEIVE, TRANSMIT };
 

@@ -10,8 +10,8 @@
 #include "devices/fs/fuse.h"
 #include "devices/fs/share.h"
 #include "devices/virtio/virtio.h"
-#include "vmm/base.h"
-#include "vmm/endian.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
 
 /* Virtio 1.2, 5.11.2: the first queue is for what must not wait behind others: forgetting. */
 enum { HIGH_PRIORITY, REQUESTS, QUEUES };

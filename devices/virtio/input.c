@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "devices/virtio/virtio.h"
-#include "vmm/base.h"
-#include "vmm/endian.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
 
 enum { QUEUE_EVENTS, QUEUE_STATUS, QUEUES };
 

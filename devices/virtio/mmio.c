@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "devices/virtio/virtio.h"
-#include "vmm/base.h"
-#include "vmm/cleanup.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
 
 #define MAGIC     0x74726976u /* "virt" */
 #define VERSION   2u

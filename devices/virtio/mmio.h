@@ -4,9 +4,9 @@
 
 #include <stdint.h>
 
-#include "vmm/bus.h"
-#include "vmm/device.h"
-#include "vmm/irq.h"
+#include "vmm/core/bus.h"
+#include "vmm/core/device.h"
+#include "vmm/core/irq.h"
 
 /*
  * Virtio over MMIO, version 2 (virtio 1.2, 4.2): decodes a register access and calls virtio.c.

@@ -11,8 +11,8 @@
 
 #include "devices/net/net.h"
 #include "devices/virtio/virtio.h"
-#include "vmm/base.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
 
 /*
  * Receiving. Nobody can tell how large the next frame is before it has been read, so buffers are

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-#include "vmm/endian.h"
-#include "vmm/memory.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/memory.h"
 
 struct loop;
 struct net;

@@ -7,7 +7,7 @@
 #include <sys/random.h>
 
 #include "devices/virtio/virtio.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define RNG_BURST    16  /* requests before others on the loop have their turn */
 #define RNG_MAX_SIZE 256 /* bytes a request gets: no more than getrandom() gives in one go */

@@ -2,7 +2,7 @@
 #ifndef DEVICES_VIRTIO_RNG_H
 #define DEVICES_VIRTIO_RNG_H
 
-#include "vmm/memory.h"
+#include "vmm/core/memory.h"
 
 struct loop;
 struct virtio_device;

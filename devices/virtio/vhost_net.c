@@ -17,9 +17,9 @@
 #include "devices/net/net.h"
 #include "devices/virtio/net.h"
 #include "devices/virtio/virtio.h"
-#include "vmm/base.h"
-#include "vmm/cleanup.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
 
 #define QUEUES 2
 #define MEMORY_TABLE_SIZE \

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "vmm/memory.h"
+#include "vmm/core/memory.h"
 
 struct loop;
 struct net;

@@ -9,8 +9,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vmm/base.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
 
 /* What the driver writes to status goes forward only; these bits are all it may set. */
 #define DRIVER_STATUS                                                                     \

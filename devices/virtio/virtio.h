@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 #include "devices/virtio/virtq.h"
-#include "vmm/device.h"
-#include "vmm/loop.h"
+#include "vmm/core/device.h"
+#include "vmm/core/loop.h"
 
 /*
  * What virtio's registers mean (virtio 1.2, 2 and 3): status, features, queue set-up, reset. A

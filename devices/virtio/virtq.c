@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vmm/base.h"
-#include "vmm/endian.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
 
 /* Virtio 1.2, 2.7: the split virtqueue as it lies in guest memory. */
 struct virtq_desc {

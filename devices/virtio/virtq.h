@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmm/memory.h"
-#include "vmm/sg.h"
+#include "vmm/core/memory.h"
+#include "vmm/core/sg.h"
 
 #define VIRTQ_MAX_SIZE 256
 

@@ -3,7 +3,7 @@
 /* The whole way of a kernel file into an Arm guest. */
 #include <assert.h>
 
-#include "firmware/arm64_image.h"
+#include "firmware/boot/arm64_image.h"
 #include "tests/unit/arm.h"
 
 #define RAM (16 * MIB)

@@ -13,9 +13,9 @@
 
 #include "devices/block/block.h"
 #include "tests/unit/driver.h"
-#include "vmm/base.h"
-#include "vmm/endian.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/log.h"
 
 #define DISK_SIZE 65536u
 #define STEP      8

@@ -9,14 +9,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "devices/acpi_power.h"
-#include "devices/debug_exit.h"
-#include "devices/i8042.h"
-#include "devices/pvpanic.h"
-#include "devices/terminal.h"
-#include "devices/uart16550.h"
-#include "vmm/base.h"
-#include "vmm/log.h"
+#include "devices/chips/acpi_power.h"
+#include "devices/chips/debug_exit.h"
+#include "devices/chips/i8042.h"
+#include "devices/chips/pvpanic.h"
+#include "devices/chips/uart16550.h"
+#include "devices/console/terminal.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

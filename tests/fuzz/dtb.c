@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <libfdt.h>
 
-#include "firmware/fdt.h"
+#include "firmware/tables/fdt.h"
 #include "tests/unit/arm.h"
 
 #define RAM (16 * MIB)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "firmware/elf.h"
+#include "firmware/boot/elf.h"
 
 #include <assert.h>
 

@@ -18,9 +18,9 @@
 #include <unistd.h>
 
 #include "devices/fs/share.h"
-#include "vmm/base.h"
-#include "vmm/config.h"
-#include "vmm/log.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
 
 #define ROOM       9000u
 #define PIECES     4u

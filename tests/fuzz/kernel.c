@@ -3,8 +3,8 @@
 /* Which version a kernel file claims to be. */
 #include <assert.h>
 
-#include "firmware/kernel.h"
 #include "tests/unit/firmware.h"
+#include "vmm/run/kernel.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

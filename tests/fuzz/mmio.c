@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "devices/virtio/virtio.h"
-#include "vmm/base.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
 
 #define RAM_SIZE (64 * KIB)
 #define STEP     8

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "firmware/buffer.h"
-#include "firmware/modules.h"
 #include "tests/unit/tree.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
+#include "vmm/run/modules.h"
 
 static char tree[64];
 

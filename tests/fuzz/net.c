@@ -13,8 +13,8 @@
 
 #include "devices/net/net.h"
 #include "tests/unit/driver.h"
-#include "vmm/base.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
 
 #define BIT(feature) (1ull << (feature))
 #define OFFLOADS                                                                          \

@@ -9,10 +9,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "devices/pl011.h"
-#include "devices/pl031.h"
-#include "devices/terminal.h"
-#include "vmm/base.h"
+#include "devices/chips/pl011.h"
+#include "devices/chips/pl031.h"
+#include "devices/console/terminal.h"
+#include "vmm/core/base.h"
 
 #define BASE 0x9000000 /* the port's page; the clock has the next one */
 

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base.h"
-#include "vmm/memory.h"
+#include "vmm/core/base.h"
+#include "vmm/core/memory.h"
 
 #define RAM_SIZE (64 * KIB)
 

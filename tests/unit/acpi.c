@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "firmware/acpi.h"
+#include "firmware/tables/acpi.h"
 
 #include <errno.h>
 
-#include "firmware/aml.h"
+#include "firmware/tables/aml.h"
 #include "tests/unit/pc.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 static struct guest_memory *mem;
 static struct hardware hw;

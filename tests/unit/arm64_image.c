@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "firmware/arm64_image.h"
+#include "firmware/boot/arm64_image.h"
 
 #include <errno.h>
 #include <lzma.h>

@@ -17,9 +17,9 @@
 #include "devices/block/block.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/config.h"
-#include "vmm/endian.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
 
 #define SECTORS 64
 #define HEADER  DRIVER_BUFFERS             /* where the tests put a request's header, */

@@ -5,11 +5,11 @@
 #include <elf.h>
 #include <errno.h>
 
-#include "firmware/file_kind.h"
-#include "firmware/pc.h"
+#include "firmware/boot/file_kind.h"
+#include "firmware/boot/pc.h"
 #include "tests/unit/pc.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define RAM         (128 * MIB)
 #define KERNEL_BASE (16 * MIB)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/bus.h"
+#include "vmm/core/bus.h"
 
 #include <errno.h>
 
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 static uint64_t last_offset, last_value;
 static unsigned last_size, writes;

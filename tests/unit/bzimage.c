@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "firmware/bzimage.h"
+#include "firmware/boot/bzimage.h"
 
 #include <errno.h>
 
 #include "tests/unit/pc.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define RAM        (64 * MIB)
 #define SETUP_SIZE (3 * 512)

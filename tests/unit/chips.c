@@ -2,13 +2,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/acpi_power.h"
-#include "devices/debug_exit.h"
-#include "devices/i8042.h"
-#include "devices/pvpanic.h"
+#include "devices/chips/acpi_power.h"
+#include "devices/chips/debug_exit.h"
+#include "devices/chips/i8042.h"
+#include "devices/chips/pvpanic.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
 
 /* What the chips did to the world outside. */
 struct outside {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/parse.h"
+#include "vmm/config/parse.h"
+#include "vmm/core/base.h"
 
 #define MAX_WORDS 32
 

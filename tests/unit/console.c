@@ -10,9 +10,9 @@
 #include "tests/unit/driver.h"
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/endian.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/log.h"
 
 enum { RECEIVE, TRANSMIT };
 

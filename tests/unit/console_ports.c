@@ -13,9 +13,9 @@
 #include "tests/unit/driver.h"
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/endian.h"
-#include "vmm/log.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/log.h"
 
 /* A console with several ports, as Linux drives it: a hostile driver is not far. */
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "vmm/endian.h"
+#include "vmm/core/endian.h"
 
 /* Each queue has 64 KiB from here on: descriptors, available ring, used ring. */
 #define RINGS      0x10000u

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 #include "devices/virtio/virtio.h"
-#include "vmm/loop.h"
-#include "vmm/memory.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/memory.h"
 
 /*
  * The guest's side of a virtio device, as polite or hostile as a test wants it. It plays transport

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* dump_acpi DIRECTORY CPUS DISKS: writes the ACPI tables of such a machine, for iasl to read. */
-#include "firmware/acpi.h"
+#include "firmware/tables/acpi.h"
 #include "tests/unit/pc.h"
 
 int main(int argc, char **argv)

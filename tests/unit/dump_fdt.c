@@ -3,7 +3,7 @@
 /* dump_fdt FILE CPUS DISKS GIC: writes the device tree of such a machine, for dtc to read. */
 #include <stdlib.h>
 
-#include "firmware/fdt.h"
+#include "firmware/tables/fdt.h"
 #include "tests/unit/arm.h"
 
 int main(int argc, char **argv)

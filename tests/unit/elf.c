@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "firmware/elf.h"
+#include "firmware/boot/elf.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -7,7 +7,7 @@
 
 #include "tests/unit/pc.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define RAM (16 * MIB)
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "firmware/fdt.h"
+#include "firmware/tables/fdt.h"
 
 #include <errno.h>
 #include <libfdt.h>

@@ -10,7 +10,7 @@
 #include "tests/unit/driver.h"
 #include "tests/unit/fuse_client.h"
 #include "tests/unit/unit.h"
-#include "vmm/endian.h"
+#include "vmm/core/endian.h"
 
 enum { HIGH_PRIORITY, REQUESTS };
 enum { N = DRIVER_NEXT, W = DRIVER_WRITE };

@@ -14,9 +14,9 @@
 
 #include "devices/fs/fuse.h"
 #include "devices/fs/share.h"
-#include "vmm/base.h"
-#include "vmm/config.h"
-#include "vmm/sg.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/sg.h"
 
 /*
  * A guest's kernel that speaks FUSE to a share of a new directory, politely or not. Beside the

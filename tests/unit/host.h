@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "devices/terminal.h"
-#include "vmm/loop.h"
+#include "devices/console/terminal.h"
+#include "vmm/core/loop.h"
 
 /* What tests of consoles want from the host: descriptors of all kinds, and time. */
 

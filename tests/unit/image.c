@@ -8,7 +8,7 @@
 
 #include "tests/unit/firmware.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
 

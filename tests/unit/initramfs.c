@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-#include "firmware/initramfs.h"
+#include "vmm/run/initramfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 
 #include "firmware/buffer.h"
-#include "firmware/cpio.h"
-#include "firmware/guest/embedded.h"
-#include "firmware/guest/orders.h"
-#include "firmware/guest/orders_read.h"
+#include "firmware/init/embedded.h"
+#include "firmware/init/job.h"
+#include "firmware/init/job_read.h"
 #include "tests/unit/firmware.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
+#include "vmm/run/cpio.h"
 
 static struct buffer archive;
 

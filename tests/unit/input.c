@@ -7,8 +7,8 @@
 
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/endian.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
 
 enum { EVENTS, STATUS };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "firmware/kernel.h"
+#include "vmm/run/kernel.h"
 
 #include <errno.h>
 #include <sys/utsname.h>
@@ -8,7 +8,7 @@
 #include "tests/unit/firmware.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define PIECE (64 * KIB) /* what kernel.c looks through at once */
 #define SIZE  (3 * PIECE)

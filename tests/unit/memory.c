@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/memory.h"
+#include "vmm/core/memory.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 /* Two regions with a gap, as on a PC with more than 3 GiB. */
 static struct guest_memory *two_regions(void)

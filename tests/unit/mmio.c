@@ -8,8 +8,8 @@
 
 #include "devices/virtio/virtio.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/endian.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
 
 #define FEATURE_FAKE 5
 #define BASE         0x1000

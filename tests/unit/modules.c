@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "firmware/modules.h"
+#include "vmm/run/modules.h"
 
 #include <errno.h>
 #include <lzma.h>
@@ -10,7 +10,7 @@
 #include "tests/unit/firmware.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define VERSION "6.1.0-9-x"
 

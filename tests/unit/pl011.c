@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "devices/pl011.h"
+#include "devices/chips/pl011.h"
 
 #include <string.h>
 
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define BASE 0x9000000
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "devices/pl031.h"
+#include "devices/chips/pl031.h"
 
 #include <time.h>
 
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 enum { DATA = 0, MATCH = 4, LOAD = 8, CONTROL = 12, MASK = 16, ID = 0xfe0 };
 

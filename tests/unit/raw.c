@@ -12,8 +12,8 @@
 
 #include "devices/block/block.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
 
 #define SIZE 65536
 

@@ -5,7 +5,7 @@
 
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
-#include "vmm/endian.h"
+#include "vmm/core/endian.h"
 
 static struct driver d;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/command/session.h"
+#include "vmm/run/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
-#include "vmm/log.h"
+#include "vmm/core/log.h"
 
 #define LONGER_THAN_A_STOP_MS 1500
 

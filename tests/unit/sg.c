@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/sg.h"
+#include "vmm/core/sg.h"
 
 #include <string.h>
 
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 /* "abcdefghij" in every way to cut ten bytes into pieces of at most `most`, empty ones between. */
 #define TEXT "abcdefghij"

@@ -18,8 +18,8 @@
 #include "settings.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
 
 /*
  * A guest made by hand on a real libslirp and the host's real loopback: frames are built byte by

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "devices/chip.h"
-#include "devices/terminal.h"
+#include "devices/chips/chip.h"
+#include "devices/console/terminal.h"
 #include "devices/virtio/rng.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/timeline.h"
+#include "vmm/core/base.h"
+#include "vmm/core/timeline.h"
 
 static uint8_t read_nothing(struct chip *chip, unsigned reg)
 {

@@ -24,10 +24,10 @@
 #include "devices/virtio/virtio.h"
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/config.h"
-#include "vmm/device.h"
-#include "vmm/endian.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/device.h"
+#include "vmm/core/endian.h"
 
 #define VCPUS      4
 #define SECONDS    0.6

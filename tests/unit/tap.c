@@ -17,8 +17,8 @@
 
 #include "devices/net/net.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
 
 /*
  * The kernel's own taps, in a network namespace of the test's own: the far end is this host, as

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "devices/terminal.h"
+#include "devices/console/terminal.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -15,7 +15,7 @@
 
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 /* A guest that takes `room` bytes and then no more. */
 struct guest {

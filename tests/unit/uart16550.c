@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "devices/uart16550.h"
+#include "devices/chips/uart16550.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define COM1 0x3f8
 

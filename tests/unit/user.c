@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "tests/unit/unit.h"
-#include "vmm/command/options.h"
-#include "vmm/command/user.h"
+#include "vmm/run/options.h"
+#include "vmm/run/user.h"
 
 static struct command command;
 static struct user user;

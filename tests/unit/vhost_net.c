@@ -15,7 +15,7 @@
 #include "devices/net/net.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define BIT(feature) (1ull << (feature))
 #define TAP          1234 /* no descriptor: only passed on */

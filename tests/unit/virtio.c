@@ -7,7 +7,7 @@
 
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
+#include "vmm/core/base.h"
 
 #define NEEDS_RESET VIRTIO_CONFIG_S_NEEDS_RESET
 

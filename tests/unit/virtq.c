@@ -8,8 +8,8 @@
 
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
-#include "vmm/base.h"
-#include "vmm/endian.h"
+#include "vmm/core/base.h"
+#include "vmm/core/endian.h"
 
 #define QUEUE_SIZE 8
 

@@ -5,10 +5,10 @@
  * written bytes mean the end of the machine to none of them.
  */
 #include "arch/aarch64/layout.h"
-#include "devices/debug_exit.h"
-#include "devices/pl011.h"
-#include "devices/pl031.h"
-#include "devices/pvpanic.h"
+#include "devices/chips/debug_exit.h"
+#include "devices/chips/pl011.h"
+#include "devices/chips/pl031.h"
+#include "devices/chips/pvpanic.h"
 #include "lib/guest.h"
 
 #define PATTERN 0x5454545454545454ull

@@ -5,8 +5,8 @@
  * ports with nothing behind them. The written bytes mean neither reset nor power-off to anybody.
  */
 #include "arch/x86_64/layout.h"
-#include "devices/acpi_power.h"
-#include "devices/debug_exit.h"
+#include "devices/chips/acpi_power.h"
+#include "devices/chips/debug_exit.h"
 #include "lib/guest.h"
 #include "x86_64/x86.h"
 

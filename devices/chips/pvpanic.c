@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/chips/pvpanic.h"
+
+#include <stdbool.h>
+
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+
+struct pvpanic {
+    struct chip chip;
+    struct event_sink sink;
+    bool crash_logged; /* atomic: once a boot, for a guest may write what it likes */
+    unsigned told;     /* for log_guest(): it may also boot as often as it likes */
+};
+
+static uint8_t pvpanic_read(struct chip *chip, unsigned reg)
+{
+    return PVPANIC_PANICKED | PVPANIC_CRASH_LOADED;
+}
+
+static void pvpanic_write(struct chip *chip, unsigned reg, uint8_t value)
+{
+    struct pvpanic *pvpanic = container_of(chip, struct pvpanic, chip);
+
+    if (value & PVPANIC_PANICKED)
+        event_report(&pvpanic->sink, GUEST_PANIC, 0);
+    else if (value & PVPANIC_CRASH_LOADED &&
+             !__atomic_exchange_n(&pvpanic->crash_logged, true, __ATOMIC_RELAXED))
+        log_guest(&pvpanic->told, "%s: the guest crashed and starts its crash kernel",
+                  chip->device.name);
+}
+
+static void pvpanic_reset(struct chip *chip)
+{
+    struct pvpanic *pvpanic = container_of(chip, struct pvpanic, chip);
+
+    __atomic_store_n(&pvpanic->crash_logged, false, __ATOMIC_RELAXED);
+}
+
+static const struct chip_ops pvpanic_ops = {
+    .read = pvpanic_read,
+    .write = pvpanic_write,
+    .reset = pvpanic_reset,
+};
+
+struct chip *pvpanic_create(const char *name, uint64_t base, const struct event_sink *sink)
+{
+    struct pvpanic *pvpanic = chip_create(sizeof(*pvpanic), &pvpanic_ops, name, base, PVPANIC_SIZE);
+
+    if (!pvpanic)
+        return NULL;
+    pvpanic->sink = *sink;
+    return &pvpanic->chip;
+}

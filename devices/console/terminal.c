@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/console/terminal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "devices/console/writer.h"
+#include "vmm/core/base.h"
+#include "vmm/core/clock.h"
+#include "vmm/core/log.h"
+
+#define TERMINAL_PENDING   (64 * KIB)
+#define TERMINAL_ESCAPE    0x01 /* Ctrl-A */
+#define TERMINAL_INTERRUPT 0x03 /* Ctrl-C */
+#define INTERRUPTS_MS      2000 /* between two of them that end the machine */
+
+static const char terminal_help[] = "\r\n"
+                                    "Ctrl-A x   end the machine\r\n"
+                                    "Ctrl-A a   send Ctrl-A to the guest\r\n"
+                                    "Ctrl-A h   this help\r\n";
+
+struct terminal {
+    struct terminal_config config;
+    struct loop *loop;
+    struct terminal_client client;
+    struct writer *writer;
+    struct watch input;    /* fd -1 while there is nothing to be read or no place for it */
+    struct watch wake;     /* an eventfd: terminal_take_input() */
+    struct watch writable; /* the writer's eventfd */
+    bool is_tty;           /* the input is, and keys are typed on it */
+    bool ended;            /* the input is at its end, or gives errors */
+    bool background;       /* the terminal is another's for now */
+    bool escaped;          /* the last key was the escape key */
+    bool attended;         /* the guest acts on the first Ctrl-C */
+    uint64_t interrupted;  /* ms, when the last key was Ctrl-C; else 0 */
+    struct terminal_mode *saved;
+    bool told;        /* the client knows that there is an end */
+    uint8_t *pending; /* [start, start + count) is read, and not yet taken by the guest */
+    size_t pending_start, pending_count;
+};
+
+/*
+ * The modes to go back to. The one mutable thing at file scope here: a signal handler is given
+ * nothing, and these must reach it. `fd` is set last and cleared first.
+ */
+static struct terminal_mode {
+    int fd; /* atomic; 0 while free, else the descriptor + 1 */
+    struct termios termios;
+} terminal_modes[4];
+
+/* Nobody may touch the terminal of another job: the kernel would stop us for it. */
+static bool terminal_is_anothers(int fd)
+{
+    pid_t foreground = tcgetpgrp(fd);
+
+    return foreground >= 0 && foreground != getpgrp();
+}
+
+/* Async-signal-safe. */
+static void terminal_mode_restore(struct terminal_mode *mode)
+{
+    int fd = __atomic_load_n(&mode->fd, __ATOMIC_ACQUIRE) - 1;
+
+    if (fd >= 0 && !terminal_is_anothers(fd))
+        tcsetattr(fd, TCSANOW, &mode->termios);
+}
+
+/* Runs once, SA_RESETHAND having put the default back: the signal raised here kills us then. */
+static void terminal_deadly_signal(int signal)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(terminal_modes); i++)
+        terminal_mode_restore(&terminal_modes[i]);
+    raise(signal);
+}
+
+static void terminal_catch_deadly_signals(void)
+{
+    const int deadly[] = { SIGSEGV, SIGBUS,  SIGILL,  SIGFPE, SIGABRT, SIGSYS,
+                           SIGTRAP, SIGQUIT, SIGXCPU, SIGPWR, SIGALRM, SIGVTALRM };
+    struct sigaction restore = { .sa_handler = terminal_deadly_signal, .sa_flags = SA_RESETHAND };
+    struct sigaction before;
+
+    sigemptyset(&restore.sa_mask);
+    for (unsigned i = 0; i < ARRAY_SIZE(deadly); i++)
+        if (sigaction(deadly[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            sigaction(deadly[i], &restore, NULL);
+}
+
+/* Remembers the mode `fd` is in. NULL, errno set: it cannot be known, or kept. */
+static struct terminal_mode *terminal_mode_save(int fd)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(terminal_modes); i++) {
+        struct terminal_mode *mode = &terminal_modes[i];
+
+        if (__atomic_load_n(&mode->fd, __ATOMIC_RELAXED) != 0)
+            continue;
+        if (tcgetattr(fd, &mode->termios) < 0)
+            return NULL;
+        __atomic_store_n(&mode->fd, fd + 1, __ATOMIC_RELEASE);
+        terminal_catch_deadly_signals();
+        return mode;
+    }
+    errno = EMFILE;
+    return NULL;
+}
+
+static void terminal_mode_release(struct terminal_mode *mode)
+{
+    terminal_mode_restore(mode);
+    __atomic_store_n(&mode->fd, 0, __ATOMIC_RELEASE);
+}
+
+/* The first mode seen is the one to go back to: a later one may be ours, kept by the shell. */
+static void terminal_set_raw(struct terminal *terminal)
+{
+    int fd = terminal->config.input;
+    struct termios raw;
+
+    terminal->background = terminal->is_tty && terminal_is_anothers(fd);
+    if (!terminal->is_tty || terminal->background)
+        return;
+    if (!terminal->saved)
+        terminal->saved = terminal_mode_save(fd);
+    if (terminal->saved) {
+        raw = terminal->saved->termios;
+        cfmakeraw(&raw);
+        if (tcsetattr(fd, TCSANOW, &raw) == 0)
+            return;
+    }
+    log_error(errno, "console input: raw mode");
+}
+
+static void terminal_watch_input(struct terminal *terminal)
+{
+    bool wanted =
+        !terminal->ended && !terminal->background && terminal->pending_count < TERMINAL_PENDING;
+
+    /* poll() tells of a hang-up whatever it is asked for: only -1 keeps it silent. */
+    terminal->input.fd = wanted ? terminal->config.input : -1;
+}
+
+static void terminal_tell_end(struct terminal *terminal)
+{
+    const struct terminal_client *client = &terminal->client;
+    bool over = terminal->ended && !terminal->is_tty && terminal->pending_count == 0;
+
+    if (terminal->told || !client->closed || !(over || writer_failed(terminal->writer)))
+        return;
+    terminal->told = true;
+    client->closed(client->owner);
+}
+
+/* Hands the guest what it has room for. */
+static void terminal_feed(struct terminal *terminal)
+{
+    const struct terminal_client *client = &terminal->client;
+    size_t taken = 1;
+
+    while (client->input && taken > 0 && terminal->pending_count > 0) {
+        taken = client->input(client->owner, terminal->pending + terminal->pending_start,
+                              terminal->pending_count);
+        terminal->pending_start += taken;
+        terminal->pending_count -= taken;
+    }
+    terminal_watch_input(terminal);
+    terminal_tell_end(terminal);
+}
+
+/* What follows Ctrl-A. True: pass the key on. */
+static bool terminal_command(struct terminal *terminal, uint8_t key)
+{
+    switch (key) {
+    case 'x':
+        terminal->config.quit(terminal->config.owner);
+        return false;
+    case 'h':
+        writer_try_write(terminal->writer, terminal_help, strlen(terminal_help));
+        return false;
+    case 'a':
+    case TERMINAL_ESCAPE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Ctrl-C goes to the guest. If nobody there hears it, or it is the second, the machine ends. */
+static void terminal_watch_interrupts(struct terminal *terminal, const uint8_t *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t before = terminal->interrupted, now = clock_now_ms();
+        bool again = before && now - before <= INTERRUPTS_MS;
+
+        terminal->interrupted = bytes[i] == TERMINAL_INTERRUPT ? now : 0;
+        if (terminal->interrupted && (again || !terminal->attended))
+            terminal->config.quit(terminal->config.owner);
+    }
+}
+
+/* Takes the escape sequences out of what was typed; returns how many bytes remain. */
+static size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t count)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (terminal->escaped) {
+            terminal->escaped = false;
+            if (terminal_command(terminal, bytes[i]))
+                bytes[kept++] = TERMINAL_ESCAPE;
+        } else if (bytes[i] == TERMINAL_ESCAPE) {
+            terminal->escaped = true;
+        } else {
+            bytes[kept++] = bytes[i];
+        }
+    }
+    return kept;
+}
+
+/* A read from the background would stop us; one that gives EIO came from there, or after hang-up.
+ */
+static void terminal_read(struct terminal *terminal)
+{
+    int fd = terminal->config.input;
+    uint8_t *free = terminal->pending + terminal->pending_count;
+    ssize_t count;
+
+    memmove(terminal->pending, terminal->pending + terminal->pending_start,
+            terminal->pending_count);
+    terminal->pending_start = 0;
+
+    terminal->background = terminal->is_tty && terminal_is_anothers(fd);
+    if (terminal->background)
+        return;
+
+    count = read(fd, free, TERMINAL_PENDING - terminal->pending_count);
+    if (count > 0 && terminal->is_tty && terminal->config.interrupts)
+        terminal_watch_interrupts(terminal, free, (size_t)count);
+    else if (count > 0 && terminal->is_tty)
+        count = (ssize_t)terminal_filter(terminal, free, (size_t)count);
+    else if (count < 0 && errno == EIO && terminal->is_tty)
+        terminal->background = true;
+    else if (count == 0 || (count < 0 && errno != EINTR && errno != EAGAIN))
+        terminal->ended = true;
+    if (count > 0)
+        terminal->pending_count += (size_t)count;
+}
+
+static void terminal_input_ready(struct watch *watch, short revents)
+{
+    struct terminal *terminal = container_of(watch, struct terminal, input);
+
+    terminal_read(terminal);
+    terminal_feed(terminal);
+}
+
+static void terminal_wake_ready(struct watch *watch, short revents)
+{
+    uint64_t count;
+
+    if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
+        terminal_feed(container_of(watch, struct terminal, wake));
+}
+
+static void terminal_writable_ready(struct watch *watch, short revents)
+{
+    struct terminal *terminal = container_of(watch, struct terminal, writable);
+    uint64_t count;
+
+    if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
+        return;
+    terminal_tell_end(terminal);
+    if (terminal->client.writable)
+        terminal->client.writable(terminal->client.owner);
+}
+
+static void terminal_free(struct terminal *terminal, unsigned linger_ms)
+{
+    writer_destroy(terminal->writer, linger_ms);
+    if (terminal->saved)
+        terminal_mode_release(terminal->saved);
+    if (terminal->wake.fd >= 0)
+        close(terminal->wake.fd);
+    free(terminal->pending);
+    free(terminal);
+}
+
+int terminal_create(struct terminal **ret, const struct terminal_config *config, struct loop *loop)
+{
+    struct terminal *terminal = calloc(1, sizeof(*terminal));
+    int error;
+
+    if (!terminal)
+        return log_error(ENOMEM, "console");
+    error = writer_create(&terminal->writer, config->output, config->stream);
+    if (error < 0) {
+        free(terminal);
+        return log_error(-error, "console output");
+    }
+    terminal->pending = malloc(TERMINAL_PENDING);
+    terminal->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!terminal->pending || terminal->wake.fd < 0) {
+        error = log_error(errno, "console");
+        terminal_free(terminal, 0);
+        return error;
+    }
+
+    terminal->config = *config;
+    terminal->loop = loop;
+    terminal->is_tty = !config->stream && isatty(config->input);
+    terminal->input = (struct watch){ .events = POLLIN, .ready = terminal_input_ready };
+    terminal->wake.events = POLLIN;
+    terminal->wake.ready = terminal_wake_ready;
+    terminal->writable = (struct watch){ .fd = writer_room_fd(terminal->writer),
+                                         .events = POLLIN,
+                                         .ready = terminal_writable_ready };
+    terminal_set_raw(terminal);
+    terminal_watch_input(terminal);
+    loop_add(loop, &terminal->input);
+    loop_add(loop, &terminal->wake);
+    loop_add(loop, &terminal->writable);
+    *ret = terminal;
+    return 0;
+}
+
+void terminal_close(struct terminal *terminal, unsigned linger_ms)
+{
+    if (terminal)
+        writer_close(terminal->writer, linger_ms);
+}
+
+void terminal_count(const struct terminal *terminal, uint64_t *ret_bytes, uint64_t *ret_writes)
+{
+    writer_count(terminal->writer, ret_bytes, ret_writes);
+}
+
+void terminal_destroy(struct terminal *terminal, unsigned linger_ms)
+{
+    if (!terminal)
+        return;
+    loop_remove(terminal->loop, &terminal->input);
+    loop_remove(terminal->loop, &terminal->wake);
+    loop_remove(terminal->loop, &terminal->writable);
+    terminal_free(terminal, linger_ms);
+}
+
+void terminal_set_client(struct terminal *terminal, const struct terminal_client *client)
+{
+    terminal->client = client ? *client : (struct terminal_client){ 0 };
+    terminal->told = false;
+    terminal_take_input(terminal);
+}
+
+void terminal_write(struct terminal *terminal, const void *bytes, size_t count)
+{
+    writer_write(terminal->writer, bytes, count);
+}
+
+size_t terminal_try_write(struct terminal *terminal, const void *bytes, size_t count)
+{
+    return writer_try_write(terminal->writer, bytes, count);
+}
+
+size_t terminal_waiting(struct terminal *terminal)
+{
+    return writer_waiting(terminal->writer);
+}
+
+void terminal_end_output(struct terminal *terminal)
+{
+    writer_end(terminal->writer, terminal->config.output == terminal->config.input);
+}
+
+void terminal_abandon(struct terminal *terminal)
+{
+    writer_abandon(terminal->writer);
+}
+
+void terminal_take_input(struct terminal *terminal)
+{
+    uint64_t one = 1;
+
+    if (write(terminal->wake.fd, &one, sizeof(one)) < 0)
+        return; /* full: signalled already */
+}
+
+bool terminal_lost_output(struct terminal *terminal)
+{
+    int error = writer_failed(terminal->writer);
+
+    return terminal->config.stream && error && error != EPIPE;
+}
+
+bool terminal_size(struct terminal *terminal, uint16_t *ret_columns, uint16_t *ret_rows)
+{
+    const int fds[] = { terminal->config.output, terminal->config.input };
+    struct winsize size;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(fds); i++)
+        if (ioctl(fds[i], TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 0) {
+            *ret_columns = size.ws_col;
+            *ret_rows = size.ws_row;
+            return true;
+        }
+    return false;
+}
+
+void terminal_pass_interrupts(struct terminal *terminal)
+{
+    terminal->attended = true;
+}
+
+void terminal_window_changed(struct terminal *terminal)
+{
+    if (terminal->client.resized)
+        terminal->client.resized(terminal->client.owner);
+}
+
+void terminal_continued(struct terminal *terminal)
+{
+    terminal_set_raw(terminal);
+    terminal_watch_input(terminal);
+    terminal_window_changed(terminal);
+}

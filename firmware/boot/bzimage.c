@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "firmware/boot/bzimage.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "firmware/image.h"
+#include "vmm/core/log.h"
+
+/* Linux, Documentation/arch/x86/boot.rst */
+#define HEADER_OFFSET     0x1f1
+#define BOOT_FLAG         0xaa55
+#define BOOT_FLAG_OFFSET  0x1fe
+#define HEADER_MAGIC      0x53726448 /* "HdrS" */
+#define MAGIC_OFFSET      0x202
+#define JUMP_TARGET       0x202 /* the jump's offset counts from here: the header's end */
+#define PROTOCOL_2_12     0x20c
+#define ENTRY_64          0x200
+#define SECTOR            512
+#define DEFAULT_SECTORS   4
+#define LAST_FIELD_NEEDED offsetof(struct setup_header, handover_offset)
+
+bool bzimage_match(const uint8_t *head)
+{
+    const uint8_t boot_flag[2] = { 0x55, 0xaa };
+
+    return !memcmp(head + BOOT_FLAG_OFFSET, boot_flag, 2) &&
+           !memcmp(head + MAGIC_OFFSET, "HdrS", 4);
+}
+
+/* What the header says of its own length; what lies behind is not header. */
+static size_t bzimage_header_size(const struct setup_header *header)
+{
+    size_t size = JUMP_TARGET - HEADER_OFFSET + (header->jump >> 8);
+
+    return size < sizeof(*header) ? size : sizeof(*header);
+}
+
+static const char *bzimage_fault(const struct setup_header *header)
+{
+    if (header->boot_flag != BOOT_FLAG || header->header != HEADER_MAGIC)
+        return "has no Linux boot header; name a bzImage";
+    if (!(header->loadflags & LOADED_HIGH))
+        return "is a zImage; build a bzImage";
+    if (header->version < PROTOCOL_2_12)
+        return "is older than Linux 3.8, too old for the 64-bit boot protocol";
+    if (bzimage_header_size(header) < LAST_FIELD_NEEDED)
+        return "is damaged: its boot header is too short";
+    if (!(header->xloadflags & XLF_KERNEL_64))
+        return "is a 32-bit kernel; name one for x86_64";
+    return NULL;
+}
+
+static int bzimage_read_header(const struct image *image, struct setup_header *ret_header)
+{
+    const char *fault;
+    size_t size;
+    int r = image_read(image, HEADER_OFFSET, ret_header, sizeof(*ret_header));
+
+    if (r < 0)
+        return r;
+    fault = bzimage_fault(ret_header);
+    if (fault)
+        return log_refuse(EINVAL, "%s %s", image->path, fault);
+
+    size = bzimage_header_size(ret_header);
+    memset((char *)ret_header + size, 0, sizeof(*ret_header) - size);
+    return 0;
+}
+
+int bzimage_load(const struct image *image, struct guest_memory *mem, const struct hardware *hw,
+                 struct pc_kernel *ret_kernel, struct setup_header *ret_header)
+{
+    struct setup_header header;
+    uint64_t setup_size, needed, size;
+    int r = bzimage_read_header(image, &header);
+
+    if (r < 0)
+        return r;
+
+    /* The rest of the file is the kernel; syssize, in 16 bytes, is what must be there. */
+    setup_size = (header.setup_sects ? header.setup_sects + 1u : DEFAULT_SECTORS + 1u) * SECTOR;
+    needed = 16ull * header.syssize;
+    if (image->size <= setup_size || image->size - setup_size < needed)
+        return log_refuse(EINVAL, "%s is truncated: %llu bytes, should be %llu", image->path,
+                          (unsigned long long)image->size, (unsigned long long)setup_size + needed);
+
+    /* Where it prefers to run it needs not move, and touches no page that it will not use. */
+    size = image->size - setup_size;
+    r = pc_check_kernel(hw, image, header.pref_address,
+                        size > header.init_size ? size : header.init_size);
+    if (r < 0)
+        return r;
+    r = image_load(image, setup_size, size, mem, header.pref_address);
+    if (r < 0)
+        return r;
+
+    *ret_header = header;
+    *ret_kernel = (struct pc_kernel){
+        .entry = header.pref_address + ENTRY_64,
+        .end = header.pref_address + (size > header.init_size ? size : header.init_size),
+        .initrd_end = header.initrd_addr_max + 1ull,
+        .cmdline_size = header.cmdline_size,
+    };
+    return 0;
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+#include "firmware/boot/decompress.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <lzma.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "firmware/image.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+
+/*
+ * The libraries are loaded when a file needs one, never linked: most kernels and modules do
+ * without, and then so does a host.
+ */
+#define INPUT_SIZE   (64 * KIB)
+#define GZIP_WINDOW  (16 + MAX_WBITS) /* zlib's way to say: a gzip header, any window */
+#define LARGEST_STEP (64 * MIB)       /* zlib counts in unsigned int */
+#define XZ_MEMORY    (128 * MIB)      /* what a file may make liblzma use; xz -9 needs 65 */
+
+struct gzip {
+    __typeof__(&inflateInit2_) init;
+    __typeof__(&inflate) step;
+    __typeof__(&inflateEnd) end;
+    z_stream stream;
+};
+
+struct zstd {
+    __typeof__(&ZSTD_createDStream) create;
+    __typeof__(&ZSTD_decompressStream) step;
+    __typeof__(&ZSTD_isError) is_error;
+    __typeof__(&ZSTD_freeDStream) free;
+    ZSTD_DStream *stream;
+};
+
+struct xz {
+    __typeof__(&lzma_stream_decoder) init;
+    __typeof__(&lzma_code) step;
+    __typeof__(&lzma_end) end;
+    lzma_stream stream;
+};
+
+struct decompressor {
+    const struct image *image;
+    uint64_t next, end; /* of the file: what is still to be read */
+    const struct codec *codec;
+    void *library;
+    union {
+        struct gzip gzip;
+        struct zstd zstd;
+        struct xz xz;
+    };
+    bool ended; /* the library has seen the end of its data */
+    ZSTD_inBuffer in;
+    uint8_t input[INPUT_SIZE];
+};
+
+/* What is used of a library, and the place of each function in struct decompressor. */
+struct codec {
+    const char *library, *package;
+    struct {
+        const char *name;
+        size_t at;
+    } symbols[4];
+    bool (*start)(struct decompressor *d);
+    /* Moves input to output. False: the data are damaged. */
+    bool (*step)(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *out);
+    void (*finish)(struct decompressor *d);
+};
+
+static bool gzip_start(struct decompressor *d)
+{
+    return d->gzip.init(&d->gzip.stream, GZIP_WINDOW, ZLIB_VERSION, sizeof(z_stream)) == Z_OK;
+}
+
+static bool gzip_step(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *out)
+{
+    z_stream *stream = &d->gzip.stream;
+    size_t room = out->size - out->pos;
+    int result;
+
+    stream->next_in = (uint8_t *)d->input + in->pos;
+    stream->avail_in = (uInt)(in->size - in->pos);
+    stream->next_out = (uint8_t *)out->dst + out->pos;
+    stream->avail_out = (uInt)(room < LARGEST_STEP ? room : LARGEST_STEP);
+    result = d->gzip.step(stream, Z_NO_FLUSH);
+    in->pos = in->size - stream->avail_in;
+    out->pos = (size_t)(stream->next_out - (uint8_t *)out->dst);
+    d->ended = result == Z_STREAM_END;
+    return result == Z_OK || result == Z_BUF_ERROR || d->ended;
+}
+
+static void gzip_finish(struct decompressor *d)
+{
+    d->gzip.end(&d->gzip.stream);
+}
+
+static bool zstd_start(struct decompressor *d)
+{
+    d->zstd.stream = d->zstd.create();
+    return d->zstd.stream;
+}
+
+static bool zstd_step(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *out)
+{
+    size_t result = d->zstd.step(d->zstd.stream, out, in);
+
+    d->ended = result == 0;
+    return !d->zstd.is_error(result);
+}
+
+static void zstd_finish(struct decompressor *d)
+{
+    d->zstd.free(d->zstd.stream);
+}
+
+static bool xz_start(struct decompressor *d)
+{
+    d->xz.stream = (lzma_stream)LZMA_STREAM_INIT;
+    return d->xz.init(&d->xz.stream, XZ_MEMORY, 0) == LZMA_OK;
+}
+
+static bool xz_step(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *out)
+{
+    lzma_stream *stream = &d->xz.stream;
+    lzma_ret result;
+
+    stream->next_in = d->input + in->pos;
+    stream->avail_in = in->size - in->pos;
+    stream->next_out = (uint8_t *)out->dst + out->pos;
+    stream->avail_out = out->size - out->pos;
+    result = d->xz.step(stream, LZMA_RUN);
+    in->pos = in->size - stream->avail_in;
+    out->pos = out->size - stream->avail_out;
+    d->ended = result == LZMA_STREAM_END;
+    return result == LZMA_OK || result == LZMA_BUF_ERROR || d->ended;
+}
+
+static void xz_finish(struct decompressor *d)
+{
+    d->xz.end(&d->xz.stream);
+}
+
+#define SYMBOL(name, member)                        \
+    {                                               \
+        name, offsetof(struct decompressor, member) \
+    }
+
+static const struct codec codecs[] = {
+    [COMPRESSION_GZIP] = { .library = "libz.so.1",
+                           .package = "zlib1g",
+                           .symbols = { SYMBOL("inflateInit2_", gzip.init),
+                                        SYMBOL("inflate", gzip.step),
+                                        SYMBOL("inflateEnd", gzip.end) },
+                           .start = gzip_start,
+                           .step = gzip_step,
+                           .finish = gzip_finish },
+    [COMPRESSION_ZSTD] = { .library = "libzstd.so.1",
+                           .package = "libzstd1",
+                           .symbols = { SYMBOL("ZSTD_createDStream", zstd.create),
+                                        SYMBOL("ZSTD_decompressStream", zstd.step),
+                                        SYMBOL("ZSTD_isError", zstd.is_error),
+                                        SYMBOL("ZSTD_freeDStream", zstd.free) },
+                           .start = zstd_start,
+                           .step = zstd_step,
+                           .finish = zstd_finish },
+    [COMPRESSION_XZ] = { .library = "liblzma.so.5",
+                         .package = "liblzma5",
+                         .symbols = { SYMBOL("lzma_stream_decoder", xz.init),
+                                      SYMBOL("lzma_code", xz.step), SYMBOL("lzma_end", xz.end) },
+                         .start = xz_start,
+                         .step = xz_step,
+                         .finish = xz_finish },
+};
+
+/* With room for the bytes and nothing left to turn into them: the file's next piece. */
+static int decompress_refill(struct decompressor *d)
+{
+    uint64_t left = d->end - d->next;
+    size_t size = left < INPUT_SIZE ? left : INPUT_SIZE;
+    int error;
+
+    if (size == 0)
+        return log_refuse(EINVAL, "%s is truncated: what it holds, compressed, has no end",
+                          d->image->path);
+    error = image_read(d->image, d->next, d->input, size);
+    d->next += size;
+    d->in = (ZSTD_inBuffer){ .src = d->input, .size = size };
+    return error;
+}
+
+static int64_t decompress_read_plain(struct decompressor *d, void *dst, size_t len)
+{
+    uint64_t left = d->end - d->next;
+    size_t size = len < left ? len : left;
+    int error = image_read(d->image, d->next, dst, size);
+
+    d->next += size;
+    return error ? error : (int64_t)size;
+}
+
+int64_t decompress_read(struct decompressor *d, void *dst, size_t len)
+{
+    ZSTD_outBuffer out = { .dst = dst, .size = len };
+
+    if (!d->codec)
+        return decompress_read_plain(d, dst, len);
+    while (out.pos < len && !d->ended) {
+        size_t before = out.pos;
+        int error = 0;
+
+        if (!d->codec->step(d, &d->in, &out))
+            return log_refuse(EINVAL, "%s is damaged: what it holds, compressed, makes no sense",
+                              d->image->path);
+        if (out.pos == before && d->in.pos == d->in.size && !d->ended)
+            error = decompress_refill(d);
+        if (error)
+            return error;
+    }
+    return (int64_t)out.pos;
+}
+
+static int decompress_load(struct decompressor *d, const struct codec *codec)
+{
+    d->library = dlopen(codec->library, RTLD_NOW | RTLD_LOCAL);
+    if (!d->library)
+        return log_refuse(ENOSYS, "cannot decompress %s: install the package %s (%s)",
+                          d->image->path, codec->package, dlerror());
+    for (unsigned i = 0; i < ARRAY_SIZE(codec->symbols) && codec->symbols[i].name; i++) {
+        void *symbol = dlsym(d->library, codec->symbols[i].name);
+
+        if (!symbol)
+            return log_refuse(ENOSYS, "cannot decompress %s: this %s has no %s", d->image->path,
+                              codec->library, codec->symbols[i].name);
+        *(void **)((char *)d + codec->symbols[i].at) = symbol;
+    }
+    if (!codec->start(d))
+        return log_error(ENOMEM, "decompress %s", d->image->path);
+    d->codec = codec;
+    return 0;
+}
+
+int decompress_open(struct decompressor **ret, const struct image *image, uint64_t offset,
+                    uint64_t size, enum compression compression)
+{
+    struct decompressor *d;
+    int error = 0;
+
+    if (offset > image->size || size > image->size - offset)
+        return log_refuse(EINVAL, "%s is truncated: it should hold %llu bytes from %llu on",
+                          image->path, (unsigned long long)size, (unsigned long long)offset);
+    d = calloc(1, sizeof(*d));
+    if (!d)
+        return log_error(ENOMEM, "decompress %s", image->path);
+    d->image = image;
+    d->next = offset;
+    d->end = offset + size;
+    if (compression != COMPRESSION_NONE)
+        error = decompress_load(d, &codecs[compression]);
+    if (error) {
+        decompress_close(d);
+        return error;
+    }
+    *ret = d;
+    return 0;
+}
+
+void decompress_close(struct decompressor *d)
+{
+    if (!d)
+        return;
+    if (d->codec)
+        d->codec->finish(d);
+    if (d->library)
+        dlclose(d->library);
+    free(d);
+}

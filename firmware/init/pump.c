@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+#include "firmware/init/pump.h"
+
+#include <errno.h>
+
+#include "firmware/init/sys.h"
+
+void pump_init(struct pump *pump, int from, int to)
+{
+    pump->from = from;
+    pump->to = to;
+    pump->ended = false;
+    pump->start = pump->end = 0;
+}
+
+void pump_close(struct pump *pump)
+{
+    if (pump->from >= 0)
+        sys_close(pump->from);
+    if (pump->to >= 0)
+        sys_close(pump->to);
+    pump->from = pump->to = -1;
+}
+
+/* Input is looked at only when there is room for it: its end would be reported again and again. */
+void pump_prepare(const struct pump *pump, struct pollfd set[2])
+{
+    bool empty = pump->start == pump->end;
+
+    set[0] = (struct pollfd){ .fd = empty ? pump->from : -1, .events = POLLIN };
+    set[1] = (struct pollfd){ .fd = pump->to, .events = empty ? 0 : POLLOUT };
+}
+
+static void pump_fill(struct pump *pump)
+{
+    while (!pump->ended && pump->end < sizeof(pump->bytes)) {
+        long n = sys_read(pump->from, pump->bytes + pump->end, sizeof(pump->bytes) - pump->end);
+
+        if (n == 0) /* a port may say so while its last bytes come in: twice, and it is so */
+            n = sys_read(pump->from, pump->bytes + pump->end, sizeof(pump->bytes) - pump->end);
+        if (n == -EAGAIN)
+            return;
+        if (n <= 0)
+            pump->ended = true;
+        else
+            pump->end += (size_t)n;
+    }
+}
+
+/* False: nobody takes it. */
+static bool pump_drain(struct pump *pump)
+{
+    while (pump->start < pump->end) {
+        long n = sys_write(pump->to, pump->bytes + pump->start, pump->end - pump->start);
+
+        if (n == -EAGAIN)
+            return true;
+        if (n < 0)
+            return false;
+        pump->start += (size_t)n;
+    }
+    pump->start = pump->end = 0;
+    return true;
+}
+
+void pump_run(struct pump *pump, const struct pollfd set[2])
+{
+    if (pump->to < 0)
+        return;
+    if (set[0].revents)
+        pump_fill(pump);
+    if (set[1].revents & (POLLERR | POLLHUP) || !pump_drain(pump) ||
+        (pump->ended && pump->start == pump->end))
+        pump_close(pump);
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Parts of the guest's init as processes of the host see them. */
+#include <errno.h>
+#include <stdint.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "firmware/init/job_read.h"
+#include "firmware/init/message.h"
+#include "firmware/init/pump.h"
+#include "firmware/init/spawn.h"
+#include "firmware/init/sys.h"
+#include "tests/unit/host.h"
+#include "tests/unit/tree.h"
+#include "tests/unit/unit.h"
+#include "vmm/core/base.h"
+
+/* In a guest this is start.S's. */
+long sys_call(long number, long a, long b, long c, long d, long e, long f)
+{
+    long result = syscall(number, a, b, c, d, e, f);
+
+    return result < 0 ? -errno : result;
+}
+
+static struct host_pipe control, in, out;
+static struct pump pump;
+
+static void set_up(void)
+{
+    control = host_pipe();
+    in = host_pipe();
+    out = host_pipe();
+    sys_set_flags(in.reader, O_NONBLOCK);
+    sys_set_flags(out.writer, O_NONBLOCK);
+    pump_init(&pump, in.reader, out.writer);
+    signal(SIGPIPE, SIG_IGN); /* as for the first process of a system */
+}
+
+/* One turn of init's loop; false if there was nothing to do. */
+static bool turn(void)
+{
+    const struct timespec now = { 0 };
+    struct pollfd set[2];
+    int events;
+
+    pump_prepare(&pump, set);
+    events = sys_poll(set, 2, &now);
+    pump_run(&pump, set);
+    return events > 0;
+}
+
+/* Until there is nothing to do. */
+static void turn_all(void)
+{
+    for (unsigned turns = 0; turn(); turns++)
+        ck_assert_uint_lt(turns, 100000); /* it would never sleep */
+}
+
+START_TEST(pump_carries_all_and_ends)
+{
+    const size_t size = 300000; /* more than all pipes and buffers hold */
+    uint8_t bytes[4096];
+    size_t written = 0, seen = 0;
+    ssize_t n;
+
+    sys_set_flags(in.writer, O_NONBLOCK);
+    sys_set_flags(out.reader, O_NONBLOCK);
+    while (seen < size) {
+        size_t piece = size - written < sizeof(bytes) ? size - written : sizeof(bytes);
+
+        host_fill(bytes, written, piece);
+        n = write(in.writer, bytes, piece);
+        written += n > 0 ? (size_t)n : 0;
+        if (n > 0)
+            continue; /* full at every turn: nothing may be lost or asked for in vain */
+        turn_all();
+        n = read(out.reader, bytes, 1000);
+        for (ssize_t i = 0; i < n; i++)
+            ck_assert_uint_eq(bytes[i], host_byte(seen++));
+        if (written == size && in.writer >= 0) {
+            close(in.writer);
+            in.writer = -1;
+        }
+    }
+    turn_all();
+    ck_assert_int_eq(pump.from, -1);
+    ck_assert_int_eq(pump.to, -1);
+    ck_assert_int_eq(read(out.reader, bytes, 1), 0);
+}
+END_TEST
+
+START_TEST(pump_ends_when_nobody_reads)
+{
+    turn_all();
+    ck_assert_int_ge(pump.from, 0);
+    close(out.reader);
+    turn_all(); /* with nothing to carry */
+    ck_assert_int_eq(pump.from, -1);
+    ck_assert_int_lt(write(in.writer, "x", 1), 0);
+    ck_assert_int_eq(errno, EPIPE);
+}
+END_TEST
+
+START_TEST(pump_ends_when_nobody_reads_any_more)
+{
+    static const uint8_t bytes[60000];
+
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq(write(in.writer, bytes, sizeof(bytes)), sizeof(bytes));
+        if (i < 2)
+            turn_all();
+    }
+    close(out.reader);
+    turn_all();
+    ck_assert_int_eq(pump.to, -1);
+}
+END_TEST
+
+/* What the init said, without the time. */
+static const char *said(void)
+{
+    static char text[1024];
+    ssize_t n;
+
+    close(control.writer);
+    n = read(control.reader, text, sizeof(text) - 1);
+    ck_assert_int_gt(n, 0);
+    text[n] = '\0';
+    ck_assert(strchr("0123456789", text[0]));
+    return strchr(text, ' ') + 1;
+}
+
+static const char *no_words[] = { NULL };
+
+/* Runs a command with its output in `out`; returns its exit status, -1 if it did not run. */
+static int run(const char **argv, const char **env, const char *cwd)
+{
+    const struct orders orders = {
+        .lists = { [ORDERS_ARG] = argv, [ORDERS_ENV] = env, [ORDERS_GROUP] = no_words }, .cwd = cwd
+    };
+    const struct voice voice = { .control = control.writer, .log = -1 };
+    const int streams[3] = { in.reader, out.writer, out.writer };
+    int status, pid = command_start(&voice, &orders, streams, -1);
+
+    close(out.writer);
+    if (pid == 0)
+        return -1;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void expect_output(const char *wanted)
+{
+    char text[4096] = "";
+    size_t used = 0;
+    ssize_t n;
+
+    while ((n = read(out.reader, text + used, sizeof(text) - 1 - used)) > 0)
+        used += (size_t)n;
+    ck_assert_str_eq(text, wanted);
+}
+
+START_TEST(command_gets_what_was_ordered)
+{
+    const char *argv[] = { "/bin/sh", "-c", "pwd; echo \"$0|$1|$A\"; env | grep -c .; exit 7",
+                           "a b",     "",   NULL };
+    const char *env[] = { "A=1 2", "PATH=/usr/bin:/bin", "PWD=/", NULL };
+
+    ck_assert_int_eq(run(argv, env, "/usr"), 7);
+    expect_output("/usr\na b||1 2\n3\n");
+    ck_assert_str_eq(said(), "running\n");
+}
+END_TEST
+
+START_TEST(command_has_a_session_and_usual_signals)
+{
+    const char *argv[] = { "/bin/sh", "-c",
+                           "read -r p a b c d sid rest </proc/self/stat; [ $sid = $$ ] || exit 1;"
+                           "grep -q 'SigBlk:.0*$' /proc/self/status || exit 2;"
+                           "echo good",
+                           NULL };
+    const uint64_t child = 1ull << (SIGCHLD - 1);
+
+    ck_assert_int_eq(sys_mask_signals(SIG_BLOCK, child), 0);
+    ck_assert_int_eq(run(argv, no_words, "/"), 0);
+    expect_output("good\n");
+}
+END_TEST
+
+START_TEST(command_that_is_not_there)
+{
+    const char *argv[] = { _i ? "/nowhere/at/all" : "no-such-command", NULL };
+
+    ck_assert_int_eq(run(argv, no_words, "/"), -1);
+    ck_assert_str_eq(said(), "failed 127 2\n");
+}
+END_TEST
+
+START_TEST(command_without_a_name)
+{
+    const char *argv[] = { "", NULL };
+
+    ck_assert_int_eq(run(argv, no_words, "/"), -1);
+    ck_assert_str_eq(said(), "failed 127 2\n");
+}
+END_TEST
+
+START_TEST(command_that_cannot_be_executed)
+{
+    const char *argv[] = { "tool", NULL };
+    char tree[64], path[128];
+    const char *env[] = { path, NULL };
+
+    tree_make(tree);
+    tree_put_text(tree, "tool", "text\n");
+    snprintf(path, sizeof(path), "PATH=/nowhere:%s:/usr/bin", tree);
+    ck_assert_int_eq(run(argv, env, "/"), -1);
+    ck_assert_str_eq(said(), "failed 126 13\n");
+    tree_remove(tree);
+}
+END_TEST
+
+START_TEST(path_is_searched_in_order)
+{
+    const char *argv[] = { "tool", NULL };
+    char tree[64], path[256];
+    const char *env[] = { "PATHS=/", path, "PATH=/usr/bin", NULL };
+
+    tree_make(tree);
+    tree_put_text(tree, "a/tool", "#!/bin/sh\necho a\n"); /* not executable: the next one is */
+    tree_put_text(tree, "b/tool", "#!/bin/sh\necho b\n");
+    tree_put_text(tree, "c/tool", "#!/bin/sh\necho c\n");
+    snprintf(path, sizeof(path), "%s/b/tool", tree);
+    ck_assert_int_eq(chmod(path, 0755), 0);
+    snprintf(path, sizeof(path), "%s/c/tool", tree);
+    ck_assert_int_eq(chmod(path, 0755), 0);
+    snprintf(path, sizeof(path), "PATH=/nowhere:%s/a:%s/b:%s/c", tree, tree, tree);
+    ck_assert_int_eq(run(argv, env, "/"), 0);
+    expect_output("b\n");
+    tree_remove(tree);
+}
+END_TEST
+
+START_TEST(directory_that_is_not_there)
+{
+    const char *argv[] = { "/bin/pwd", NULL };
+
+    ck_assert_int_eq(run(argv, no_words, "/nowhere\n/at all"), 0);
+    expect_output("/\n");
+    ck_assert_ptr_nonnull(
+        strstr(said(), "note 2 the command starts in / and not in /nowhere?/at all\n"));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("guest");
+    TCase *tests = tcase_create("guest");
+
+    tcase_add_checked_fixture(tests, set_up, NULL);
+    tcase_add_test(tests, pump_carries_all_and_ends);
+    tcase_add_test(tests, pump_ends_when_nobody_reads);
+    tcase_add_test(tests, pump_ends_when_nobody_reads_any_more);
+    if (geteuid() == 0) { /* who else may choose a user, as an init does */
+        tcase_add_test(tests, command_gets_what_was_ordered);
+        tcase_add_test(tests, command_has_a_session_and_usual_signals);
+        tcase_add_loop_test(tests, command_that_is_not_there, 0, 2);
+        tcase_add_test(tests, command_without_a_name);
+        tcase_add_test(tests, command_that_cannot_be_executed);
+        tcase_add_test(tests, path_is_searched_in_order);
+        tcase_add_test(tests, directory_that_is_not_there);
+    }
+    suite_add_tcase(suite, tests);
+    return unit_run(suite);
+}

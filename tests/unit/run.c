@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+#include "vmm/core/base.h"
+#include "vmm/run/agent.h"
+#include "vmm/run/kernel_log.h"
+#include "vmm/run/mounts.h"
+#include "vmm/run/options.h"
+#include "vmm/run/outcome.h"
+#include "vmm/run/report.h"
+#include "vmm/run/supervisor.h"
+#include "vmm/run/user.h"
+
+static struct command command;
+static char directory[] = "/tmp/minivmm-command-XXXXXX";
+
+static void setup(void)
+{
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    ck_assert_int_eq(chdir(directory), 0);
+    ck_assert(getcwd(directory, sizeof(directory)));
+}
+
+static void teardown(void)
+{
+    char remove[64];
+
+    command_finish(&command);
+    snprintf(remove, sizeof(remove), "rm -r %s", directory);
+    ck_assert_int_eq(chdir("/"), 0);
+    ck_assert_int_eq(system(remove), 0);
+}
+
+static enum config_result parse_words(char **words)
+{
+    static char *argv[32]; /* the command refers to it */
+    int argc = 0;
+
+    while ((argv[argc] = words[argc]))
+        argc++;
+    command_finish(&command);
+    return command_parse(&command, argc, argv);
+}
+
+#define W(text)    ((char *)(text))
+#define parse(...) parse_words((char *[]){ W("run"), __VA_ARGS__, NULL })
+#define NO_WORDS   NULL
+
+/* Options. */
+
+START_TEST(options)
+{
+    ck_assert_int_eq(parse(W("--kernel"), W("a"), W("--kernel=b"), W("-m"), W("256M"), W("-j3"),
+                           W("--net"), W("user"), W("--ro"), W("x"), W("--rw=y"), W("-v"),
+                           W("--timeout"), W("2s"), W("make"), W("-j"), W("check")),
+                     CONFIG_RUN);
+    ck_assert_str_eq(command.kernels->text, "a");
+    ck_assert_str_eq(command.kernels->next->text, "b");
+    ck_assert_ptr_null(command.kernels->next->next);
+    ck_assert_uint_eq(command.machine.memory, 256 * MIB);
+    ck_assert_uint_eq(command.jobs, 3);
+    ck_assert_int_eq(command.machine.nets->kind, NET_USER);
+    ck_assert(!command.shares->writable && command.shares->next->writable);
+    ck_assert(command.verbose);
+    ck_assert_uint_eq(command.timeout_ms, 2000);
+    ck_assert_str_eq(command.argv[0], "make");
+    ck_assert_str_eq(command.argv[1], "-j");
+    ck_assert_str_eq(command.argv[2], "check");
+    ck_assert_ptr_null(command.argv[3]);
+}
+END_TEST
+
+START_TEST(defaults)
+{
+    ck_assert_int_eq(parse(NO_WORDS), CONFIG_RUN);
+    ck_assert_ptr_null(command.machine.nets);
+    ck_assert_ptr_null(command.kernels);
+    ck_assert_ptr_null(command.argv[0]);
+    ck_assert_uint_eq(command.jobs, 1);
+    ck_assert_uint_gt(command.boot_timeout_ms, 0);
+}
+END_TEST
+
+START_TEST(two_dashes_end_the_options)
+{
+    ck_assert_int_eq(parse(W("-v"), W("--"), W("-v"), W("--"), W("x")), CONFIG_RUN);
+    ck_assert_str_eq(command.argv[0], "-v");
+    ck_assert_str_eq(command.argv[1], "--");
+    ck_assert_str_eq(command.argv[2], "x");
+}
+END_TEST
+
+START_TEST(wrong_options)
+{
+    ck_assert_int_eq(parse(W("--disk"), W("x"), W("true")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("--env"), W("=x"), W("true")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("--jobs"), W("0"), W("true")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("--kernel")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("--root=")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("-vj2"), W("true")), CONFIG_USAGE);
+}
+END_TEST
+
+START_TEST(what_two_machines_cannot_both_have)
+{
+    const char *const nets[] = { "user,hostfwd=::8080-:80", "tap,name=tap0", "tap,fd=7" };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(nets); i++) {
+        ck_assert_int_eq(parse(W("-j2"), W("--kernel=a"), W("--kernel=b"), W("--net"), W(nets[i])),
+                         CONFIG_USAGE);
+        ck_assert_int_eq(parse(W("-j1"), W("--kernel=a"), W("--kernel=b"), W("--net"), W(nets[i])),
+                         CONFIG_RUN);
+        ck_assert_int_eq(parse(W("-j2"), W("--kernel=a"), W("--net"), W(nets[i])), CONFIG_RUN);
+    }
+    ck_assert_int_eq(parse(W("-j2"), W("--kernel=a"), W("--kernel=b"), W("--net=user")),
+                     CONFIG_RUN);
+}
+END_TEST
+
+/* Control lines. */
+
+START_TEST(control_lines)
+{
+    struct control_message m;
+
+    ck_assert(control_parse(&m, "812 ready"));
+    ck_assert(m.kind == CONTROL_READY && m.ms == 812);
+    ck_assert(control_parse(&m, "0 running"));
+    ck_assert(m.kind == CONTROL_RUNNING);
+    ck_assert(control_parse(&m, "1 exit 255"));
+    ck_assert(m.kind == CONTROL_EXIT && m.number == 255);
+    ck_assert(control_parse(&m, "1 signal 9"));
+    ck_assert(m.kind == CONTROL_SIGNAL && m.number == 9);
+    ck_assert(control_parse(&m, "1 failed 127 2"));
+    ck_assert(m.kind == CONTROL_FAILED && m.number == 127 && m.error == 2);
+    ck_assert(control_parse(&m, "1 error 22 mount /lower"));
+    ck_assert(m.kind == CONTROL_ERROR && m.error == 22);
+    ck_assert_str_eq(m.text, "mount /lower");
+    ck_assert(control_parse(&m, "1 note 0 no such directory"));
+    ck_assert_str_eq(m.text, "no such directory");
+}
+END_TEST
+
+START_TEST(control_nonsense)
+{
+    const char *const lines[] = { "",
+                                  " ",
+                                  "ready",
+                                  "1",
+                                  "1 ",
+                                  "x ready",
+                                  "1 ready 2",
+                                  "-1 exit 0",
+                                  "1 exit",
+                                  "1 exit -1",
+                                  "1 exit 256",
+                                  "1 exit 1x",
+                                  "1 exit 1 1",
+                                  "1 signal 0",
+                                  "1 signal 65",
+                                  "1 failed 125 2",
+                                  "1 failed 127",
+                                  "1 error x",
+                                  "1 exits 1",
+                                  "99999999999999999999 ready",
+                                  "1  ready",
+                                  "1 failed 127 99999" };
+    struct control_message m = { .number = 77 };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(lines); i++)
+        ck_assert_msg(!control_parse(&m, lines[i]), "%s", lines[i]);
+    ck_assert_int_eq(m.number, 77);
+}
+END_TEST
+
+START_TEST(control_bytes_become_lines)
+{
+    static char many[2 * CONTROL_LINE];
+    struct control_line line = { .used = 0 };
+    const char *text;
+
+    ck_assert_uint_eq(control_take(&line, "1 ex", 4, &text), 4);
+    ck_assert_ptr_null(text);
+    ck_assert_uint_eq(control_take(&line, "it 3\r\n2", 7, &text), 6);
+    ck_assert_str_eq(text, "1 exit 3");
+    ck_assert_uint_eq(control_take(&line, "\033\n", 2, &text), 2);
+    ck_assert_str_eq(text, "?");
+
+    memset(many, 'x', sizeof(many));
+    many[sizeof(many) - 1] = '\n';
+    ck_assert_uint_eq(control_take(&line, many, sizeof(many), &text), sizeof(many));
+    ck_assert_uint_eq(strlen(text), CONTROL_LINE - 1);
+}
+END_TEST
+
+/* What the kernel said, and what became of the machine. */
+
+static struct kernel_log said(const char *text)
+{
+    struct kernel_log log = { .count = 0 };
+
+    kernel_log_add(&log, text, strlen(text));
+    return log;
+}
+
+START_TEST(kernel_log_keeps_the_end)
+{
+    struct kernel_log log = { .count = 0 };
+    char line[32];
+
+    for (unsigned i = 0; i < 100; i++)
+        kernel_log_add(&log, line, (size_t)snprintf(line, sizeof(line), "line %u\r\n\r\n", i));
+    ck_assert_uint_eq(log.count, 100);
+    ck_assert_str_eq(log.lines[99 % KERNEL_LOG_LINES], "line 99");
+    ck_assert_str_eq(log.lines[70 % KERNEL_LOG_LINES], "line 70");
+    ck_assert(!log.panicked);
+}
+END_TEST
+
+START_TEST(the_first_panic_counts)
+{
+    struct kernel_log log =
+        said("[    1.5] Kernel panic - not syncing: sysrq triggered crash\r\n"
+             "[    1.6] Kernel panic - not syncing: Fatal exception in interrupt\r\n");
+
+    ck_assert(log.panicked);
+    ck_assert_str_eq(log.panic, "sysrq triggered crash");
+    ck_assert(!kernel_log_oops(&log));
+}
+END_TEST
+
+static void expect_outcome(int wait_status, const char *log_text, enum outcome_kind kind,
+                           int status)
+{
+    struct kernel_log log = said(log_text);
+    struct outcome outcome = outcome_of_machine(wait_status, &log);
+
+    ck_assert_str_eq(outcome_word(outcome.kind), outcome_word(kind));
+    ck_assert_int_eq(outcome_status(&outcome), status);
+}
+
+#define EXITED(status) ((status) << 8)
+
+START_TEST(machines_that_end_by_themselves)
+{
+    expect_outcome(EXITED(0), "", OUTCOME_POWER_OFF, 117);
+    expect_outcome(EXITED(120), "", OUTCOME_RESET, 120);
+    expect_outcome(EXITED(122), "", OUTCOME_RESET, 120);
+    expect_outcome(EXITED(121), "", OUTCOME_PANIC, 121);
+    expect_outcome(EXITED(120), "Kernel panic - not syncing: x\n", OUTCOME_PANIC, 121);
+    expect_outcome(EXITED(120), "Kernel panic - not syncing: Oops: Fatal exception\n", OUTCOME_OOPS,
+                   119);
+    expect_outcome(EXITED(125), "", OUTCOME_FAILED, 125);
+    expect_outcome(EXITED(123), "", OUTCOME_FAILED, 125);
+    expect_outcome(EXITED(130), "", OUTCOME_INTERRUPTED, 130);
+    expect_outcome(SIGSEGV, "", OUTCOME_FAILED, 125);
+}
+END_TEST
+
+START_TEST(statuses)
+{
+    ck_assert_int_eq(outcome_status(&(struct outcome){ .kind = OUTCOME_EXIT, .number = 7 }), 7);
+    ck_assert_int_eq(outcome_status(&(struct outcome){ .kind = OUTCOME_SIGNAL, .number = 9 }), 137);
+    ck_assert_int_eq(outcome_status(&(struct outcome){ .kind = OUTCOME_NOT_RUN, .number = 127 }),
+                     127);
+    ck_assert_int_eq(outcome_status(&(struct outcome){ .kind = OUTCOME_HANG }), 118);
+    ck_assert_int_eq(outcome_status(&(struct outcome){ .kind = OUTCOME_TIMEOUT }), 124);
+}
+END_TEST
+
+/* Directories. */
+
+START_TEST(below)
+{
+    ck_assert_str_eq(places_below("/a/b", "/a"), "/b");
+    ck_assert_str_eq(places_below("/a", "/a"), "");
+    ck_assert_str_eq(places_below("/a", "/"), "/a");
+    ck_assert_str_eq(places_below("/", "/"), "");
+    ck_assert_ptr_null(places_below("/ab", "/a"));
+    ck_assert_ptr_null(places_below("/", "/a"));
+}
+END_TEST
+
+static struct places places;
+
+/* In a directory with the directories root/in, out/deep and here. */
+static int find_in(const char *where, char **words)
+{
+    int result;
+
+    ck_assert_int_eq(system("mkdir -p root/in out/deep here; touch file; ln -sf out link"), 0);
+    ck_assert_int_eq(parse_words(words), CONFIG_RUN);
+    ck_assert_int_eq(chdir(where), 0);
+    result = places_find(&places, &command);
+    ck_assert_int_eq(chdir(directory), 0);
+    return result;
+}
+
+#define find(...)             find_in(".", (char *[]){ W("run"), __VA_ARGS__, NULL })
+#define find_from(where, ...) find_in(where, (char *[]){ W("run"), __VA_ARGS__, NULL })
+
+static void expect_path(const char *path, const char *below_directory)
+{
+    ck_assert_ptr_nonnull(places_below(path, directory));
+    ck_assert_str_eq(places_below(path, directory), below_directory);
+}
+
+START_TEST(a_share_is_where_the_host_has_it)
+{
+    ck_assert_int_eq(find(W("--rw"), W("link"), W("--ro=here")), 0);
+    ck_assert_str_eq(places.root.host, "/");
+    ck_assert_uint_eq(places.share_count, 2);
+    expect_path(places.shares[0].guest, "/here");
+    expect_path(places.shares[1].host, "/out");
+    expect_path(places.shares[1].guest, "/out");
+    ck_assert(!places.shares[0].writable && places.shares[1].writable);
+    expect_path(places.cwd, "");
+}
+END_TEST
+
+START_TEST(a_root_of_its_own)
+{
+    ck_assert_int_eq(find(W("--root=root"), W("--ro"), W("root/in"), W("--rw"), W("out")), 0);
+    expect_path(places.root.host, "/root");
+    ck_assert_str_eq(places.shares[0].guest, "/in");
+    expect_path(places.shares[1].guest, "/out");
+    ck_assert_str_eq(places.cwd, "/");
+    ck_assert_int_eq(find_from("root/in", W("--root"), W("..")), 0);
+    ck_assert_str_eq(places.cwd, "/in");
+    ck_assert_int_eq(find_from("root", W("--root"), W(".")), 0);
+    ck_assert_str_eq(places.cwd, "/");
+}
+END_TEST
+
+START_TEST(a_share_elsewhere)
+{
+    ck_assert_int_eq(find_from("out/deep", W("--root=../../root"), W("--ro=..:/mnt//x/./y/")), 0);
+    ck_assert_str_eq(places.shares[0].guest, "/mnt/x/y");
+    ck_assert_str_eq(places.cwd, "/mnt/x/y/deep");
+}
+END_TEST
+
+START_TEST(outer_shares_come_first)
+{
+    ck_assert_int_eq(find(W("--rw"), W("out/deep"), W("--ro"), W("out"), W("--ro"), W("here:/a/b"),
+                          W("--ro"), W("here:/a")),
+                     0);
+    ck_assert_str_eq(places.shares[0].guest, "/a");
+    ck_assert_str_eq(places.shares[1].guest, "/a/b");
+    expect_path(places.shares[2].guest, "/out");
+    expect_path(places.shares[3].guest, "/out/deep");
+}
+END_TEST
+
+START_TEST(shares_that_contradict)
+{
+    ck_assert_int_lt(find(W("--rw"), W("out"), W("--ro"), W("out/deep")), 0);
+    ck_assert_int_lt(find(W("--rw"), W("out"), W("--ro"), W("out:/b")), 0);
+    ck_assert_int_lt(find(W("--rw"), W("out:/a"), W("--rw"), W("here:/a/")), 0);
+    ck_assert_int_lt(find(W("--rw"), W("out:/")), 0);
+    ck_assert_int_lt(find(W("--rw"), W("out:/a/../b")), 0);
+}
+END_TEST
+
+START_TEST(no_such_directories)
+{
+    ck_assert_int_lt(find(W("--rw"), W("nowhere")), 0);
+    ck_assert_int_lt(find(W("--ro"), W("file")), 0);
+    ck_assert_int_lt(find(W("--root"), W("file")), 0);
+    ck_assert_int_lt(find(W("--root"), W("nowhere")), 0);
+    ck_assert_int_lt(find(W("--cwd"), W("here")), 0);
+    ck_assert_int_eq(find(W("--cwd"), W("/here/")), 0);
+    ck_assert_str_eq(places.cwd, "/here");
+}
+END_TEST
+
+/* Variables. */
+
+static bool has(const char *const *environment, const char *wanted)
+{
+    for (; *environment; environment++)
+        if (!strcmp(*environment, wanted))
+            return true;
+    return false;
+}
+
+START_TEST(variables)
+{
+    const struct user user = { .name = "me", .home = "/home/me" };
+    const char *const *environment;
+
+    clearenv();
+    ck_assert_int_eq(setenv("SECRET", "x", 1) | setenv("CHOSEN", "y=z", 1) |
+                         setenv("TERM", "dumb", 1) | setenv("HOME", "/", 1),
+                     0);
+    ck_assert_int_eq(parse(W("--env"), W("CHOSEN"), W("--env"), W("MISSING"), W("--env"),
+                           W("TERM=vt100"), W("--env=EMPTY=")),
+                     CONFIG_RUN);
+    environment = user_environment(&command, &user);
+    ck_assert(has(environment, "CHOSEN=y=z"));
+    ck_assert(has(environment, "TERM=vt100"));
+    ck_assert(has(environment, "EMPTY="));
+    ck_assert(has(environment, "HOME=/home/me"));
+    ck_assert(has(environment, "USER=me") && has(environment, "LOGNAME=me"));
+    ck_assert(!strncmp(environment[0], "PATH=/usr/local/sbin:", 21));
+    for (; *environment; environment++)
+        ck_assert(strncmp(*environment, "SECRET", 6) != 0 && strncmp(*environment, "MISS", 4) != 0);
+}
+END_TEST
+
+/* Reports. */
+
+static void expect_report(void (*report)(FILE *file, const struct trial *trials, unsigned count),
+                          const struct trial *trials, unsigned count, const char *wanted)
+{
+    char *text;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+
+    report(file, trials, count);
+    ck_assert_int_eq(fclose(file), 0);
+    ck_assert_str_eq(text, wanted);
+    free(text);
+}
+
+static const struct trial two[] = {
+    { .kernel = "/boot/a\"\n",
+      .version = "6.1",
+      .outcome = { .kind = OUTCOME_EXIT, .number = 3 },
+      .times = { 10, 800, 850, 1260 } },
+    { .kernel = "b",
+      .version = "5.10.0-1",
+      .outcome = { .kind = OUTCOME_PANIC, .text = "oh" },
+      .times = { -1, -1, -1, 71000 } },
+};
+
+START_TEST(json)
+{
+    expect_report(report_json, two, 1,
+                  "{\"kernel\": \"/boot/a\\\"\\u000a\", \"version\": \"6.1\", "
+                  "\"outcome\": \"exit\", \"status\": 3, \"exit\": 3, \"signal\": null, "
+                  "\"panic\": null, \"message\": null, \"ms\": {\"start\": 0, \"kernel\": 10, "
+                  "\"init\": 800, \"command\": 850, \"end\": 1260}}\n");
+    expect_report(report_json, two + 1, 1,
+                  "{\"kernel\": \"b\", \"version\": \"5.10.0-1\", "
+                  "\"outcome\": \"panic\", \"status\": 121, \"exit\": null, \"signal\": null, "
+                  "\"panic\": \"oh\", \"message\": null, \"ms\": {\"start\": 0, \"kernel\": null, "
+                  "\"init\": null, \"command\": null, \"end\": 71000}}\n");
+}
+END_TEST
+
+START_TEST(json_of_a_refusal)
+{
+    const struct trial refused = { .outcome = { .kind = OUTCOME_FAILED, .text = "no kernel" },
+                                   .times = { -1, -1, -1, -1 } };
+
+    expect_report(report_json, &refused, 1,
+                  "{\"kernel\": null, \"version\": null, \"outcome\": \"failed\", "
+                  "\"status\": 125, \"exit\": null, \"signal\": null, \"panic\": null, "
+                  "\"message\": \"no kernel\", \"ms\": {\"start\": 0, \"kernel\": null, "
+                  "\"init\": null, \"command\": null, \"end\": null}}\n");
+}
+END_TEST
+
+/* Each is refused at another stage; the report says what standard error does. */
+static const struct {
+    const char *words[3], *wanted;
+} refusals[] = {
+    { { "--bogus" }, "\"message\": \"unknown option '--bogus' (see minivmm run --help)\"" },
+    { { "--kernel", "missing", "x" }, "\"message\": \"open missing: No such file or directory\"" },
+    { { "--kernel=a", "--root=missing", "x" },
+      "\"message\": \"--root missing: No such file or directory\"" },
+    { { "--kernel=a", "--kernel=b", "--bogus" }, "},\n {\"kernel\": \"b\"" },
+};
+
+START_TEST(refusals_are_reported)
+{
+    char name[] = "run", option[] = "--json=report", text[2048] = "", words[3][32];
+    char *argv[] = { name, option, words[0], words[1], words[2], NULL };
+    FILE *file;
+
+    for (unsigned i = 0; i < 3; i++)
+        snprintf(words[i], sizeof(words[i]), "%s",
+                 refusals[_i].words[i] ? refusals[_i].words[i] : "x");
+    ck_assert_int_eq(command_run(5, argv), 125);
+    ck_assert_ptr_nonnull(file = fopen("report", "r"));
+    ck_assert_uint_gt(fread(text, 1, sizeof(text) - 1, file), 0);
+    fclose(file);
+    ck_assert_ptr_nonnull(strstr(text, "\"outcome\": \"failed\", \"status\": 125"));
+    ck_assert_msg(strstr(text, refusals[_i].wanted), "%s", text);
+}
+END_TEST
+
+static const char *const unwritable[][2] = {
+    { "--json=no/report", "minivmm: --json: open no/report: No such file or directory\n" },
+    { "--json=/dev/full", "minivmm: --json: write /dev/full: No space left on device\n" },
+};
+
+START_TEST(a_report_that_cannot_be_written)
+{
+    char *argv[] = {
+        W("run"), W(unwritable[_i][0]), W("--root=no"), W("--kernel=a"), W("x"), NULL
+    };
+    char said[512] = "";
+
+    ck_assert_ptr_nonnull(freopen("errors", "w+", stderr));
+    ck_assert_int_eq(command_run(5, argv), 125);
+    ck_assert_int_gt(pread(STDERR_FILENO, said, sizeof(said) - 1, 0), 0);
+    ck_assert_ptr_nonnull(strstr(said, unwritable[_i][1]));
+}
+END_TEST
+
+START_TEST(table)
+{
+    expect_report(report_table, two, 2,
+                  "kernel    seconds  result\n"
+                  "6.1           1.2  exit 3\n"
+                  "5.10.0-1     71.0  panic: oh\n");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("command");
+    TCase *tests = tcase_create("command");
+
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, options);
+    tcase_add_test(tests, defaults);
+    tcase_add_test(tests, two_dashes_end_the_options);
+    tcase_add_test(tests, wrong_options);
+    tcase_add_test(tests, what_two_machines_cannot_both_have);
+    tcase_add_test(tests, control_lines);
+    tcase_add_test(tests, control_nonsense);
+    tcase_add_test(tests, control_bytes_become_lines);
+    tcase_add_test(tests, kernel_log_keeps_the_end);
+    tcase_add_test(tests, the_first_panic_counts);
+    tcase_add_test(tests, machines_that_end_by_themselves);
+    tcase_add_test(tests, statuses);
+    tcase_add_test(tests, below);
+    tcase_add_test(tests, a_share_is_where_the_host_has_it);
+    tcase_add_test(tests, a_root_of_its_own);
+    tcase_add_test(tests, a_share_elsewhere);
+    tcase_add_test(tests, outer_shares_come_first);
+    tcase_add_test(tests, shares_that_contradict);
+    tcase_add_test(tests, no_such_directories);
+    tcase_add_test(tests, variables);
+    tcase_add_test(tests, json);
+    tcase_add_test(tests, json_of_a_refusal);
+    tcase_add_loop_test(tests, refusals_are_reported, 0, ARRAY_SIZE(refusals));
+    tcase_add_loop_test(tests, a_report_that_cannot_be_written, 0, ARRAY_SIZE(unwritable));
+    tcase_add_test(tests, table);
+    suite_add_tcase(suite, tests);
+    return unit_run(suite);
+}

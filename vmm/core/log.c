@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/core/log.h"
+
+#include <poll.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOG_NAME        "minivmm: "
+#define LOG_GUEST_LINES 10
+#define LOG_PATIENCE_MS 500 /* then a line that nobody takes is lost: we have a guest to run */
+
+static enum log_level log_level = LOG_LEVEL_WARN;
+static char *log_reason; /* atomic */
+
+void log_set_level(enum log_level level)
+{
+    log_level = level;
+}
+
+void log_keep_reason(char text[LOG_REASON_SIZE])
+{
+    log_reason = text;
+}
+
+/* A thread that finds another at it leaves it to that one. */
+static void log_note_reason(const char *line)
+{
+    char *text = __atomic_exchange_n(&log_reason, NULL, __ATOMIC_ACQUIRE);
+    size_t size = strnlen(line, LOG_REASON_SIZE - 1);
+
+    if (!text)
+        return;
+    while (size > 0 && (line[size] & 0xc0) == 0x80) /* cuts no UTF-8 character in two */
+        size--;
+    snprintf(text, LOG_REASON_SIZE, "%.*s", (int)size, line);
+    __atomic_store_n(&log_reason, text, __ATOMIC_RELEASE);
+}
+
+/* One write() a line, so that threads do not mix; \r because the terminal may be raw. */
+static void log_line(bool reason, const char *fmt, va_list args, int error)
+{
+    struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
+    char line[1024] = LOG_NAME;
+    size_t size = sizeof(line) - 2; /* room for the line's end */
+    size_t used = strlen(line);
+
+    vsnprintf(line + used, size - used, fmt, args);
+    used = strlen(line);
+    if (error)
+        snprintf(line + used, size - used, ": %s", strerror(error));
+    for (char *c = line; *c; c++) /* names come from outside: one line stays one line */
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+    if (reason)
+        log_note_reason(line + strlen(LOG_NAME));
+    strcat(line, isatty(STDERR_FILENO) ? "\r\n" : "\n");
+    if (poll(&out, 1, LOG_PATIENCE_MS) == 0 || write(STDERR_FILENO, line, strlen(line)) < 0)
+        return; /* nobody left to tell */
+}
+
+void log_print(enum log_level level, const char *fmt, ...)
+{
+    va_list args;
+
+    if (level > log_level)
+        return;
+    va_start(args, fmt);
+    log_line(false, fmt, args, 0);
+    va_end(args);
+}
+
+void log_guest(unsigned *told, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    unsigned before;
+
+    if (__atomic_load_n(told, __ATOMIC_RELAXED) >= LOG_GUEST_LINES)
+        return;
+    before = __atomic_fetch_add(told, 1, __ATOMIC_RELAXED);
+    if (before >= LOG_GUEST_LINES)
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    log_warn("%s%s", text, before + 1 == LOG_GUEST_LINES ? " (from now on untold)" : "");
+}
+
+int log_error(int error, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    log_line(true, fmt, args, error);
+    va_end(args);
+    return -error;
+}
+
+int log_refuse(int error, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    log_line(true, fmt, args, 0);
+    va_end(args);
+    return -error;
+}

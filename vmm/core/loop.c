@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/core/loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+
+/* A loop_call() that waits for its turn. Lives on the caller's stack. */
+struct loop_request {
+    void (*fn)(void *arg);
+    void *arg;
+    bool done;
+    struct loop_request *next;
+};
+
+struct loop {
+    struct poll_set set;
+    struct watch *watches;
+    struct watch **polled; /* the watch behind set.fds[i], or NULL once removed */
+    unsigned polled_capacity;
+    struct poller *poller;
+    uint64_t turns;
+    bool stop;
+
+    struct watch wake; /* an eventfd: somebody calls */
+    pthread_mutex_t mutex;
+    pthread_cond_t done;
+    struct loop_request *calls;
+    pthread_t owner;
+    bool threaded;
+};
+
+int poll_set_add(struct poll_set *set, int fd, short events)
+{
+    if (set->count == set->capacity) {
+        unsigned capacity = set->capacity ? 2 * set->capacity : 16;
+        struct pollfd *fds = realloc(set->fds, capacity * sizeof(*fds));
+
+        if (!fds)
+            return -ENOMEM;
+        set->fds = fds;
+        set->capacity = capacity;
+    }
+    set->fds[set->count] = (struct pollfd){ .fd = fd, .events = events };
+    return (int)set->count++;
+}
+
+/* Takes the calls that came in, oldest first. */
+static struct loop_request *loop_take_calls(struct loop *loop)
+{
+    struct loop_request *oldest = NULL;
+
+    LOCK_SCOPE(&loop->mutex);
+    while (loop->calls) {
+        struct loop_request *call = loop->calls;
+
+        loop->calls = call->next;
+        call->next = oldest;
+        oldest = call;
+    }
+    return oldest;
+}
+
+static void loop_wake_ready(struct watch *watch, short revents)
+{
+    struct loop *loop = container_of(watch, struct loop, wake);
+    struct loop_request *call;
+    uint64_t count;
+
+    if (read(watch->fd, &count, sizeof(count)) < 0)
+        assert(errno == EAGAIN);
+
+    call = loop_take_calls(loop);
+    while (call) {
+        struct loop_request *next = call->next; /* the caller's stack is gone once done is set */
+
+        call->fn(call->arg);
+        LOCK_SCOPE(&loop->mutex);
+        call->done = true;
+        pthread_cond_broadcast(&loop->done);
+        call = next;
+    }
+}
+
+struct loop *loop_create(void)
+{
+    struct loop *loop = calloc(1, sizeof(*loop));
+
+    if (!loop)
+        return NULL;
+    loop->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->wake.fd < 0) {
+        free(loop);
+        return NULL;
+    }
+    loop->wake.events = POLLIN;
+    loop->wake.ready = loop_wake_ready;
+    loop->owner = pthread_self();
+    pthread_mutex_init(&loop->mutex, NULL);
+    pthread_cond_init(&loop->done, NULL);
+    loop_add(loop, &loop->wake);
+    return loop;
+}
+
+static void loop_stop_call(void *arg)
+{
+    loop_stop(arg);
+}
+
+void loop_join(struct loop *loop)
+{
+    if (!loop->threaded)
+        return;
+    loop_call(loop, loop_stop_call, loop);
+    pthread_join(loop->owner, NULL);
+    loop->owner = pthread_self();
+    loop->threaded = false;
+    loop->stop = false;
+}
+
+void loop_destroy(struct loop *loop)
+{
+    if (!loop)
+        return;
+    loop_join(loop);
+    close(loop->wake.fd);
+    pthread_mutex_destroy(&loop->mutex);
+    pthread_cond_destroy(&loop->done);
+    free(loop->set.fds);
+    free(loop->polled);
+    free(loop);
+}
+
+static void *loop_thread(void *arg)
+{
+    struct loop *loop = arg;
+
+    pthread_mutex_lock(&loop->mutex); /* until loop_start() has written `owner` */
+    pthread_mutex_unlock(&loop->mutex);
+    loop_run(loop);
+    return NULL;
+}
+
+int loop_start(struct loop *loop, const char *name)
+{
+    int error;
+
+    LOCK_SCOPE(&loop->mutex);
+    error = pthread_create(&loop->owner, NULL, loop_thread, loop);
+    if (error) {
+        loop->owner = pthread_self();
+        return -error;
+    }
+    pthread_setname_np(loop->owner, name);
+    loop->threaded = true;
+    return 0;
+}
+
+/* Lists what to poll, the watches first: how many those are. False if memory ran out. */
+static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms, unsigned *ret_watches)
+{
+    loop->set.count = 0;
+    for (struct watch *watch = loop->watches; watch; watch = watch->next)
+        if (poll_set_add(&loop->set, watch->fd, watch->events) < 0)
+            return false;
+
+    if (loop->set.count > loop->polled_capacity) {
+        struct watch **polled = calloc(loop->set.capacity, sizeof(struct watch *));
+
+        if (!polled)
+            return false;
+        free(loop->polled);
+        loop->polled = polled;
+        loop->polled_capacity = loop->set.capacity;
+    }
+    for (struct watch *watch = loop->watches, **slot = loop->polled; watch; watch = watch->next)
+        *slot++ = watch;
+    *ret_watches = loop->set.count;
+
+    if (loop->poller)
+        loop->poller->prepare(loop->poller, &loop->set, timeout_ms);
+    return true;
+}
+
+void loop_turn(struct loop *loop, int timeout_ms)
+{
+    uint32_t wait_ms = timeout_ms < 0 ? UINT32_MAX : (uint32_t)timeout_ms;
+    unsigned watches;
+    int ready;
+
+    loop->turns++;
+    if (!loop_prepare(loop, &wait_ms, &watches)) {
+        poll(NULL, 0, 10); /* out of memory: try again rather than fail a running guest */
+        return;
+    }
+    ready = poll(loop->set.fds, loop->set.count, wait_ms > INT32_MAX ? -1 : (int)wait_ms);
+    if (ready < 0)
+        return; /* EINTR: nothing is ready, revents mean nothing */
+
+    for (unsigned i = 0; ready > 0 && i < watches; i++)
+        if (loop->polled[i] && loop->set.fds[i].revents)
+            loop->polled[i]->ready(loop->polled[i], loop->set.fds[i].revents);
+    if (loop->poller)
+        loop->poller->dispatch(loop->poller, &loop->set);
+}
+
+uint64_t loop_turns(const struct loop *loop)
+{
+    return loop->turns;
+}
+
+void loop_run(struct loop *loop)
+{
+    while (!loop->stop)
+        loop_turn(loop, -1);
+}
+
+void loop_stop(struct loop *loop)
+{
+    loop->stop = true;
+}
+
+void loop_add(struct loop *loop, struct watch *watch)
+{
+    watch->next = loop->watches;
+    loop->watches = watch;
+}
+
+void loop_remove(struct loop *loop, struct watch *watch)
+{
+    for (struct watch **link = &loop->watches; *link; link = &(*link)->next)
+        if (*link == watch) {
+            *link = watch->next;
+            break;
+        }
+    for (unsigned i = 0; i < loop->polled_capacity; i++)
+        if (loop->polled[i] == watch)
+            loop->polled[i] = NULL;
+}
+
+void loop_set_poller(struct loop *loop, struct poller *poller)
+{
+    assert(!poller || !loop->poller);
+    loop->poller = poller;
+}
+
+bool loop_is_here(const struct loop *loop)
+{
+    return pthread_equal(loop->owner, pthread_self());
+}
+
+void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+    struct loop_request call = { .fn = fn, .arg = arg };
+    uint64_t one = 1;
+
+    if (loop_is_here(loop)) {
+        fn(arg);
+        return;
+    }
+
+    LOCK_SCOPE(&loop->mutex);
+    call.next = loop->calls;
+    loop->calls = &call;
+    if (write(loop->wake.fd, &one, sizeof(one)) < 0)
+        assert(errno == EAGAIN);
+    while (!call.done)
+        pthread_cond_wait(&loop->done, &loop->mutex);
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/kvm/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
+#include "vmm/kvm/arch.h"
+#include "vmm/kvm/vcpu.h"
+
+int vm_ioctl(int fd, unsigned long request, void *arg)
+{
+    int result;
+
+    do
+        result = ioctl(fd, request, arg);
+    while (result < 0 && errno == EINTR);
+    return result;
+}
+
+static int vm_open_kvm(void)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+    if (fd >= 0)
+        return fd;
+    if (errno == EACCES || errno == EPERM)
+        return log_error(errno, "open /dev/kvm (join its group: sudo usermod -aG kvm $USER, "
+                                "then log in again)");
+    if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+        return log_error(errno, "open /dev/kvm (load kvm_intel or kvm_amd, and switch "
+                                "virtualization on in the firmware)");
+    return log_error(errno, "open /dev/kvm");
+}
+
+/* What every KVM of the last ten years has; asked for so that an odd one is named, not met later.
+ */
+static int vm_check_kvm(int kvm)
+{
+    static const struct {
+        int capability;
+        const char *name;
+    } needed[] = {
+        { KVM_CAP_USER_MEMORY, "user memory" },
+        { KVM_CAP_IRQCHIP, "an interrupt controller in the kernel" },
+        { KVM_CAP_IRQFD, "irqfd" },
+        { KVM_CAP_IOEVENTFD, "ioeventfd" },
+        { KVM_CAP_IMMEDIATE_EXIT, "immediate exit" },
+    };
+
+    if (ioctl(kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
+        return log_refuse(ENOTSUP, "/dev/kvm speaks another API version than 12");
+    for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+        if (ioctl(kvm, KVM_CHECK_EXTENSION, needed[i].capability) <= 0)
+            return log_refuse(ENOTSUP, "this host's KVM is too old: it lacks %s", needed[i].name);
+    return 0;
+}
+
+int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
+            const struct event_sink *events, struct timeline *timeline)
+{
+    int error;
+
+    *vm = (struct vm){
+        .fd = -1, .mmio = mmio, .ports = ports, .events = *events, .timeline = timeline
+    };
+    pthread_mutex_init(&vm->mutex, NULL);
+    pthread_cond_init(&vm->changed, NULL);
+    vm->all_stopped = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (vm->all_stopped < 0)
+        return log_error(errno, "create an eventfd");
+
+    vm->kvm = vm_open_kvm();
+    if (vm->kvm < 0)
+        return vm->kvm;
+    error = vm_check_kvm(vm->kvm);
+    return error ? error : vcpu_setup_kick();
+}
+
+void vm_finish(struct vm *vm)
+{
+    vm_destroy(vm);
+    free(vm->stats);
+    vm->stats = NULL;
+    if (vm->kvm > 0)
+        close(vm->kvm);
+    if (vm->all_stopped > 0)
+        close(vm->all_stopped);
+}
+
+static int vm_add_slot(struct vm *vm, unsigned slot, const struct ram_region *region,
+                       uint32_t flags)
+{
+    struct kvm_userspace_memory_region wanted = {
+        .slot = slot,
+        .flags = flags,
+        .guest_phys_addr = region->base,
+        .memory_size = region->size,
+        .userspace_addr = (uintptr_t)region->host,
+    };
+
+    return vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &wanted) < 0 ? -errno : 0;
+}
+
+static int vm_add_memory(struct vm *vm, const struct guest_memory *mem)
+{
+    const struct ram_region *region;
+
+    for (unsigned i = 0; (region = guest_memory_region(mem, i)); i++) {
+        int error = vm_add_slot(vm, i, region, 0);
+
+        if (error)
+            return log_error(-error,
+                             "--memory: KVM does not take %llu MiB in one piece; ask for less",
+                             (unsigned long long)region->size >> 20);
+    }
+    return 0;
+}
+
+/* Once, for all machines to come. */
+static bool vm_create_stats(struct vm *vm, unsigned vcpus)
+{
+    size_t size = vcpus * sizeof(*vm->stats);
+
+    if (vm->stats)
+        return true;
+    vm->stats = aligned_alloc(_Alignof(struct vcpu_stats), size);
+    return vm->stats && memset(vm->stats, 0, size);
+}
+
+static int vm_create_vcpus(struct vm *vm, unsigned count)
+{
+    int most = ioctl(vm->kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+    int run_size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+    int error;
+
+    if (most > 0 && count > (unsigned)most)
+        return log_refuse(EINVAL, "--cpus %u: this host's KVM allows %d", count, most);
+    if (run_size < 0)
+        return log_error(errno, "ask KVM for the size of a vCPU");
+
+    vm->vcpus = calloc(count, sizeof(*vm->vcpus));
+    if (!vm->vcpus || !vm_create_stats(vm, count))
+        return log_error(ENOMEM, "create vCPUs");
+    for (unsigned i = 0; i < count; i++) {
+        error = vcpu_init(&vm->vcpus[i], vm, i, (size_t)run_size);
+        vm->vcpu_count = i + 1;
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
+{
+    int error;
+
+    vm->stop = false;
+    vm->go = false;
+    vm->stopped = 0;
+    vm->is_shown = false;
+    vm->mem = mem;
+    vm->vcpus_wanted = vcpus;
+    vm->fd = vm_ioctl(vm->kvm, KVM_CREATE_VM, (void *)arch_vm_type(vm));
+    if (vm->fd < 0)
+        return log_error(errno, "create a virtual machine");
+    timeline_mark(vm->timeline, PHASE_VM);
+
+    /* Memory before the interrupt controller: a slot is cheapest while nothing else is there. */
+    if ((error = vm_add_memory(vm, mem)))
+        return error;
+    timeline_mark(vm->timeline, PHASE_SLOTS);
+    if ((error = arch_vm_init(vm)))
+        return error;
+    timeline_mark(vm->timeline, PHASE_IRQCHIP);
+    if ((error = vm_create_vcpus(vm, vcpus)) || (error = arch_vm_complete(vm)))
+        return error;
+    timeline_mark(vm->timeline, PHASE_VCPUS);
+    return 0;
+}
+
+int vm_start(struct vm *vm)
+{
+    int error = 0;
+
+    for (unsigned i = 0; !error && i < vm->vcpu_count; i++)
+        error = vcpu_start(&vm->vcpus[i]);
+    if (error)
+        vm_stop(vm); /* those that did start run into it at once */
+
+    LOCK_SCOPE(&vm->mutex);
+    timeline_mark(vm->timeline, PHASE_THREADS);
+    vm->go = true;
+    pthread_cond_broadcast(&vm->changed);
+    return error;
+}
+
+void vm_stop(struct vm *vm)
+{
+    __atomic_store_n(&vm->stop, true, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        if (vm->vcpus[i].run)
+            vcpu_kick(&vm->vcpus[i]);
+}
+
+void vm_destroy(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        vcpu_finish(&vm->vcpus[i]);
+    free(vm->vcpus);
+    vm->vcpus = NULL;
+    vm->vcpu_count = 0;
+    if (vm->fd >= 0)
+        close(vm->fd);
+    vm->fd = -1;
+}
+
+static void vm_set_irq(void *chip, uint32_t pin, bool level)
+{
+    const struct vm *vm = chip;
+    struct kvm_irq_level irq = { .irq = arch_irq_line(pin), .level = level };
+
+    if (vm_ioctl(vm->fd, KVM_IRQ_LINE, &irq) < 0)
+        log_debug("interrupt %u: %d", pin, errno);
+}
+
+struct irq_line vm_irq_line(struct vm *vm, uint32_t gsi)
+{
+    return (struct irq_line){ .set = vm_set_irq, .chip = vm, .pin = gsi };
+}
+
+static int vm_wire_interrupt(void *opaque, uint32_t pin, int eventfd)
+{
+    const struct vm *vm = opaque;
+    struct kvm_irqfd irqfd = { .fd = (uint32_t)eventfd, .gsi = pin };
+
+    return vm_ioctl(vm->fd, KVM_IRQFD, &irqfd) < 0 ? -errno : 0;
+}
+
+static int vm_wire_doorbell(void *opaque, uint64_t addr, uint32_t value, int eventfd)
+{
+    const struct vm *vm = opaque;
+    struct kvm_ioeventfd doorbell = { .addr = addr,
+                                      .len = sizeof(value),
+                                      .datamatch = value,
+                                      .fd = eventfd,
+                                      .flags = KVM_IOEVENTFD_FLAG_DATAMATCH };
+
+    return vm_ioctl(vm->fd, KVM_IOEVENTFD, &doorbell) < 0 ? -errno : 0;
+}
+
+/* The guest's writes there go to the bus as before. With the first driver: a slot takes its time.
+ */
+static int vm_wire_shown(void *opaque)
+{
+    struct vm *vm = opaque;
+    int error = 0;
+
+    LOCK_SCOPE(&vm->mutex);
+    if (vm->shown.size && !vm->is_shown)
+        error = vm_add_slot(vm, GUEST_MEMORY_REGIONS, &vm->shown, KVM_MEM_READONLY);
+    vm->is_shown |= !error;
+    return error;
+}
+
+struct wiring vm_wiring(struct vm *vm)
+{
+    return (struct wiring){
+        .interrupt = vm_wire_interrupt,
+        .doorbell = vm_wire_doorbell,
+        .show = vm_wire_shown,
+        .publish = arch_publish,
+        .vm = vm,
+    };
+}

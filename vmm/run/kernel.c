@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/run/kernel.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "firmware/boot/decompress.h"
+#include "firmware/boot/unwrap.h"
+#include "firmware/image.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/log.h"
+
+/* Linux, Documentation/arch/x86/boot.rst */
+#define BZIMAGE_HEADER 0x202
+#define SECTOR         512
+
+struct bzimage_header {
+    char magic[4];
+    le16 protocol, realmode_swtch[2], start_sys;
+    le16 version; /* where the text is, counted from the first sector's end */
+};
+static_assert(offsetof(struct bzimage_header, version) == 0x20e - BZIMAGE_HEADER, "as in boot.rst");
+
+/* What every kernel prints first (Linux: init/version-timestamp.c). */
+#define BANNER      "Linux version "
+#define BANNER_SIZE (sizeof(BANNER) - 1)
+#define PIECE       (64 * KIB) /* looked through at once */
+
+/* The first word of a text, if there is a space behind it and it can be a version. */
+static bool kernel_take_version(char ret[KERNEL_VERSION_SIZE], const char *text)
+{
+    size_t length = strcspn(text, " ");
+
+    if (!isdigit((unsigned char)text[0]) || length >= KERNEL_VERSION_SIZE || text[length] != ' ')
+        return false;
+    for (size_t i = 0; i < length; i++)
+        if (!isgraph((unsigned char)text[i]) || text[i] == '/')
+            return false;
+    memcpy(ret, text, length);
+    ret[length] = '\0';
+    return true;
+}
+
+static int kernel_refuse(const struct image *kernel)
+{
+    return log_refuse(EINVAL, "%s has no Linux version in it; name a Linux kernel", kernel->path);
+}
+
+static int kernel_version_of_bzimage(char ret[KERNEL_VERSION_SIZE], const struct image *kernel,
+                                     uint64_t offset)
+{
+    char text[KERNEL_VERSION_SIZE + 1] = "";
+    uint64_t left = offset < kernel->size ? kernel->size - offset : 0;
+    size_t size = left < KERNEL_VERSION_SIZE ? left : KERNEL_VERSION_SIZE;
+    int error = image_read(kernel, offset, text, size);
+
+    if (error)
+        return error;
+    return kernel_take_version(ret, text) ? 0 : kernel_refuse(kernel);
+}
+
+/* `size` bytes and a NUL behind them. Whatever looks like a banner and has no version is skipped.
+ */
+static bool kernel_find_banner(char ret[KERNEL_VERSION_SIZE], const char *bytes, size_t size)
+{
+    const char *next = bytes;
+
+    while ((next = memmem(next, size - (size_t)(next - bytes), BANNER, BANNER_SIZE))) {
+        next += BANNER_SIZE;
+        if (kernel_take_version(ret, next))
+            return true;
+    }
+    return false;
+}
+
+/* Piece by piece; each starts with the end of the one before, where half a banner may be. */
+static int kernel_search(char ret[KERNEL_VERSION_SIZE], const struct image *kernel,
+                         struct decompressor *d)
+{
+    const size_t kept = BANNER_SIZE + KERNEL_VERSION_SIZE;
+    cleanup_free char *bytes = calloc(1, kept + PIECE + 1);
+    int64_t got;
+
+    if (!bytes)
+        return log_error(ENOMEM, "read %s", kernel->path);
+    while ((got = decompress_read(d, bytes + kept, PIECE)) > 0) {
+        size_t size = kept + (size_t)got;
+
+        bytes[size] = '\0';
+        if (kernel_find_banner(ret, bytes, size))
+            return 0;
+        memmove(bytes, bytes + size - kept, kept);
+    }
+    return got < 0 ? (int)got : kernel_refuse(kernel);
+}
+
+int kernel_version(char ret[KERNEL_VERSION_SIZE], const struct image *kernel)
+{
+    struct bzimage_header header = { 0 };
+    struct decompressor *d;
+    int error = 0;
+
+    if (kernel->size >= BZIMAGE_HEADER + sizeof(header))
+        error = image_read(kernel, BZIMAGE_HEADER, &header, sizeof(header));
+    if (error)
+        return error;
+    if (!memcmp(header.magic, "HdrS", 4) && le16_load(&header.version))
+        return kernel_version_of_bzimage(ret, kernel, le16_load(&header.version) + SECTOR);
+
+    error = unwrap_open(&d, kernel);
+    if (error)
+        return error;
+    error = kernel_search(ret, kernel, d);
+    decompress_close(d);
+    return error;
+}
+
+/* The version in a file's name, or NULL if it is not called like a kernel. */
+static const char *kernel_version_in_name(const char *name)
+{
+    static const char *const prefixes[] = { "vmlinuz-", "Image-" };
+    size_t length = strlen(name);
+
+    if (length > 4 && !strcmp(name + length - 4, ".old"))
+        return NULL;
+    for (unsigned i = 0; i < ARRAY_SIZE(prefixes); i++)
+        if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+            return name + strlen(prefixes[i]);
+    return NULL;
+}
+
+/* Is `version` to be taken rather than `other`, which may be NULL? */
+static bool kernel_is_better(const char *version, const char *other, const char *running)
+{
+    if (!other || !strcmp(version, running))
+        return true;
+    return strcmp(other, running) != 0 && strverscmp(version, other) > 0;
+}
+
+/* The name of the best kernel in `directory` whose file can be read, or of the best that cannot. */
+static char *kernel_best(DIR *directory, bool readable)
+{
+    const struct dirent *entry;
+    struct utsname host;
+    char *best = NULL;
+
+    uname(&host);
+    rewinddir(directory);
+    while ((entry = readdir(directory))) {
+        const char *version = kernel_version_in_name(entry->d_name);
+        struct stat st;
+
+        if (!version || fstatat(dirfd(directory), entry->d_name, &st, 0) < 0 ||
+            !S_ISREG(st.st_mode) ||
+            (faccessat(dirfd(directory), entry->d_name, R_OK, AT_EACCESS) == 0) != readable ||
+            !kernel_is_better(version, best ? kernel_version_in_name(best) : NULL, host.release))
+            continue;
+        free(best);
+        best = strdup(entry->d_name);
+    }
+    return best;
+}
+
+int kernel_find(char **ret_path, const char *path)
+{
+    DIR *directory = opendir(path);
+    cleanup_free char *best = directory ? kernel_best(directory, true) : NULL;
+    cleanup_free char *closed = directory && !best ? kernel_best(directory, false) : NULL;
+
+    if (directory)
+        closedir(directory);
+    if (closed)
+        return log_refuse(
+            EACCES,
+            "the kernel %s/%s is for root only: sudo chmod a+r %s/%s, or name another "
+            "one with --kernel",
+            path, closed, path, closed);
+    if (!best)
+        return log_refuse(ENOENT,
+                          "there is no kernel in %s: name one with --kernel; apt-get download "
+                          "linux-image-VERSION and dpkg -x get one without installing it",
+                          path);
+    if (asprintf(ret_path, "%s/%s", path, best) < 0)
+        return log_error(ENOMEM, "find a kernel");
+    return 0;
+}
