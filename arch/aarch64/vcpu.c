@@ -40,7 +40,7 @@ static void vcpu_add_feature(struct kvm_vcpu_init *init, unsigned feature)
  * A guest maps registers as device memory: without FEAT_S2FWB it reads past the caches, in which
  * our write still is.
  */
-void arch_publish(const void *word)
+void arch_clean_shadow(const void *word)
 {
     __asm__ volatile("dc cvac, %0\n\tdsb sy" ::"r"(word) : "memory");
 }

@@ -70,7 +70,7 @@ static int vcpu_set_lapic(struct vcpu *vcpu)
 }
 
 /* Caches are coherent here, whatever memory type the guest's page tables say. */
-void arch_publish(const void *word)
+void arch_clean_shadow(const void *word)
 {
 }
 

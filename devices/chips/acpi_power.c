@@ -50,7 +50,7 @@ struct chip *acpi_power_create(const char *name, uint64_t base, const struct irq
                                const struct event_sink *sink)
 {
     struct acpi_power *power =
-        chip_create(sizeof(*power), &acpi_power_ops, name, base, ACPI_POWER_SIZE);
+        chip_create(sizeof(*power), &acpi_power_ops, chip_no_state, name, base, ACPI_POWER_SIZE);
 
     if (!power)
         return NULL;

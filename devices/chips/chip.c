@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "vmm/core/base.h"
+#include "vmm/core/state.h"
 
 static uint64_t chip_read(void *owner, uint64_t offset, unsigned size)
 {
@@ -74,14 +75,40 @@ static void chip_destroy(struct device *dev)
     free(chip);
 }
 
+/* Nothing to be waited for: only vCPUs, which are parked, and terminals make a chip do something.
+ */
+static int chip_pause(struct device *dev, uint64_t deadline_ns)
+{
+    return 0;
+}
+
+static void chip_resume(struct device *dev)
+{
+    struct chip *chip = container_of(dev, struct chip, device);
+
+    if (chip->ops->resume)
+        chip->ops->resume(chip);
+}
+
+void chip_no_state(struct chip *chip, struct state *s)
+{
+}
+
+static void chip_state(struct device *dev, struct state *s)
+{
+    struct chip *chip = container_of(dev, struct chip, device);
+
+    state_section(s, dev->name, 1);
+    chip->state(chip, s);
+    state_end_section(s);
+}
+
 static const struct device_ops chip_device_ops = {
-    .reset = chip_reset,
-    .count = chip_count,
-    .destroy = chip_destroy,
+    chip_reset, chip_pause, chip_resume, chip_state, chip_count, chip_destroy,
 };
 
-void *chip_create(size_t bytes, const struct chip_ops *ops, const char *name, uint64_t base,
-                  uint64_t size)
+void *chip_create(size_t bytes, const struct chip_ops *ops, chip_state_fn *state, const char *name,
+                  uint64_t base, uint64_t size)
 {
     struct chip *chip = calloc(1, bytes);
 
@@ -96,5 +123,6 @@ void *chip_create(size_t bytes, const struct chip_ops *ops, const char *name, ui
         .owner = chip,
     };
     chip->ops = ops;
+    chip->state = state;
     return chip;
 }

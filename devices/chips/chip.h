@@ -14,6 +14,10 @@
  * of four: a narrower access is to the low bits, what is wider or lies between finds zeros.
  */
 struct chip;
+struct state;
+
+/* A chip's own fields, saved or loaded while the vCPUs are parked. */
+typedef void chip_state_fn(struct chip *chip, struct state *s);
 
 /* Registers: on the threads of all vCPUs, several at once; `reg` lies inside the window. */
 struct chip_ops {
@@ -22,6 +26,7 @@ struct chip_ops {
     uint32_t (*read32)(struct chip *chip, unsigned reg); /* in place of those two */
     void (*write32)(struct chip *chip, unsigned reg, uint32_t value);
     void (*reset)(struct chip *chip);  /* as in struct device_ops; may be NULL */
+    void (*resume)(struct chip *chip); /* after its state was loaded, too: may be NULL */
     void (*finish)(struct chip *chip); /* before the chip is freed; may be NULL */
 };
 
@@ -30,14 +35,17 @@ struct chip {
     struct device device;
     struct io_region region;
     const struct chip_ops *ops;
+    chip_state_fn *state;
     uint64_t line_changes; /* of its interrupt, a system call each; the chip's to count */
 };
 
 /*
  * For chips: a zeroed struct of `bytes` bytes that begins with a struct chip, with `size` registers
- * from `base` on. NULL: out of memory.
+ * from `base` on. `state` may not be NULL: chip_no_state() for a chip that remembers nothing. NULL:
+ * out of memory.
  */
-void *chip_create(size_t bytes, const struct chip_ops *ops, const char *name, uint64_t base,
-                  uint64_t size);
+void *chip_create(size_t bytes, const struct chip_ops *ops, chip_state_fn *state, const char *name,
+                  uint64_t base, uint64_t size);
+void chip_no_state(struct chip *chip, struct state *s);
 
 #endif

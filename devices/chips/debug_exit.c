@@ -28,8 +28,8 @@ static const struct chip_ops debug_exit_ops = {
 
 struct chip *debug_exit_create(const char *name, uint64_t base, const struct event_sink *sink)
 {
-    struct debug_exit *debug_exit =
-        chip_create(sizeof(*debug_exit), &debug_exit_ops, name, base, DEBUG_EXIT_SIZE);
+    struct debug_exit *debug_exit = chip_create(sizeof(*debug_exit), &debug_exit_ops, chip_no_state,
+                                                name, base, DEBUG_EXIT_SIZE);
 
     if (!debug_exit)
         return NULL;

@@ -30,7 +30,7 @@ static const struct chip_ops i8042_ops = {
 
 struct chip *i8042_create(const char *name, uint64_t base, const struct event_sink *sink)
 {
-    struct i8042 *i8042 = chip_create(sizeof(*i8042), &i8042_ops, name, base, 1);
+    struct i8042 *i8042 = chip_create(sizeof(*i8042), &i8042_ops, chip_no_state, name, base, 1);
 
     if (!i8042)
         return NULL;

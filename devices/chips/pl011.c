@@ -251,7 +251,8 @@ static const struct chip_ops pl011_ops = {
 struct chip *pl011_create(const char *name, uint64_t base, const struct irq_line *irq,
                           struct terminal *terminal)
 {
-    struct pl011 *uart = chip_create(sizeof(*uart), &pl011_ops, name, base, PL011_SIZE);
+    struct pl011 *uart =
+        chip_create(sizeof(*uart), &pl011_ops, chip_no_state, name, base, PL011_SIZE);
 
     if (!uart)
         return NULL;

@@ -64,7 +64,8 @@ static const struct chip_ops pl031_ops = {
 
 struct chip *pl031_create(const char *name, uint64_t base)
 {
-    struct pl031 *rtc = chip_create(sizeof(*rtc), &pl031_ops, name, base, PL031_SIZE);
+    struct pl031 *rtc =
+        chip_create(sizeof(*rtc), &pl031_ops, chip_no_state, name, base, PL031_SIZE);
 
     return rtc ? &rtc->chip : NULL;
 }

@@ -45,7 +45,8 @@ static const struct chip_ops pvpanic_ops = {
 
 struct chip *pvpanic_create(const char *name, uint64_t base, const struct event_sink *sink)
 {
-    struct pvpanic *pvpanic = chip_create(sizeof(*pvpanic), &pvpanic_ops, name, base, PVPANIC_SIZE);
+    struct pvpanic *pvpanic =
+        chip_create(sizeof(*pvpanic), &pvpanic_ops, chip_no_state, name, base, PVPANIC_SIZE);
 
     if (!pvpanic)
         return NULL;

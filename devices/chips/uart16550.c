@@ -333,7 +333,8 @@ static const struct chip_ops uart_ops = {
 struct chip *uart16550_create(const char *name, uint64_t base, const struct irq_line *irq,
                               struct terminal *terminal)
 {
-    struct uart16550 *uart = chip_create(sizeof(*uart), &uart_ops, name, base, UART16550_SIZE);
+    struct uart16550 *uart =
+        chip_create(sizeof(*uart), &uart_ops, chip_no_state, name, base, UART16550_SIZE);
 
     if (!uart)
         return NULL;

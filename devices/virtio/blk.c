@@ -12,6 +12,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/endian.h"
+#include "vmm/core/state.h"
 
 #define SECTOR_SIZE 512u
 #define QUEUE_SIZE  128u
@@ -283,7 +284,7 @@ static bool blk_look(struct virtio_blk *blk)
     blk->idle_since = blk->in_flight == 0 ? start : 0;
     if (patience == 0)
         return false;
-    virtq_unpark(q);
+    virtq_disable_notification(q);
     virtq_flush(q);
     do {
         if (virtq_waiting(q) > 0) {
@@ -321,7 +322,7 @@ static void blk_serve(struct virtio_blk *blk)
         blk_end_idle(blk);
         count = blk_start_batch(blk);
         taken += count ? count : 1; /* or one that was found and taken back */
-        parked = count < BATCH && !blk_look(blk) && virtq_park(q);
+        parked = count < BATCH && !blk_look(blk) && virtq_enable_notification(q);
     } while (!parked && taken < QUEUE_SIZE);
     blk->serving = false;
 
@@ -346,9 +347,9 @@ static void blk_completed(void *owner)
         blk_serve(blk); /* out of a sleep: what follows may come soon */
 }
 
-static uint64_t blk_features(struct virtio_device *v)
+static uint64_t blk_features(const struct virtio_device *v)
 {
-    const struct block *block = blk_of(v)->block;
+    const struct block *block = container_of(v, const struct virtio_blk, virtio)->block;
     uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
                         1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_FLUSH;
 
@@ -392,6 +393,11 @@ static void blk_stop(struct virtio_device *v)
     blk->serving = false;
 }
 
+static void blk_state(struct virtio_device *v, struct state *s)
+{
+    state_same(s, "size", blk_of(v)->block->size);
+}
+
 static uint64_t blk_calls(const struct virtio_device *v)
 {
     return container_of(v, const struct virtio_blk, virtio)->block->calls;
@@ -407,7 +413,6 @@ static void blk_destroy(struct virtio_device *v)
 
 static const struct virtio_ops blk_ops = {
     .type = VIRTIO_ID_BLOCK,
-    .queues = 1,
     .queue_size = QUEUE_SIZE,
     .config_size = CONFIG_SIZE,
     .features = blk_features,
@@ -426,7 +431,7 @@ int virtio_blk_create(struct virtio_device **ret, const char *name, struct block
 
     if (!blk)
         return -ENOMEM;
-    error = virtio_init(&blk->virtio, &blk_ops, name, mem, loop);
+    error = virtio_init(&blk->virtio, &blk_ops, blk_state, 1, name, mem, loop);
     if (error) {
         free(blk);
         return error;

@@ -68,9 +68,8 @@ static const uint16_t console_events[] = {
 
 struct virtio_console {
     struct virtio_device virtio;
-    struct virtio_ops ops; /* with the queues that this one has */
-    bool has_size;         /* found out once: features do not come and go */
-    bool has_control;      /* MULTIPORT was negotiated; the loop's, unlike virtio.features */
+    bool has_size;    /* found out once: features do not come and go */
+    bool has_control; /* MULTIPORT was negotiated; the loop's, unlike virtio.features */
     uint64_t announced_ms;
     unsigned count;
     struct console_port ports[];
@@ -138,7 +137,7 @@ static void console_tell(struct virtio_console *console)
         port->due &= ~(1u << due);
     }
     virtq_flush(q);
-    if (port && !virtq_park(q))
+    if (port && !virtq_enable_notification(q))
         virtio_kick(&console->virtio, CONTROL_RECEIVE);
 }
 
@@ -237,7 +236,7 @@ static void console_hear(struct virtio_console *console)
         steps++;
     }
     virtq_flush(q);
-    if (steps == CONSOLE_STEPS || !virtq_park(q))
+    if (steps == CONSOLE_STEPS || !virtq_enable_notification(q))
         virtio_kick(&console->virtio, CONTROL_TRANSMIT);
     console_tell(console);
 }
@@ -284,13 +283,13 @@ static void console_closed(void *owner)
 
 /* The device. */
 
-static uint64_t console_features(struct virtio_device *v)
+static uint64_t console_features(const struct virtio_device *v)
 {
-    const struct virtio_console *console = console_of(v);
+    const struct virtio_console *console = container_of(v, const struct virtio_console, virtio);
 
     return 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE |
            (uint64_t)console->has_size << VIRTIO_CONSOLE_F_SIZE |
-           (uint64_t)(console->ops.queues > CONTROL_RECEIVE) << VIRTIO_CONSOLE_F_MULTIPORT;
+           (uint64_t)(console->virtio.queue_count > CONTROL_RECEIVE) << VIRTIO_CONSOLE_F_MULTIPORT;
 }
 
 static void console_read_config(struct virtio_device *v, void *config)
@@ -299,7 +298,7 @@ static void console_read_config(struct virtio_device *v, void *config)
     const struct console_size size = console_size(&console->ports[0]);
     struct console_config fields = { .columns = size.columns, .rows = size.rows };
 
-    if (console->ops.queues > CONTROL_RECEIVE)
+    if (console->virtio.queue_count > CONTROL_RECEIVE)
         le32_store(&fields.ports, console->count);
     memcpy(config, &fields, sizeof(fields));
 }
@@ -358,7 +357,7 @@ static void console_look(void *arg)
 
 /* Linux takes a write for done when it is in the queue, and resets the device when it powers off.
  */
-static void console_settle(struct virtio_device *v)
+static void console_drain(struct virtio_device *v)
 {
     struct console_look look = { .console = console_of(v) };
     unsigned idle_ms = 0;
@@ -399,7 +398,7 @@ static const struct virtio_ops console_ops = {
     .read_config = console_read_config,
     .write_config = console_write_config,
     .start = console_start,
-    .settle = console_settle,
+    .drain = console_drain,
     .stop = console_stop,
     .kick = console_kick,
     .destroy = console_destroy,
@@ -430,14 +429,13 @@ int virtio_console_create(struct virtio_device **ret, const char *name,
 {
     struct virtio_console *console =
         calloc(1, sizeof(*console) + count * sizeof(console->ports[0]));
+    unsigned queues = count == 1 && !ports->name ? 2 : 2 * count + 2;
     int error;
 
     assert(count > 0 && count <= VIRTIO_CONSOLE_PORTS);
     if (!console)
         return -ENOMEM;
-    console->ops = console_ops;
-    console->ops.queues = count == 1 && !ports->name ? 2 : (uint16_t)(2 * count + 2);
-    error = virtio_init(&console->virtio, &console->ops, name, mem, loop);
+    error = virtio_init(&console->virtio, &console_ops, virtio_no_state, queues, name, mem, loop);
     if (error < 0) {
         free(console);
         return error;

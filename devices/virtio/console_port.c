@@ -110,7 +110,7 @@ bool console_port_transmit(struct console_port *port)
     }
     virtq_flush(q);
 
-    if (room && (steps == PORT_STEPS || budget == 0 || !virtq_park(q)))
+    if (room && (steps == PORT_STEPS || budget == 0 || !virtq_enable_notification(q)))
         virtio_kick(port->virtio, console_port_queue(port) + TRANSMIT); /* in the next round */
     else if (room)
         port_end_output(port);
@@ -134,7 +134,7 @@ size_t console_port_receive(struct console_port *port, const uint8_t *bytes, siz
         steps++;
     }
     virtq_flush(q);
-    if (taken < count && (steps == PORT_STEPS || !virtq_park(q)))
+    if (taken < count && (steps == PORT_STEPS || !virtq_enable_notification(q)))
         virtio_kick(port->virtio, console_port_queue(port) + RECEIVE); /* in the next round */
     return taken;
 }

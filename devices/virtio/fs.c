@@ -40,7 +40,7 @@ static void fs_kick(struct virtio_device *v, unsigned queue)
         virtq_push(q, chain, fuse_serve(fs->fuse, &chain->readable, &chain->writable));
         virtq_flush(q); /* each at once: the next may wait for the disk */
     }
-    if (!virtq_park(q))
+    if (!virtq_enable_notification(q))
         virtio_kick(v, queue); /* the rest in the loop's next round */
 }
 
@@ -64,7 +64,6 @@ static void fs_destroy(struct virtio_device *v)
 
 static const struct virtio_ops fs_ops = {
     .type = VIRTIO_ID_FS,
-    .queues = QUEUES,
     .queue_size = FUSE_SEGMENTS_MAX,
     .config_size = sizeof(struct virtio_fs_config),
     .read_config = fs_read_config,
@@ -85,7 +84,7 @@ int virtio_fs_create(struct virtio_device **ret, const char *name, const char *t
         free(fs);
         return -ENOMEM;
     }
-    error = virtio_init(&fs->virtio, &fs_ops, name, mem, loop);
+    error = virtio_init(&fs->virtio, &fs_ops, virtio_no_state, QUEUES, name, mem, loop);
     if (error) {
         fuse_destroy(fuse);
         free(fs);

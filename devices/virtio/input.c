@@ -11,6 +11,7 @@
 #include "devices/virtio/virtio.h"
 #include "vmm/core/base.h"
 #include "vmm/core/endian.h"
+#include "vmm/core/state.h"
 
 enum { QUEUE_EVENTS, QUEUE_STATUS, QUEUES };
 
@@ -64,7 +65,7 @@ static void input_send(struct virtio_input *input)
             virtq_push(q, &input->chain, input_put_event(&input->chain.writable, press));
         }
         virtq_flush(q);
-    } while (!virtq_park(q) && input->due > 0);
+    } while (!virtq_enable_notification(q) && input->due > 0);
 }
 
 /* Lights on a keyboard that has none. */
@@ -75,7 +76,7 @@ static void input_ignore_status(struct virtio_input *input)
     for (unsigned i = 0; i < VIRTQ_MAX_SIZE && virtq_pop(q, &input->chain); i++)
         virtq_push(q, &input->chain, 0);
     virtq_flush(q);
-    if (!virtq_park(q))
+    if (!virtq_enable_notification(q))
         virtio_kick(&input->virtio, QUEUE_STATUS); /* the rest in the loop's next round */
 }
 
@@ -135,6 +136,19 @@ static void input_write_config(struct virtio_device *v, unsigned offset, unsigne
         input->subselect = (uint8_t)value;
 }
 
+static void input_state(struct virtio_device *v, struct state *s)
+{
+    struct virtio_input *input = container_of(v, struct virtio_input, virtio);
+
+    state_field(s, input, select);
+    state_field(s, input, subselect);
+    state_field(s, input, due);
+    if (input->due > ARRAY_SIZE(input_press)) {
+        input->due = 0;
+        state_fail(s, "due: more events than a press has");
+    }
+}
+
 static void input_destroy(struct virtio_device *v)
 {
     free(container_of(v, struct virtio_input, virtio));
@@ -142,7 +156,6 @@ static void input_destroy(struct virtio_device *v)
 
 static const struct virtio_ops input_ops = {
     .type = VIRTIO_ID_INPUT,
-    .queues = QUEUES,
     .queue_size = 64,
     .config_size = VIRTIO_MAX_CONFIG,
     .read_config = input_read_config,
@@ -160,7 +173,7 @@ int virtio_input_create(struct virtio_device **ret, const char *name,
 
     if (!input)
         return -ENOMEM;
-    error = virtio_init(&input->virtio, &input_ops, name, mem, loop);
+    error = virtio_init(&input->virtio, &input_ops, input_state, QUEUES, name, mem, loop);
     if (error < 0) {
         free(input);
         return error;

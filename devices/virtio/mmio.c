@@ -14,24 +14,28 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 #define MAGIC     0x74726976u /* "virt" */
 #define VERSION   2u
 #define VENDOR_ID 0x4d4d564du /* "MVMM" */
 
+#define INTERRUPTS (VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG) /* bits of InterruptStatus */
+
 struct virtio_mmio {
     struct device device;
     struct io_region region;
     struct virtio_device *virtio;
-    struct wiring wiring;
+    struct notifiers notifiers;
     uint32_t gsi;
-    int interrupt; /* an eventfd: each signal is an edge */
-    bool wired;    /* under the lock */
+    int interrupt;    /* an eventfd, KVM's irqfd: each signal is an edge */
+    struct watch ack; /* an eventfd: the driver has written InterruptACK for used buffers */
+    uint64_t ack_reads;
+    uint32_t call_fds; /* a bit for each queue whose call fd was got; atomic */
+    bool wired;        /* under the lock */
+    bool loaded;       /* its state was, and it has not gone on since */
 
-    uint32_t *shown;           /* what the registers say; little-endian, atomic */
-    struct watch acknowledged; /* an eventfd: the driver has seen the used buffers */
-    uint64_t looked;           /* how often the loop has read it */
-    bool lent;                 /* somebody else signals `interrupt`; atomic */
+    uint32_t *shadow; /* what the driver reads of the registers; little-endian, atomic */
 
     pthread_mutex_t lock; /* the registers below, and one driver's command at a time */
     uint32_t features_select, driver_features_select, queue_select;
@@ -40,7 +44,7 @@ struct virtio_mmio {
 
 static uint32_t *virtio_mmio_register(struct virtio_mmio *mmio, uint64_t offset)
 {
-    return &mmio->shown[offset / sizeof(uint32_t)];
+    return &mmio->shadow[offset / sizeof(uint32_t)];
 }
 
 static uint32_t virtio_mmio_get(struct virtio_mmio *mmio, uint64_t offset)
@@ -53,7 +57,7 @@ static void virtio_mmio_set(struct virtio_mmio *mmio, uint64_t offset, uint32_t 
     uint32_t *word = virtio_mmio_register(mmio, offset);
 
     __atomic_store_n(word, htole32(value), __ATOMIC_SEQ_CST);
-    mmio->wiring.publish(word);
+    mmio->notifiers.clean_shadow(word);
 }
 
 static void virtio_mmio_set_interrupt(struct virtio_mmio *mmio, uint32_t bit)
@@ -61,36 +65,35 @@ static void virtio_mmio_set_interrupt(struct virtio_mmio *mmio, uint32_t bit)
     uint32_t *word = virtio_mmio_register(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
 
     __atomic_fetch_or(word, htole32(bit), __ATOMIC_SEQ_CST);
-    mmio->wiring.publish(word);
+    mmio->notifiers.clean_shadow(word);
 }
 
-/* Who has borrowed the interrupt cannot set a bit here: the one of used buffers stays. */
+/* vhost cannot set InterruptStatus, so INT_VRING stays set while it has a call fd. */
 static void virtio_mmio_clear_interrupt(struct virtio_mmio *mmio, uint32_t bits)
 {
     uint32_t *word = virtio_mmio_register(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
 
-    if (__atomic_load_n(&mmio->lent, __ATOMIC_SEQ_CST))
+    if (__atomic_load_n(&mmio->call_fds, __ATOMIC_SEQ_CST))
         bits &= ~(uint32_t)VIRTIO_MMIO_INT_VRING;
     __atomic_fetch_and(word, ~htole32(bits), __ATOMIC_SEQ_CST);
-    mmio->wiring.publish(word);
+    mmio->notifiers.clean_shadow(word);
 }
 
-/* What the driver selected, and what depends on it. Under the lock. */
-static void virtio_mmio_show_selected(struct virtio_mmio *mmio)
+/* What depends on the selectors the driver has written. Under the lock. */
+static void virtio_mmio_sync_selected(struct virtio_mmio *mmio)
 {
     struct virtio_device *v = mmio->virtio;
     uint64_t features = virtio_offered_features(v);
     unsigned queue = mmio->queue_select, half = mmio->features_select;
-    bool exists = queue < v->ops->queues;
 
     virtio_mmio_set(mmio, VIRTIO_MMIO_DEVICE_FEATURES,
                     half > 1 ? 0 : (uint32_t)(features >> 32 * half));
-    virtio_mmio_set(mmio, VIRTIO_MMIO_QUEUE_NUM_MAX, exists ? v->ops->queue_size : 0);
-    virtio_mmio_set(mmio, VIRTIO_MMIO_QUEUE_READY, exists && v->queues[queue].ready);
+    virtio_mmio_set(mmio, VIRTIO_MMIO_QUEUE_NUM_MAX, virtio_queue_max(v, queue));
+    virtio_mmio_set(mmio, VIRTIO_MMIO_QUEUE_READY, virtio_queue_ready(v, queue));
 }
 
-/* The driver and the device both change it: whoever finds that it moved on shows it again. */
-static void virtio_mmio_show_status(struct virtio_mmio *mmio)
+/* Driver and device both change it: whoever finds that it has changed meanwhile writes it again. */
+static void virtio_mmio_sync_status(struct virtio_mmio *mmio)
 {
     unsigned status;
 
@@ -107,7 +110,7 @@ static void virtio_mmio_next_generation(struct virtio_mmio *mmio)
 }
 
 /* A driver that reads one generation before and after has read one version of it (2.5.1). */
-static void virtio_mmio_show_config(struct virtio_mmio *mmio)
+static void virtio_mmio_sync_config(struct virtio_mmio *mmio)
 {
     uint32_t config[VIRTIO_MAX_CONFIG / sizeof(uint32_t)];
 
@@ -120,26 +123,26 @@ static void virtio_mmio_show_config(struct virtio_mmio *mmio)
     virtio_mmio_next_generation(mmio);
 }
 
-static void virtio_mmio_show(void *transport)
+static void virtio_mmio_sync(void *transport)
 {
-    virtio_mmio_show_config(transport);
-    virtio_mmio_show_status(transport);
+    virtio_mmio_sync_config(transport);
+    virtio_mmio_sync_status(transport);
 }
 
 /* False if the driver has not written InterruptACK since it was last asked. */
-static bool virtio_mmio_take_acknowledgement(struct virtio_mmio *mmio)
+static bool virtio_mmio_take_ack(struct virtio_mmio *mmio)
 {
     uint64_t count;
 
-    return read(mmio->acknowledged.fd, &count, sizeof(count)) == sizeof(count);
+    return read(mmio->ack.fd, &count, sizeof(count)) == sizeof(count);
 }
 
-static void virtio_mmio_acknowledged(struct watch *watch, short revents)
+static void virtio_mmio_ack_ready(struct watch *watch, short revents)
 {
-    struct virtio_mmio *mmio = container_of(watch, struct virtio_mmio, acknowledged);
+    struct virtio_mmio *mmio = container_of(watch, struct virtio_mmio, ack);
 
-    mmio->looked++;
-    if (virtio_mmio_take_acknowledgement(mmio))
+    mmio->ack_reads++;
+    if (virtio_mmio_take_ack(mmio))
         virtio_mmio_clear_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
 }
 
@@ -153,15 +156,15 @@ static void virtio_mmio_raise(struct virtio_mmio *mmio, uint32_t bit)
 }
 
 /*
- * An acknowledgement that waits to be looked at was of interrupts before this one. There may be one
- * though the bit is clear: of a driver that read the bit before the loop cleared it.
+ * A pending ACK belongs to earlier interrupts: it is discarded before a new one is raised. It may
+ * be pending with the bit clear, if the driver read the bit before the loop cleared it.
  */
 static void virtio_mmio_interrupt(void *transport, unsigned queue)
 {
     struct virtio_mmio *mmio = transport;
 
-    mmio->looked++;
-    virtio_mmio_take_acknowledgement(mmio);
+    mmio->ack_reads++;
+    virtio_mmio_take_ack(mmio);
     virtio_mmio_raise(mmio, VIRTIO_MMIO_INT_VRING);
 }
 
@@ -171,68 +174,76 @@ static void virtio_mmio_interrupt_config(void *transport)
 }
 
 /*
- * The guest finds "used buffers" at every interrupt, true or not: a driver looks into its rings
- * then and may find nothing. Nobody needs to hear its acknowledgements.
+ * All queues have the one interrupt. The guest finds INT_VRING set at every interrupt, true or not:
+ * a driver looks into its rings then and may find nothing. Its ACKs are of no interest.
  */
-static int virtio_mmio_lend_interrupt(void *transport)
+static int virtio_mmio_get_call_fd(void *transport, unsigned queue)
 {
     struct virtio_mmio *mmio = transport;
 
-    loop_remove(mmio->virtio->loop, &mmio->acknowledged);
-    __atomic_store_n(&mmio->lent, true, __ATOMIC_SEQ_CST);
-    virtio_mmio_set_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
+    if (__atomic_fetch_or(&mmio->call_fds, 1u << queue, __ATOMIC_SEQ_CST) == 0) {
+        loop_remove(mmio->virtio->loop, &mmio->ack);
+        virtio_mmio_set_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
+    }
     return mmio->interrupt;
 }
 
-static void virtio_mmio_take_back_interrupt(void *transport)
+static void virtio_mmio_put_call_fd(void *transport, unsigned queue)
 {
     struct virtio_mmio *mmio = transport;
 
-    if (!__atomic_exchange_n(&mmio->lent, false, __ATOMIC_SEQ_CST))
-        return;
-    virtio_mmio_take_acknowledgement(mmio);
+    if (__atomic_fetch_and(&mmio->call_fds, ~(1u << queue), __ATOMIC_SEQ_CST) != 1u << queue)
+        return; /* another queue has it, or none had */
+    virtio_mmio_take_ack(mmio);
     virtio_mmio_clear_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
-    loop_add(mmio->virtio->loop, &mmio->acknowledged);
+    loop_add(mmio->virtio->loop, &mmio->ack);
 }
 
 static const struct virtio_transport_ops virtio_mmio_transport = {
     .interrupt = virtio_mmio_interrupt,
-    .show = virtio_mmio_show,
+    .sync = virtio_mmio_sync,
     .interrupt_config = virtio_mmio_interrupt_config,
-    .lend_interrupt = virtio_mmio_lend_interrupt,
-    .take_back_interrupt = virtio_mmio_take_back_interrupt,
+    .get_call_fd = virtio_mmio_get_call_fd,
+    .put_call_fd = virtio_mmio_put_call_fd,
 };
 
-/* What cannot be connected comes by exit: slower, not wrong. */
-static void virtio_mmio_wire_write(struct virtio_mmio *mmio, uint64_t offset, uint32_t value,
-                                   int eventfd)
+static void virtio_mmio_assign_irqfd(struct virtio_mmio *mmio, bool assign)
 {
-    const struct wiring *wiring = &mmio->wiring;
-    int error = wiring->doorbell(wiring->vm, mmio->region.base + offset, value, eventfd);
+    const struct notifiers *n = &mmio->notifiers;
+    int error = n->irqfd(n->vm, mmio->gsi, mmio->interrupt, assign);
+
+    if (error)
+        log_error(-error, "%s: connect interrupt %u", mmio->virtio->name, mmio->gsi);
+}
+
+/* What cannot be connected comes by exit: slower, not wrong. */
+static void virtio_mmio_assign_ioeventfd(struct virtio_mmio *mmio, uint64_t offset, uint32_t value,
+                                         int eventfd, bool assign)
+{
+    const struct notifiers *n = &mmio->notifiers;
+    int error = n->ioeventfd(n->vm, mmio->region.base + offset, value, eventfd, assign);
 
     if (error)
         log_warn("%s: connect register %#llx: %s", mmio->virtio->name, (unsigned long long)offset,
                  strerror(-error));
 }
 
-/* Asks KVM to turn doorbells and interrupts into eventfds: once, when a driver first shows up. */
-static void virtio_mmio_wire(struct virtio_mmio *mmio)
+/* Connects notifications and interrupts to eventfds in KVM, or takes them apart again. */
+static void virtio_mmio_wire(struct virtio_mmio *mmio, bool wired)
 {
     struct virtio_device *v = mmio->virtio;
-    int error;
 
-    if (mmio->wired)
+    if (mmio->wired == wired)
         return;
-    mmio->wired = true;
+    mmio->wired = wired;
 
-    error = mmio->wiring.interrupt(mmio->wiring.vm, mmio->gsi, mmio->interrupt);
-    if (error)
-        log_error(-error, "%s: connect interrupt %u", v->name, mmio->gsi);
-    for (unsigned i = 0; i < v->ops->queues; i++)
-        virtio_mmio_wire_write(mmio, VIRTIO_MMIO_QUEUE_NOTIFY, i, v->queues[i].kick.fd);
-    virtio_mmio_wire_write(mmio, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING,
-                           mmio->acknowledged.fd);
-    if (mmio->wiring.show(mmio->wiring.vm))
+    virtio_mmio_assign_irqfd(mmio, wired);
+    for (unsigned i = 0; i < v->queue_count; i++)
+        virtio_mmio_assign_ioeventfd(mmio, VIRTIO_MMIO_QUEUE_NOTIFY, i, virtio_kick_fd(v, i),
+                                     wired);
+    virtio_mmio_assign_ioeventfd(mmio, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING,
+                                 mmio->ack.fd, wired);
+    if (wired && mmio->notifiers.map_shadow(mmio->notifiers.vm))
         log_debug("%s: KVM has no read-only memory: reading a register exits", v->name);
 }
 
@@ -241,19 +252,19 @@ static void virtio_mmio_reset(struct virtio_mmio *mmio)
     virtio_reset(mmio->virtio);
     mmio->features_select = mmio->driver_features_select = mmio->queue_select = 0;
     mmio->driver_features = 0;
-    virtio_mmio_take_acknowledgement(mmio);
+    virtio_mmio_take_ack(mmio);
     virtio_mmio_clear_interrupt(mmio, UINT32_MAX);
 }
 
-/* The machine's reset, not the driver's: KVM's virtual machine, and with it the wiring, is new. */
+/* The machine's reset, not the driver's: with KVM's virtual machine the connections are gone. */
 static void virtio_mmio_power_on(struct device *dev)
 {
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
 
     mmio->wired = false;
     virtio_mmio_reset(mmio);
-    virtio_mmio_show_selected(mmio);
-    virtio_mmio_show_status(mmio);
+    virtio_mmio_sync_selected(mmio);
+    virtio_mmio_sync_status(mmio);
 }
 
 static void virtio_mmio_write_status(struct virtio_mmio *mmio, uint32_t status)
@@ -262,53 +273,36 @@ static void virtio_mmio_write_status(struct virtio_mmio *mmio, uint32_t status)
         virtio_mmio_reset(mmio);
         return;
     }
-    virtio_mmio_wire(mmio);
+    virtio_mmio_wire(mmio, true); /* with the first driver: it takes time */
     virtio_set_status(mmio->virtio, status);
-}
-
-static void set_low(gpa_t *addr, uint32_t value)
-{
-    *addr = (*addr & ~0xffffffffull) | value;
-}
-
-static void set_high(gpa_t *addr, uint32_t value)
-{
-    *addr = (*addr & 0xffffffffull) | (uint64_t)value << 32;
 }
 
 static void virtio_mmio_write_queue(struct virtio_mmio *mmio, uint64_t offset, uint32_t value)
 {
     struct virtio_device *v = mmio->virtio;
-    struct virtq_layout *layout;
+    unsigned queue = mmio->queue_select;
 
-    if (!virtio_queue_open(v, mmio->queue_select))
-        return;
-    layout = &v->queues[mmio->queue_select].layout;
     switch (offset) {
     case VIRTIO_MMIO_QUEUE_NUM:
-        if (value <= v->ops->queue_size)
-            layout->size = (uint16_t)value;
+        virtio_set_queue_size(v, queue, value);
         break;
     case VIRTIO_MMIO_QUEUE_DESC_LOW:
-        set_low(&layout->desc, value);
-        break;
     case VIRTIO_MMIO_QUEUE_DESC_HIGH:
-        set_high(&layout->desc, value);
+        virtio_set_queue_address(v, queue, VIRTIO_RING_DESC, offset == VIRTIO_MMIO_QUEUE_DESC_HIGH,
+                                 value);
         break;
     case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
-        set_low(&layout->avail, value);
-        break;
     case VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
-        set_high(&layout->avail, value);
+        virtio_set_queue_address(v, queue, VIRTIO_RING_AVAIL,
+                                 offset == VIRTIO_MMIO_QUEUE_AVAIL_HIGH, value);
         break;
     case VIRTIO_MMIO_QUEUE_USED_LOW:
-        set_low(&layout->used, value);
-        break;
     case VIRTIO_MMIO_QUEUE_USED_HIGH:
-        set_high(&layout->used, value);
+        virtio_set_queue_address(v, queue, VIRTIO_RING_USED, offset == VIRTIO_MMIO_QUEUE_USED_HIGH,
+                                 value);
         break;
     case VIRTIO_MMIO_QUEUE_READY:
-        virtio_set_queue_ready(v, mmio->queue_select, value & 1);
+        virtio_set_queue_ready(v, queue, value & 1);
         break;
     }
 }
@@ -324,9 +318,9 @@ static void virtio_mmio_write_register(struct virtio_mmio *mmio, uint64_t offset
         break;
     case VIRTIO_MMIO_DRIVER_FEATURES:
         if (mmio->driver_features_select == 0)
-            set_low(&mmio->driver_features, value);
+            mmio->driver_features = (mmio->driver_features & ~(uint64_t)UINT32_MAX) | value;
         else if (mmio->driver_features_select == 1)
-            set_high(&mmio->driver_features, value);
+            mmio->driver_features = (mmio->driver_features & UINT32_MAX) | (uint64_t)value << 32;
         virtio_set_features(mmio->virtio, mmio->driver_features);
         break;
     case VIRTIO_MMIO_QUEUE_SEL:
@@ -338,8 +332,8 @@ static void virtio_mmio_write_register(struct virtio_mmio *mmio, uint64_t offset
     default:
         virtio_mmio_write_queue(mmio, offset, value);
     }
-    virtio_mmio_show_selected(mmio);
-    virtio_mmio_show_status(mmio);
+    virtio_mmio_sync_selected(mmio);
+    virtio_mmio_sync_status(mmio);
 }
 
 static void virtio_mmio_write_config(struct virtio_mmio *mmio, uint64_t offset, unsigned size,
@@ -355,7 +349,7 @@ static void virtio_mmio_write_config(struct virtio_mmio *mmio, uint64_t offset, 
 static uint64_t virtio_mmio_read(void *owner, uint64_t offset, unsigned size)
 {
     struct virtio_mmio *mmio = owner;
-    const uint8_t *bytes = (const uint8_t *)mmio->shown + offset;
+    const uint8_t *bytes = (const uint8_t *)mmio->shadow + offset;
     uint64_t value = 0;
 
     if (size == 4 && offset % 4 == 0)
@@ -398,7 +392,7 @@ static void virtio_mmio_count(struct device *dev, struct device_stats *ret)
     const struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
 
     virtio_count(mmio->virtio, ret);
-    ret->calls += mmio->looked;
+    ret->calls += mmio->ack_reads;
     ret->exits = mmio->region.accesses;
 }
 
@@ -408,21 +402,68 @@ static void virtio_mmio_destroy(struct device *dev)
     struct loop *loop = mmio->virtio->loop;
 
     virtio_destroy(mmio->virtio);
-    loop_remove(loop, &mmio->acknowledged); /* last: what it gives back may put it there again */
-    close(mmio->acknowledged.fd);
+    loop_remove(loop, &mmio->ack); /* last: putting back the call fd may add it again */
+    close(mmio->ack.fd);
     close(mmio->interrupt);
     pthread_mutex_destroy(&mmio->lock);
     free(mmio);
 }
 
+static int virtio_mmio_pause(struct device *dev, uint64_t deadline_ns)
+{
+    struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
+    int error = virtio_pause(mmio->virtio, deadline_ns);
+
+    if (!error && virtio_mmio_take_ack(mmio))
+        virtio_mmio_clear_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
+    return error;
+}
+
+/* What was loaded is pending is raised: an interrupt too many does no harm, a lost one hangs. */
+static void virtio_mmio_resume(struct device *dev)
+{
+    struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
+    uint32_t pending = virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
+
+    if (mmio->loaded && virtio_status(mmio->virtio))
+        virtio_mmio_wire(mmio, true);
+    virtio_resume(mmio->virtio);
+    if (mmio->loaded && pending)
+        virtio_mmio_raise(mmio, pending);
+    mmio->loaded = false;
+}
+
+static void virtio_mmio_state(struct device *dev, struct state *s)
+{
+    struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
+    uint32_t interrupts = virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
+    uint32_t generation = virtio_mmio_get(mmio, VIRTIO_MMIO_CONFIG_GENERATION);
+
+    state_section(s, dev->name, 1);
+    state_field(s, mmio, features_select);
+    state_field(s, mmio, driver_features_select);
+    state_field(s, mmio, queue_select);
+    state_field(s, mmio, driver_features);
+    state_u32(s, "interrupt_status", &interrupts);
+    state_u32(s, "config_generation", &generation);
+    virtio_state(mmio->virtio, s);
+    if (s->loading && !s->error) {
+        virtio_mmio_set(mmio, VIRTIO_MMIO_INTERRUPT_STATUS, interrupts & INTERRUPTS);
+        virtio_mmio_set(mmio, VIRTIO_MMIO_CONFIG_GENERATION, generation);
+        virtio_mmio_sync_selected(mmio);
+        virtio_mmio_sync(mmio);
+        mmio->loaded = true;
+    }
+    state_end_section(s);
+}
+
 static const struct device_ops virtio_mmio_device_ops = {
-    .reset = virtio_mmio_power_on,
-    .count = virtio_mmio_count,
-    .destroy = virtio_mmio_destroy,
+    virtio_mmio_power_on, virtio_mmio_pause, virtio_mmio_resume,
+    virtio_mmio_state,    virtio_mmio_count, virtio_mmio_destroy,
 };
 
 /* What never changes, and all else as it is after a reset. */
-static void virtio_mmio_show_first(struct virtio_mmio *mmio)
+static void virtio_mmio_sync_all(struct virtio_mmio *mmio)
 {
     virtio_mmio_set(mmio, VIRTIO_MMIO_MAGIC_VALUE, MAGIC);
     virtio_mmio_set(mmio, VIRTIO_MMIO_VERSION, VERSION);
@@ -430,12 +471,12 @@ static void virtio_mmio_show_first(struct virtio_mmio *mmio)
     virtio_mmio_set(mmio, VIRTIO_MMIO_VENDOR_ID, VENDOR_ID);
     for (uint64_t reg = VIRTIO_MMIO_SHM_LEN_LOW; reg <= VIRTIO_MMIO_SHM_BASE_HIGH; reg += 4)
         virtio_mmio_set(mmio, reg, UINT32_MAX); /* 4.2.2: length -1, no shared memory */
-    virtio_mmio_show_selected(mmio);
-    virtio_mmio_show(mmio);
+    virtio_mmio_sync_selected(mmio);
+    virtio_mmio_sync(mmio);
 }
 
 int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, uint64_t base,
-                       uint32_t gsi, const struct wiring *wiring, void *shown)
+                       uint32_t gsi, const struct notifiers *notifiers, void *shadow)
 {
     struct virtio_mmio *mmio = calloc(1, sizeof(*mmio));
 
@@ -449,15 +490,15 @@ int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, u
                     .ops = &virtio_mmio_io_ops,
                     .owner = mmio },
         .virtio = virtio,
-        .wiring = *wiring,
+        .notifiers = *notifiers,
         .gsi = gsi,
         .interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-        .shown = shown,
-        .acknowledged = { .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                          .events = POLLIN,
-                          .ready = virtio_mmio_acknowledged },
+        .shadow = shadow,
+        .ack = { .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                 .events = POLLIN,
+                 .ready = virtio_mmio_ack_ready },
     };
-    if (mmio->interrupt < 0 || mmio->acknowledged.fd < 0) {
+    if (mmio->interrupt < 0 || mmio->ack.fd < 0) {
         int error = log_error(errno, "%s: create an eventfd", virtio->name);
 
         if (mmio->interrupt >= 0)
@@ -468,8 +509,8 @@ int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, u
     pthread_mutex_init(&mmio->lock, NULL);
     virtio->transport_ops = &virtio_mmio_transport;
     virtio->transport = mmio;
-    loop_add(virtio->loop, &mmio->acknowledged);
-    virtio_mmio_show_first(mmio);
+    loop_add(virtio->loop, &mmio->ack);
+    virtio_mmio_sync_all(mmio);
     *ret = mmio;
     return 0;
 }

@@ -11,9 +11,10 @@
 /*
  * Virtio over MMIO, version 2 (virtio 1.2, 4.2): decodes a register access and calls virtio.c.
  *
- * What the registers say lies in a page of memory that the machine may show to the guest read-only:
- * reading a register is then an ordinary load, and only writes exit. Of those, the two that a
- * driver makes at every request end in the kernel: QueueNotify, and InterruptACK of a used buffer.
+ * What the driver reads of the registers lies in a shadow page that the machine may map read-only
+ * into the guest: reading a register is then an ordinary load, and only writes exit. Of those, the
+ * two that a driver makes at every request end in the kernel: QueueNotify, and InterruptACK of used
+ * buffers are ioeventfds.
  */
 struct virtio_device;
 struct virtio_mmio;
@@ -21,12 +22,12 @@ struct virtio_mmio;
 #define VIRTIO_MMIO_SIZE 0x200u /* bytes of registers */
 
 /*
- * Takes `virtio` over on success. Interrupts are edges on `gsi`. `shown` is where what the
- * registers say is kept: VIRTIO_MMIO_SIZE zeroed, aligned bytes that outlive the device. Before the
- * loop of `virtio` runs. Prints why it failed; -errno.
+ * Takes `virtio` over on success. Interrupts are edges on `gsi`. `shadow` is its part of the shadow
+ * page: VIRTIO_MMIO_SIZE zeroed, aligned bytes that outlive the device. Before the loop of `virtio`
+ * runs. Prints why it failed; -errno.
  */
 int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, uint64_t base,
-                       uint32_t gsi, const struct wiring *wiring, void *shown);
+                       uint32_t gsi, const struct notifiers *notifiers, void *shadow);
 
 struct device *virtio_mmio_device(struct virtio_mmio *mmio);
 struct io_region *virtio_mmio_region(struct virtio_mmio *mmio);

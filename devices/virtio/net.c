@@ -94,7 +94,7 @@ static void net_collect(struct virtio_net *n)
     do {
         while (net_wants_buffers(n) && virtq_pop(q, &n->chain))
             net_keep(n, &n->chain);
-    } while (net_wants_buffers(n) && !virtq_park(q));
+    } while (net_wants_buffers(n) && !virtq_enable_notification(q));
 }
 
 /* How many of the buffers kept it takes for `size` bytes. */
@@ -285,14 +285,14 @@ static void net_transmit(struct virtio_net *n)
     while (sent < NET_BURST && !blocked && virtq_pop(q, &n->chain)) {
         blocked = net_send(n, &n->chain.readable) == -EAGAIN;
         if (blocked) {
-            virtq_unpop(q); /* until net_writable() */
+            virtq_rewind(q, 1); /* until net_writable() */
         } else {
             virtq_push(q, &n->chain, 0);
             sent++;
         }
     }
     virtq_flush(q);
-    if (!blocked && !virtq_park(q))
+    if (!blocked && !virtq_enable_notification(q))
         virtio_kick(&n->virtio, NET_TX); /* the rest in the loop's next round */
 }
 
@@ -319,9 +319,9 @@ static void net_kick(struct virtio_device *v, unsigned queue)
         net_transmit(net_of(v));
 }
 
-static uint64_t net_features(struct virtio_device *v)
+static uint64_t net_features(const struct virtio_device *v)
 {
-    return virtio_net_features(net_of(v)->net);
+    return virtio_net_features(container_of(v, const struct virtio_net, virtio)->net);
 }
 
 static void net_read_config(struct virtio_device *v, void *config)
@@ -361,7 +361,6 @@ static void net_destroy(struct virtio_device *v)
 
 static const struct virtio_ops net_ops = {
     .type = VIRTIO_ID_NET,
-    .queues = 2,
     .queue_size = VIRTQ_MAX_SIZE,
     .config_size = sizeof(struct virtio_net_registers),
     .features = net_features,
@@ -395,7 +394,7 @@ int virtio_net_create(struct virtio_device **ret, const char *name, struct net *
 
     if (!n)
         return -ENOMEM;
-    error = virtio_init(&n->virtio, &net_ops, name, mem, loop);
+    error = virtio_init(&n->virtio, &net_ops, virtio_no_state, 2, name, mem, loop);
     if (error < 0) {
         free(n);
         return error;

@@ -40,7 +40,7 @@ static void rng_kick(struct virtio_device *v, unsigned queue)
         served++;
     }
     virtq_flush(q);
-    if (!virtq_park(q))
+    if (!virtq_enable_notification(q))
         virtio_kick(v, queue); /* the rest in the loop's next round */
 }
 
@@ -51,7 +51,6 @@ static void rng_destroy(struct virtio_device *v)
 
 static const struct virtio_ops rng_ops = {
     .type = VIRTIO_ID_RNG,
-    .queues = 1,
     .queue_size = 64,
     .kick = rng_kick,
     .destroy = rng_destroy,
@@ -65,7 +64,7 @@ int virtio_rng_create(struct virtio_device **ret, const char *name, const struct
 
     if (!rng)
         return -ENOMEM;
-    error = virtio_init(&rng->virtio, &rng_ops, name, mem, loop);
+    error = virtio_init(&rng->virtio, &rng_ops, virtio_no_state, 1, name, mem, loop);
     if (error < 0) {
         free(rng);
         return error;

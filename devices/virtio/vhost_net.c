@@ -97,8 +97,9 @@ static int vhost_set_memory(struct vhost_net *n)
 }
 
 /* Hands a started queue over, from its beginning. */
-static int vhost_attach(struct vhost_net *n, unsigned queue, int interrupt)
+static int vhost_attach(struct vhost_net *n, unsigned queue)
 {
+    int call = n->virtio.transport_ops->get_call_fd(n->virtio.transport, queue);
     const struct virtio_queue *q = &n->virtio.queues[queue];
     struct virtq_rings rings = virtq_rings(q->virtq);
     const struct vhost_vring_addr addr = { .index = queue,
@@ -111,7 +112,7 @@ static int vhost_attach(struct vhost_net *n, unsigned queue, int interrupt)
         (error = vhost_set_state(n, VHOST_SET_VRING_BASE, queue, 0)) ||
         (error = vhost_ioctl(n, VHOST_SET_VRING_ADDR, &addr)) ||
         (error = vhost_set_file(n, VHOST_SET_VRING_KICK, queue, q->kick.fd)) ||
-        (error = vhost_set_file(n, VHOST_SET_VRING_CALL, queue, interrupt)) ||
+        (error = vhost_set_file(n, VHOST_SET_VRING_CALL, queue, call)) ||
         (error = vhost_set_file(n, VHOST_SET_VRING_ERR, queue, n->faults[queue].watch.fd)))
         return error;
     return vhost_set_file(n, VHOST_NET_SET_BACKEND, queue, n->net->tap);
@@ -127,7 +128,6 @@ static void vhost_detach(struct vhost_net *n, unsigned queue)
 static int vhost_start(struct vhost_net *n)
 {
     uint64_t features = n->virtio.features & RING_FEATURES;
-    int interrupt = n->virtio.transport_ops->lend_interrupt(n->virtio.transport);
     int error = vhost_own(n);
 
     if (!error)
@@ -136,7 +136,7 @@ static int vhost_start(struct vhost_net *n)
         error = vhost_ioctl(n, VHOST_SET_FEATURES, &features);
     for (unsigned i = 0; !error && i < QUEUES; i++)
         if (virtq_started(virtio_virtq(&n->virtio, i)))
-            error = vhost_attach(n, i, interrupt);
+            error = vhost_attach(n, i);
     return error;
 }
 
@@ -174,8 +174,8 @@ static void vhost_net_stop(struct virtio_device *v)
         vhost_detach(n, i);
         vhost_take_fault(&n->faults[i]); /* it was this driver's, not the next one's */
         loop_remove(v->loop, &n->faults[i].watch);
+        v->transport_ops->put_call_fd(v->transport, i);
     }
-    v->transport_ops->take_back_interrupt(v->transport);
     net_set_offloads(n->net, 0);
 }
 
@@ -192,9 +192,9 @@ static void vhost_net_fault(struct watch *watch, short revents)
     virtq_break(virtio_virtq(&n->virtio, queue), "vhost-net cannot make sense of it");
 }
 
-static uint64_t vhost_net_features(struct virtio_device *v)
+static uint64_t vhost_net_features(const struct virtio_device *v)
 {
-    return virtio_net_features(vhost_of(v)->net);
+    return virtio_net_features(container_of(v, const struct vhost_net, virtio)->net);
 }
 
 static void vhost_net_read_config(struct virtio_device *v, void *config)
@@ -220,7 +220,6 @@ static void vhost_net_destroy(struct virtio_device *v)
 
 static const struct virtio_ops vhost_net_ops = {
     .type = VIRTIO_ID_NET,
-    .queues = QUEUES,
     .queue_size = VIRTQ_MAX_SIZE,
     .config_size = sizeof(struct virtio_net_registers),
     .features = vhost_net_features,
@@ -263,7 +262,7 @@ int vhost_net_create(struct virtio_device **ret, const char *name, struct net *n
         };
     error = vhost_open(n);
     if (!error)
-        error = virtio_init(&n->virtio, &vhost_net_ops, name, mem, loop);
+        error = virtio_init(&n->virtio, &vhost_net_ops, virtio_no_state, QUEUES, name, mem, loop);
     if (error) {
         vhost_free(n);
         return error;

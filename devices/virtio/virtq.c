@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/virtio/virtq.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -46,6 +47,7 @@ struct virtq {
     uint16_t next_used;
     uint16_t flushed;   /* how much of used the driver has been told of */
     uint16_t in_flight; /* popped and not yet pushed: never more than the queue's size */
+    bool paused;
     uint64_t completed; /* for statistics */
 };
 
@@ -98,6 +100,7 @@ int virtq_start(struct virtq *q, const struct virtq_layout *layout)
     q->avail = avail;
     q->used = used;
     q->next_avail = q->next_used = q->flushed = q->in_flight = 0;
+    q->paused = false;
     return 0;
 }
 
@@ -219,7 +222,7 @@ bool virtq_pop(struct virtq *q, struct virtq_chain *chain)
     const char *fault;
     uint16_t waiting;
 
-    if (!q->desc)
+    if (!q->desc || q->paused)
         return false;
 
     waiting = le16_load_acquire(&q->avail->idx) - q->next_avail;
@@ -244,15 +247,19 @@ bool virtq_pop(struct virtq *q, struct virtq_chain *chain)
 
 unsigned virtq_waiting(const struct virtq *q)
 {
-    uint16_t waiting = q->desc ? le16_load_acquire(&q->avail->idx) - q->next_avail : 0;
+    uint16_t waiting =
+        q->desc && !q->paused ? le16_load_acquire(&q->avail->idx) - q->next_avail : 0;
 
     return waiting < q->layout.size ? waiting : q->layout.size;
 }
 
-void virtq_unpop(struct virtq *q)
+void virtq_rewind(struct virtq *q, unsigned count)
 {
-    q->next_avail--;
-    q->in_flight--;
+    if (!q->desc)
+        return; /* broken meanwhile */
+    assert(count <= q->in_flight);
+    q->next_avail -= (uint16_t)count;
+    q->in_flight -= (uint16_t)count;
 }
 
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written)
@@ -300,9 +307,9 @@ void virtq_flush(struct virtq *q)
         q->ops->interrupt(q->owner, q);
 }
 
-bool virtq_park(struct virtq *q)
+bool virtq_enable_notification(struct virtq *q)
 {
-    if (!q->desc)
+    if (!q->desc || q->paused)
         return true;
 
     if (q->layout.event_idx)
@@ -311,8 +318,32 @@ bool virtq_park(struct virtq *q)
     return le16_load(&q->avail->idx) == q->next_avail;
 }
 
-void virtq_unpark(struct virtq *q)
+void virtq_disable_notification(struct virtq *q)
 {
-    if (q->desc && q->layout.event_idx && le16_load(virtq_avail_event(q)) == q->next_avail)
+    if (q->desc && !q->paused && q->layout.event_idx &&
+        le16_load(virtq_avail_event(q)) == q->next_avail)
         le16_store(virtq_avail_event(q), q->next_avail - 1);
+}
+
+void virtq_pause(struct virtq *q)
+{
+    assert(!q->desc || q->in_flight == 0);
+    virtq_flush(q);
+    q->paused = true;
+}
+
+void virtq_resume(struct virtq *q)
+{
+    q->paused = false;
+}
+
+struct virtq_position virtq_position(const struct virtq *q)
+{
+    return (struct virtq_position){ q->next_avail, q->next_used };
+}
+
+void virtq_set_position(struct virtq *q, struct virtq_position position)
+{
+    q->next_avail = position.next_avail;
+    q->next_used = q->flushed = position.next_used;
 }

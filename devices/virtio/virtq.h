@@ -18,7 +18,7 @@
  *         ... sg_read(&chain.readable), sg_write(&chain.writable) ...
  *         virtq_push(q, &chain, n)      now or later, in any order: n bytes were written
  *     virtq_flush(q)                    shows the guest what was pushed; one interrupt for all
- *     virtq_park(q)                     asks to be kicked again
+ *     virtq_enable_notification(q)      asks to be kicked again
  *
  * A guest that breaks the rules loses the queue: pop() gives false, broken() is called once, and
  * everything after that does nothing until the queue is started again.
@@ -58,7 +58,8 @@ int virtq_start(struct virtq *q, const struct virtq_layout *layout);
 void virtq_stop(struct virtq *q);
 bool virtq_started(const struct virtq *q);
 
-/* Where the rings of a started queue are, for who serves it in place of pop() and push(). */
+/* Host addresses of a started queue's rings, for a back-end that serves the queue itself (vhost).
+ */
 struct virtq_rings {
     void *desc, *avail, *used;
 };
@@ -70,21 +71,35 @@ bool virtq_pop(struct virtq *q, struct virtq_chain *chain);
 /* How many requests wait to be popped; 0 for a broken queue. */
 unsigned virtq_waiting(const struct virtq *q);
 
-/* Takes back the last pop(), with nothing pushed since: the same request comes again. */
-void virtq_unpop(struct virtq *q);
+/* Takes back the last `count` pops, with nothing pushed since: the same requests come again. */
+void virtq_rewind(struct virtq *q, unsigned count);
 
 /* Gives a request back with `written` bytes filled in; the guest sees it after virtq_flush(). */
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, uint32_t written);
-/* The same for who has kept no more of the request than its head and its pieces. */
+/* virtq_push() for a caller that kept only the head. */
 void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written);
 void virtq_flush(struct virtq *q);
 
 uint64_t virtq_completed(const struct virtq *q); /* how many were given back since its creation */
 
 /* Asks for a kick on the next request; false if one is already waiting. */
-bool virtq_park(struct virtq *q);
-/* Takes that back, before the flush after which the driver may go on; some drivers still kick. */
-void virtq_unpark(struct virtq *q);
+bool virtq_enable_notification(struct virtq *q);
+/* Disables notifications again. A hint: the driver may still notify. */
+void virtq_disable_notification(struct virtq *q);
+
+/*
+ * Until virtq_resume() the queue looks empty, and nothing in guest memory is read or written. With
+ * nothing popped that was not pushed; flushes first.
+ */
+void virtq_pause(struct virtq *q);
+void virtq_resume(struct virtq *q);
+
+/* How far a paused or stopped queue has got: its own indices into the rings. */
+struct virtq_position {
+    uint16_t next_avail, next_used;
+};
+struct virtq_position virtq_position(const struct virtq *q);
+void virtq_set_position(struct virtq *q, struct virtq_position position);
 
 /* For a device that finds the contents of a request against the rules of its own queue. */
 void virtq_break(struct virtq *q, const char *why);

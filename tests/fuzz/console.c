@@ -40,7 +40,7 @@ static void describe(struct driver *d, const uint8_t *bytes)
     uint64_t addr = places[bytes[1] & 3] + bytes[2];
     uint32_t len = (uint32_t)bytes[3] << (bytes[4] & 31);
 
-    driver_describe(d, bytes[0] % d->device->ops->queues, bytes[5] % DRIVER_QUEUE_SIZE, addr, len,
+    driver_describe(d, bytes[0] % d->device->queue_count, bytes[5] % DRIVER_QUEUE_SIZE, addr, len,
                     bytes[6] & 7, bytes[7]);
 }
 
@@ -49,7 +49,7 @@ static void say(struct driver *d, const uint8_t *bytes)
 {
     const uint8_t message[8] = { bytes[2], [4] = bytes[3], [6] = bytes[4] };
 
-    if (d->device->ops->queues <= CONTROL_SENDER)
+    if (d->device->queue_count <= CONTROL_SENDER)
         return;
     memcpy(driver_ram(d, MESSAGE), message, sizeof(message));
     driver_describe(d, CONTROL_SENDER, bytes[5] % DRIVER_QUEUE_SIZE, MESSAGE, sizeof(message), 0,
@@ -60,7 +60,7 @@ static void say(struct driver *d, const uint8_t *bytes)
 
 static void act(struct driver *d, const struct virtio_console_port *port, const uint8_t *bytes)
 {
-    unsigned queue = bytes[2] % d->device->ops->queues;
+    unsigned queue = bytes[2] % d->device->queue_count;
     uint8_t config[VIRTIO_MAX_CONFIG];
 
     switch (bytes[1] & 7) {

@@ -48,7 +48,6 @@ static void echo_destroy(struct virtio_device *v)
 }
 
 static const struct virtio_ops echo_ops = { .type = 7,
-                                            .queues = 3,
                                             .queue_size = 32,
                                             .config_size = 24,
                                             .read_config = echo_read_config,
@@ -56,22 +55,22 @@ static const struct virtio_ops echo_ops = { .type = 7,
                                             .kick = echo_kick,
                                             .destroy = echo_destroy };
 
-static int wire(void *vm, uint32_t pin, int eventfd)
+static int assign_irqfd(void *vm, uint32_t gsi, int eventfd, bool assign)
 {
     return 0;
 }
 
-static int wire_doorbell(void *vm, uint64_t addr, uint32_t value, int eventfd)
+static int assign_ioeventfd(void *vm, uint64_t addr, uint32_t value, int eventfd, bool assign)
 {
     return 0;
 }
 
-static int wire_shown(void *vm)
+static int map_shadow(void *vm)
 {
     return 0;
 }
 
-static void publish(const void *word)
+static void clean_shadow(const void *word)
 {
 }
 
@@ -95,8 +94,9 @@ static void act(const struct io_region *region, struct loop *loop, uint8_t *ram,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const struct wiring wiring = { wire, wire_doorbell, wire_shown, publish, NULL };
-    uint32_t shown[VIRTIO_MMIO_SIZE / 4] = { 0 };
+    const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
+                                         NULL };
+    uint32_t shadow[VIRTIO_MMIO_SIZE / 4] = { 0 };
     struct virtio_device *v = malloc(sizeof(*v));
     struct guest_memory *mem = guest_memory_create();
     struct loop *loop = loop_create();
@@ -104,8 +104,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct device *device;
 
     log_set_level(LOG_LEVEL_ERROR);
-    if (guest_memory_add(mem, 0, RAM_SIZE) < 0 || virtio_init(v, &echo_ops, "echo0", mem, loop) ||
-        virtio_mmio_create(&mmio, v, 0, 5, &wiring, shown) < 0)
+    if (guest_memory_add(mem, 0, RAM_SIZE) < 0 ||
+        virtio_init(v, &echo_ops, virtio_no_state, 3, "echo0", mem, loop) ||
+        virtio_mmio_create(&mmio, v, 0, 5, &notifiers, shadow) < 0)
         abort();
     for (; size >= STEP; data += STEP, size -= STEP)
         act(virtio_mmio_region(mmio), loop, guest_ptr(mem, 0, RAM_SIZE), data);

@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 check_chain(&chains[count], ram, layout.size);
                 count++;
             }
-            virtq_park(q);
+            virtq_enable_notification(q);
             while (count-- > 0)
                 virtq_push(q, &chains[count], count);
             virtq_flush(q);

@@ -233,7 +233,7 @@ START_TEST(ports_announce_themselves_to_each_driver)
     start();
     virtio_read_config(driver.device, config);
     ck_assert_mem_eq(config, "\0\0\0\0\2\0\0\0\0\0\0\0", 12);
-    ck_assert_uint_eq(driver.device->ops->queues, 6);
+    ck_assert_uint_eq(driver.device->queue_count, 6);
     check_silence();
 
     restart();
@@ -419,7 +419,7 @@ START_TEST(queues_never_set_up)
     virtio_set_features(device, 1ull << 32 | MULTIPORT);
     virtio_set_status(device, 11);
     virtio_set_status(device, 15);
-    for (unsigned i = 0; i < device->ops->queues; i++)
+    for (unsigned i = 0; i < device->queue_count; i++)
         driver_kick(&driver, i);
     ck_assert_int_eq(write(in.writer, "in", 2), 2);
     close(in.writer);

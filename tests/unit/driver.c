@@ -27,7 +27,7 @@ static void driver_interrupt(void *transport, unsigned queue)
     d->interrupts++;
 }
 
-static void driver_show(void *transport)
+static void driver_sync(void *transport)
 {
 }
 
@@ -38,26 +38,26 @@ static void driver_interrupt_config(void *transport)
     d->config_changes++;
 }
 
-static int driver_lend_interrupt(void *transport)
+static int driver_get_call_fd(void *transport, unsigned queue)
 {
     struct driver *d = transport;
 
-    return d->lent = 4321; /* no descriptor: only passed on */
+    return d->call_fd[queue] = 4321 + (int)queue; /* no descriptor: only passed on */
 }
 
-static void driver_take_back_interrupt(void *transport)
+static void driver_put_call_fd(void *transport, unsigned queue)
 {
     struct driver *d = transport;
 
-    d->lent = 0;
+    d->call_fd[queue] = 0;
 }
 
 static const struct virtio_transport_ops driver_transport = {
     .interrupt = driver_interrupt,
-    .show = driver_show,
+    .sync = driver_sync,
     .interrupt_config = driver_interrupt_config,
-    .lend_interrupt = driver_lend_interrupt,
-    .take_back_interrupt = driver_take_back_interrupt,
+    .get_call_fd = driver_get_call_fd,
+    .put_call_fd = driver_put_call_fd,
 };
 
 void driver_init(struct driver *d)
@@ -72,6 +72,13 @@ void driver_find(struct driver *d, struct virtio_device *device)
     d->device = device;
     device->transport_ops = &driver_transport;
     device->transport = d;
+}
+
+void driver_set_address(struct virtio_device *device, unsigned queue, enum virtio_ring ring,
+                        uint64_t addr)
+{
+    virtio_set_queue_address(device, queue, ring, false, (uint32_t)addr);
+    virtio_set_queue_address(device, queue, ring, true, (uint32_t)(addr >> 32));
 }
 
 bool driver_start(struct driver *d, struct virtio_device *device, uint64_t features)
@@ -94,13 +101,11 @@ bool driver_start(struct driver *d, struct virtio_device *device, uint64_t featu
     if (!(virtio_status(device) & VIRTIO_CONFIG_S_FEATURES_OK))
         return false;
 
-    for (unsigned i = 0; i < device->ops->queues; i++) {
-        struct virtq_layout *layout = &device->queues[i].layout;
-
-        layout->size = (uint16_t)d->queue_size;
-        layout->desc = desc_of(i);
-        layout->avail = desc_of(i) + AVAIL_PART;
-        layout->used = desc_of(i) + USED_PART;
+    for (unsigned i = 0; i < device->queue_count; i++) {
+        virtio_set_queue_size(device, i, d->queue_size);
+        driver_set_address(device, i, VIRTIO_RING_DESC, desc_of(i));
+        driver_set_address(device, i, VIRTIO_RING_AVAIL, desc_of(i) + AVAIL_PART);
+        driver_set_address(device, i, VIRTIO_RING_USED, desc_of(i) + USED_PART);
         virtio_set_queue_ready(device, i, true);
         d->avail_idx[i] = d->used_seen[i] = d->kicked[i] = 0;
     }

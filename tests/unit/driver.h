@@ -27,7 +27,7 @@ struct driver {
     unsigned queue_size;                   /* DRIVER_QUEUE_SIZE, or less if the device says so */
     unsigned interrupts;                   /* so far */
     unsigned config_changes;               /* so far */
-    int lent;                              /* what the device got to interrupt with, or 0 */
+    int call_fd[VIRTIO_MAX_QUEUES];        /* those the device has got, or 0 */
     uint16_t avail_idx[VIRTIO_MAX_QUEUES]; /* as last published */
     uint16_t used_seen[VIRTIO_MAX_QUEUES];
     uint16_t kicked[VIRTIO_MAX_QUEUES]; /* avail_idx at the last kick */
@@ -35,8 +35,11 @@ struct driver {
 
 /* In this order: driver_init(), create the device with d->mem and d->loop, driver_start(). */
 void driver_init(struct driver *d);
-/* Negotiates `features` (VERSION_1 is added) and starts all queues; false if refused. */
 void driver_find(struct driver *d, struct virtio_device *device); /* driver_start() does it */
+/* What a driver writes to both halves of a ring's address. */
+void driver_set_address(struct virtio_device *device, unsigned queue, enum virtio_ring ring,
+                        uint64_t addr);
+/* Negotiates `features` (VERSION_1 is added) and starts all queues; false if refused. */
 bool driver_start(struct driver *d, struct virtio_device *device, uint64_t features);
 void driver_finish(struct driver *d); /* destroys device, loop and memory */
 

@@ -23,16 +23,16 @@ struct fake {
     struct loop *loop;
     struct device *device;
     const struct io_region *region;
-    uint32_t shown[VIRTIO_MMIO_SIZE / 4]; /* the guest's view of the registers */
-    uint8_t config;                       /* its first byte */
-    int interrupt;                        /* the eventfds the device was wired with */
+    uint32_t shadow[VIRTIO_MMIO_SIZE / 4]; /* the guest's view of the registers */
+    uint8_t config;                        /* its first byte */
+    int interrupt;                         /* the eventfds the device was wired with */
     int acknowledge;
-    unsigned doorbells, shows; /* wired so far */
+    unsigned ioeventfds, shadows; /* connected so far */
     unsigned starts, stops, kicks;
     uint64_t written;
 };
 
-static uint64_t fake_features(struct virtio_device *v)
+static uint64_t fake_features(const struct virtio_device *v)
 {
     return 1ull << FEATURE_FAKE;
 }
@@ -57,7 +57,8 @@ static void fake_start(struct virtio_device *v)
 static void fake_stop(struct virtio_device *v)
 {
     container_of(v, struct fake, virtio)->stops++;
-    v->transport_ops->take_back_interrupt(v->transport);
+    for (unsigned i = 0; i < v->queue_count; i++)
+        v->transport_ops->put_call_fd(v->transport, i);
 }
 
 static void fake_kick(struct virtio_device *v, unsigned queue)
@@ -71,7 +72,6 @@ static void fake_destroy(struct virtio_device *v)
 
 static const struct virtio_ops fake_ops = {
     .type = 42,
-    .queues = 2,
     .queue_size = 16,
     .config_size = 12,
     .features = fake_features,
@@ -83,13 +83,13 @@ static const struct virtio_ops fake_ops = {
     .destroy = fake_destroy,
 };
 
-static int wire_interrupt(void *vm, uint32_t pin, int eventfd)
+static int assign_irqfd(void *vm, uint32_t gsi, int eventfd, bool assign)
 {
     ((struct fake *)vm)->interrupt = eventfd;
     return 0;
 }
 
-static int wire_doorbell(void *vm, uint64_t addr, uint32_t value, int eventfd)
+static int assign_ioeventfd(void *vm, uint64_t addr, uint32_t value, int eventfd, bool assign)
 {
     struct fake *f = vm;
 
@@ -98,32 +98,34 @@ static int wire_doorbell(void *vm, uint64_t addr, uint32_t value, int eventfd)
         f->acknowledge = eventfd;
     } else {
         ck_assert_uint_eq(addr, BASE + VIRTIO_MMIO_QUEUE_NOTIFY);
-        f->doorbells++;
+        f->ioeventfds++;
     }
     return 0;
 }
 
-static int wire_shown(void *vm)
+static int map_shadow(void *vm)
 {
-    ((struct fake *)vm)->shows++;
+    ((struct fake *)vm)->shadows++;
     return 0;
 }
 
-static void publish(const void *word)
+static void clean_shadow(const void *word)
 {
 }
 
 static void fake_init(struct fake *f)
 {
-    const struct wiring wiring = { wire_interrupt, wire_doorbell, wire_shown, publish, f };
+    const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
+                                         f };
     struct virtio_mmio *mmio;
 
     *f = (struct fake){
         .mem = guest_memory_create(), .loop = loop_create(), .config = 0xa0, .interrupt = -1
     };
     guest_memory_add(f->mem, 0, RAM_SIZE);
-    ck_assert_int_eq(virtio_init(&f->virtio, &fake_ops, "fake0", f->mem, f->loop), 0);
-    ck_assert_int_eq(virtio_mmio_create(&mmio, &f->virtio, BASE, 5, &wiring, f->shown), 0);
+    ck_assert_int_eq(
+        virtio_init(&f->virtio, &fake_ops, virtio_no_state, 2, "fake0", f->mem, f->loop), 0);
+    ck_assert_int_eq(virtio_mmio_create(&mmio, &f->virtio, BASE, 5, &notifiers, f->shadow), 0);
     f->device = virtio_mmio_device(mmio);
     f->region = virtio_mmio_region(mmio);
 }
@@ -140,7 +142,7 @@ static uint32_t get(struct fake *f, uint64_t offset)
 {
     uint32_t value = (uint32_t)f->region->ops->read(f->region->owner, offset, 4);
 
-    ck_assert_uint_eq(value, le32toh(f->shown[offset / 4]));
+    ck_assert_uint_eq(value, le32toh(f->shadow[offset / 4]));
     return value;
 }
 
@@ -538,7 +540,7 @@ START_TEST(no_order_of_steps_loses_an_interrupt)
 }
 END_TEST
 
-START_TEST(a_lent_interrupt)
+START_TEST(a_call_fd_that_was_got)
 {
     const struct virtio_transport_ops *ops;
     struct fake f;
@@ -548,7 +550,8 @@ START_TEST(a_lent_interrupt)
     negotiate(&f);
     describe_queue(&f, 0, 8, 0x4000);
     set_status(&f, DRIVER_OK);
-    ck_assert_int_eq(ops->lend_interrupt(f.virtio.transport), f.interrupt);
+    ck_assert_int_eq(ops->get_call_fd(f.virtio.transport, 0), f.interrupt);
+    ck_assert_int_eq(ops->get_call_fd(f.virtio.transport, 1), f.interrupt);
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1);
     virtio_config_changed(&f.virtio);
     set(&f, VIRTIO_MMIO_INTERRUPT_ACK, UINT32_MAX);
@@ -556,8 +559,11 @@ START_TEST(a_lent_interrupt)
     loop_turn(f.loop, 0);
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* whatever was acknowledged */
 
-    ops->take_back_interrupt(f.virtio.transport);
-    ops->take_back_interrupt(f.virtio.transport);
+    ops->put_call_fd(f.virtio.transport, 0);
+    ops->put_call_fd(f.virtio.transport, 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* queue 1 still has its own */
+    ops->put_call_fd(f.virtio.transport, 1);
+    ops->put_call_fd(f.virtio.transport, 1);
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
     interrupt(&f);
     loop_turn(f.loop, 0);
@@ -569,7 +575,7 @@ START_TEST(a_lent_interrupt)
 }
 END_TEST
 
-START_TEST(a_lent_interrupt_goes_with_the_device)
+START_TEST(a_call_fd_goes_with_the_device)
 {
     uint64_t one = 1;
     struct fake f;
@@ -578,7 +584,7 @@ START_TEST(a_lent_interrupt_goes_with_the_device)
     fake_init(&f);
     negotiate(&f);
     set_status(&f, DRIVER_OK);
-    f.virtio.transport_ops->lend_interrupt(f.virtio.transport);
+    f.virtio.transport_ops->get_call_fd(f.virtio.transport, 0);
     f.device->ops->destroy(f.device);
 
     fd = eventfd(0, EFD_NONBLOCK); /* another's now, in the place of the acknowledgements' */
@@ -598,15 +604,15 @@ START_TEST(what_the_guest_reads_without_an_exit)
     struct fake f;
 
     fake_init(&f);
-    ck_assert_uint_eq(f.shown[VIRTIO_MMIO_MAGIC_VALUE / 4], htole32(0x74726976));
-    ck_assert_uint_eq(f.shown[VIRTIO_MMIO_CONFIG / 4], htole32(0xa3a2a1a0));
+    ck_assert_uint_eq(f.shadow[VIRTIO_MMIO_MAGIC_VALUE / 4], htole32(0x74726976));
+    ck_assert_uint_eq(f.shadow[VIRTIO_MMIO_CONFIG / 4], htole32(0xa3a2a1a0));
     f.config = 0x10;
     virtio_config_changed(&f.virtio); /* no driver yet: it reads later */
-    ck_assert_uint_eq(f.shown[VIRTIO_MMIO_CONFIG / 4], htole32(0x13121110));
+    ck_assert_uint_eq(f.shadow[VIRTIO_MMIO_CONFIG / 4], htole32(0x13121110));
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
     f.config = 0x20;
     set(&f, VIRTIO_MMIO_CONFIG, 1); /* a write may change what is read */
-    ck_assert_uint_eq(f.shown[VIRTIO_MMIO_CONFIG / 4], htole32(0x23222120));
+    ck_assert_uint_eq(f.shadow[VIRTIO_MMIO_CONFIG / 4], htole32(0x23222120));
     fake_finish(&f);
 }
 END_TEST
@@ -655,15 +661,15 @@ START_TEST(a_machine_reset_wires_anew)
 
     fake_init(&f);
     negotiate(&f);
-    ck_assert_uint_eq(f.doorbells, 2);
+    ck_assert_uint_eq(f.ioeventfds, 2);
     set_status(&f, 0);
     negotiate(&f);
-    ck_assert_uint_eq(f.doorbells, 2); /* the driver's reset keeps the wires */
+    ck_assert_uint_eq(f.ioeventfds, 2); /* the driver's reset keeps the wires */
     f.device->ops->reset(f.device);
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_STATUS), 0);
     negotiate(&f);
-    ck_assert_uint_eq(f.doorbells, 4);
-    ck_assert_uint_eq(f.shows, 2);
+    ck_assert_uint_eq(f.ioeventfds, 4);
+    ck_assert_uint_eq(f.shadows, 2);
     fake_finish(&f);
 }
 END_TEST
@@ -684,8 +690,8 @@ int main(void)
     tcase_add_test(tcase, interrupts_are_seen_and_acknowledged);
     tcase_add_test(tcase, an_acknowledgement_without_an_exit);
     tcase_add_test(tcase, no_order_of_steps_loses_an_interrupt);
-    tcase_add_test(tcase, a_lent_interrupt);
-    tcase_add_test(tcase, a_lent_interrupt_goes_with_the_device);
+    tcase_add_test(tcase, a_call_fd_that_was_got);
+    tcase_add_test(tcase, a_call_fd_goes_with_the_device);
     tcase_add_test(tcase, what_the_guest_reads_without_an_exit);
     tcase_add_test(tcase, every_width_at_every_offset);
     tcase_add_test(tcase, configuration_takes_any_width_and_ends);

@@ -21,7 +21,7 @@ static const struct chip_ops chip_ops = { .read = read_nothing, .write = write_n
 
 START_TEST(accesses_to_registers_are_exits)
 {
-    struct chip *chip = chip_create(sizeof(*chip), &chip_ops, "chip", 0x100, 8);
+    struct chip *chip = chip_create(sizeof(*chip), &chip_ops, chip_no_state, "chip", 0x100, 8);
     struct device_stats stats = { 0 };
     struct bus bus = { 0 };
 

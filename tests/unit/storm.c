@@ -42,7 +42,7 @@
 #define TURN_LIMIT 2.0 /* seconds a call to the loop may take, on a machine that is busy */
 
 struct storm {
-    uint32_t shown[VIRTIO_MMIO_SIZE / 4];
+    uint32_t shadow[VIRTIO_MMIO_SIZE / 4];
     struct guest_memory *mem;
     struct loop *loop;
     struct virtio_device *virtio;
@@ -84,22 +84,22 @@ static const struct net_ops net_ops = {
     .close = net_closed,
 };
 
-static int wire_interrupt(void *vm, uint32_t pin, int eventfd)
+static int assign_irqfd(void *vm, uint32_t gsi, int eventfd, bool assign)
 {
     return 0;
 }
 
-static int wire_doorbell(void *vm, uint64_t addr, uint32_t value, int eventfd)
+static int assign_ioeventfd(void *vm, uint64_t addr, uint32_t value, int eventfd, bool assign)
 {
     return 0;
 }
 
-static int wire_shown(void *vm)
+static int map_shadow(void *vm)
 {
     return 0;
 }
 
-static void publish(const void *word)
+static void clean_shadow(const void *word)
 {
 }
 
@@ -197,7 +197,7 @@ static void storm_set_up(struct storm *s, uint32_t features)
         put(s, VIRTIO_MMIO_DRIVER_FEATURES, offered & (i ? ~0u : features));
     }
     put(s, VIRTIO_MMIO_STATUS, 11);
-    for (unsigned q = 0; q < s->virtio->ops->queues; q++) {
+    for (unsigned q = 0; q < s->virtio->queue_count; q++) {
         put(s, VIRTIO_MMIO_QUEUE_SEL, q);
         put(s, VIRTIO_MMIO_QUEUE_NUM, SIZE);
         for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
@@ -211,7 +211,7 @@ static void storm_set_up(struct storm *s, uint32_t features)
 /* A descriptor of any kind, mostly valid, somewhere in a ring, and an index that runs on. */
 static void storm_scribble(struct storm *s, uint64_t *seed)
 {
-    uint64_t rings = RINGS + dice(seed) % s->virtio->ops->queues * RING_STEP;
+    uint64_t rings = RINGS + dice(seed) % s->virtio->queue_count * RING_STEP;
     uint64_t desc = rings + 16ull * (dice(seed) % SIZE);
     le16 *idx = ram(s, rings + AVAIL + 2);
 
@@ -222,7 +222,7 @@ static void storm_scribble(struct storm *s, uint64_t *seed)
     le16_store(ram(s, rings + AVAIL + 4 + 2ull * (dice(seed) % SIZE)),
                (uint16_t)(dice(seed) % SIZE));
     le16_store(idx, le16_load(idx) + dice(seed) % 2);
-    put(s, VIRTIO_MMIO_QUEUE_NOTIFY, dice(seed) % (s->virtio->ops->queues + 1));
+    put(s, VIRTIO_MMIO_QUEUE_NOTIFY, dice(seed) % (s->virtio->queue_count + 1));
 }
 
 static void storm_poke(struct storm *s, uint64_t *seed)
@@ -278,7 +278,8 @@ static double storm_wait(struct storm *s)
 
 static void storm_init(struct storm *s, void (*create)(struct storm *s))
 {
-    const struct wiring wiring = { wire_interrupt, wire_doorbell, wire_shown, publish, NULL };
+    const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
+                                         NULL };
     struct virtio_mmio *mmio;
 
     memset(s, 0, sizeof(*s));
@@ -286,7 +287,7 @@ static void storm_init(struct storm *s, void (*create)(struct storm *s))
     s->loop = loop_create();
     ck_assert_int_eq(guest_memory_add(s->mem, 0, RAM_SIZE), 0);
     create(s);
-    ck_assert_int_eq(virtio_mmio_create(&mmio, s->virtio, 0, 5, &wiring, s->shown), 0);
+    ck_assert_int_eq(virtio_mmio_create(&mmio, s->virtio, 0, 5, &notifiers, s->shadow), 0);
     s->device = virtio_mmio_device(mmio);
     s->region = virtio_mmio_region(mmio);
     ck_assert_int_eq(loop_start(s->loop, "storm"), 0);

@@ -175,8 +175,8 @@ START_TEST(queues_are_handed_over)
 
         ck_assert(attached(i));
         ck_assert_uint_eq(vhost.queues[i].size, DRIVER_QUEUE_SIZE);
-        ck_assert_int_eq(vhost.queues[i].kick, d.device->queues[i].kick.fd);
-        ck_assert_int_eq(vhost.queues[i].call, d.lent);
+        ck_assert_int_eq(vhost.queues[i].kick, virtio_kick_fd(d.device, i));
+        ck_assert_int_eq(vhost.queues[i].call, d.call_fd[i]);
         ck_assert_ptr_eq((void *)(uintptr_t)addr->desc_user_addr, driver_ram(&d, layout->desc));
         ck_assert_ptr_eq((void *)(uintptr_t)addr->avail_user_addr, driver_ram(&d, layout->avail));
         ck_assert_ptr_eq((void *)(uintptr_t)addr->used_user_addr, driver_ram(&d, layout->used));
@@ -201,7 +201,7 @@ START_TEST(reset_takes_them_back)
     ck_assert(driver_start(&d, d.device, 0));
     reset();
     ck_assert(!attached(0) && !attached(1));
-    ck_assert_int_eq(d.lent, 0);
+    ck_assert(!d.call_fd[0] && !d.call_fd[1]);
     ck_assert(driver_start(&d, d.device, 0));
     ck_assert(attached(0) && attached(1));
     ck_assert_uint_eq(vhost.owners, 1);
@@ -219,9 +219,9 @@ START_TEST(rings_outside_ram_never_reach_it)
     virtio_set_features(d.device, BIT(VIRTIO_F_VERSION_1));
     virtio_set_status(d.device, 11);
     for (unsigned i = 0; i < 2; i++) {
-        d.device->queues[i].layout.desc = i ? DRIVER_RAM - 16 : 0;
-        d.device->queues[i].layout.avail = 0x10000;
-        d.device->queues[i].layout.used = 0x20000;
+        driver_set_address(d.device, i, VIRTIO_RING_DESC, i ? DRIVER_RAM - 16 : 0);
+        driver_set_address(d.device, i, VIRTIO_RING_AVAIL, 0x10000);
+        driver_set_address(d.device, i, VIRTIO_RING_USED, 0x20000);
         virtio_set_queue_ready(d.device, i, true);
     }
     virtio_set_status(d.device, 15);

@@ -61,7 +61,6 @@ static void witness_destroy(struct virtio_device *v)
 
 static const struct virtio_ops witness_ops = {
     .type = 99,
-    .queues = 2,
     .queue_size = 16,
     .start = witness_start,
     .stop = witness_stop,
@@ -73,7 +72,9 @@ static void witness_init(struct witness *w)
 {
     memset(w, 0, sizeof(*w));
     driver_init(&w->d);
-    ck_assert_int_eq(virtio_init(&w->virtio, &witness_ops, "witness0", w->d.mem, w->d.loop), 0);
+    ck_assert_int_eq(
+        virtio_init(&w->virtio, &witness_ops, virtio_no_state, 2, "witness0", w->d.mem, w->d.loop),
+        0);
 }
 
 static void witness_finish(struct witness *w)
@@ -89,17 +90,36 @@ static void set_status(struct witness *w, unsigned status)
     virtio_set_status(&w->virtio, virtio_status(&w->virtio) | status);
 }
 
+/* Queue 0's rings, with descriptors at `desc`. */
+static void describe(struct witness *w, uint64_t desc)
+{
+    driver_set_address(&w->virtio, 0, VIRTIO_RING_DESC, desc);
+    driver_set_address(&w->virtio, 0, VIRTIO_RING_AVAIL, 0x2000);
+    driver_set_address(&w->virtio, 0, VIRTIO_RING_USED, 0x3000);
+    virtio_set_queue_size(&w->virtio, 0, 16);
+}
+
+/* May the driver describe queue 0? Finds out by doing it. */
+static bool describable(struct witness *w)
+{
+    uint64_t before = w->virtio.queues[0].layout.desc;
+    bool can;
+
+    describe(w, before + 16);
+    can = w->virtio.queues[0].layout.desc != before;
+    describe(w, before);
+    return can;
+}
+
 /* As far as FEATURES_OK, by hand: queue 0 is left to the test, queue 1 is never described. */
 static void negotiate(struct witness *w)
 {
-    struct virtq_layout *layout = &w->virtio.queues[0].layout;
-
     ck_assert(driver_start(&w->d, &w->virtio, 0)); /* gives it a transport */
     virtio_reset(&w->virtio);
     set_status(w, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
     virtio_set_features(&w->virtio, 1ull << VIRTIO_F_VERSION_1);
     set_status(w, VIRTIO_CONFIG_S_FEATURES_OK);
-    *layout = (struct virtq_layout){ .desc = 0x1000, .avail = 0x2000, .used = 0x3000, .size = 16 };
+    describe(w, 0x1000);
     w->kicks[0] = w->kicks[1] = 0;
 }
 
@@ -110,14 +130,14 @@ START_TEST(a_queue_may_be_taken_back_until_it_is_live)
     witness_init(&w);
     negotiate(&w);
     virtio_set_queue_ready(&w.virtio, 0, true);
-    ck_assert(!virtio_queue_open(&w.virtio, 0));
+    ck_assert(!describable(&w));
     virtio_set_queue_ready(&w.virtio, 0, false);
-    ck_assert(virtio_queue_open(&w.virtio, 0));
+    ck_assert(describable(&w));
     virtio_set_queue_ready(&w.virtio, 0, true);
     set_status(&w, VIRTIO_CONFIG_S_DRIVER_OK);
     virtio_set_queue_ready(&w.virtio, 0, false); /* now it is */
     ck_assert(w.virtio.queues[0].ready);
-    ck_assert(!virtio_queue_open(&w.virtio, 0));
+    ck_assert(!describable(&w));
     driver_kick(&w.d, 0);
     ck_assert_uint_eq(w.kicks[0], 2); /* unasked at the start, and this one */
     witness_finish(&w);

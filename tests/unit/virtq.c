@@ -33,7 +33,7 @@ static void keeper_kick(struct virtio_device *v, unsigned queue)
             else
                 virtq_push(q, &keeper->chains[keeper->count], 7);
         }
-    } while (!virtq_park(q));
+    } while (!virtq_enable_notification(q));
     virtq_flush(q);
 }
 
@@ -41,11 +41,9 @@ static void keeper_destroy(struct virtio_device *v)
 {
 }
 
-static const struct virtio_ops keeper_ops = { .type = 99,
-                                              .queues = 1,
-                                              .queue_size = QUEUE_SIZE,
-                                              .kick = keeper_kick,
-                                              .destroy = keeper_destroy };
+static const struct virtio_ops keeper_ops = {
+    .type = 99, .queue_size = QUEUE_SIZE, .kick = keeper_kick, .destroy = keeper_destroy
+};
 
 struct guest {
     struct driver d;
@@ -56,7 +54,8 @@ static void guest_init_with(struct guest *g, uint64_t features)
 {
     memset(g, 0, sizeof(*g));
     driver_init(&g->d);
-    ck_assert_int_eq(virtio_init(&g->keeper.virtio, &keeper_ops, "keeper0", g->d.mem, g->d.loop),
+    ck_assert_int_eq(virtio_init(&g->keeper.virtio, &keeper_ops, virtio_no_state, 1, "keeper0",
+                                 g->d.mem, g->d.loop),
                      0);
     ck_assert(driver_start(&g->d, &g->keeper.virtio, features));
 }
@@ -303,7 +302,7 @@ START_TEST(unpop_gives_the_same_request_again)
         ck_assert(virtq_pop(q, &chain));
         ck_assert_uint_eq(chain.head, 5);
         ck_assert(!virtq_pop(q, &chain));
-        virtq_unpop(q);
+        virtq_rewind(q, 1);
     }
     guest_finish(&g);
 }
@@ -320,11 +319,11 @@ START_TEST(unparked_it_wants_no_kick)
     guest_send(&g, 0);
     ck_assert_uint_eq(g.keeper.count, 1);
 
-    virtq_unpark(q);
+    virtq_disable_notification(q);
     driver_publish(&g.d, 0, 0);
     driver_kick_if_asked(&g.d, 0);
     ck_assert_uint_eq(g.keeper.count, 1);
-    ck_assert(!virtq_park(q));
+    ck_assert(!virtq_enable_notification(q));
     keeper_kick(&g.keeper.virtio, 0);
     driver_publish(&g.d, 0, 0);
     driver_kick_if_asked(&g.d, 0);

@@ -21,15 +21,15 @@ static inline void irq_set(const struct irq_line *line, bool level)
  * What connects a device to its guest without an exit to user space. The machine gives it to a
  * device as a value; tests make their own. Any thread. 0 or -errno; prints nothing.
  */
-struct wiring {
-    /* From now on each signal of `eventfd` is an edge on `pin`. */
-    int (*interrupt)(void *vm, uint32_t pin, int eventfd);
-    /* From now on a 32-bit write of `value` to `addr` signals `eventfd` and does nothing else. */
-    int (*doorbell)(void *vm, uint64_t addr, uint32_t value, int eventfd);
-    /* From now on the guest reads what is kept for it of registers without an exit. */
-    int (*show)(void *vm);
-    /* A word of those was just written: guests map registers so that they may read past caches. */
-    void (*publish)(const void *word);
+struct notifiers {
+    /* irqfd: while assigned, each signal of `eventfd` is an edge on `gsi`. */
+    int (*irqfd)(void *vm, uint32_t gsi, int eventfd, bool assign);
+    /* ioeventfd: while assigned, a 32-bit write of `value` to `addr` only signals `eventfd`. */
+    int (*ioeventfd)(void *vm, uint64_t addr, uint32_t value, int eventfd, bool assign);
+    /* Maps the shadow page of the registers read-only into the guest: reads no longer exit. */
+    int (*map_shadow)(void *vm);
+    /* Cleans the cache line of a word just written there: guests may read past the caches. */
+    void (*clean_shadow)(const void *word);
     void *vm;
 };
 

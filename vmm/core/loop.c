@@ -7,16 +7,19 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 
+#define NEVER_NS UINT64_MAX
+
 /* A loop_call() that waits for its turn. Lives on the caller's stack. */
 struct loop_request {
     void (*fn)(void *arg);
     void *arg;
-    bool done;
+    bool begun, done; /* under the mutex */
     struct loop_request *next;
 };
 
@@ -32,7 +35,7 @@ struct loop {
     struct watch wake; /* an eventfd: somebody calls */
     pthread_mutex_t mutex;
     pthread_cond_t done;
-    struct loop_request *calls;
+    struct loop_request *calls; /* oldest first; those begun are not in it */
     pthread_t owner;
     bool threaded;
 };
@@ -52,20 +55,25 @@ int poll_set_add(struct poll_set *set, int fd, short events)
     return (int)set->count++;
 }
 
-/* Takes the calls that came in, oldest first. */
-static struct loop_request *loop_take_calls(struct loop *loop)
+/* Takes the oldest call that has come in; NULL: none is left. */
+static struct loop_request *loop_take_call(struct loop *loop)
 {
-    struct loop_request *oldest = NULL;
+    struct loop_request *call;
 
     LOCK_SCOPE(&loop->mutex);
-    while (loop->calls) {
-        struct loop_request *call = loop->calls;
-
+    call = loop->calls;
+    if (call) {
         loop->calls = call->next;
-        call->next = oldest;
-        oldest = call;
+        call->begun = true;
     }
-    return oldest;
+    return call;
+}
+
+static void loop_finish_call(struct loop *loop, struct loop_request *call)
+{
+    LOCK_SCOPE(&loop->mutex);
+    call->done = true; /* now its memory, the caller's stack, may go */
+    pthread_cond_broadcast(&loop->done);
 }
 
 static void loop_wake_ready(struct watch *watch, short revents)
@@ -77,21 +85,16 @@ static void loop_wake_ready(struct watch *watch, short revents)
     if (read(watch->fd, &count, sizeof(count)) < 0)
         assert(errno == EAGAIN);
 
-    call = loop_take_calls(loop);
-    while (call) {
-        struct loop_request *next = call->next; /* the caller's stack is gone once done is set */
-
+    while ((call = loop_take_call(loop))) {
         call->fn(call->arg);
-        LOCK_SCOPE(&loop->mutex);
-        call->done = true;
-        pthread_cond_broadcast(&loop->done);
-        call = next;
+        loop_finish_call(loop, call);
     }
 }
 
 struct loop *loop_create(void)
 {
     struct loop *loop = calloc(1, sizeof(*loop));
+    pthread_condattr_t monotonic;
 
     if (!loop)
         return NULL;
@@ -104,7 +107,10 @@ struct loop *loop_create(void)
     loop->wake.ready = loop_wake_ready;
     loop->owner = pthread_self();
     pthread_mutex_init(&loop->mutex, NULL);
-    pthread_cond_init(&loop->done, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&loop->done, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     loop_add(loop, &loop->wake);
     return loop;
 }
@@ -256,21 +262,48 @@ bool loop_is_here(const struct loop *loop)
     return pthread_equal(loop->owner, pthread_self());
 }
 
-void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
+/* Under the mutex. False if the deadline passed before the call began; it is withdrawn then. */
+static bool loop_wait(struct loop *loop, struct loop_request *call, uint64_t deadline_ns)
 {
-    struct loop_request call = { .fn = fn, .arg = arg };
+    const struct timespec deadline = { .tv_sec = (time_t)(deadline_ns / 1000000000u),
+                                       .tv_nsec = (long)(deadline_ns % 1000000000u) };
+
+    while (!call->begun)
+        if (pthread_cond_timedwait(&loop->done, &loop->mutex, &deadline) == ETIMEDOUT)
+            break;
+    if (!call->begun) {
+        struct loop_request **link = &loop->calls;
+
+        while (*link != call)
+            link = &(*link)->next;
+        *link = call->next;
+        return false;
+    }
+    while (!call->done)
+        pthread_cond_wait(&loop->done, &loop->mutex);
+    return true;
+}
+
+bool loop_call_by(struct loop *loop, void (*fn)(void *arg), void *arg, uint64_t deadline_ns)
+{
+    struct loop_request call = { .fn = fn, .arg = arg }, **link;
     uint64_t one = 1;
 
     if (loop_is_here(loop)) {
         fn(arg);
-        return;
+        return true;
     }
 
     LOCK_SCOPE(&loop->mutex);
-    call.next = loop->calls;
-    loop->calls = &call;
+    for (link = &loop->calls; *link;)
+        link = &(*link)->next;
+    *link = &call;
     if (write(loop->wake.fd, &one, sizeof(one)) < 0)
         assert(errno == EAGAIN);
-    while (!call.done)
-        pthread_cond_wait(&loop->done, &loop->mutex);
+    return loop_wait(loop, &call, deadline_ns);
+}
+
+void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+    loop_call_by(loop, fn, arg, NEVER_NS);
 }

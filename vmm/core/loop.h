@@ -61,4 +61,10 @@ bool loop_is_here(const struct loop *loop); /* is this its thread? */
  */
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
 
+/*
+ * The same, but gives up if fn has not begun by `deadline_ns` (clock_now_ns()), as where the loop
+ * waits for something of the host's: false, and fn will not be called. Once begun fn is waited for.
+ */
+bool loop_call_by(struct loop *loop, void (*fn)(void *arg), void *arg, uint64_t deadline_ns);
+
 #endif

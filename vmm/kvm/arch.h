@@ -44,7 +44,7 @@ int arch_vm_complete(struct vm *vm);             /* after them: what must know h
 uint32_t arch_irq_line(uint32_t gsi);
 
 /* What was just written at `word` reaches who reads memory past the caches. */
-void arch_publish(const void *word);
+void arch_clean_shadow(const void *word);
 
 int arch_vcpu_init(struct vcpu *vcpu);
 

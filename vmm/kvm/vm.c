@@ -165,7 +165,7 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     vm->stop = false;
     vm->go = false;
     vm->stopped = 0;
-    vm->is_shown = false;
+    vm->shadow_mapped = false;
     vm->mem = mem;
     vm->vcpus_wanted = vcpus;
     vm->fd = vm_ioctl(vm->kvm, KVM_CREATE_VM, (void *)arch_vm_type(vm));
@@ -236,47 +236,50 @@ struct irq_line vm_irq_line(struct vm *vm, uint32_t gsi)
     return (struct irq_line){ .set = vm_set_irq, .chip = vm, .pin = gsi };
 }
 
-static int vm_wire_interrupt(void *opaque, uint32_t pin, int eventfd)
+static int vm_assign_irqfd(void *opaque, uint32_t gsi, int eventfd, bool assign)
 {
     const struct vm *vm = opaque;
-    struct kvm_irqfd irqfd = { .fd = (uint32_t)eventfd, .gsi = pin };
+    struct kvm_irqfd irqfd = { .fd = (uint32_t)eventfd,
+                               .gsi = gsi,
+                               .flags = assign ? 0 : KVM_IRQFD_FLAG_DEASSIGN };
 
     return vm_ioctl(vm->fd, KVM_IRQFD, &irqfd) < 0 ? -errno : 0;
 }
 
-static int vm_wire_doorbell(void *opaque, uint64_t addr, uint32_t value, int eventfd)
+static int vm_assign_ioeventfd(void *opaque, uint64_t addr, uint32_t value, int eventfd,
+                               bool assign)
 {
     const struct vm *vm = opaque;
-    struct kvm_ioeventfd doorbell = { .addr = addr,
-                                      .len = sizeof(value),
-                                      .datamatch = value,
-                                      .fd = eventfd,
-                                      .flags = KVM_IOEVENTFD_FLAG_DATAMATCH };
+    unsigned deassign = assign ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN;
+    struct kvm_ioeventfd ioeventfd = { .addr = addr,
+                                       .len = sizeof(value),
+                                       .datamatch = value,
+                                       .fd = eventfd,
+                                       .flags = KVM_IOEVENTFD_FLAG_DATAMATCH | deassign };
 
-    return vm_ioctl(vm->fd, KVM_IOEVENTFD, &doorbell) < 0 ? -errno : 0;
+    return vm_ioctl(vm->fd, KVM_IOEVENTFD, &ioeventfd) < 0 ? -errno : 0;
 }
 
-/* The guest's writes there go to the bus as before. With the first driver: a slot takes its time.
- */
-static int vm_wire_shown(void *opaque)
+/* A read-only slot: writes still exit. Added with the first driver, as adding a slot is slow. */
+static int vm_map_shadow(void *opaque)
 {
     struct vm *vm = opaque;
     int error = 0;
 
     LOCK_SCOPE(&vm->mutex);
-    if (vm->shown.size && !vm->is_shown)
-        error = vm_add_slot(vm, GUEST_MEMORY_REGIONS, &vm->shown, KVM_MEM_READONLY);
-    vm->is_shown |= !error;
+    if (vm->shadow.size && !vm->shadow_mapped)
+        error = vm_add_slot(vm, GUEST_MEMORY_REGIONS, &vm->shadow, KVM_MEM_READONLY);
+    vm->shadow_mapped |= !error;
     return error;
 }
 
-struct wiring vm_wiring(struct vm *vm)
+struct notifiers vm_notifiers(struct vm *vm)
 {
-    return (struct wiring){
-        .interrupt = vm_wire_interrupt,
-        .doorbell = vm_wire_doorbell,
-        .show = vm_wire_shown,
-        .publish = arch_publish,
+    return (struct notifiers){
+        .irqfd = vm_assign_irqfd,
+        .ioeventfd = vm_assign_ioeventfd,
+        .map_shadow = vm_map_shadow,
+        .clean_shadow = arch_clean_shadow,
         .vm = vm,
     };
 }

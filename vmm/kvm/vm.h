@@ -24,7 +24,7 @@ struct vm {
     int fd;
     const struct guest_memory *mem;
     struct vcpu *vcpus;
-    struct ram_region shown;           /* what registers say, for the guest to read; or size 0 */
+    struct ram_region shadow;          /* what registers say, for the guest to read; or size 0 */
     unsigned vcpus_wanted, vcpu_count; /* as many as are made so far */
     const struct bus *mmio, *ports;    /* what the vCPUs' exits go to; ports on x86 only */
     struct event_sink events;
@@ -33,11 +33,11 @@ struct vm {
 
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool go;          /* under the mutex: false until vm_start() has all threads */
-    unsigned stopped; /* under the mutex: vCPU threads that have left the guest for good */
-    bool is_shown;    /* under the mutex: `shown` is in the guest's memory map */
-    bool stop;        /* atomic: every vCPU thread leaves the guest */
-    int all_stopped;  /* an eventfd: signalled by the last one */
+    bool go;            /* under the mutex: false until vm_start() has all threads */
+    unsigned stopped;   /* under the mutex: vCPU threads that have left the guest for good */
+    bool shadow_mapped; /* under the mutex: `shadow` is in the guest's memory map */
+    bool stop;          /* atomic: every vCPU thread leaves the guest */
+    int all_stopped;    /* an eventfd: signalled by the last one */
 };
 
 /* Opens /dev/kvm and checks what it offers. Prints why it cannot, and the remedy; -errno. */
@@ -60,7 +60,7 @@ void vm_stop(struct vm *vm);
 void vm_destroy(struct vm *vm);
 
 struct irq_line vm_irq_line(struct vm *vm, uint32_t gsi);
-struct wiring vm_wiring(struct vm *vm);
+struct notifiers vm_notifiers(struct vm *vm);
 
 /* ioctl() again while it is interrupted: KVM's set-up calls are restartable. */
 int vm_ioctl(int fd, unsigned long request, void *arg);

@@ -260,30 +260,31 @@ static struct loop *machine_add_loop(struct machine *machine)
 }
 
 /* Where a device keeps what its registers say; the pages come into being with the first. */
-static void *machine_shown(struct machine *machine, const struct hardware_device *place)
+static void *machine_shadow(struct machine *machine, const struct hardware_device *place)
 {
     const struct hardware_range *range = &machine->hardware.virtio_pages;
-    struct ram_region *shown = &machine->vm.shown;
+    struct ram_region *shadow = &machine->vm.shadow;
 
-    if (!shown->size) {
+    if (!shadow->size) {
         void *host =
             mmap(NULL, range->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         if (host == MAP_FAILED)
             return NULL;
-        *shown = (struct ram_region){ range->base, range->size, host };
+        *shadow = (struct ram_region){ range->base, range->size, host };
     }
-    return (char *)shown->host + (place->base - shown->base);
+    return (char *)shadow->host + (place->base - shadow->base);
 }
 
 int machine_add_virtio(struct machine *machine, const struct hardware_device *place,
                        struct virtio_device *virtio, struct loop *loop)
 {
-    struct wiring wiring = vm_wiring(&machine->vm);
-    void *shown = machine_shown(machine, place);
+    struct notifiers notifiers = vm_notifiers(&machine->vm);
+    void *shadow = machine_shadow(machine, place);
     struct virtio_mmio *mmio;
-    int error = shown ? virtio_mmio_create(&mmio, virtio, place->base, place->gsi, &wiring, shown)
-                      : log_error(ENOMEM, "%s: its registers", place->name);
+    int error = shadow
+                    ? virtio_mmio_create(&mmio, virtio, place->base, place->gsi, &notifiers, shadow)
+                    : log_error(ENOMEM, "%s: its registers", place->name);
 
     if (error) {
         virtio_destroy(virtio);
@@ -523,8 +524,8 @@ void machine_destroy(struct machine *machine)
     if (machine->console_fd >= 0)
         close(machine->console_fd);
     vm_finish(&machine->vm);
-    if (machine->vm.shown.size)
-        munmap(machine->vm.shown.host, machine->vm.shown.size);
+    if (machine->vm.shadow.size)
+        munmap(machine->vm.shadow.host, machine->vm.shadow.size);
     image_close(&machine->kernel);
     image_close(&machine->initrd);
     image_close(&machine->dtb);
