@@ -95,6 +95,13 @@ void vm_finish(struct vm *vm)
         close(vm->all_stopped);
 }
 
+/* KVM's memory slots: all that the guest's memory map holds. */
+enum vm_slot {
+    VM_SLOT_RAM, /* of the first region; those of the others follow */
+    VM_SLOT_SHADOW = VM_SLOT_RAM + GUEST_MEMORY_REGIONS, /* registers of virtio devices */
+    VM_SLOT_ROM,                                        /* reserved for firmware */
+};
+
 static int vm_add_slot(struct vm *vm, unsigned slot, const struct ram_region *region,
                        uint32_t flags)
 {
@@ -114,7 +121,7 @@ static int vm_add_memory(struct vm *vm, const struct guest_memory *mem)
     const struct ram_region *region;
 
     for (unsigned i = 0; (region = guest_memory_region(mem, i)); i++) {
-        int error = vm_add_slot(vm, i, region, 0);
+        int error = vm_add_slot(vm, VM_SLOT_RAM + i, region, 0);
 
         if (error)
             return log_error(-error,
@@ -268,7 +275,7 @@ static int vm_map_shadow(void *opaque)
 
     LOCK_SCOPE(&vm->mutex);
     if (vm->shadow.size && !vm->shadow_mapped)
-        error = vm_add_slot(vm, GUEST_MEMORY_REGIONS, &vm->shadow, KVM_MEM_READONLY);
+        error = vm_add_slot(vm, VM_SLOT_SHADOW, &vm->shadow, KVM_MEM_READONLY);
     vm->shadow_mapped |= !error;
     return error;
 }
