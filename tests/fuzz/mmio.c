@@ -104,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct device *device;
 
     log_set_level(LOG_LEVEL_ERROR);
-    if (guest_memory_add(mem, 0, RAM_SIZE) < 0 ||
+    if (guest_memory_add(mem, 0, RAM_SIZE, NULL) < 0 ||
         virtio_init(v, &echo_ops, virtio_no_state, 3, "echo0", mem, loop) ||
         virtio_mmio_create(&mmio, v, 0, 5, &notifiers, shadow) < 0)
         abort();

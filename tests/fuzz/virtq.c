@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct virtq *q = virtq_create(mem, &owner_ops, &broken);
     uint8_t *ram;
 
-    if (!q || guest_memory_add(mem, 0, RAM_SIZE) < 0 || !(ram = guest_ptr(mem, 0, RAM_SIZE)))
+    if (!q || guest_memory_add(mem, 0, RAM_SIZE, NULL) < 0 || !(ram = guest_ptr(mem, 0, RAM_SIZE)))
         abort();
     if (size >= 8) {
         const struct virtq_layout layout = {

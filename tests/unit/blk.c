@@ -556,7 +556,7 @@ static void recorder_open(struct recorder *r, uint32_t type, uint64_t features)
                                        .physical_size = 512,
                                        .can_discard = true } };
     driver_init(&r->d);
-    ck_assert_int_eq(guest_memory_add(r->d.mem, GIB, GIB), 0);
+    ck_assert_int_eq(guest_memory_add(r->d.mem, GIB, GIB, NULL), 0);
     ck_assert_int_eq(virtio_blk_create(&device, "blk9", &r->block, "", r->d.mem, r->d.loop), 0);
     ck_assert(driver_start(&r->d, device, features));
     le32_store(driver_ram(&r->d, HEADER), type);

@@ -63,7 +63,7 @@ static const struct virtio_transport_ops driver_transport = {
 void driver_init(struct driver *d)
 {
     *d = (struct driver){ .mem = guest_memory_create(), .loop = loop_create() };
-    if (!d->mem || !d->loop || guest_memory_add(d->mem, 0, DRIVER_RAM) < 0)
+    if (!d->mem || !d->loop || guest_memory_add(d->mem, 0, DRIVER_RAM, NULL) < 0)
         abort();
 }
 

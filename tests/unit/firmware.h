@@ -26,7 +26,7 @@ static inline struct guest_memory *made_ram(gpa_t base, uint64_t size)
 {
     struct guest_memory *mem = guest_memory_create();
 
-    if (!mem || guest_memory_add(mem, base, size) < 0)
+    if (!mem || guest_memory_add(mem, base, size, NULL) < 0)
         abort();
     return mem;
 }

@@ -2,8 +2,14 @@
 #include "vmm/core/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "tests/unit/host.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
@@ -12,8 +18,59 @@ static struct guest_memory *two_regions(void)
 {
     struct guest_memory *mem = guest_memory_create();
 
-    ck_assert_int_eq(guest_memory_add(mem, 0, MIB), 0);
-    ck_assert_int_eq(guest_memory_add(mem, 4 * GIB, 2 * MIB), 0);
+    ck_assert_int_eq(guest_memory_add(mem, 0, MIB, NULL), 0);
+    ck_assert_int_eq(guest_memory_add(mem, 4 * GIB, 2 * MIB, NULL), 0);
+    return mem;
+}
+
+#define PAGE       ((size_t)sysconf(_SC_PAGESIZE))
+#define FILE_PAGES 8
+#define FILE_BYTE  0x5a
+
+/* FILE_PAGES of FILE_BYTE, in a file that has no name. */
+static int template_file(void)
+{
+    size_t size = FILE_PAGES * PAGE;
+    char *bytes = malloc(size);
+    FILE *file = tmpfile();
+    int fd;
+
+    ck_assert(bytes && file);
+    memset(bytes, FILE_BYTE, size);
+    fd = dup(fileno(file));
+    ck_assert_int_eq(pwrite(fd, bytes, size, 0), (ssize_t)size);
+    fclose(file);
+    free(bytes);
+    return fd;
+}
+
+static bool all_are(const char *bytes, size_t len, char value)
+{
+    for (size_t i = 0; i < len; i++)
+        if (bytes[i] != value)
+            return false;
+    return true;
+}
+
+static void assert_template_unchanged(int fd)
+{
+    size_t size = FILE_PAGES * PAGE;
+    const char *file = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+
+    ck_assert_ptr_ne(file, MAP_FAILED);
+    ck_assert(all_are(file, size, FILE_BYTE));
+    munmap((void *)file, size);
+}
+
+/* FILE_PAGES of RAM at 1 GiB, of any backing; a private file's descriptor is given in *ret_fd. */
+static struct guest_memory *backed_by(enum memory_kind kind, int *ret_fd)
+{
+    struct guest_memory *mem = guest_memory_create();
+    struct memory_backing backing = { .kind = kind, .fd = -1 };
+
+    if (kind == MEMORY_PRIVATE_FILE)
+        *ret_fd = backing.fd = template_file();
+    ck_assert_int_eq(guest_memory_add(mem, GIB, FILE_PAGES * PAGE, &backing), 0);
     return mem;
 }
 
@@ -83,15 +140,160 @@ START_TEST(clear_zeroes_every_byte)
 }
 END_TEST
 
+START_TEST(clear_zeroes_a_region_of_each_backing_in_its_place)
+{
+    size_t size = FILE_PAGES * PAGE;
+    int fd = -1;
+    struct guest_memory *mem = backed_by((enum memory_kind)_i, &fd);
+    char *host = guest_ptr(mem, GIB, size);
+
+    memset(host, 1, size / 2);
+    for (unsigned i = 0; i < 2; i++) {
+        guest_memory_clear(mem);
+        ck_assert_ptr_eq(guest_ptr(mem, GIB, size), host);
+        ck_assert(all_are(host, size, 0));
+        memset(host, 2, size);
+    }
+    if (fd >= 0) {
+        assert_template_unchanged(fd);
+        ck_assert_int_eq(guest_memory_region(mem, 0)->backing.kind, MEMORY_ANONYMOUS);
+        close(fd);
+    }
+    guest_memory_destroy(mem);
+}
+END_TEST
+
+START_TEST(a_private_file_is_what_the_guest_reads_and_never_written)
+{
+    struct guest_memory *mem = guest_memory_create();
+    int fd = template_file();
+    struct memory_backing backing = { MEMORY_PRIVATE_FILE, fd, PAGE };
+    char *host;
+
+    ck_assert_int_eq(pwrite(fd, "first", 5, (off_t)PAGE), 5);
+    ck_assert_int_eq(guest_memory_add(mem, 0, (FILE_PAGES - 1) * PAGE, &backing), 0);
+    host = guest_ptr(mem, 0, 2 * PAGE);
+    ck_assert_uint_eq((uintptr_t)host % (2 * MIB), 0);
+    ck_assert_mem_eq(host, "first", 5);
+    ck_assert(all_are(host + PAGE, PAGE, FILE_BYTE));
+
+    memset(host, FILE_BYTE, 5);
+    ck_assert_int_eq(pwrite(fd, host, 5, (off_t)PAGE), 5);
+    ck_assert_int_eq(guest_write(mem, 0, "other", 5), 0);
+    ck_assert_int_eq(guest_write(mem, 3 * PAGE, "other", 5), 0);
+    guest_memory_destroy(mem);
+    assert_template_unchanged(fd);
+    close(fd);
+}
+END_TEST
+
+/* Another process's half of the next test. Its exit status is 0 if it sees the write. */
+static int look_at(const struct memory_backing *backing, struct host_pipe written)
+{
+    const char *bytes;
+    char byte;
+
+    if (read(written.reader, &byte, 1) != 1)
+        return 1;
+    bytes = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, backing->fd, (off_t)backing->offset);
+    return bytes == MAP_FAILED || memcmp(bytes + 100, "device", 6) != 0;
+}
+
+START_TEST(another_process_with_the_memfd_sees_what_a_device_writes)
+{
+    int fd = _i ? memfd_create("given", MFD_CLOEXEC) : -1;
+    struct memory_backing backing = { MEMORY_SHARED, fd, _i ? 2 * PAGE : 0 };
+    struct guest_memory *mem = guest_memory_create();
+    struct host_pipe written = host_pipe();
+    int status;
+    pid_t child;
+
+    if (fd >= 0)
+        ck_assert_int_eq(ftruncate(fd, (off_t)(3 * PAGE)), 0);
+    ck_assert_int_eq(guest_memory_add(mem, GIB, PAGE, &backing), 0);
+    if (fd >= 0)
+        close(fd);
+
+    child = fork();
+    if (child == 0)
+        _exit(look_at(&guest_memory_region(mem, 0)->backing, written));
+    ck_assert_int_eq(guest_write(mem, GIB + 100, "device", 6), 0);
+    ck_assert_int_eq(write(written.writer, "", 1), 1);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+
+    close(written.reader);
+    close(written.writer);
+    guest_memory_destroy(mem);
+}
+END_TEST
+
+START_TEST(nobody_makes_our_memfd_shorter)
+{
+    struct guest_memory *mem = backed_by(MEMORY_SHARED, NULL);
+
+    ck_assert_int_eq(ftruncate(guest_memory_region(mem, 0)->backing.fd, 0), -1);
+    ck_assert_int_eq(errno, EPERM);
+    guest_memory_destroy(mem);
+}
+END_TEST
+
+START_TEST(clear_zeroes_a_memfd_that_is_sealed)
+{
+    size_t size = FILE_PAGES * PAGE;
+    struct guest_memory *mem = backed_by(MEMORY_SHARED, NULL);
+    char *host = guest_ptr(mem, GIB, size);
+
+    memset(host, 1, size);
+    ck_assert_int_eq(
+        fcntl(guest_memory_region(mem, 0)->backing.fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+    guest_memory_clear(mem);
+    ck_assert(all_are(host, size, 0));
+    guest_memory_destroy(mem);
+}
+END_TEST
+
+START_TEST(refuses_a_file_that_cannot_be_memory)
+{
+    struct guest_memory *mem = guest_memory_create();
+    int fd = template_file(), huge = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB);
+    size_t size = FILE_PAGES * PAGE;
+    const struct {
+        struct memory_backing backing;
+        int error;
+    } bad[] = {
+        { { MEMORY_PRIVATE_FILE, fd, PAGE }, -EINVAL },       /* too short by a page */
+        { { MEMORY_PRIVATE_FILE, fd, 2 * size }, -EINVAL },   /* begins behind the end */
+        { { MEMORY_PRIVATE_FILE, fd, UINT64_MAX }, -EINVAL }, /* no sum that wraps */
+        { { MEMORY_SHARED, fd, PAGE }, -EINVAL },
+        { { MEMORY_SHARED, -1, PAGE }, -EINVAL }, /* a new one has no offset */
+        { { MEMORY_PRIVATE_FILE, -1, 0 }, -EBADF },
+    };
+    struct memory_backing unaligned = { MEMORY_PRIVATE_FILE, fd, 1 };
+    struct memory_backing hugetlb = { MEMORY_PRIVATE_FILE, huge, 0 };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+        ck_assert_int_eq(guest_memory_add(mem, 0, size, &bad[i].backing), bad[i].error);
+    ck_assert_int_eq(guest_memory_add(mem, 0, PAGE, &unaligned), -EINVAL);
+    if (huge >= 0 && ftruncate(huge, GIB) == 0) /* a kernel with huge pages */
+        ck_assert_int_eq(guest_memory_add(mem, 0, GIB, &hugetlb), -EINVAL);
+    ck_assert_ptr_null(guest_memory_region(mem, 0));
+
+    guest_memory_destroy(mem);
+    close(fd);
+    close(huge);
+}
+END_TEST
+
 START_TEST(refuses_what_cannot_be_had)
 {
     struct guest_memory *mem = guest_memory_create();
 
-    ck_assert_int_eq(guest_memory_add(mem, 0, UINT64_MAX - 4095), -ENOMEM);
-    ck_assert_int_eq(guest_memory_add(mem, 0, 1ull << 60), -ENOMEM);
+    ck_assert_int_eq(guest_memory_add(mem, 0, UINT64_MAX - 4095, NULL), -ENOMEM);
+    ck_assert_int_eq(guest_memory_add(mem, 0, 1ull << 60, NULL), -ENOMEM);
     for (unsigned i = 0; i < GUEST_MEMORY_REGIONS; i++)
-        ck_assert_int_eq(guest_memory_add(mem, i * GIB, 4096), 0);
-    ck_assert_int_eq(guest_memory_add(mem, 64 * GIB, 4096), -ENOSPC);
+        ck_assert_int_eq(guest_memory_add(mem, i * GIB, 4096, NULL), 0);
+    ck_assert_int_eq(guest_memory_add(mem, 64 * GIB, 4096, NULL), -ENOSPC);
     guest_memory_destroy(mem);
 }
 END_TEST
@@ -116,6 +318,13 @@ int main(void)
     tcase_add_test(tcase, outside_ram_in_the_gap_across_an_end_and_wrapping);
     tcase_add_test(tcase, what_is_written_is_read);
     tcase_add_test(tcase, clear_zeroes_every_byte);
+    tcase_add_loop_test(tcase, clear_zeroes_a_region_of_each_backing_in_its_place, MEMORY_ANONYMOUS,
+                        MEMORY_PRIVATE_FILE + 1);
+    tcase_add_test(tcase, a_private_file_is_what_the_guest_reads_and_never_written);
+    tcase_add_loop_test(tcase, another_process_with_the_memfd_sees_what_a_device_writes, 0, 2);
+    tcase_add_test(tcase, nobody_makes_our_memfd_shorter);
+    tcase_add_test(tcase, clear_zeroes_a_memfd_that_is_sealed);
+    tcase_add_test(tcase, refuses_a_file_that_cannot_be_memory);
     tcase_add_test(tcase, refuses_what_cannot_be_had);
     tcase_add_test(tcase, aligned_for_huge_pages);
     suite_add_tcase(suite, tcase);

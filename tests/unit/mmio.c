@@ -122,7 +122,7 @@ static void fake_init(struct fake *f)
     *f = (struct fake){
         .mem = guest_memory_create(), .loop = loop_create(), .config = 0xa0, .interrupt = -1
     };
-    guest_memory_add(f->mem, 0, RAM_SIZE);
+    guest_memory_add(f->mem, 0, RAM_SIZE, NULL);
     ck_assert_int_eq(
         virtio_init(&f->virtio, &fake_ops, virtio_no_state, 2, "fake0", f->mem, f->loop), 0);
     ck_assert_int_eq(virtio_mmio_create(&mmio, &f->virtio, BASE, 5, &notifiers, f->shadow), 0);

@@ -285,7 +285,7 @@ static void storm_init(struct storm *s, void (*create)(struct storm *s))
     memset(s, 0, sizeof(*s));
     s->mem = guest_memory_create();
     s->loop = loop_create();
-    ck_assert_int_eq(guest_memory_add(s->mem, 0, RAM_SIZE), 0);
+    ck_assert_int_eq(guest_memory_add(s->mem, 0, RAM_SIZE, NULL), 0);
     create(s);
     ck_assert_int_eq(virtio_mmio_create(&mmio, s->virtio, 0, 5, &notifiers, s->shadow), 0);
     s->device = virtio_mmio_device(mmio);

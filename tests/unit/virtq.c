@@ -394,7 +394,7 @@ START_TEST(start_refuses_what_the_specification_forbids)
     struct guest_memory *mem = guest_memory_create();
     struct virtq *q = virtq_create(mem, &ops, NULL);
 
-    guest_memory_add(mem, 0, DRIVER_RAM);
+    guest_memory_add(mem, 0, DRIVER_RAM, NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         ck_assert_int_eq(virtq_start(q, &cases[i].layout), cases[i].error);
         ck_assert_int_eq(virtq_started(q), cases[i].error == 0);

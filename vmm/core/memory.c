@@ -2,11 +2,17 @@
 #include "vmm/core/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
 
 #define HUGE_PAGE (2 * MIB)
 
@@ -20,19 +26,23 @@ struct guest_memory *guest_memory_create(void)
     return calloc(1, sizeof(struct guest_memory));
 }
 
+static void region_unmap(struct ram_region *region)
+{
+    munmap(region->host, region->size);
+    if (region->backing.fd >= 0)
+        close(region->backing.fd);
+}
+
 void guest_memory_destroy(struct guest_memory *mem)
 {
     if (!mem)
         return;
     for (unsigned i = 0; i < mem->count; i++)
-        munmap(mem->regions[i].host, mem->regions[i].size);
+        region_unmap(&mem->regions[i]);
     free(mem);
 }
 
-/*
- * Maps anonymous pages where huge pages can lie: twenty times fewer nested page faults. But for the
- * first one: there a guest starts, and touches a few small pages of it.
- */
+/* Maps anonymous pages where huge pages can lie. */
 static void *map_aligned(uint64_t size)
 {
     char *raw = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
@@ -46,33 +56,132 @@ static void *map_aligned(uint64_t size)
     if (head > 0)
         munmap(raw, head);
     munmap(raw + head + size, HUGE_PAGE - head);
-    if (size > HUGE_PAGE) /* fails harmlessly on hosts without them */
-        madvise(raw + head + HUGE_PAGE, size - HUGE_PAGE, MADV_HUGEPAGE);
     return raw + head;
 }
 
-int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size)
+/*
+ * Huge pages mean twenty times fewer nested page faults. The first 2 MiB of a region are left out:
+ * there a guest starts, and touches only a few small pages.
+ */
+static void region_advise(const struct ram_region *region)
 {
-    void *host;
+    if (region->size > HUGE_PAGE) /* fails harmlessly on hosts without them */
+        madvise((char *)region->host + HUGE_PAGE, region->size - HUGE_PAGE, MADV_HUGEPAGE);
+}
+
+/* Sealed: nobody the descriptor is given to can make it shorter. */
+static int create_memfd(uint64_t size)
+{
+    cleanup_close int fd = memfd_create("guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
+        return -errno;
+    return take_fd(&fd);
+}
+
+/* Opens what `backing` names: a descriptor of our own, or -errno. */
+static int open_backing(const struct memory_backing *backing, uint64_t size)
+{
+    int fd;
+
+    if (backing->kind == MEMORY_SHARED && backing->fd < 0)
+        return create_memfd(size);
+    fd = fcntl(backing->fd, F_DUPFD_CLOEXEC, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+static int check_file(int fd, const struct memory_backing *backing, uint64_t size)
+{
+    struct stat file;
+    struct statfs fs;
+
+    if (fstat(fd, &file) < 0 || fstatfs(fd, &fs) < 0)
+        return -errno;
+    if (backing->offset > (uint64_t)file.st_size || size > (uint64_t)file.st_size - backing->offset)
+        return -EINVAL;
+    if (backing->kind == MEMORY_PRIVATE_FILE && (uint32_t)fs.f_type == HUGETLBFS_MAGIC)
+        return -EINVAL;
+    return 0;
+}
+
+/* Maps the file over the region's anonymous pages, which keeps their alignment. */
+static int region_map_file(struct ram_region *region, const struct memory_backing *backing)
+{
+    bool is_shared = backing->kind == MEMORY_SHARED;
+    int flags = is_shared ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
+    cleanup_close int fd = open_backing(backing, region->size);
+    int error = fd < 0 ? fd : check_file(fd, backing, region->size);
+
+    if (error)
+        return error;
+    if (mmap(region->host, region->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd,
+             (off_t)backing->offset) == MAP_FAILED)
+        return -errno;
+    region->backing = *backing;
+    region->backing.fd = is_shared ? take_fd(&fd) : -1;
+    return 0;
+}
+
+int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size,
+                     const struct memory_backing *backing)
+{
+    struct ram_region region = { .base = base, .size = size, .backing.fd = -1 };
+    int error = 0;
 
     if (mem->count == ARRAY_SIZE(mem->regions))
         return -ENOSPC;
     if (size > SIZE_MAX - HUGE_PAGE)
         return -ENOMEM;
 
-    host = map_aligned(size);
-    if (!host)
+    region.host = map_aligned(size);
+    if (!region.host)
         return -ENOMEM;
+    if (backing && backing->kind != MEMORY_ANONYMOUS)
+        error = region_map_file(&region, backing);
+    else
+        region_advise(&region);
+    if (error)
+        region_unmap(&region);
+    else
+        mem->regions[mem->count++] = region;
+    return error;
+}
 
-    mem->regions[mem->count++] = (struct ram_region){ .base = base, .size = size, .host = host };
-    return 0;
+/* Where the host refuses, as it may for locked memory, the bytes are zeroed and the pages stay. */
+static void region_discard(const struct ram_region *region, uint64_t offset, size_t len)
+{
+    void *host = (char *)region->host + offset;
+    bool is_done = false;
+
+    switch (region->backing.kind) {
+    case MEMORY_ANONYMOUS:
+        is_done = madvise(host, len, MADV_DONTNEED) == 0;
+        break;
+    case MEMORY_SHARED:
+        is_done = fallocate(region->backing.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                            (off_t)(region->backing.offset + offset), (off_t)len) == 0;
+        break;
+    case MEMORY_PRIVATE_FILE: /* MADV_DONTNEED would bring the file's bytes back */
+        is_done =
+            mmap(host, len, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+        break;
+    }
+    if (!is_done)
+        memset(host, 0, len);
 }
 
 void guest_memory_clear(struct guest_memory *mem)
 {
-    for (unsigned i = 0; i < mem->count; i++)
-        if (madvise(mem->regions[i].host, mem->regions[i].size, MADV_DONTNEED) < 0)
-            memset(mem->regions[i].host, 0, mem->regions[i].size); /* locked in memory */
+    for (unsigned i = 0; i < mem->count; i++) {
+        struct ram_region *region = &mem->regions[i];
+
+        region_discard(region, 0, region->size);
+        if (region->backing.kind == MEMORY_PRIVATE_FILE) {
+            region->backing = (struct memory_backing){ .kind = MEMORY_ANONYMOUS, .fd = -1 };
+            region_advise(region);
+        }
+    }
 }
 
 const struct ram_region *guest_memory_region(const struct guest_memory *mem, unsigned index)

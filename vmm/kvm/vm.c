@@ -99,7 +99,7 @@ void vm_finish(struct vm *vm)
 enum vm_slot {
     VM_SLOT_RAM, /* of the first region; those of the others follow */
     VM_SLOT_SHADOW = VM_SLOT_RAM + GUEST_MEMORY_REGIONS, /* registers of virtio devices */
-    VM_SLOT_ROM,                                        /* reserved for firmware */
+    VM_SLOT_ROM,                                         /* reserved for firmware */
 };
 
 static int vm_add_slot(struct vm *vm, unsigned slot, const struct ram_region *region,

@@ -160,7 +160,7 @@ static int machine_add_memory(struct machine *machine)
     if (!machine->memory)
         return log_error(ENOMEM, "guest memory");
     for (unsigned i = 0; i < hw->ram_ranges && !error; i++)
-        error = guest_memory_add(machine->memory, hw->ram[i].base, hw->ram[i].size);
+        error = guest_memory_add(machine->memory, hw->ram[i].base, hw->ram[i].size, NULL);
     if (error)
         log_error(-error, "--memory: the host does not give %" PRIu64 " MiB; ask for less",
                   machine->config->memory >> 20);
@@ -271,7 +271,7 @@ static void *machine_shadow(struct machine *machine, const struct hardware_devic
 
         if (host == MAP_FAILED)
             return NULL;
-        *shadow = (struct ram_region){ range->base, range->size, host };
+        *shadow = (struct ram_region){ .base = range->base, .size = range->size, .host = host };
     }
     return (char *)shadow->host + (place->base - shadow->base);
 }
