@@ -163,6 +163,95 @@ START_TEST(clear_zeroes_a_region_of_each_backing_in_its_place)
 }
 END_TEST
 
+/* Are pages of the host behind [host, host + len)? All or none. */
+static bool has_pages(char *host, size_t len)
+{
+    unsigned char present[FILE_PAGES] = { 0 };
+
+    ck_assert_int_eq(mincore(host, len, present), 0);
+    for (size_t i = 1; i < len / PAGE; i++)
+        ck_assert_uint_eq(present[i] & 1, present[0] & 1);
+    return present[0] & 1;
+}
+
+START_TEST(discard_gives_pages_of_each_backing_back_and_leaves_their_neighbours)
+{
+    size_t size = FILE_PAGES * PAGE;
+    int fd = -1;
+    struct guest_memory *mem = backed_by((enum memory_kind)_i, &fd);
+    char *host = guest_ptr(mem, GIB, size);
+
+    memset(host, 1, size);
+    ck_assert_int_eq(guest_memory_discard(mem, GIB + 2 * PAGE, 3 * PAGE), 0);
+    ck_assert(!has_pages(host + 2 * PAGE, 3 * PAGE));
+    ck_assert(all_are(host, 2 * PAGE, 1));
+    ck_assert(all_are(host + 2 * PAGE, 3 * PAGE, 0));
+    ck_assert(all_are(host + 5 * PAGE, size - 5 * PAGE, 1));
+
+    /* And once more: what lies there now may be another mapping. */
+    memset(host, 2, size);
+    ck_assert(has_pages(host, size));
+    ck_assert_int_eq(guest_memory_discard(mem, GIB, size), 0);
+    ck_assert(!has_pages(host, size));
+    ck_assert(all_are(host, size, 0));
+    if (fd >= 0) {
+        assert_template_unchanged(fd);
+        close(fd);
+    }
+    guest_memory_destroy(mem);
+}
+END_TEST
+
+START_TEST(discard_reaches_the_right_bytes_of_a_memfd)
+{
+    size_t size = FILE_PAGES * PAGE;
+    struct memory_backing backing = { MEMORY_SHARED, template_file(), 2 * PAGE };
+    struct guest_memory *mem = guest_memory_create();
+    const char *file = mmap(NULL, size, PROT_READ, MAP_SHARED, backing.fd, 0);
+
+    ck_assert_int_eq(guest_memory_add(mem, GIB, size - 2 * PAGE, &backing), 0);
+    ck_assert_int_eq(guest_memory_discard(mem, GIB + PAGE, PAGE), 0);
+    ck_assert(all_are(file, 3 * PAGE, FILE_BYTE));
+    ck_assert(all_are(file + 3 * PAGE, PAGE, 0));
+    ck_assert(all_are(file + 4 * PAGE, size - 4 * PAGE, FILE_BYTE));
+
+    guest_memory_destroy(mem);
+    munmap((void *)file, size);
+    close(backing.fd);
+}
+END_TEST
+
+START_TEST(discard_refuses_what_is_not_whole_pages_of_one_region)
+{
+    struct guest_memory *mem = guest_memory_create();
+    const struct {
+        gpa_t gpa;
+        uint64_t len;
+        int error;
+    } bad[] = {
+        { 1, PAGE, -EINVAL },
+        { 0, PAGE - 1, -EINVAL },
+        { UINT64_MAX, PAGE, -EINVAL },
+        { 2 * MIB, PAGE, -EFAULT },        /* behind RAM */
+        { MIB - PAGE, 2 * PAGE, -EFAULT }, /* across two regions that touch */
+        { 0, 2 * MIB, -EFAULT },
+        { PAGE, -(uint64_t)PAGE, -EFAULT }, /* the sum wraps */
+        { -(uint64_t)PAGE, 2 * PAGE, -EFAULT },
+    };
+
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(guest_memory_add(mem, i * MIB, MIB, NULL), 0);
+        memset(guest_ptr(mem, i * MIB, MIB), 1, MIB);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+        ck_assert_int_eq(guest_memory_discard(mem, bad[i].gpa, bad[i].len), bad[i].error);
+    ck_assert_int_eq(guest_memory_discard(mem, 0, 0), 0);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert(all_are(guest_ptr(mem, i * MIB, MIB), MIB, 1));
+    guest_memory_destroy(mem);
+}
+END_TEST
+
 START_TEST(a_private_file_is_what_the_guest_reads_and_never_written)
 {
     struct guest_memory *mem = guest_memory_create();
@@ -320,6 +409,10 @@ int main(void)
     tcase_add_test(tcase, clear_zeroes_every_byte);
     tcase_add_loop_test(tcase, clear_zeroes_a_region_of_each_backing_in_its_place, MEMORY_ANONYMOUS,
                         MEMORY_PRIVATE_FILE + 1);
+    tcase_add_loop_test(tcase, discard_gives_pages_of_each_backing_back_and_leaves_their_neighbours,
+                        MEMORY_ANONYMOUS, MEMORY_PRIVATE_FILE + 1);
+    tcase_add_test(tcase, discard_reaches_the_right_bytes_of_a_memfd);
+    tcase_add_test(tcase, discard_refuses_what_is_not_whole_pages_of_one_region);
     tcase_add_test(tcase, a_private_file_is_what_the_guest_reads_and_never_written);
     tcase_add_loop_test(tcase, another_process_with_the_memfd_sees_what_a_device_writes, 0, 2);
     tcase_add_test(tcase, nobody_makes_our_memfd_shorter);

@@ -147,7 +147,20 @@ int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size,
     return error;
 }
 
-/* Where the host refuses, as it may for locked memory, the bytes are zeroed and the pages stay. */
+/* The region that holds all of [gpa, gpa + len), or NULL. */
+static const struct ram_region *find_region(const struct guest_memory *mem, gpa_t gpa, uint64_t len)
+{
+    for (unsigned i = 0; i < mem->count; i++) {
+        const struct ram_region *region = &mem->regions[i];
+
+        /* Subtract before comparing: no sum, so nothing to overflow. */
+        if (gpa >= region->base && gpa - region->base <= region->size &&
+            len <= region->size - (gpa - region->base))
+            return region;
+    }
+    return NULL;
+}
+
 static void region_discard(const struct ram_region *region, uint64_t offset, size_t len)
 {
     void *host = (char *)region->host + offset;
@@ -171,6 +184,19 @@ static void region_discard(const struct ram_region *region, uint64_t offset, siz
         memset(host, 0, len);
 }
 
+int guest_memory_discard(struct guest_memory *mem, gpa_t gpa, uint64_t len)
+{
+    const struct ram_region *region = find_region(mem, gpa, len);
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (gpa % page || len % page)
+        return -EINVAL;
+    if (!region)
+        return -EFAULT;
+    region_discard(region, gpa - region->base, len);
+    return 0;
+}
+
 void guest_memory_clear(struct guest_memory *mem)
 {
     for (unsigned i = 0; i < mem->count; i++) {
@@ -191,15 +217,9 @@ const struct ram_region *guest_memory_region(const struct guest_memory *mem, uns
 
 void *guest_ptr(const struct guest_memory *mem, gpa_t gpa, size_t len)
 {
-    for (unsigned i = 0; i < mem->count; i++) {
-        const struct ram_region *region = &mem->regions[i];
+    const struct ram_region *region = find_region(mem, gpa, len);
 
-        /* Subtract before comparing: no sum, so nothing to overflow. */
-        if (gpa >= region->base && gpa - region->base <= region->size &&
-            len <= region->size - (gpa - region->base))
-            return (char *)region->host + (gpa - region->base);
-    }
-    return NULL;
+    return region ? (char *)region->host + (gpa - region->base) : NULL;
 }
 
 int guest_read(const struct guest_memory *mem, gpa_t gpa, void *dst, size_t len)

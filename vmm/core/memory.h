@@ -51,6 +51,17 @@ int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size,
                      const struct memory_backing *backing);
 
 /*
+ * Gives the pages of [gpa, gpa + len) back to the host; the bytes read zero afterwards, whatever
+ * the backing: those of a private file do not come back. Where the host refuses, as it may for
+ * locked memory, they are only zeroed. Other processes that map a shared region see zeros, too.
+ * Any thread, while no device uses the range.
+ *
+ * -EINVAL unless both are multiples of the host's page size; -EFAULT unless one region holds all
+ * of the range.
+ */
+int guest_memory_discard(struct guest_memory *mem, gpa_t gpa, uint64_t len);
+
+/*
  * Makes every byte zero and gives the pages back to the host. The file of a MEMORY_PRIVATE_FILE
  * region stays as it is; the region is anonymous from then on. vCPUs and devices are stopped.
  */
