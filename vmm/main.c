@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vmm/cli/boot.h"
+#include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
 #include "vmm/core/base.h"
@@ -56,7 +57,7 @@ int main(int argc, char **argv)
     int status = STATUS_USAGE;
 
     open_standard_descriptors();
-    run_block_signals();
+    front_end_block_signals();
     reserve_descriptors();
     limit_stacks();
     if (argc > 1 && !strcmp(argv[1], "run"))
@@ -64,7 +65,7 @@ int main(int argc, char **argv)
     switch (config_parse(&config, argc, argv)) {
     case CONFIG_RUN:
         log_set_level(config.log_level);
-        status = run_machine(&config);
+        status = boot_run(&config);
         break;
     case CONFIG_DONE:
         status = EXIT_SUCCESS;

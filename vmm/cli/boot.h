@@ -2,21 +2,16 @@
 #ifndef VMM_CLI_BOOT_H
 #define VMM_CLI_BOOT_H
 
-#include <signal.h>
-
 struct config;
 
 /*
- * Builds the machine, runs it to its end, whatever that is, and takes it down. Returns the exit
- * status (vmm/status.h). The calling thread becomes the main loop; the signals it handles must be
- * blocked already: see run_block_signals().
+ * The command line's machine: signals ask the guest to power off and then end it, --timeout ends
+ * it, or --dry-run only prints it. Returns the exit status (status.h).
  */
-int run_machine(const struct config *config);
+int boot_run(const struct config *config);
 
-/* Before the first thread: SIGTERM and friends come by signalfd, SIGPIPE and SIGXFSZ not at all. */
-void run_block_signals(void);
-
-/* Adds SIGHUP to those that are handled, unless it is ignored: nohup's child outlives its shell. */
-void run_add_hangup(sigset_t *set);
+/* Warns of what a guest ended in, and returns the exit status for it. */
+struct life_end;
+int boot_guest_status(const struct life_end *end);
 
 #endif

@@ -99,11 +99,6 @@ struct config {
     enum log_level log_level;
     bool stats;
     bool dry_run;
-    /*
-     * A parent decides on signals. It ends the machine by SIGUSR2; until it has sent SIGURG, Ctrl-C
-     * on a terminal does.
-     */
-    bool supervised;
     struct config_block *blocks; /* all that the pointers above own */
 };
 

@@ -42,16 +42,25 @@ int bus_map(struct bus *bus, struct io_region *region)
     return 0;
 }
 
-/* Whose access this is, and counts it; NULL: nobody's. */
-static const struct io_region *bus_find(const struct bus *bus, uint64_t addr, unsigned size)
+static struct io_region *bus_window(const struct bus *bus, uint64_t addr)
 {
     unsigned above = bus_above(bus, addr);
-    struct io_region *region;
+    struct io_region *region = above > 0 ? bus->regions[above - 1] : NULL;
 
-    if (above == 0)
-        return NULL;
-    region = bus->regions[above - 1];
-    if (addr - region->base >= region->size || size > region->size - (addr - region->base))
+    return region && addr - region->base < region->size ? region : NULL;
+}
+
+const struct io_region *bus_region(const struct bus *bus, uint64_t addr)
+{
+    return bus_window(bus, addr);
+}
+
+/* Finds the region that an access lies in and counts the access; NULL if there is none. */
+static const struct io_region *bus_find(const struct bus *bus, uint64_t addr, unsigned size)
+{
+    struct io_region *region = bus_window(bus, addr);
+
+    if (!region || size > region->size - (addr - region->base))
         return NULL;
     __atomic_fetch_add(&region->accesses, 1, __ATOMIC_RELAXED);
     return region;

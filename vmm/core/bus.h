@@ -37,6 +37,9 @@ struct bus {
  */
 int bus_map(struct bus *bus, struct io_region *region);
 
+/* The window that `addr` lies in, or NULL. Any thread. */
+const struct io_region *bus_region(const struct bus *bus, uint64_t addr);
+
 /*
  * Where no window is mapped, or the access crosses a window's end, reads give all ones and writes
  * vanish, as on real hardware.

@@ -2,6 +2,7 @@
 #ifndef VMM_CORE_CLOCK_H
 #define VMM_CORE_CLOCK_H
 
+#include <pthread.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -17,6 +18,23 @@ static inline uint64_t clock_now_ns(void)
 static inline uint64_t clock_now_ms(void)
 {
     return clock_now_ns() / 1000000;
+}
+
+/* A moment of this clock, and a condition whose pthread_cond_timedwait() goes by it. */
+static inline struct timespec clock_timespec(uint64_t ns)
+{
+    return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000u),
+                              .tv_nsec = (long)(ns % 1000000000u) };
+}
+
+static inline void clock_cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t monotonic;
+
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
 }
 
 #endif

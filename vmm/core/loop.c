@@ -7,11 +7,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
+#include "vmm/core/clock.h"
 
 #define NEVER_NS UINT64_MAX
 
@@ -94,7 +94,6 @@ static void loop_wake_ready(struct watch *watch, short revents)
 struct loop *loop_create(void)
 {
     struct loop *loop = calloc(1, sizeof(*loop));
-    pthread_condattr_t monotonic;
 
     if (!loop)
         return NULL;
@@ -107,10 +106,7 @@ struct loop *loop_create(void)
     loop->wake.ready = loop_wake_ready;
     loop->owner = pthread_self();
     pthread_mutex_init(&loop->mutex, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&loop->done, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    clock_cond_init(&loop->done);
     loop_add(loop, &loop->wake);
     return loop;
 }
@@ -265,8 +261,7 @@ bool loop_is_here(const struct loop *loop)
 /* Under the mutex. False if the deadline passed before the call began; it is withdrawn then. */
 static bool loop_wait(struct loop *loop, struct loop_request *call, uint64_t deadline_ns)
 {
-    const struct timespec deadline = { .tv_sec = (time_t)(deadline_ns / 1000000000u),
-                                       .tv_nsec = (long)(deadline_ns % 1000000000u) };
+    const struct timespec deadline = clock_timespec(deadline_ns);
 
     while (!call->begun)
         if (pthread_cond_timedwait(&loop->done, &loop->mutex, &deadline) == ETIMEDOUT)

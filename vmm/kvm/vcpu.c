@@ -133,8 +133,8 @@ static void vcpu_exit(struct vcpu *vcpu)
 }
 
 /*
- * Runs the guest until the machine stops. Leaves only on an EINTR: by then KVM has completed the
- * register access that asked for the stop, so the vCPU's state is whole.
+ * Runs the guest until the vCPU is kicked. Leaves only on an EINTR: by then KVM has completed the
+ * last register access, so the vCPU's state is whole.
  */
 static void vcpu_run(struct vcpu *vcpu)
 {
@@ -147,7 +147,7 @@ static void vcpu_run(struct vcpu *vcpu)
             vcpu_exit(vcpu);
         } else if (errno == EINTR) {
             vcpu->stats->interrupted++;
-            if (__atomic_load_n(&vcpu->vm->stop, __ATOMIC_SEQ_CST))
+            if (__atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_SEQ_CST))
                 return;
         } else if (errno != EAGAIN) { /* EAGAIN: a secondary vCPU was woken up */
             vcpu_fail(vcpu, strerror(errno), 0);
@@ -159,23 +159,12 @@ static void vcpu_run(struct vcpu *vcpu)
 static void *vcpu_thread(void *arg)
 {
     struct vcpu *vcpu = arg;
-    struct vm *vm = vcpu->vm;
-    bool last;
 
-    pthread_mutex_lock(&vm->mutex);
-    while (!vm->go)
-        pthread_cond_wait(&vm->changed, &vm->mutex);
-    pthread_mutex_unlock(&vm->mutex);
-
-    if (vcpu->index == 0)
-        timeline_mark(vm->timeline, PHASE_ENTRY);
-    vcpu_run(vcpu);
-
-    pthread_mutex_lock(&vm->mutex);
-    last = ++vm->stopped == vm->vcpu_count;
-    pthread_mutex_unlock(&vm->mutex);
-    if (last && write(vm->all_stopped, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)
-        log_error(errno, "report that the vCPUs stopped");
+    while (vm_await_go(vcpu->vm, vcpu)) {
+        if (vcpu->index == 0)
+            timeline_mark(vcpu->vm->timeline, PHASE_ENTRY);
+        vcpu_run(vcpu);
+    }
     return NULL;
 }
 
@@ -198,4 +187,21 @@ void vcpu_kick(struct vcpu *vcpu)
     __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
     if (vcpu->started)
         pthread_kill(vcpu->thread, KICK_SIGNAL);
+}
+
+void vcpu_clear_kick(struct vcpu *vcpu)
+{
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+}
+
+const char *vcpu_region(const struct vcpu *vcpu)
+{
+    const struct kvm_run *run = vcpu->run;
+    const struct io_region *region = NULL;
+
+    if (run->exit_reason == KVM_EXIT_MMIO)
+        region = bus_region(vcpu->vm->mmio, run->mmio.phys_addr);
+    else if (run->exit_reason == KVM_EXIT_IO)
+        region = bus_region(vcpu->vm->ports, run->io.port);
+    return region ? region->name : NULL;
 }

@@ -26,16 +26,25 @@ struct vcpu {
     struct vcpu_stats *stats;
     pthread_t thread;
     bool started;
+    bool parked; /* under vm->mutex, like the next */
+    bool held;   /* vm_hold_vcpu() */
 };
 
 /* Prints why it failed; -errno. */
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size);
 void vcpu_finish(struct vcpu *vcpu); /* the thread has ended, or never was; accepts a zeroed one */
 
-int vcpu_start(struct vcpu *vcpu); /* its thread waits for vm->go; -errno */
+int vcpu_start(struct vcpu *vcpu); /* its thread begins parked; prints, -errno */
 
 /* Makes the vCPU leave KVM_RUN soon, once its pending register access is complete. Any thread. */
 void vcpu_kick(struct vcpu *vcpu);
+void vcpu_clear_kick(struct vcpu *vcpu); /* on its own thread, before it runs on */
+
+/*
+ * The registers that the vCPU's last exit was about, or NULL: a glance from another thread at one
+ * that seems to wait there. May be out of date.
+ */
+const char *vcpu_region(const struct vcpu *vcpu);
 
 /* Once in a process, before the first vCPU: the signal behind vcpu_kick(). */
 int vcpu_setup_kick(void);

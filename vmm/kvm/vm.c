@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/core/cleanup.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
 #include "vmm/kvm/vcpu.h"
@@ -71,10 +73,11 @@ int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
     *vm = (struct vm){
         .fd = -1, .mmio = mmio, .ports = ports, .events = *events, .timeline = timeline
     };
+
     pthread_mutex_init(&vm->mutex, NULL);
-    pthread_cond_init(&vm->changed, NULL);
-    vm->all_stopped = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (vm->all_stopped < 0)
+    clock_cond_init(&vm->changed);
+    vm->all_parked = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (vm->all_parked < 0)
         return log_error(errno, "create an eventfd");
 
     vm->kvm = vm_open_kvm();
@@ -91,8 +94,8 @@ void vm_finish(struct vm *vm)
     vm->stats = NULL;
     if (vm->kvm > 0)
         close(vm->kvm);
-    if (vm->all_stopped > 0)
-        close(vm->all_stopped);
+    if (vm->all_parked > 0)
+        close(vm->all_parked);
 }
 
 /* KVM's memory slots: all that the guest's memory map holds. */
@@ -169,10 +172,9 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
 {
     int error;
 
-    vm->stop = false;
-    vm->go = false;
-    vm->stopped = 0;
-    vm->shadow_mapped = false;
+    vm->park = true;
+    vm->tell = vm->ending = vm->shadow_mapped = false;
+    vm->parked = 0;
     vm->mem = mem;
     vm->vcpus_wanted = vcpus;
     vm->fd = vm_ioctl(vm->kvm, KVM_CREATE_VM, (void *)arch_vm_type(vm));
@@ -199,26 +201,98 @@ int vm_start(struct vm *vm)
 
     for (unsigned i = 0; !error && i < vm->vcpu_count; i++)
         error = vcpu_start(&vm->vcpus[i]);
-    if (error)
-        vm_stop(vm); /* those that did start run into it at once */
-
-    LOCK_SCOPE(&vm->mutex);
-    timeline_mark(vm->timeline, PHASE_THREADS);
-    vm->go = true;
-    pthread_cond_broadcast(&vm->changed);
     return error;
 }
 
-void vm_stop(struct vm *vm)
+/* Under the mutex. */
+static void vm_tell_if_parked(struct vm *vm)
 {
-    __atomic_store_n(&vm->stop, true, __ATOMIC_SEQ_CST);
+    if (!vm->tell || vm->parked < vm->vcpu_count)
+        return;
+    vm->tell = false;
+    if (write(vm->all_parked, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)
+        log_error(errno, "report that the vCPUs are parked");
+}
+
+bool vm_await_go(struct vm *vm, struct vcpu *vcpu)
+{
+    LOCK_SCOPE(&vm->mutex);
+    vcpu->parked = true;
+    vm->parked++;
+    vm_tell_if_parked(vm);
+    pthread_cond_broadcast(&vm->changed); /* vm_hold_vcpu() waits for it */
+    while ((vm->park || vcpu->held) && !vm->ending)
+        pthread_cond_wait(&vm->changed, &vm->mutex);
+    vcpu->parked = false;
+    vm->parked--;
+    vcpu_clear_kick(vcpu); /* under the mutex: whoever asks from now on kicks it again */
+    return !vm->ending;
+}
+
+void vm_park(struct vm *vm)
+{
+    LOCK_SCOPE(&vm->mutex);
+    vm->park = vm->tell = true;
     for (unsigned i = 0; i < vm->vcpu_count; i++)
-        if (vm->vcpus[i].run)
+        if (!vm->vcpus[i].parked)
             vcpu_kick(&vm->vcpus[i]);
+    vm_tell_if_parked(vm);
+}
+
+void vm_resume(struct vm *vm)
+{
+    LOCK_SCOPE(&vm->mutex);
+    timeline_mark(vm->timeline, PHASE_THREADS);
+    vm->park = vm->tell = false;
+    pthread_cond_broadcast(&vm->changed);
+}
+
+int vm_hold_vcpu(struct vm *vm, unsigned index, uint64_t deadline_ns)
+{
+    struct timespec deadline = clock_timespec(deadline_ns);
+    struct vcpu *vcpu = &vm->vcpus[index];
+
+    LOCK_SCOPE(&vm->mutex);
+    vcpu->held = true;
+    if (!vcpu->parked)
+        vcpu_kick(vcpu);
+    while (!vcpu->parked)
+        if (pthread_cond_timedwait(&vm->changed, &vm->mutex, &deadline) == ETIMEDOUT)
+            break;
+    vcpu->held = vcpu->parked;
+    return vcpu->held ? 0 : -ETIMEDOUT;
+}
+
+void vm_release_vcpu(struct vm *vm, unsigned index)
+{
+    LOCK_SCOPE(&vm->mutex);
+    vm->vcpus[index].held = false;
+    pthread_cond_broadcast(&vm->changed);
+}
+
+bool vm_find_busy(struct vm *vm, char *text, size_t size)
+{
+    LOCK_SCOPE(&vm->mutex);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        if (!vm->vcpus[i].parked) {
+            const char *region = vcpu_region(&vm->vcpus[i]);
+
+            snprintf(text, size, region ? "vcpu%u (%s)" : "vcpu%u", i, region);
+            return true;
+        }
+    return false;
 }
 
 void vm_destroy(struct vm *vm)
 {
+    pthread_mutex_lock(&vm->mutex);
+    vm->ending = true;
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        if (vm->vcpus[i].run && !vm->vcpus[i].parked)
+            vcpu_kick(&vm->vcpus[i]);
+    pthread_cond_broadcast(&vm->changed);
+    pthread_mutex_unlock(&vm->mutex);
+
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         vcpu_finish(&vm->vcpus[i]);
     free(vm->vcpus);

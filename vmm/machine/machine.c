@@ -83,7 +83,7 @@ int machine_describe(struct machine *machine, const struct config *config)
     int error;
 
     *machine = (struct machine){ .config = config,
-                                 .vm = { .kvm = -1, .fd = -1, .all_stopped = -1 },
+                                 .vm = { .kvm = -1, .fd = -1, .all_parked = -1 },
                                  .kernel = { .fd = -1 },
                                  .initrd = { .fd = -1 },
                                  .dtb = { .fd = -1 },
@@ -447,26 +447,25 @@ static int machine_add_virtio_devices(struct machine *machine)
     return error;
 }
 
-int machine_create(struct machine *machine, struct loop *loop, const struct event_sink *events,
-                   void (*quit)(void *owner), void *owner)
+int machine_create(struct machine *machine, const struct machine_host *host)
 {
-    const struct terminal_config host = { .quit = quit,
-                                          .owner = owner,
-                                          .interrupts = machine->config->supervised };
+    const struct terminal_config terminal = { .quit = host->quit,
+                                              .owner = host->owner,
+                                              .interrupts = host->interrupts };
     int error;
 
-    machine->loop = loop;
-    machine->events = *events;
+    machine->loop = host->loop;
+    machine->events = host->events;
     timeline_mark(&machine->timeline, PHASE_BEGIN);
     if ((error = machine_open_files(machine)) || (error = machine_add_memory(machine)))
         return error;
     timeline_mark(&machine->timeline, PHASE_MEMORY);
-    if ((error =
-             vm_init(&machine->vm, &machine->mmio, &machine->ports, events, &machine->timeline)))
+    if ((error = vm_init(&machine->vm, &machine->mmio, &machine->ports, &host->events,
+                         &machine->timeline)))
         return error;
     timeline_mark(&machine->timeline, PHASE_KVM);
-    if ((error = machine_open_terminals(machine, &host)) || (error = arch_add_platform(machine)) ||
-        (error = machine_add_virtio_devices(machine)))
+    if ((error = machine_open_terminals(machine, &terminal)) ||
+        (error = arch_add_platform(machine)) || (error = machine_add_virtio_devices(machine)))
         return error;
     timeline_mark(&machine->timeline, PHASE_DEVICES);
     return 0;
@@ -480,6 +479,11 @@ static void machine_print_stats(struct machine *machine)
     terminal_close(machine->console, OUTPUT_LINGER_MS);
     terminal_close(machine->serial, OUTPUT_LINGER_MS);
     stats_print(machine);
+}
+
+void machine_press_power_button(struct machine *machine)
+{
+    arch_press_power_button(machine);
 }
 
 void machine_each_terminal(const struct machine *machine, void (*fn)(struct terminal *terminal))
@@ -541,7 +545,64 @@ int machine_start(struct machine *machine)
         (error = arch_boot(machine)))
         return error;
     timeline_mark(&machine->timeline, PHASE_IMAGE);
-    return vm_start(&machine->vm);
+    if ((error = vm_start(&machine->vm)))
+        return error;
+    vm_resume(&machine->vm);
+    return 0;
+}
+
+void machine_park(struct machine *machine)
+{
+    vm_park(&machine->vm);
+}
+
+void machine_resume(struct machine *machine)
+{
+    vm_resume(&machine->vm);
+}
+
+bool machine_is_busy(struct machine *machine, char *name, size_t size)
+{
+    return vm_find_busy(&machine->vm, name, size);
+}
+
+int machine_parked_fd(const struct machine *machine)
+{
+    return machine->vm.all_parked;
+}
+
+void machine_stop(struct machine *machine)
+{
+    vm_destroy(&machine->vm);
+}
+
+void machine_pause_consoles(struct machine *machine)
+{
+}
+
+void machine_resume_consoles(struct machine *machine)
+{
+}
+
+int machine_pause_devices(struct machine *machine, uint64_t deadline_ns, const char **ret_busy)
+{
+    for (struct device *device = machine->devices; device; device = device->next) {
+        int error = device->ops->pause(device, deadline_ns);
+
+        if (!error)
+            continue;
+        *ret_busy = device->name;
+        for (struct device *done = machine->devices; done != device; done = done->next)
+            done->ops->resume(done);
+        return error;
+    }
+    return 0;
+}
+
+void machine_resume_devices(struct machine *machine)
+{
+    for (struct device *device = machine->devices; device; device = device->next)
+        device->ops->resume(device);
 }
 
 void machine_reset(struct machine *machine)

@@ -46,23 +46,56 @@ struct machine {
 int machine_describe(struct machine *machine, const struct config *config);
 void machine_print(const struct machine *machine);
 
+/* What a machine needs of whoever runs it. */
+struct machine_host {
+    struct loop *loop;         /* the main loop: terminals and slow devices */
+    struct event_sink events;  /* what the guest does */
+    void (*quit)(void *owner); /* on the loop: the user leaves */
+    void *owner;
+    bool interrupts; /* see struct terminal_config */
+};
+
 /*
- * Builds what machine_describe() described. `quit` is called on `loop` when the user leaves.
- * Prints what went wrong; -errno. machine_destroy() follows in any case.
+ * Builds what machine_describe() described. Prints what went wrong; -errno. machine_destroy()
+ * follows in any case.
  */
-int machine_create(struct machine *machine, struct loop *loop, const struct event_sink *events,
-                   void (*quit)(void *owner), void *owner);
+int machine_create(struct machine *machine, const struct machine_host *host);
 void machine_destroy(struct machine *machine);
 
-/* Loads the guest and lets the vCPUs go. */
+/* The steps of its life, which lifecycle.c takes. */
+
+/* Loads the guest and lets the vCPUs go. Prints; -errno. */
 int machine_start(struct machine *machine);
 
+/* vm_park() and vm_resume(); vm_find_busy(), without a name if nothing is. */
+void machine_park(struct machine *machine);
+void machine_resume(struct machine *machine);
+bool machine_is_busy(struct machine *machine, char *name, size_t size);
+int machine_parked_fd(const struct machine *machine); /* vm->all_parked */
+
+/* Input and other calls of the consoles are held back, or come again. On the main loop. */
+void machine_pause_consoles(struct machine *machine);
+void machine_resume_consoles(struct machine *machine);
+
 /*
- * After vm_destroy(): devices and memory as after power-on, so that machine_start() or
+ * With the vCPUs parked, brings every device to rest. -ETIMEDOUT, and *ret_busy names the device,
+ * if one does not get there by `deadline_ns`; then all go on. Not on a loop's thread.
+ */
+int machine_pause_devices(struct machine *machine, uint64_t deadline_ns, const char **ret_busy);
+void machine_resume_devices(struct machine *machine);
+
+/* Ends the vCPUs: machine_start() makes new ones. */
+void machine_stop(struct machine *machine);
+
+/*
+ * After machine_stop(): devices and memory as after power-on, so that machine_start() or
  * machine_destroy() can follow. Waits for the devices' I/O, which a slow disk can make long: not on
  * a loop's thread.
  */
 void machine_reset(struct machine *machine);
+
+/* Asks the guest to power off. Main loop. */
+void machine_press_power_button(struct machine *machine);
 
 /* Calls fn(terminal) for each there is. */
 void machine_each_terminal(const struct machine *machine, void (*fn)(struct terminal *terminal));

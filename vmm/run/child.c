@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/console/terminal.h"
 #include "firmware/init/job.h"
 #include "vmm/cli/boot.h"
+#include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/option.h"
 #include "vmm/core/base.h"
@@ -194,6 +197,47 @@ static char *guest_cmdline(struct command *command)
                           command->cmdline ? command->cmdline : "");
 }
 
+static void guest_signal(struct front_end *f, int signal)
+{
+    if (signal == SIGUSR2)
+        front_end_end(f, STATUS_POWER_OFF);
+    else if (signal == SIGURG)
+        machine_each_terminal(&f->machine, terminal_pass_interrupts);
+}
+
+static void guest_quit(struct front_end *f)
+{
+    front_end_end(f, STATUS_SIGNAL + SIGINT);
+}
+
+static int guest_status(struct front_end *f, const struct life_end *end)
+{
+    if (end->reason == END_FAILURE || machine_lost_output(&f->machine))
+        return STATUS_FAILED;
+    return end->reason == END_REQUEST ? (int)end->code : boot_guest_status(end);
+}
+
+static const struct front_end_ops guest_ops = {
+    .signal = guest_signal,
+    .quit = guest_quit,
+    .status = guest_status,
+};
+
+/*
+ * The supervisor decides on signals: those that it shares with us are read and left to it. SIGUSR2
+ * from it ends the machine, and SIGURG says that the command runs, whose Ctrl-C is from then on.
+ */
+static int guest_boot(const struct config *config)
+{
+    struct front_end front = { .ops = NULL };
+    sigset_t signals;
+
+    front_end_deadly_signals(&signals);
+    sigaddset(&signals, SIGUSR2);
+    sigaddset(&signals, SIGURG);
+    return front_end_run(&front, &guest_ops, config, &signals, true);
+}
+
 int guest_run(const struct guest *guest, const struct session_ends *ends)
 {
     struct config *config = &guest->command->machine;
@@ -205,9 +249,8 @@ int guest_run(const struct guest *guest, const struct session_ends *ends)
     config->serial = (struct console_config){ .kind = CONSOLE_FD, .fd = ends->log };
     config->console.kind = CONSOLE_NONE;
     config->reboot = false;
-    config->supervised = true;
     if (error || !config->cmdline || guest_make_initramfs(config, guest, &streams) ||
         guest_add_ports(config, &streams, ends->control))
         return STATUS_FAILED;
-    return run_machine(config);
+    return guest_boot(config);
 }

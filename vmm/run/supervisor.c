@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "firmware/image.h"
-#include "vmm/cli/boot.h"
+#include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/option.h"
 #include "vmm/core/base.h"
@@ -293,13 +293,11 @@ static void supervisor_signalled(struct watch *watch, short revents)
 
 static int supervisor_watch_signals(struct supervisor *s)
 {
-    const int wanted[] = { SIGINT, SIGTERM, SIGQUIT, SIGCHLD };
     sigset_t set;
 
-    sigemptyset(&set);
-    for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++)
-        sigaddset(&set, wanted[i]);
-    run_add_hangup(&set);
+    front_end_deadly_signals(&set);
+    sigaddset(&set, SIGQUIT);
+    sigaddset(&set, SIGCHLD);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGCHLD, SIG_DFL); /* whoever started us may have ignored it */
     s->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/cli/front_end.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "devices/console/terminal.h"
+#include "vmm/cli/status.h"
+#include "vmm/config/config.h"
+#include "vmm/core/alarm.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+
+#define FORCE_MS 3000 /* how long vCPUs and disks may take before the process ends without them */
+
+void front_end_deadly_signals(sigset_t *set)
+{
+    struct sigaction hangup;
+
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(set, SIGHUP);
+}
+
+void front_end_block_signals(void)
+{
+    sigset_t set;
+
+    front_end_deadly_signals(&set);
+    sigaddset(&set, SIGWINCH);
+    sigaddset(&set, SIGCONT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN); /* EPIPE and EFBIG, then, where a write meets them */
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+void front_end_end(struct front_end *f, int status)
+{
+    machine_each_terminal(&f->machine, terminal_abandon);
+    lifecycle_stop(&f->life, (unsigned)status);
+    alarm_set(&f->force, FORCE_MS);
+}
+
+static void front_end_quit(void *owner)
+{
+    struct front_end *f = owner;
+
+    f->ops->quit(f);
+}
+
+static void front_end_happened(void *owner, enum life_news news, const char *name)
+{
+    struct front_end *f = owner;
+
+    if (news == LIFE_HAS_STOPPED)
+        loop_stop(f->loop);
+}
+
+static void front_end_signalled(struct watch *watch, short revents)
+{
+    struct front_end *f = container_of(watch, struct front_end, signals);
+    struct signalfd_siginfo info;
+
+    if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
+        return;
+    if (info.ssi_signo == SIGWINCH)
+        machine_each_terminal(&f->machine, terminal_window_changed);
+    else if (info.ssi_signo == SIGCONT)
+        machine_each_terminal(&f->machine, terminal_continued);
+    else
+        f->ops->signal(f, (int)info.ssi_signo);
+}
+
+static void front_end_leave_output(struct terminal *terminal)
+{
+    terminal_destroy(terminal, 0);
+}
+
+/* A thread is stuck in the host (a dead network disk?): leave it behind. */
+static void front_end_force(struct watch *watch, short revents)
+{
+    struct front_end *f = container_of(watch, struct front_end, force);
+
+    log_warn("a vCPU or a disk does not come to its end; ending without it");
+    machine_each_terminal(&f->machine, front_end_leave_output);
+    _exit((int)lifecycle_end(&f->life)->code);
+}
+
+static int front_end_init(struct front_end *f, const sigset_t *signals)
+{
+    const struct life_client client = { .happened = front_end_happened, .owner = f };
+    sigset_t set = *signals;
+    int error;
+
+    sigaddset(&set, SIGWINCH);
+    sigaddset(&set, SIGCONT);
+    f->loop = loop_create();
+    if (!f->loop)
+        return log_error(errno, "create the main loop");
+    f->signals = (struct watch){ .fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
+                                 .events = POLLIN,
+                                 .ready = front_end_signalled };
+    if (f->signals.fd < 0)
+        return log_error(errno, "set up signals");
+    loop_add(f->loop, &f->signals);
+    if ((error = alarm_open(&f->force, f->loop, front_end_force)) ||
+        (error =
+             lifecycle_init(&f->life, &f->machine, f->loop, &client, f->machine.config->reboot)))
+        return error;
+    return f->ops->prepare ? f->ops->prepare(f) : 0;
+}
+
+/* Everything up to the guest's first instruction. */
+static int front_end_start(struct front_end *f, bool interrupts)
+{
+    const struct machine_host host = { .loop = f->loop,
+                                       .events = lifecycle_events(&f->life),
+                                       .quit = front_end_quit,
+                                       .owner = f,
+                                       .interrupts = interrupts };
+    int error = machine_create(&f->machine, &host);
+
+    return error ? error : lifecycle_start(&f->life);
+}
+
+static void front_end_finish(struct front_end *f)
+{
+    machine_destroy(&f->machine);
+    if (f->ops->finish)
+        f->ops->finish(f);
+    lifecycle_finish(&f->life);
+    alarm_close(&f->force, f->loop);
+    loop_destroy(f->loop);
+    if (f->signals.fd > 0)
+        close(f->signals.fd);
+}
+
+int front_end_run(struct front_end *f, const struct front_end_ops *ops, const struct config *config,
+                  const sigset_t *signals, bool interrupts)
+{
+    int status = STATUS_FAILED;
+
+    f->ops = ops;
+    if (machine_describe(&f->machine, config) == 0 && front_end_init(f, signals) == 0 &&
+        front_end_start(f, interrupts) == 0) {
+        loop_run(f->loop);
+        status = ops->status(f, lifecycle_end(&f->life));
+    }
+    front_end_finish(f);
+    return status;
+}
