@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "vmm/cli/status.h"
-#include "vmm/config/option.h"
+#include "vmm/config/schema.h"
 #include "vmm/core/base.h"
 #include "vmm/run/options.h"
 

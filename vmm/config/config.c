@@ -10,85 +10,65 @@
 
 #include "vmm/config/option.h"
 #include "vmm/config/parse.h"
+#include "vmm/config/schema.h"
 #include "vmm/core/base.h"
 
 /* What a form opens: a disk, a card, a console. Its keys write into `filled`. */
 
-/* struct config */
 static int config_read_disk(struct option_reader *r, char *value, void *target)
 {
-    struct disk_config **link = &r->config->disks, *disk;
+    struct disk_config **disks = target, *disk;
 
-    disk = r->filled = option_alloc(r->config, sizeof(*disk));
+    disk = r->filled = arena_alloc(r->arena, sizeof(*disk));
     if (!disk)
         return log_error(ENOMEM, "--disk");
-    while (*link)
-        link = &(*link)->next;
-    *link = disk;
+    list_append(disks, disk);
     disk->poll_us = -1;
     return option_read_text(r, value, &disk->path);
 }
 
-/* int */
 static int config_read_poll(struct option_reader *r, char *value, void *target)
 {
+    int *poll_us = target;
+
     if (strcmp(value, "auto") != 0)
-        return option_read_number(r, value, target);
-    *(int *)target = -1;
+        return option_read_number(r, value, poll_us);
+    *poll_us = -1;
     return 0;
 }
 
-/* struct disk_config */
-static int config_read_disk_serial(struct option_reader *r, char *value, void *target)
+/* Text into an array of the option's `max` and one more. */
+static int config_read_array(struct option_reader *r, char *value, void *target)
 {
-    struct disk_config *disk = target;
-    char *serial;
-    int error = option_read_text(r, value, &serial);
+    char *text;
+    int error = option_read_text(r, value, &text);
 
     if (!error)
-        snprintf(disk->serial, sizeof(disk->serial), "%s", serial);
+        strcpy(target, text);
     return error;
 }
 
-/* struct config */
 static int config_read_share(struct option_reader *r, char *value, void *target)
 {
-    struct share_config **link = &r->config->shares, *share;
+    struct share_config **shares = target, *share;
 
-    share = r->filled = option_alloc(r->config, sizeof(*share));
+    share = r->filled = arena_alloc(r->arena, sizeof(*share));
     if (!share)
         return log_error(ENOMEM, "--share");
-    while (*link)
-        link = &(*link)->next;
-    *link = share;
+    list_append(shares, share);
     return option_read_text(r, value, &share->path);
 }
 
-/* struct share_config */
-static int config_read_tag(struct option_reader *r, char *value, void *target)
+static int config_add_net(struct option_reader *r, struct net_config **nets, enum net_kind kind)
 {
-    struct share_config *share = target;
-    char *tag;
-    int error = option_read_text(r, value, &tag);
+    struct net_config *net;
 
-    if (!error)
-        snprintf(share->tag, sizeof(share->tag), "%s", tag);
-    return error;
-}
-
-static int config_add_net(struct option_reader *r, enum net_kind kind)
-{
-    struct config *config = r->config;
-    struct net_config **link = &config->nets, *net;
-
-    net = r->filled = option_alloc(config, sizeof(*net));
+    net = r->filled = arena_alloc(r->arena, sizeof(*net));
     if (!net)
         return log_error(ENOMEM, "--net");
-    if (config->nets && config->nets->implied)
-        config->nets = NULL;
-    while (*link)
-        link = &(*link)->next;
-    *link = net;
+    if (*nets && (*nets)->implied)
+        *nets = NULL;
+    list_append(nets, net);
     net->kind = kind;
     net->fd = -1;
     return 0;
@@ -96,21 +76,22 @@ static int config_add_net(struct option_reader *r, enum net_kind kind)
 
 static int config_read_user(struct option_reader *r, char *value, void *target)
 {
-    return config_add_net(r, NET_USER);
+    return config_add_net(r, target, NET_USER);
 }
 
 static int config_read_tap(struct option_reader *r, char *value, void *target)
 {
-    return config_add_net(r, NET_TAP);
+    return config_add_net(r, target, NET_TAP);
 }
 
 static int config_read_no_net(struct option_reader *r, char *value, void *target)
 {
-    r->config->nets = NULL;
+    struct net_config **nets = target;
+
+    *nets = NULL;
     return 0;
 }
 
-/* struct net_config */
 static int config_read_mac(struct option_reader *r, char *value, void *target)
 {
     struct net_config *net = target;
@@ -121,28 +102,24 @@ static int config_read_mac(struct option_reader *r, char *value, void *target)
     return 0;
 }
 
-/* struct net_config */
 static int config_read_forward(struct option_reader *r, char *value, void *target)
 {
-    struct net_config *net = target;
-    struct forward_config **link = &net->forwards, *forward;
+    struct forward_config **forwards = target, *forward = arena_alloc(r->arena, sizeof(*forward));
 
-    forward = option_alloc(r->config, sizeof(*forward));
     if (!forward)
         return log_error(ENOMEM, "--net: hostfwd");
     if (!parse_forward(value, forward))
         return option_refuse(r, "'%s' is not of the form %s", value, r->key->argument);
-    while (*link)
-        link = &(*link)->next;
-    *link = forward;
+    list_append(forwards, forward);
     return 0;
 }
 
-/* struct console_config: starts it afresh */
+/* Starts the console afresh, whatever an option before made of it. */
 static int config_open_console(struct option_reader *r, enum console_kind kind, void *target)
 {
-    *(struct console_config *)target = (struct console_config){ .kind = kind, .fd = -1 };
-    r->filled = target;
+    struct console_config *console = r->filled = target;
+
+    *console = (struct console_config){ .kind = kind, .fd = -1 };
     return 0;
 }
 
@@ -158,27 +135,28 @@ static int config_read_console_stdio(struct option_reader *r, char *value, void 
 
 static int config_read_console_file(struct option_reader *r, char *value, void *target)
 {
-    config_open_console(r, CONSOLE_FILE, target);
-    return option_read_text(r, value, &((struct console_config *)target)->path);
+    struct console_config *console = target;
+
+    config_open_console(r, CONSOLE_FILE, console);
+    return option_read_text(r, value, &console->path);
 }
 
 static int config_read_console_fd(struct option_reader *r, char *value, void *target)
 {
-    config_open_console(r, CONSOLE_FD, target);
-    return option_read_number(r, value, &((struct console_config *)target)->fd);
+    struct console_config *console = target;
+
+    config_open_console(r, CONSOLE_FD, console);
+    return option_read_number(r, value, &console->fd);
 }
 
-/* struct config */
 static int config_read_port(struct option_reader *r, char *value, void *target)
 {
-    struct port_config **link = &r->config->ports, *port;
+    struct port_config **ports = target, *port;
 
-    port = r->filled = option_alloc(r->config, sizeof(*port));
+    port = r->filled = arena_alloc(r->arena, sizeof(*port));
     if (!port)
         return log_error(ENOMEM, "--port");
-    while (*link)
-        link = &(*link)->next;
-    *link = port;
+    list_append(ports, port);
     port->input = port->output = -1;
     return option_read_text(r, value, &port->name);
 }
@@ -215,7 +193,8 @@ static const struct option disk_keys[] = {
     { .name = "serial",
       .argument = "TEXT",
       .help = "what the guest reads as the disk's serial number",
-      .read = config_read_disk_serial,
+      .read = config_read_array,
+      .at = offsetof(struct disk_config, serial),
       .min = 1,
       .max = sizeof(((struct disk_config *)NULL)->serial) - 1 },
     { .name = NULL },
@@ -238,7 +217,8 @@ static const struct option user_keys[] = {
       .argument = "[tcp|udp]:[ADDR:]PORT-:PORT",
       .help = "who connects to the first port, on the host, reaches the second, in the guest; "
               "without ADDR only this host can connect, with 0.0.0.0 everybody",
-      .read = config_read_forward },
+      .read = config_read_forward,
+      .at = offsetof(struct net_config, forwards) },
     { .name = "host-loopback",
       .help = "let the guest reach servers on the host's own 127.0.0.1, at the gateway's address",
       .read = option_read_flag,
@@ -292,7 +272,8 @@ static const struct option share_keys[] = {
     { .name = "tag",
       .argument = "NAME",
       .help = "what the guest calls it: mount -t virtiofs NAME /mnt; without it, as DIR is called",
-      .read = config_read_tag,
+      .read = config_read_array,
+      .at = offsetof(struct share_config, tag),
       .min = 1,
       .max = sizeof(((struct share_config *)NULL)->tag) - 1 },
     { .name = "rw",
@@ -410,10 +391,12 @@ static const struct option config_options[] = {
       .help = "raw image or block device; again for another",
       .more = "The guest finds the disks in the order given. An image is locked: one machine may "
               "write it, or several may read it.",
+      .at = offsetof(struct config, disks),
       .forms = disk_forms },
     { .name = "net",
       .argument = "CARD",
       .help = "network card; again for another (user)",
+      .at = offsetof(struct config, nets),
       .forms = config_net_forms },
     { .name = "share",
       .argument = "SHARE",
@@ -427,6 +410,7 @@ static const struct option config_options[] = {
           "are left out. Changes made on "
           "the host are seen a second later at most. All shares together keep as many files open "
           "as half of what the process may (ulimit -n), and 4096 at most.",
+      .at = offsetof(struct config, shares),
       .forms = share_forms },
     { .name = "serial",
       .argument = "CONSOLE",
@@ -445,6 +429,7 @@ static const struct option config_options[] = {
       .help = "stream of bytes between the guest and a descriptor; again for another",
       .more = "The end of the input, or of whoever reads the output, closes the port in the guest: "
               "a program there reads an end of file. When it closes the port, the output ends.",
+      .at = offsetof(struct config, ports),
       .forms = port_forms },
     { .name = "no-rng",
       .help = "without the entropy device",
@@ -602,7 +587,7 @@ int config_set_defaults(struct config *config)
         .grace_ms = 10 * 1000, /* as docker stop has it */
         .log_level = LOG_LEVEL_WARN,
     };
-    config->nets = option_alloc(config, sizeof(*config->nets));
+    config->nets = arena_alloc(&config->arena, sizeof(*config->nets));
     if (!config->nets)
         return log_error(ENOMEM, "command line");
     *config->nets = (struct net_config){ .kind = NET_USER, .implied = true, .fd = -1 };
@@ -611,7 +596,9 @@ int config_set_defaults(struct config *config)
 
 enum config_result config_parse(struct config *config, int argc, char **argv)
 {
-    struct option_reader reader = { .table = &config_table, .base = config, .config = config };
+    struct option_reader reader = { .table = &config_table,
+                                    .base = config,
+                                    .arena = &config->arena };
     char **words = argv + (argc > 0);
     int result = config_set_defaults(config);
 
@@ -623,8 +610,9 @@ enum config_result config_parse(struct config *config, int argc, char **argv)
         result = config_check(config);
     return result ? CONFIG_USAGE : CONFIG_RUN;
 }
+
 void config_finish(struct config *config)
 {
-    option_free(config);
+    arena_free(&config->arena);
     *config = (struct config){ 0 };
 }

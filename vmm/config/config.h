@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/core/arena.h"
 #include "vmm/core/log.h"
 
 /* What the command line says, and no more. Strings point into argv or are owned by the config. */
@@ -99,7 +100,7 @@ struct config {
     enum log_level log_level;
     bool stats;
     bool dry_run;
-    struct config_block *blocks; /* all that the pointers above own */
+    struct arena arena; /* of what the pointers above own */
 };
 
 int config_set_defaults(struct config *config); /* prints; -errno; config_finish() follows */

@@ -9,40 +9,15 @@
 #include <string.h>
 
 #include "settings.h"
-#include "vmm/config/config.h"
 #include "vmm/config/parse.h"
+#include "vmm/core/arena.h"
 #include "vmm/core/base.h"
+#include "vmm/core/log.h"
 
 #define STOP           1 /* from read(): all is said and done, as after --help */
 #define YEAR_MS        (365ull * 24 * 3600 * 1000)
 #define COLUMNS        80
 #define LONGEST_OPTION 16
-
-struct config_block {
-    struct config_block *next;
-    _Alignas(max_align_t) char data[];
-};
-
-void *option_alloc(struct config *config, size_t size)
-{
-    struct config_block *block = calloc(1, sizeof(*block) + size);
-
-    if (!block)
-        return NULL;
-    block->next = config->blocks;
-    config->blocks = block;
-    return block->data;
-}
-
-void option_free(struct config *config)
-{
-    while (config->blocks) {
-        struct config_block *block = config->blocks;
-
-        config->blocks = block->next;
-        free(block);
-    }
-}
 
 int option_refuse(const struct option_reader *r, const char *fmt, ...)
 {
@@ -364,7 +339,7 @@ static int option_read_value(struct option_reader *r, const struct option *optio
     if (!option->forms || !value)
         return option_store(r, value, r->base);
 
-    copy = option_alloc(r->config, strlen(value) + 1);
+    copy = arena_alloc(r->arena, strlen(value) + 1);
     if (!copy)
         return log_error(ENOMEM, "--%s", option->name);
     return option_read_form(r, strcpy(copy, value));

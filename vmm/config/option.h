@@ -14,7 +14,7 @@
  *     --net user,host-loopback,mac=52:54:00:12:34:56
  *     option form key          key
  */
-struct config;
+struct arena;
 struct option;
 
 /* A command line: that of minivmm, or of a command within it. */
@@ -27,8 +27,8 @@ struct option_table {
 /* The word being read, and where it belongs. */
 struct option_reader {
     const struct option_table *table;
-    void *base;                               /* what the options' offsets are in */
-    struct config *config;                    /* it, or a part of it */
+    void *base;                               /* the struct that the options' offsets are in */
+    struct arena *arena;                      /* for what the base points to */
     const struct option *option, *form, *key; /* the last two may be NULL */
     void *filled;                             /* what the form's keys fill: set by its read() */
 };
@@ -46,15 +46,12 @@ struct option {
 
     /* Stores `value`, or NULL if there was none, and prints what it refuses. 0 or -errno. */
     int (*read)(struct option_reader *r, char *value, void *target);
-    size_t at;         /* of the target: in the base, for a key in what its form filled */
+    size_t at;         /* offset of the target, in the base; a key's is in what its form filled */
     uint64_t min, max; /* of a number or a text's length */
 
     const struct option *forms; /* of an option; NULL: it takes a plain value */
     const struct option *keys;  /* of a form; NULL: none */
 };
-
-extern const struct option_table config_table;
-extern const struct option config_net_forms[]; /* of --net */
 
 bool option_is_here(const struct option *option); /* on this architecture */
 
@@ -75,9 +72,5 @@ int option_print_version(struct option_reader *r, char *value, void *target);
 /* For read(): prints "--net user: mac: " and the sentence, returns -EINVAL. */
 int option_refuse(const struct option_reader *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-
-/* Zeroed memory until option_free(); NULL: none left. */
-void *option_alloc(struct config *config, size_t size);
-void option_free(struct config *config);
 
 #endif

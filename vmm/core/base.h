@@ -16,6 +16,16 @@
 #define container_of(ptr, type, member) \
     ((type *)((char *)(1 ? (ptr) : &((type *)0)->member) - offsetof(type, member)))
 
+/* Appends `item` to a singly linked list: `head` points to its first item's pointer. */
+#define list_append(head, item)              \
+    do {                                     \
+        __typeof__(*(head)) *link_ = (head); \
+                                             \
+        while (*link_)                       \
+            link_ = &(*link_)->next;         \
+        *link_ = (item);                     \
+    } while (0)
+
 /* Round to a multiple of `unit`, a power of two. align_up() may wrap: check `value` before. */
 static inline uint64_t align_down(uint64_t value, uint64_t unit)
 {

@@ -16,7 +16,8 @@
 #include "vmm/cli/boot.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
-#include "vmm/config/option.h"
+#include "vmm/config/config.h"
+#include "vmm/core/arena.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
@@ -76,13 +77,11 @@ static int streams_take(struct streams *streams)
 
 static int guest_add_port(struct config *config, const char *name, int input, int output)
 {
-    struct port_config **link = &config->ports, *port = option_alloc(config, sizeof(*port));
+    struct port_config *port = arena_alloc(&config->arena, sizeof(*port));
 
     if (!port)
         return log_error(ENOMEM, "ports");
-    while (*link)
-        link = &(*link)->next;
-    *link = port;
+    list_append(&config->ports, port);
     *port = (struct port_config){ .name = (char *)name, .input = input, .output = output };
     port->console = !strcmp(name, "minivmm.tty");
     port->ordered = !strcmp(name, ORDERS_CONTROL);
@@ -107,13 +106,11 @@ static int guest_add_ports(struct config *config, const struct streams *streams,
 
 static int guest_add_share(struct config *config, const struct place *place, const char *tag)
 {
-    struct share_config **link = &config->shares, *share = option_alloc(config, sizeof(*share));
+    struct share_config *share = arena_alloc(&config->arena, sizeof(*share));
 
     if (!share)
         return log_error(ENOMEM, "shares");
-    while (*link)
-        link = &(*link)->next;
-    *link = share;
+    list_append(&config->shares, share);
     share->path = (char *)place->host;
     share->writable = place->writable;
     snprintf(share->tag, sizeof(share->tag), "%s", tag);
@@ -124,14 +121,14 @@ static int guest_add_shares(struct config *config, struct initramfs *initramfs,
                             const struct places *places)
 {
     struct initramfs_share *shares =
-        option_alloc(config, (places->share_count + 1) * sizeof(*shares));
+        arena_alloc(&config->arena, (places->share_count + 1) * sizeof(*shares));
     int error = guest_add_share(config, &places->root, ORDERS_ROOT);
 
     if (!shares)
         return log_error(ENOMEM, "shares");
     for (unsigned i = 0; i < places->share_count && !error; i++) {
         const struct place *place = &places->shares[i];
-        char *tag = option_alloc(config, 16);
+        char *tag = arena_alloc(&config->arena, 16);
 
         if (!tag)
             return log_error(ENOMEM, "shares");

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/config/option.h"
+#include "vmm/core/arena.h"
 #include "vmm/core/log.h"
 #include "vmm/run/options.h"
 
@@ -125,7 +125,7 @@ static int places_find_shares(struct places *places, struct command *command)
 
     for (struct command_word *word = command->shares; word; word = word->next)
         count++;
-    places->shares = option_alloc(&command->machine, (count + 1) * sizeof(struct place));
+    places->shares = arena_alloc(&command->machine.arena, (count + 1) * sizeof(struct place));
     if (!places->shares)
         return log_error(ENOMEM, "--ro, --rw");
     for (struct command_word *word = command->shares; word && !error; word = word->next)

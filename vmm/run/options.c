@@ -7,22 +7,22 @@
 #include <string.h>
 
 #include "vmm/config/option.h"
+#include "vmm/config/schema.h"
+#include "vmm/core/arena.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
 #define DEFAULT_MEMORY       (1 * GIB)
 #define DEFAULT_BOOT_TIMEOUT 60000 /* for hosts that emulate, too */
 
-/* struct command_word *, the list's first */
+/* Appends one to a list of words. */
 static int command_read_word(struct option_reader *r, char *value, void *target)
 {
-    struct command_word **link = target, *word = option_alloc(r->config, sizeof(*word));
+    struct command_word **words = target, *word = arena_alloc(r->arena, sizeof(*word));
 
     if (!word)
         return log_error(ENOMEM, "--%s", r->option->name);
-    while (*link)
-        link = &(*link)->next;
-    *link = word;
+    list_append(words, word);
     r->filled = word;
     return option_read_text(r, value, &word->text);
 }
@@ -99,6 +99,7 @@ static const struct option command_options[] = {
     { .name = "net",
       .argument = "CARD",
       .help = "network card; user is set up in the guest (none)",
+      .at = offsetof(struct command, machine.nets),
       .forms = config_net_forms },
     { .name = "timeout",
       .argument = "TIME",
@@ -198,7 +199,7 @@ enum config_result command_parse(struct command *command, int argc, char **argv)
 {
     struct option_reader reader = { .table = &command_table,
                                     .base = command,
-                                    .config = &command->machine };
+                                    .arena = &command->machine.arena };
     char **words = argv + (argc > 0);
     int result = command_set_defaults(command);
 
@@ -227,7 +228,7 @@ char *command_format(struct command *command, const char *fmt, ...)
     length = vsnprintf(NULL, 0, fmt, args);
     va_end(args);
     if (length >= 0)
-        text = option_alloc(&command->machine, (size_t)length + 1);
+        text = arena_alloc(&command->machine.arena, (size_t)length + 1);
     if (!text) {
         log_error(ENOMEM, "command");
         return NULL;

@@ -15,7 +15,7 @@
 #include "firmware/image.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
-#include "vmm/config/option.h"
+#include "vmm/core/arena.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
@@ -62,7 +62,7 @@ static int command_choose_argv(struct command *command)
     if (!isatty(STDIN_FILENO))
         return log_refuse(EINVAL, "run: no command, and no terminal for a shell "
                                   "(see minivmm run --help)");
-    shell = option_alloc(&command->machine, 2 * sizeof(*shell));
+    shell = arena_alloc(&command->machine.arena, 2 * sizeof(*shell));
     if (!shell)
         return log_error(ENOMEM, "run");
     command->argv = shell;
@@ -80,7 +80,7 @@ static int command_choose_kernel(struct command *command)
     error = kernel_find(&found, "/boot");
     if (error)
         return error;
-    command->kernels = option_alloc(&command->machine, sizeof(*command->kernels));
+    command->kernels = arena_alloc(&command->machine.arena, sizeof(*command->kernels));
     if (!command->kernels)
         return log_error(ENOMEM, "kernel");
     command->kernels->text = command_format(command, "%s", found);
@@ -108,7 +108,7 @@ static int supervisor_add_trials(struct supervisor *s)
     do
         count++;
     while (word && (word = word->next));
-    s->trials = option_alloc(&s->command.machine, count * sizeof(*s->trials));
+    s->trials = arena_alloc(&s->command.machine.arena, count * sizeof(*s->trials));
     if (!s->trials)
         return log_error(ENOMEM, "run");
     s->count = count;
@@ -126,7 +126,7 @@ static int supervisor_add_attempts(struct supervisor *s, const struct guest *gue
     struct command_word *word = command->kernels;
     int error = 0;
 
-    s->attempts = option_alloc(&command->machine, s->count * sizeof(*s->attempts));
+    s->attempts = arena_alloc(&command->machine.arena, s->count * sizeof(*s->attempts));
     if (!s->attempts)
         return log_error(ENOMEM, "run");
     for (unsigned i = 0; i < s->count && !error; i++, word = word->next) {

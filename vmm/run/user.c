@@ -13,8 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vmm/config/option.h"
 #include "vmm/config/parse.h"
+#include "vmm/core/arena.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
@@ -74,7 +74,7 @@ static bool user_is_member(const struct group *group, const char *name)
 static int user_find_groups(struct user *user, struct command *command, const char *root)
 {
     FILE *file = user_open(root, "/etc/group");
-    uint32_t *groups = option_alloc(&command->machine, GROUPS_MAX * sizeof(*groups));
+    uint32_t *groups = arena_alloc(&command->machine.arena, GROUPS_MAX * sizeof(*groups));
     struct group *entry;
 
     while (file && groups && user->group_count < GROUPS_MAX && (entry = fgetgrent(file)))
@@ -169,7 +169,7 @@ const char *const *user_environment(struct command *command, const struct user *
 
     for (struct command_word *word = command->environment; word; word = word->next)
         most++;
-    env.variables = option_alloc(&command->machine, most * sizeof(*env.variables));
+    env.variables = arena_alloc(&command->machine.arena, most * sizeof(*env.variables));
     if (!env.variables) {
         log_error(ENOMEM, "--env");
         return NULL;
