@@ -42,7 +42,6 @@ struct block {
     uint32_t physical_size, optimal_size; /* bytes: units that are cheap; optimal may be 0 */
     bool read_only;
     bool can_discard;
-    int poll_us; /* how long to look for the next request before sleeping; -1: while it pays */
 };
 
 /*

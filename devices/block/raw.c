@@ -312,8 +312,7 @@ int raw_open(struct block **ret, const struct disk_config *config, struct loop *
                 O_NOCTTY | (config->direct ? O_DIRECT : 0);
     cleanup_close int fd = open(config->path, flags);
     struct raw raw = { .block = { .read_only = config->read_only,
-                                  .can_discard = !config->read_only,
-                                  .poll_us = config->poll_us },
+                                  .can_discard = !config->read_only },
                        .loop = loop,
                        .fd = fd };
     int error;

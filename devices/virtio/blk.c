@@ -57,6 +57,7 @@ struct virtio_blk {
     struct virtio_device virtio;
     struct block *block;
     char serial[VIRTIO_BLK_ID_BYTES];
+    int poll_us; /* see virtio_blk_create() */
 
     bool serving;        /* within blk_serve(), or about to stop */
     unsigned in_flight;  /* requests taken and not yet given back */
@@ -264,8 +265,8 @@ static unsigned blk_start_batch(struct virtio_blk *blk)
  */
 static uint64_t blk_patience(const struct virtio_blk *blk)
 {
-    if (blk->block->poll_us >= 0)
-        return (uint64_t)blk->block->poll_us * 1000;
+    if (blk->poll_us >= 0)
+        return (uint64_t)blk->poll_us * 1000;
     return blk->in_flight == 0 && blk->points >= LOOK_PRICE ? LOOK_NS : 0;
 }
 
@@ -424,7 +425,8 @@ static const struct virtio_ops blk_ops = {
 };
 
 int virtio_blk_create(struct virtio_device **ret, const char *name, struct block *block,
-                      const char *serial, const struct guest_memory *mem, struct loop *loop)
+                      const char *serial, int poll_us, const struct guest_memory *mem,
+                      struct loop *loop)
 {
     struct virtio_blk *blk = calloc(1, sizeof(*blk));
     int error;
@@ -437,6 +439,7 @@ int virtio_blk_create(struct virtio_device **ret, const char *name, struct block
         return error;
     }
     blk->block = block;
+    blk->poll_us = poll_us;
     block->completed = blk_completed;
     block->owner = blk;
     memcpy(blk->serial, *serial ? serial : name,

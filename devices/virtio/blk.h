@@ -9,9 +9,11 @@ struct virtio_device;
 
 /*
  * A disk (virtio 1.2, 5.2) over `block`, which it takes over on success. `serial` is what the guest
- * gets for its id, 20 bytes at most; the name if it is empty. -errno, nothing printed.
+ * gets for its id, 20 bytes at most; the name if it is empty. `poll_us` is how many microseconds to
+ * poll for the next request before sleeping; -1: adaptive. -errno, nothing printed.
  */
 int virtio_blk_create(struct virtio_device **ret, const char *name, struct block *block,
-                      const char *serial, const struct guest_memory *mem, struct loop *loop);
+                      const char *serial, int poll_us, const struct guest_memory *mem,
+                      struct loop *loop);
 
 #endif

@@ -123,7 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                  .physical_size = 512,
                                  .can_discard = true };
     driver_init(&d);
-    if (virtio_blk_create(&d.device, "blk0", &disk.block, "", d.mem, d.loop) < 0)
+    if (virtio_blk_create(&d.device, "blk0", &disk.block, "", 0, d.mem, d.loop) < 0)
         abort();
     demand(driver_start(&d, d.device, 1ull << VIRTIO_BLK_F_FLUSH | 1ull << 28));
     for (; size >= STEP; data += STEP, size -= STEP)

@@ -64,7 +64,8 @@ static void disk_open(struct disk *disk, enum disk_engine engine, bool read_only
     ck_assert_int_eq(ftruncate(disk->fd, SECTORS * 512), 0);
     ck_assert_int_eq(raw_open(&block, &config, disk->d.loop), 0);
     unlink(disk->path);
-    ck_assert_int_eq(virtio_blk_create(&device, "blk7", block, "", disk->d.mem, disk->d.loop), 0);
+    ck_assert_int_eq(virtio_blk_create(&device, "blk7", block, "", 0, disk->d.mem, disk->d.loop),
+                     0);
     ck_assert(driver_start(&disk->d, device, features));
 }
 
@@ -364,7 +365,8 @@ START_TEST(host_says_no_to_a_write)
         virtio_destroy(disk.d.device);
         ck_assert_int_eq(raw_open(&block, &config, disk.d.loop), 0);
         ck_assert_int_eq(fcntl(sealed, F_ADD_SEALS, F_SEAL_WRITE), 0);
-        ck_assert_int_eq(virtio_blk_create(&device, "blk8", block, "", disk.d.mem, disk.d.loop), 0);
+        ck_assert_int_eq(virtio_blk_create(&device, "blk8", block, "", 0, disk.d.mem, disk.d.loop),
+                         0);
         memset(driver_ram(&disk.d, 0x10000), 0, 0x10000);
         ck_assert(driver_start(&disk.d, device, FLUSH));
         close(sealed);
@@ -545,7 +547,7 @@ static const struct block_ops recorder_ops = {
 };
 
 /* The chain at 0 reads or writes or zeroes a sector, the one at 3 asks for the id. */
-static void recorder_open(struct recorder *r, uint32_t type, uint64_t features)
+static void recorder_open_polling(struct recorder *r, int poll_us, uint32_t type, uint64_t features)
 {
     struct virtio_device *device;
     bool read = type == VIRTIO_BLK_T_IN, range = type == VIRTIO_BLK_T_WRITE_ZEROES;
@@ -557,7 +559,8 @@ static void recorder_open(struct recorder *r, uint32_t type, uint64_t features)
                                        .can_discard = true } };
     driver_init(&r->d);
     ck_assert_int_eq(guest_memory_add(r->d.mem, GIB, GIB, NULL), 0);
-    ck_assert_int_eq(virtio_blk_create(&device, "blk9", &r->block, "", r->d.mem, r->d.loop), 0);
+    ck_assert_int_eq(
+        virtio_blk_create(&device, "blk9", &r->block, "", poll_us, r->d.mem, r->d.loop), 0);
     ck_assert(driver_start(&r->d, device, features));
     le32_store(driver_ram(&r->d, HEADER), type);
     le32_store(driver_ram(&r->d, HEADER + 16), VIRTIO_BLK_T_GET_ID);
@@ -566,6 +569,11 @@ static void recorder_open(struct recorder *r, uint32_t type, uint64_t features)
     driver_describe(&r->d, 0, 1, DATA, range ? 16 : 512, read ? N | W : N, 2);
     driver_describe(&r->d, 0, 2, STATUS, 1, W, 0);
     driver_describe(&r->d, 0, 3, HEADER + 16, 16, N, 2);
+}
+
+static void recorder_open(struct recorder *r, uint32_t type, uint64_t features)
+{
+    recorder_open_polling(r, 0, type, features);
 }
 
 START_TEST(writes_are_durable_unless_flush_was_accepted)
@@ -644,14 +652,12 @@ START_TEST(polling_finds_what_comes_without_a_kick)
 {
     struct recorder r;
 
-    recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
+    recorder_open_polling(&r, 100000, VIRTIO_BLK_T_IN, FLUSH);
     r.at_once = true;
     r.late = 5;
-    r.block.poll_us = 1000000;
     driver_publish(&r.d, 0, 0);
     r.commits = 0;
     driver_kick(&r.d, 0);
-    r.block.poll_us = 0;
     ck_assert_uint_ge(r.commits, 5);
     for (unsigned i = 0; i < 2; i++)
         ck_assert(driver_wait(&r.d, 0, NULL, NULL));
@@ -661,8 +667,7 @@ END_TEST
 
 static void recorder_open_auto(struct recorder *r)
 {
-    recorder_open(r, VIRTIO_BLK_T_IN, FLUSH | 1ull << VIRTIO_RING_F_EVENT_IDX);
-    r->block.poll_us = -1;
+    recorder_open_polling(r, -1, VIRTIO_BLK_T_IN, FLUSH | 1ull << VIRTIO_RING_F_EVENT_IDX);
 }
 
 /* One request, done at once: is the next looked for? */
@@ -834,8 +839,7 @@ START_TEST(requests_that_come_and_go_hold_the_disk_up_for_a_while_only)
 {
     struct recorder r;
 
-    recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
-    r.block.poll_us = 1000000;
+    recorder_open_polling(&r, 1000000, VIRTIO_BLK_T_IN, FLUSH);
     flickering = &r.d;
     on_clock = flicker;
     driver_kick(&r.d, 0);

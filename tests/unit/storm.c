@@ -115,7 +115,7 @@ static void storm_create_blk(struct storm *s, enum disk_engine engine)
     close(fd);
     ck_assert_int_eq(raw_open(&block, &config, s->loop), 0);
     unlink(path);
-    ck_assert_int_eq(virtio_blk_create(&s->virtio, "blk0", block, "", s->mem, s->loop), 0);
+    ck_assert_int_eq(virtio_blk_create(&s->virtio, "blk0", block, "", 0, s->mem, s->loop), 0);
 }
 
 static void create_blk_auto(struct storm *s)

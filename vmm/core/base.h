@@ -16,7 +16,7 @@
 #define container_of(ptr, type, member) \
     ((type *)((char *)(1 ? (ptr) : &((type *)0)->member) - offsetof(type, member)))
 
-/* Appends `item` to a singly linked list: `head` points to its first item's pointer. */
+/* Appends `item` to a list linked by `next`; `head` is where the pointer to its first item is. */
 #define list_append(head, item)              \
     do {                                     \
         __typeof__(*(head)) *link_ = (head); \

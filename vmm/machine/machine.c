@@ -310,7 +310,8 @@ static int machine_add_disk(struct machine *machine, const struct hardware_devic
     error = raw_open(&block, config, loop);
     if (error)
         return error;
-    error = virtio_blk_create(&virtio, place->name, block, config->serial, machine->memory, loop);
+    error = virtio_blk_create(&virtio, place->name, block, config->serial, config->poll_us,
+                              machine->memory, loop);
     if (error) {
         block_close(block);
         return log_error(-error, "%s", place->name);
