@@ -8,9 +8,8 @@
 #include "vmm/core/loop.h"
 #include "vmm/core/sg.h"
 
-/* A disk as the host has it: asynchronous requests, completed on a loop. */
+/* A disk as the host has it: asynchronous requests, completed on a loop. See open.h. */
 struct block;
-struct disk_config;
 
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
 
@@ -43,13 +42,6 @@ struct block {
     bool read_only;
     bool can_discard;
 };
-
-/*
- * Opens and locks a raw image or block device. Refused, with one line printed: no file, a
- * directory, FIFO or the like, size 0 or no multiple of 512, locked by another. -errno. The block
- * is used on `loop` only, but opened and closed while the loop does not run or from loop_call().
- */
-int raw_open(struct block **ret, const struct disk_config *config, struct loop *loop);
 
 static inline void block_close(struct block *block)
 {

@@ -3,19 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
-#include "vmm/core/log.h"
 
 #define SECTOR_SIZE 512u
 #define ZERO_CHUNK  (64u << 10) /* bytes written at a time where the host cannot zero a range */
@@ -179,150 +172,4 @@ int raw_perform(const struct raw *raw, struct block_request *request)
         return raw_zero(raw, request);
     }
     return -EOPNOTSUPP;
-}
-
-/* What kind of file it is, and how large. */
-static int raw_measure(struct raw *raw, const char *path)
-{
-    struct stat st;
-    int sector = SECTOR_SIZE;
-    unsigned physical = 0;
-
-    if (fstat(raw->fd, &st) < 0)
-        return log_error(errno, "%s", path);
-    /* O_NONBLOCK was for FIFOs, which are refused; io_uring would take it for a wish of ours. */
-    if (fcntl(raw->fd, F_SETFL, fcntl(raw->fd, F_GETFL) & ~O_NONBLOCK) < 0)
-        return log_error(errno, "%s", path);
-    if (S_ISDIR(st.st_mode))
-        return log_refuse(EISDIR, "%s is a directory, not a disk image", path);
-    if (S_ISBLK(st.st_mode)) {
-        if (ioctl(raw->fd, BLKGETSIZE64, &raw->block.size) < 0)
-            return log_error(errno, "%s: ask for its size", path);
-        if (ioctl(raw->fd, BLKSSZGET, &sector) < 0 || ioctl(raw->fd, BLKPBSZGET, &physical) < 0)
-            log_debug("%s: no sector size: %s", path, strerror(errno));
-    } else if (S_ISREG(st.st_mode)) {
-        raw->block.size = (uint64_t)st.st_size;
-        physical = (unsigned)st.st_blksize;
-    } else {
-        return log_refuse(EINVAL, "%s is neither a regular file nor a block device", path);
-    }
-
-    if (raw->block.size == 0)
-        return log_refuse(EINVAL, "%s is empty: give it a size (truncate -s 1G %s)", path, path);
-    if (raw->block.size % SECTOR_SIZE)
-        return log_refuse(EINVAL, "%s: its %llu bytes are no multiple of 512: not a raw disk image",
-                          path, (unsigned long long)raw->block.size);
-    raw->block.logical_size = S_ISBLK(st.st_mode) ? (uint32_t)sector : SECTOR_SIZE;
-    raw->block.physical_size =
-        physical > raw->block.logical_size ? physical : raw->block.logical_size;
-    return 0;
-}
-
-/* What O_DIRECT wants; the guest is told as its block size. */
-static int raw_measure_direct(struct raw *raw, const char *path)
-{
-    struct statx stx;
-
-    raw->align = 4096;
-#ifdef STATX_DIOALIGN
-    if (statx(raw->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
-        stx.stx_mask & STATX_DIOALIGN && stx.stx_dio_offset_align)
-        raw->align = stx.stx_dio_offset_align > stx.stx_dio_mem_align ? stx.stx_dio_offset_align
-                                                                      : stx.stx_dio_mem_align;
-#else
-    (void)stx;
-#endif
-    if (raw->block.logical_size < raw->align)
-        raw->block.logical_size = raw->align;
-    if (raw->block.physical_size < raw->align)
-        raw->block.physical_size = raw->align;
-    if (raw->block.size % raw->align)
-        return log_refuse(EINVAL, "%s: direct needs a size that is a multiple of %u", path,
-                          raw->align);
-    return 0;
-}
-
-/* One writer, or any number of readers. The lock goes with the descriptor, whatever ends us. */
-static int raw_lock(const struct raw *raw, const char *path)
-{
-    struct flock lock = { .l_type = raw->block.read_only ? F_RDLCK : F_WRLCK,
-                          .l_whence = SEEK_SET };
-
-    if (fcntl(raw->fd, F_OFD_SETLK, &lock) == 0)
-        return 0;
-    if (errno == EAGAIN || errno == EACCES)
-        return log_refuse(EBUSY,
-                          "%s is in use by another disk or virtual machine; stop it, or "
-                          "give both the disk with ,ro",
-                          path);
-    log_debug("%s: cannot be locked here: %s", path, strerror(errno));
-    return 0;
-}
-
-/* On tmpfs io_uring hands each request to a worker, for twice the price of doing it. */
-static bool raw_in_memory(const struct raw *raw)
-{
-    struct statfs fs;
-
-    return fstatfs(raw->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
-}
-
-static int raw_start(struct block **ret, const struct raw *raw, const struct disk_config *config)
-{
-    int error = -EOPNOTSUPP;
-
-    if (config->engine == DISK_ENGINE_IO_URING ||
-        (config->engine == DISK_ENGINE_AUTO && !raw_in_memory(raw))) {
-        error = raw_uring_create(ret, raw);
-        if (error && config->engine == DISK_ENGINE_IO_URING)
-            return log_error(-error, "%s: io_uring is not to be had; try engine=thread",
-                             config->path);
-        if (error)
-            log_debug("%s: no io_uring (%s), making blocking calls", config->path,
-                      strerror(-error));
-    }
-    if (error)
-        error = raw_sync_create(ret, raw);
-    return error ? log_error(-error, "%s: start its engine", config->path) : 0;
-}
-
-/* Why open() did not work, and what to do about it. */
-static int raw_refuse(int error, const struct disk_config *config)
-{
-    bool denied = error == EACCES || error == EROFS || error == EPERM;
-
-    if (error == EISDIR)
-        return log_refuse(error, "%s is a directory, not a disk image", config->path);
-    if (error == EBUSY)
-        return log_refuse(error, "%s is mounted or in use by another program; end that use first",
-                          config->path);
-    if (error == EINVAL && config->direct)
-        return log_refuse(error, "%s: its file system knows no direct I/O; leave direct out",
-                          config->path);
-    if (denied && !config->read_only)
-        return log_error(error, "open %s for writing (read-only: --disk %s,ro)", config->path,
-                         config->path);
-    return log_error(error, "open %s", config->path);
-}
-
-int raw_open(struct block **ret, const struct disk_config *config, struct loop *loop)
-{
-    /* O_EXCL: not a block device that is mounted. It says nothing about files. */
-    int flags = (config->read_only ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NONBLOCK |
-                O_NOCTTY | (config->direct ? O_DIRECT : 0);
-    cleanup_close int fd = open(config->path, flags);
-    struct raw raw = { .block = { .read_only = config->read_only,
-                                  .can_discard = !config->read_only },
-                       .loop = loop,
-                       .fd = fd };
-    int error;
-
-    if (fd < 0)
-        return raw_refuse(errno, config);
-    if ((error = raw_measure(&raw, config->path)) ||
-        (config->direct && (error = raw_measure_direct(&raw, config->path))) ||
-        (error = raw_lock(&raw, config->path)) || (error = raw_start(ret, &raw, config)))
-        return error;
-    take_fd(&fd);
-    return 0;
 }

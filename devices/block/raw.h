@@ -5,8 +5,9 @@
 #include "devices/block/block.h"
 
 /*
- * A raw image or block device, and the two engines that do its I/O: raw_uring.c hands requests to
- * the kernel's ring, raw_sync.c does each with a blocking system call. Between raw.c and these.
+ * A raw image or block device. One of two engines does its I/O: raw_uring.c hands requests to the
+ * kernel's ring, raw_sync.c does each with a blocking system call. open.c chooses; raw.c has what
+ * both need.
  */
 struct raw {
     struct block block; /* ops are the engine's */

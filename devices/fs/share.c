@@ -13,7 +13,6 @@
 
 #include "devices/fs/confine.h"
 #include "devices/fs/share_inside.h"
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
@@ -42,26 +41,26 @@ unsigned share_descriptors(unsigned shares)
     return (unsigned)limit.rlim_cur / 2 / shares;
 }
 
-int share_open(struct share **ret, const struct share_config *config, unsigned descriptors)
+int share_open(struct share **ret, const struct share_options *options, unsigned descriptors)
 {
     cleanup_free struct share *share = calloc(1, sizeof(*share));
     unsigned directories = descriptors / NODES_PART;
     int error;
 
     if (!share)
-        return log_error(ENOMEM, "share %s", config->path);
+        return log_error(ENOMEM, "share %s", options->path);
     if (descriptors < SHARE_DESCRIPTORS_MIN)
         return log_refuse(EMFILE,
                           "share %s: too many directories for so few open files "
                           "(see ulimit -n)",
-                          config->path);
+                          options->path);
     if (directories > NODES_OPEN)
         directories = NODES_OPEN;
-    error = tree_open(&share->tree, config->path, directories);
+    error = tree_open(&share->tree, options->path, directories);
     if (error)
         return error;
     slots_init(&share->handles, descriptors - directories);
-    share->writable = config->writable;
+    share->writable = options->writable;
     *ret = share;
     share = NULL;
     return 0;

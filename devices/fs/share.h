@@ -17,7 +17,6 @@
  * process's user may. New files belong to that user; if it is root, to whom the guest says.
  */
 struct share;
-struct share_config;
 struct statfs;
 
 /*
@@ -26,9 +25,14 @@ struct statfs;
  */
 unsigned share_descriptors(unsigned shares);
 
+struct share_options {
+    const char *path; /* of a directory */
+    bool writable;    /* else the guest may only read, whatever it does */
+};
+
 /* Prints what is wrong, SHARE_DESCRIPTORS_MIN > `descriptors` included; -errno. */
 #define SHARE_DESCRIPTORS_MIN 16u
-int share_open(struct share **ret, const struct share_config *config, unsigned descriptors);
+int share_open(struct share **ret, const struct share_options *options, unsigned descriptors);
 void share_close(struct share *share);
 
 bool share_writable(const struct share *share);

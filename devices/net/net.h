@@ -15,7 +15,6 @@
  * loop; no backend calls its card from inside an operation of struct net_ops.
  */
 struct net;
-struct net_config;
 
 /* In front of every frame: struct virtio_net_hdr_v1 (virtio 1.2, 5.1.6). */
 struct net_header {
@@ -56,20 +55,7 @@ struct net {
     uint64_t offloads;        /* VIRTIO_NET_F_* bits the backend can do */
     uint64_t calls;           /* system calls made so far, as far as the backend knows */
     uint16_t mtu;             /* to tell the guest, or 0: Ethernet's */
-    int tap;                  /* tap_open()'s: its descriptor, which stays the backend's */
 };
-
-/*
- * Opens config->interface, which must exist, or takes over the tap descriptor config->fd: it
- * becomes non-blocking, for whoever shares it too. -errno, with one line printed.
- */
-int tap_open(struct net **ret, const struct net_config *config, struct loop *loop);
-
-/*
- * Loads libslirp (-ENOSYS if it is not there) and opens the forwarded ports. Becomes the loop's
- * poller. -errno, with one line printed.
- */
-int slirp_open(struct net **ret, const struct net_config *config, struct loop *loop);
 
 /* Features of 0: the guest takes finished frames only. */
 static inline void net_set_offloads(struct net *net, uint64_t features)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#include "devices/net/net.h"
+#include "devices/net/slirp.h"
 
 #include <errno.h>
 
+#include "devices/net/net.h"
 #include "settings.h"
 #include "vmm/core/log.h"
 
@@ -16,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
 
@@ -461,7 +461,7 @@ static Slirp *slirp_start(struct slirp_net *s, bool host_loopback)
     return s->library.new(&config, &slirp_callbacks, s);
 }
 
-static int slirp_forward(struct slirp_net *s, const struct forward_config *forward)
+static int slirp_add_forward(struct slirp_net *s, const struct slirp_forward *forward)
 {
     const char *protocol = forward->udp ? "udp" : "tcp";
 
@@ -484,27 +484,27 @@ static int slirp_forward(struct slirp_net *s, const struct forward_config *forwa
     }
 }
 
-static int slirp_set_up(struct slirp_net *s, const struct net_config *config)
+static int slirp_set_up(struct slirp_net *s, const struct slirp_options *options)
 {
     int error = slirp_load(&s->library);
 
     if (error < 0)
         return error;
-    s->slirp = slirp_start(s, config->host_loopback);
+    s->slirp = slirp_start(s, options->host_loopback);
     if (!s->slirp)
         return log_refuse(EIO, "no user-mode network: libslirp does not start");
     loop_set_poller(s->loop, &s->poller);
 
-    for (const struct forward_config *forward = config->forwards; forward;
+    for (const struct slirp_forward *forward = options->forwards; forward;
          forward = forward->next) {
-        error = slirp_forward(s, forward);
+        error = slirp_add_forward(s, forward);
         if (error < 0)
             return error;
     }
     return 0;
 }
 
-int slirp_open(struct net **ret, const struct net_config *config, struct loop *loop)
+int slirp_open(struct net **ret, const struct slirp_options *options, struct loop *loop)
 {
     struct slirp_net *s = calloc(1, sizeof(*s));
     int error;
@@ -518,7 +518,7 @@ int slirp_open(struct net **ret, const struct net_config *config, struct loop *l
     s->loop = loop;
     s->poller = (struct poller){ slirp_prepare, slirp_dispatch };
 
-    error = slirp_set_up(s, config);
+    error = slirp_set_up(s, options);
     if (error < 0) {
         slirp_close(&s->net);
         return error;
@@ -529,7 +529,7 @@ int slirp_open(struct net **ret, const struct net_config *config, struct loop *l
 
 #else
 
-int slirp_open(struct net **ret, const struct net_config *config, struct loop *loop)
+int slirp_open(struct net **ret, const struct slirp_options *options, struct loop *loop)
 {
     return log_refuse(ENOSYS, "no user-mode network: this minivmm was built without libslirp");
 }

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include "devices/net/tap.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -11,7 +13,6 @@
 #include <unistd.h>
 
 #include "devices/net/net.h"
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
@@ -201,7 +202,7 @@ static int tap_adopt(struct tap *tap, int fd)
     return 0;
 }
 
-int tap_open(struct net **ret, const struct net_config *config, struct loop *loop)
+int tap_open(struct net **ret, const struct tap_options *options, struct loop *loop)
 {
     cleanup_close int opened = -1;
     cleanup_free struct tap *tap = calloc(1, sizeof(*tap));
@@ -209,23 +210,27 @@ int tap_open(struct net **ret, const struct net_config *config, struct loop *loo
 
     if (!tap)
         return log_error(ENOMEM, "tap");
-    if (config->interface) {
-        opened = tap_open_name(config->interface);
+    if (options->interface) {
+        opened = tap_open_name(options->interface);
         if (opened < 0)
             return opened;
     }
-    error = tap_adopt(tap, config->interface ? opened : config->fd);
+    error = tap_adopt(tap, options->interface ? opened : options->fd);
     if (error < 0)
         return error;
 
     take_fd(&opened);
     tap->net.ops = &tap_ops;
     tap->net.offloads = TAP_FEATURES;
-    tap->net.tap = tap->fd;
     tap->loop = loop;
     tap->watch = (struct watch){ .fd = tap->fd, .ready = tap_ready };
     loop_add(loop, &tap->watch);
     *ret = &tap->net;
     tap = NULL;
     return 0;
+}
+
+int tap_fd(struct net *net)
+{
+    return tap_of(net)->fd;
 }

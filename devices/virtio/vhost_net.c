@@ -40,6 +40,7 @@ struct vhost_fault {
 struct vhost_net {
     struct virtio_device virtio;
     struct net *net;
+    int tap; /* its descriptor */
     struct virtio_net_registers registers;
     const struct guest_memory *mem;
     int fd;     /* /dev/vhost-net */
@@ -115,7 +116,7 @@ static int vhost_attach(struct vhost_net *n, unsigned queue)
         (error = vhost_set_file(n, VHOST_SET_VRING_CALL, queue, call)) ||
         (error = vhost_set_file(n, VHOST_SET_VRING_ERR, queue, n->faults[queue].watch.fd)))
         return error;
-    return vhost_set_file(n, VHOST_NET_SET_BACKEND, queue, n->net->tap);
+    return vhost_set_file(n, VHOST_NET_SET_BACKEND, queue, n->tap);
 }
 
 /* When this returns vhost has let go of the queue; so it has of one it never had. */
@@ -247,7 +248,7 @@ static int vhost_open(struct vhost_net *n)
     return 0;
 }
 
-int vhost_net_create(struct virtio_device **ret, const char *name, struct net *net,
+int vhost_net_create(struct virtio_device **ret, const char *name, struct net *net, int tap,
                      const uint8_t mac[6], const struct guest_memory *mem, struct loop *loop)
 {
     struct vhost_net *n = calloc(1, sizeof(*n));
@@ -269,6 +270,7 @@ int vhost_net_create(struct virtio_device **ret, const char *name, struct net *n
     }
     virtio_net_describe(&n->registers, net, mac);
     n->net = net;
+    n->tap = tap;
     n->mem = mem;
     *ret = &n->virtio;
     return 0;

@@ -194,7 +194,7 @@ static void step(struct fuse *fuse, struct known *known, struct input *in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct rlimit limit = { LARGEST, LARGEST };
-    struct share_config config = { .writable = true };
+    struct share_options options = { .writable = true };
     char top[] = "/tmp/minivmm-fuzz-XXXXXX", path[64];
     struct input in = { data, size };
     struct known known = { .nodes = { 1, 1, 1, 1, 1, 1, 1, 1 } };
@@ -206,8 +206,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     setrlimit(RLIMIT_FSIZE, &limit);
     make_tree(top);
     snprintf(path, sizeof(path), "%s/share", top);
-    config.path = path;
-    if (share_open(&share, &config, share_descriptors(1)) ==
+    options.path = path;
+    if (share_open(&share, &options, share_descriptors(1)) ==
         0) { /* an emulated host may have no openat2 */
         demand((fuse = fuse_create(share)) != NULL);
         while (in.size > 0)

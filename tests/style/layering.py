@@ -10,9 +10,9 @@ from pathlib import Path
 # neighbours.
 FLOORS = [
     ['vmm/core'],
-    ['firmware', 'firmware/init', 'vmm/config'],
+    ['firmware', 'firmware/init'],
     ['firmware/boot', 'firmware/tables', 'devices/block', 'devices/net', 'devices/fs', 'devices/console'],
-    ['devices/chips', 'devices/virtio', 'vmm/kvm'],
+    ['devices/chips', 'devices/virtio', 'vmm/config', 'vmm/kvm'],
     ['vmm/machine'],
     ['arch/x86_64', 'arch/aarch64'],
     ['vmm/cli'],

@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "devices/block/block.h"
+#include "devices/block/open.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/endian.h"
 
@@ -43,7 +43,7 @@ int clock_gettime(clockid_t clock, struct timespec *ret)
 }
 
 /* Each test runs on both engines: it is a loop test over these. */
-static const enum disk_engine engines[] = { DISK_ENGINE_IO_URING, DISK_ENGINE_THREAD };
+static const enum block_engine engines[] = { BLOCK_ENGINE_IO_URING, BLOCK_ENGINE_THREAD };
 
 struct disk {
     struct driver d;
@@ -51,9 +51,10 @@ struct disk {
     int fd; /* a second way to the image */
 };
 
-static void disk_open(struct disk *disk, enum disk_engine engine, bool read_only, uint64_t features)
+static void disk_open(struct disk *disk, enum block_engine engine, bool read_only,
+                      uint64_t features)
 {
-    struct disk_config config = { .path = disk->path, .read_only = read_only, .engine = engine };
+    struct block_options options = { .path = disk->path, .read_only = read_only, .engine = engine };
     struct virtio_device *device;
     struct block *block;
 
@@ -62,7 +63,7 @@ static void disk_open(struct disk *disk, enum disk_engine engine, bool read_only
     disk->fd = mkstemp(disk->path);
     ck_assert_int_ge(disk->fd, 0);
     ck_assert_int_eq(ftruncate(disk->fd, SECTORS * 512), 0);
-    ck_assert_int_eq(raw_open(&block, &config, disk->d.loop), 0);
+    ck_assert_int_eq(block_open(&block, &options, disk->d.loop), 0);
     unlink(disk->path);
     ck_assert_int_eq(virtio_blk_create(&device, "blk7", block, "", 0, disk->d.mem, disk->d.loop),
                      0);
@@ -354,16 +355,16 @@ START_TEST(host_says_no_to_a_write)
     /* As a full disk would: a sealed memory file takes no writes. */
     {
         int sealed = memfd_create("sealed", MFD_ALLOW_SEALING);
-        struct disk_config config = { .engine = ENGINE };
+        struct block_options options = { .engine = ENGINE };
         struct virtio_device *device;
         struct block *block;
         char path[64];
 
         ck_assert_int_eq(ftruncate(sealed, SECTORS * 512), 0);
         snprintf(path, sizeof(path), "/proc/self/fd/%d", sealed);
-        config.path = path;
+        options.path = path;
         virtio_destroy(disk.d.device);
-        ck_assert_int_eq(raw_open(&block, &config, disk.d.loop), 0);
+        ck_assert_int_eq(block_open(&block, &options, disk.d.loop), 0);
         ck_assert_int_eq(fcntl(sealed, F_ADD_SEALS, F_SEAL_WRITE), 0);
         ck_assert_int_eq(virtio_blk_create(&device, "blk8", block, "", 0, disk.d.mem, disk.d.loop),
                          0);

@@ -54,12 +54,12 @@ static void describe_console(FILE *out, const char *name, const struct console_c
 static void describe_net(FILE *out, const struct net_config *net)
 {
     fprintf(out, " %s", net->kind == NET_USER ? "user" : "tap");
-    if (net->interface)
-        fprintf(out, ":%s", net->interface);
-    if (net->fd >= 0)
-        fprintf(out, ":%d", net->fd);
-    fprintf(out, "%s", net->host_loopback ? ":loopback" : "");
-    for (const struct forward_config *f = net->forwards; f; f = f->next)
+    if (net->tap.interface)
+        fprintf(out, ":%s", net->tap.interface);
+    if (net->tap.fd >= 0)
+        fprintf(out, ":%d", net->tap.fd);
+    fprintf(out, "%s", net->user.host_loopback ? ":loopback" : "");
+    for (const struct slirp_forward *f = net->user.forwards; f; f = f->next)
         fprintf(out, ":%s:%s:%u>%u", f->udp ? "udp" : "tcp",
                 inet_ntoa((struct in_addr){ f->host_addr }), f->host_port, f->guest_port);
     if (net->mac_set)
@@ -80,8 +80,8 @@ static void describe(char *text, size_t size, const struct config *config)
     if (config->cpus != 1)
         fprintf(out, " %ucpus", config->cpus);
     for (const struct disk_config *d = config->disks; d; d = d->next)
-        fprintf(out, " disk:%s%s%s:%u:%s", d->path, d->read_only ? ":ro" : "",
-                d->direct ? ":direct" : "", d->engine, d->serial);
+        fprintf(out, " disk:%s%s%s:%u:%s", d->image.path, d->image.read_only ? ":ro" : "",
+                d->image.direct ? ":direct" : "", d->image.engine, d->serial);
     for (const struct disk_config *d = config->disks; d; d = d->next)
         if (d->poll_us >= 0)
             fprintf(out, " poll:%d", d->poll_us);
@@ -244,8 +244,8 @@ START_TEST(shares)
         snprintf(line, sizeof(line), "--kernel k%s%s", *good[i].words ? " " : "", good[i].words);
         ck_assert_int_eq(parse(&config, line), CONFIG_RUN);
         for (const struct share_config *s = config.shares; s; s = s->next)
-            snprintf(said + strlen(said), sizeof(said) - strlen(said), " share:%s:%s%s", s->path,
-                     s->tag, s->writable ? ":rw" : "");
+            snprintf(said + strlen(said), sizeof(said) - strlen(said), " share:%s:%s%s",
+                     s->directory.path, s->tag, s->directory.writable ? ":rw" : "");
         ck_assert_str_eq(said, good[i].expected);
         config_finish(&config);
     }
@@ -514,7 +514,7 @@ START_TEST(failed_values_store_nothing)
 {
     uint64_t number = 7;
     uint8_t mac[6] = { 1, 2, 3, 4, 5, 6 }, before[6];
-    struct forward_config forward = { .host_port = 7 };
+    struct slirp_forward forward = { .host_port = 7 };
     unsigned choice = 7;
 
     memcpy(before, mac, sizeof(mac));

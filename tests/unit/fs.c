@@ -464,9 +464,9 @@ START_TEST(shares_that_cannot_be)
     struct share *share;
 
     for (unsigned i = 0; i < ARRAY_SIZE(paths); i++) {
-        const struct share_config config = { .path = paths[i] };
+        const struct share_options options = { .path = paths[i] };
 
-        ck_assert_int_lt(share_open(&share, &config, share_descriptors(1)), 0);
+        ck_assert_int_lt(share_open(&share, &options, share_descriptors(1)), 0);
     }
 }
 END_TEST
@@ -474,22 +474,22 @@ END_TEST
 /* That is the user's affair, not the kernel's age. */
 START_TEST(a_share_that_may_not_be_entered)
 {
-    const struct share_config config = { .path = client_path(&c, "folder") };
+    const struct share_options options = { .path = client_path(&c, "folder") };
     struct share *share;
     char said[256] = "";
     FILE *errors = tmpfile();
 
     ck_assert_int_eq(chmod(c.top, 0755), 0);
-    ck_assert_int_eq(chmod(config.path, 0), 0);
+    ck_assert_int_eq(chmod(options.path, 0), 0);
     if (geteuid() == 0)
         ck_assert_int_eq(seteuid(65534), 0);
     dup2(fileno(errors), STDERR_FILENO);
-    ck_assert_int_eq(share_open(&share, &config, share_descriptors(1)), -EACCES);
+    ck_assert_int_eq(share_open(&share, &options, share_descriptors(1)), -EACCES);
     ck_assert_int_gt(pread(STDERR_FILENO, said, sizeof(said) - 1, 0), 0);
     ck_assert_ptr_nonnull(strstr(said, "folder: Permission denied\n"));
     if (getuid() == 0)
         ck_assert_int_eq(seteuid(0), 0);
-    ck_assert_int_eq(chmod(config.path, 0755), 0);
+    ck_assert_int_eq(chmod(options.path, 0755), 0);
 }
 END_TEST
 
@@ -575,7 +575,7 @@ START_TEST(too_many_shares_for_so_few_descriptors)
 
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     ck_assert_int_eq(
-        share_open(&share, &(struct share_config){ .path = "/" }, share_descriptors(9)), -EMFILE);
+        share_open(&share, &(struct share_options){ .path = "/" }, share_descriptors(9)), -EMFILE);
 }
 END_TEST
 

@@ -22,12 +22,12 @@ static struct driver d;
 
 static void setup(void)
 {
-    const struct share_config config = { .path = "/usr" };
+    const struct share_options options = { .path = "/usr" };
     struct virtio_device *device;
     struct share *share;
 
     driver_init(&d);
-    ck_assert_int_eq(share_open(&share, &config, share_descriptors(1)), 0);
+    ck_assert_int_eq(share_open(&share, &options, share_descriptors(1)), 0);
     ck_assert_int_eq(virtio_fs_create(&device, "fs0", "a tag", share, d.mem, d.loop), 0);
     ck_assert(driver_start(&d, device, 0));
 }

@@ -14,7 +14,6 @@
 
 #include "devices/fs/fuse.h"
 #include "devices/fs/share.h"
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/sg.h"
 
@@ -28,6 +27,7 @@ struct client {
     char top[64];    /* has `secret` and `share` */
     char path[128];  /* of the last client_path() */
     unsigned others; /* shares of the process besides this one */
+    struct share *share;
     struct fuse *fuse;
     uint8_t request[CLIENT_ROOM];
     size_t request_size;
@@ -57,11 +57,10 @@ static inline void client_write_file(struct client *c, const char *name, const c
 
 static inline void client_start(struct client *c, const char *path, bool writable)
 {
-    struct share_config config = { .path = path, .tag = "tag", .writable = writable };
-    struct share *share;
+    struct share_options options = { .path = path, .writable = writable };
 
-    ck_assert_int_eq(share_open(&share, &config, share_descriptors(c->others + 1)), 0);
-    c->fuse = fuse_create(share);
+    ck_assert_int_eq(share_open(&c->share, &options, share_descriptors(c->others + 1)), 0);
+    c->fuse = fuse_create(c->share);
     ck_assert_ptr_nonnull(c->fuse);
     c->room = sizeof(c->reply);
 }

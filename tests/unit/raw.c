@@ -11,13 +11,13 @@
 #include <unistd.h>
 
 #include "devices/block/block.h"
+#include "devices/block/open.h"
 #include "tests/unit/unit.h"
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 
 #define SIZE 65536
 
-static const enum disk_engine engines[] = { DISK_ENGINE_IO_URING, DISK_ENGINE_THREAD };
+static const enum block_engine engines[] = { BLOCK_ENGINE_IO_URING, BLOCK_ENGINE_THREAD };
 
 static char directory[] = "/tmp/minivmm-raw-XXXXXX";
 
@@ -43,9 +43,9 @@ static char *image(const char *name, off_t size)
 
 static int open_disk(struct block **ret, struct loop *loop, char *path, bool read_only)
 {
-    struct disk_config config = { .path = path, .read_only = read_only };
+    struct block_options options = { .path = path, .read_only = read_only };
 
-    return raw_open(ret, &config, loop);
+    return block_open(ret, &options, loop);
 }
 
 START_TEST(what_is_no_disk_is_refused)
@@ -163,16 +163,16 @@ static struct block_request transfer(enum block_op op, uint64_t offset, struct i
 START_TEST(direct_takes_buffers_wherever_they_lie)
 {
     struct loop *loop = loop_create();
-    struct disk_config config = { .direct = true, .engine = engines[_i] };
+    struct block_options options = { .direct = true, .engine = engines[_i] };
     static char out[3 * 4096 + 64], in[3 * 4096 + 64] __attribute__((aligned(4096)));
     struct iovec odd[] = { { out + 7, 100 }, { out + 107, 8192 - 100 } };
     struct iovec even[] = { { in, 8192 } };
     struct block *block;
     int error;
 
-    config.path = in_directory("direct");
+    options.path = in_directory("direct");
     image("direct", SIZE);
-    error = raw_open(&block, &config, loop);
+    error = block_open(&block, &options, loop);
     if (error == -EINVAL) {
         loop_destroy(loop);
         return; /* no O_DIRECT here: a tmpfs of an old kernel */
@@ -199,15 +199,15 @@ START_TEST(zeroes_discards_and_flushes)
     struct loop *loop = loop_create();
     char in_memory[32];
     int fd = memfd_create("zeroes", MFD_CLOEXEC);
-    struct disk_config config = { .engine = engines[_i % 2], .path = in_memory };
+    struct block_options options = { .engine = engines[_i % 2], .path = in_memory };
     static char data[8192], zero[4096];
     struct block *block;
 
     snprintf(in_memory, sizeof(in_memory), "/proc/self/fd/%d", fd);
     ck_assert_int_eq(ftruncate(fd, SIZE), 0);
     if (_i >= 2)
-        config.path = image("zeroes", SIZE);
-    ck_assert_int_eq(raw_open(&block, &config, loop), 0);
+        options.path = image("zeroes", SIZE);
+    ck_assert_int_eq(block_open(&block, &options, loop), 0);
     for (unsigned i = 0; i < 4; i++) {
         struct block_request request = { .op = BLOCK_WRITE_ZEROES,
                                          .unmap = i & 1,
@@ -236,15 +236,15 @@ END_TEST
 START_TEST(a_durable_write_ends_well)
 {
     struct loop *loop = loop_create();
-    struct disk_config config = { .engine = engines[_i] };
+    struct block_options options = { .engine = engines[_i] };
     static char data[512] = "durable";
     struct iovec iov = { data, sizeof(data) };
     struct block_request request = transfer(BLOCK_WRITE, 512, &iov, 1);
     struct block *block;
 
     request.durable = true;
-    config.path = image("durable", SIZE);
-    ck_assert_int_eq(raw_open(&block, &config, loop), 0);
+    options.path = image("durable", SIZE);
+    ck_assert_int_eq(block_open(&block, &options, loop), 0);
     ck_assert_int_eq(perform(block, request), 0);
     block_close(block);
     loop_destroy(loop);
@@ -259,12 +259,12 @@ START_TEST(more_requests_than_the_ring_has_room_for)
     static char data[512];
     static struct iovec iov[COUNT];
     struct loop *loop = loop_create();
-    struct disk_config config = { .engine = engines[_i] };
+    struct block_options options = { .engine = engines[_i] };
     unsigned batches = 0, ends = 0;
     struct block *block;
 
-    config.path = image("many", SIZE);
-    ck_assert_int_eq(raw_open(&block, &config, loop), 0);
+    options.path = image("many", SIZE);
+    ck_assert_int_eq(block_open(&block, &options, loop), 0);
     block->completed = completed;
     block->owner = &batches;
     memset(ended, 0, sizeof(ended));
@@ -341,7 +341,7 @@ START_TEST(a_block_device)
 {
     struct loop *loop = loop_create();
     char path[32];
-    struct disk_config config = { .engine = engines[_i], .path = path };
+    struct block_options options = { .engine = engines[_i], .path = path };
     static char data[8192];
     struct iovec iov = { data, sizeof(data) };
     struct block *block, *other;
@@ -353,13 +353,13 @@ START_TEST(a_block_device)
     }
     mounted = open(path, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount would claim it */
     ck_assert_int_ge(mounted, 0);
-    ck_assert_int_eq(raw_open(&block, &config, loop), -EBUSY);
+    ck_assert_int_eq(block_open(&block, &options, loop), -EBUSY);
     close(mounted);
 
-    ck_assert_int_eq(raw_open(&block, &config, loop), 0);
+    ck_assert_int_eq(block_open(&block, &options, loop), 0);
     ck_assert_uint_eq(block->size, 1 << 20);
     ck_assert_uint_eq(block->logical_size, 4096);
-    ck_assert_int_eq(raw_open(&other, &config, loop), -EBUSY);
+    ck_assert_int_eq(block_open(&other, &options, loop), -EBUSY);
     memset(data, 'b', sizeof(data));
     ck_assert_int_eq(perform(block, transfer(BLOCK_WRITE, 4096, &iov, 1)), 0);
     for (unsigned unmap = 0; unmap < 2; unmap++)

@@ -14,11 +14,11 @@
 #include <time.h>
 
 #include "devices/net/net.h"
+#include "devices/net/slirp.h"
 #include "devices/virtio/net.h"
 #include "settings.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 
 /*
@@ -84,13 +84,13 @@ static void post_all(void)
     driver_kick(&d, RX);
 }
 
-static int open_net(const struct net_config *config)
+static int open_net(const struct slirp_options *options)
 {
     struct net *net = NULL;
     int error;
 
     driver_init(&d);
-    error = slirp_open(&net, config, d.loop);
+    error = slirp_open(&net, options, d.loop);
     if (error < 0) {
         ck_assert_ptr_null(net);
         loop_destroy(d.loop);
@@ -263,21 +263,21 @@ static bool arp_answered(void)
 }
 
 /* A running guest that slirp has heard of. */
-static void open_guest(const struct net_config *config)
+static void open_guest(const struct slirp_options *options)
 {
-    ck_assert_int_eq(open_net(config), 0);
+    ck_assert_int_eq(open_net(options), 0);
     post_all();
     ck_assert(arp_answered());
 }
 
 static void open_plain(void)
 {
-    open_guest(&(struct net_config){ .kind = NET_USER });
+    open_guest(&(struct slirp_options){ 0 });
 }
 
 static void open_loopback(void)
 {
-    open_guest(&(struct net_config){ .kind = NET_USER, .host_loopback = true });
+    open_guest(&(struct slirp_options){ .host_loopback = true });
 }
 
 static void finish(void)
@@ -470,19 +470,19 @@ START_TEST(host_loopback_is_unreachable)
 }
 END_TEST
 
-static struct forward_config tcp_forward, udp_forward;
+static struct slirp_forward tcp_forward, udp_forward;
 
 /* Forwards a free port of each kind to the guest's 22 and 53. */
 static void open_forwards(void)
 {
     struct server tcp = server_open(AF_INET, SOCK_STREAM), udp = server_open(AF_INET, SOCK_DGRAM);
 
-    udp_forward = (struct forward_config){ true, htonl(INADDR_LOOPBACK), udp.port, 53, NULL };
+    udp_forward = (struct slirp_forward){ true, htonl(INADDR_LOOPBACK), udp.port, 53, NULL };
     tcp_forward =
-        (struct forward_config){ false, htonl(INADDR_LOOPBACK), tcp.port, 22, &udp_forward };
+        (struct slirp_forward){ false, htonl(INADDR_LOOPBACK), tcp.port, 22, &udp_forward };
     close(tcp.fd);
     close(udp.fd);
-    open_guest(&(struct net_config){ .kind = NET_USER, .forwards = &tcp_forward });
+    open_guest(&(struct slirp_options){ .forwards = &tcp_forward });
 }
 
 static int connect_to(int type, uint16_t port)
@@ -551,10 +551,9 @@ END_TEST
 START_TEST(forwarded_port_is_taken)
 {
     struct server server = server_open(AF_INET, _i ? SOCK_DGRAM : SOCK_STREAM);
-    struct forward_config forward = { _i, htonl(INADDR_LOOPBACK), server.port, 22, NULL };
+    struct slirp_forward forward = { _i, htonl(INADDR_LOOPBACK), server.port, 22, NULL };
 
-    ck_assert_int_eq(open_net(&(struct net_config){ .kind = NET_USER, .forwards = &forward }),
-                     -EADDRINUSE);
+    ck_assert_int_eq(open_net(&(struct slirp_options){ .forwards = &forward }), -EADDRINUSE);
     close(server.fd);
 }
 END_TEST

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "devices/block/block.h"
+#include "devices/block/open.h"
 #include "devices/net/net.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/console.h"
@@ -24,7 +25,6 @@
 #include "devices/virtio/virtio.h"
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/device.h"
 #include "vmm/core/endian.h"
@@ -103,29 +103,29 @@ static void clean_shadow(const void *word)
 {
 }
 
-static void storm_create_blk(struct storm *s, enum disk_engine engine)
+static void storm_create_blk(struct storm *s, enum block_engine engine)
 {
     char path[] = "/tmp/minivmm-storm-XXXXXX";
-    struct disk_config config = { .path = path, .serial = "", .engine = engine };
+    struct block_options options = { .path = path, .engine = engine };
     struct block *block;
     int fd = mkstemp(path);
 
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ftruncate(fd, DISK_SIZE), 0);
     close(fd);
-    ck_assert_int_eq(raw_open(&block, &config, s->loop), 0);
+    ck_assert_int_eq(block_open(&block, &options, s->loop), 0);
     unlink(path);
     ck_assert_int_eq(virtio_blk_create(&s->virtio, "blk0", block, "", 0, s->mem, s->loop), 0);
 }
 
 static void create_blk_auto(struct storm *s)
 {
-    storm_create_blk(s, DISK_ENGINE_AUTO);
+    storm_create_blk(s, BLOCK_ENGINE_AUTO);
 }
 
 static void create_blk_thread(struct storm *s)
 {
-    storm_create_blk(s, DISK_ENGINE_THREAD);
+    storm_create_blk(s, BLOCK_ENGINE_THREAD);
 }
 
 static void create_net(struct storm *s)

@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "devices/net/net.h"
+#include "devices/net/tap.h"
 #include "tests/unit/unit.h"
-#include "vmm/config/config.h"
 #include "vmm/core/base.h"
 
 /*
@@ -93,12 +93,9 @@ static void turn(unsigned rounds)
 
 static int open_tap(const char *name, int fd)
 {
-    char copy[32];
-    struct net_config config = { .kind = NET_TAP, .interface = name ? copy : NULL, .fd = fd };
-    int error;
+    struct tap_options options = { .interface = name, .fd = fd };
+    int error = tap_open(&net, &options, loop);
 
-    snprintf(copy, sizeof(copy), "%s", name ? name : "");
-    error = tap_open(&net, &config, loop);
     if (error == 0)
         net->client = (struct net_client){ on_readable, on_readable, &wake };
     return error;
@@ -261,6 +258,7 @@ START_TEST(by_descriptor)
 
     set_up_interface("test1");
     ck_assert_int_eq(open_tap(NULL, fd), 0);
+    ck_assert_int_eq(tap_fd(net), fd);
     ck_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     exchange();
 }

@@ -134,13 +134,13 @@ static void setup(void)
     vhost = (struct vhost){ .can = ~0ull };
     for (unsigned i = 0; i < 2; i++)
         vhost.queues[i].backend = -1;
-    net = (struct net){ .ops = &net_ops, .offloads = BIT(VIRTIO_NET_F_CSUM), .tap = TAP };
+    net = (struct net){ .ops = &net_ops, .offloads = BIT(VIRTIO_NET_F_CSUM) };
     driver_init(&d);
 }
 
 static int create(void)
 {
-    return vhost_net_create(&d.device, "net0", &net, mac, d.mem, d.loop);
+    return vhost_net_create(&d.device, "net0", &net, TAP, mac, d.mem, d.loop);
 }
 
 static void teardown(void)

@@ -24,7 +24,7 @@ static int config_read_disk(struct option_reader *r, char *value, void *target)
         return log_error(ENOMEM, "--disk");
     list_append(disks, disk);
     disk->poll_us = -1;
-    return option_read_text(r, value, &disk->path);
+    return option_read_text(r, value, &disk->image.path);
 }
 
 static int config_read_poll(struct option_reader *r, char *value, void *target)
@@ -56,7 +56,7 @@ static int config_read_share(struct option_reader *r, char *value, void *target)
     if (!share)
         return log_error(ENOMEM, "--share");
     list_append(shares, share);
-    return option_read_text(r, value, &share->path);
+    return option_read_text(r, value, &share->directory.path);
 }
 
 static int config_add_net(struct option_reader *r, struct net_config **nets, enum net_kind kind)
@@ -70,7 +70,7 @@ static int config_add_net(struct option_reader *r, struct net_config **nets, enu
         *nets = NULL;
     list_append(nets, net);
     net->kind = kind;
-    net->fd = -1;
+    net->tap.fd = -1;
     return 0;
 }
 
@@ -104,7 +104,7 @@ static int config_read_mac(struct option_reader *r, char *value, void *target)
 
 static int config_read_forward(struct option_reader *r, char *value, void *target)
 {
-    struct forward_config **forwards = target, *forward = arena_alloc(r->arena, sizeof(*forward));
+    struct slirp_forward **forwards = target, *forward = arena_alloc(r->arena, sizeof(*forward));
 
     if (!forward)
         return log_error(ENOMEM, "--net: hostfwd");
@@ -165,11 +165,11 @@ static const struct option disk_keys[] = {
     { .name = "ro",
       .help = "the guest may only read",
       .read = option_read_flag,
-      .at = offsetof(struct disk_config, read_only) },
+      .at = offsetof(struct disk_config, image.read_only) },
     { .name = "direct",
       .help = "pass by the host's page cache (O_DIRECT)",
       .read = option_read_flag,
-      .at = offsetof(struct disk_config, direct) },
+      .at = offsetof(struct disk_config, image.direct) },
     { .name = "engine",
       .argument = "auto|io_uring|thread",
       .help = "what carries out the requests; auto takes io_uring where the host allows it",
@@ -177,7 +177,7 @@ static const struct option disk_keys[] = {
           "thread makes blocking calls on a thread of the disk's own, one at a time. auto takes "
           "it too for what lies on tmpfs, where it is the faster one.",
       .read = option_read_choice,
-      .at = offsetof(struct disk_config, engine) },
+      .at = offsetof(struct disk_config, image.engine) },
     { .name = "poll",
       .rare = true,
       .argument = "US",
@@ -218,11 +218,11 @@ static const struct option user_keys[] = {
       .help = "who connects to the first port, on the host, reaches the second, in the guest; "
               "without ADDR only this host can connect, with 0.0.0.0 everybody",
       .read = config_read_forward,
-      .at = offsetof(struct net_config, forwards) },
+      .at = offsetof(struct net_config, user.forwards) },
     { .name = "host-loopback",
       .help = "let the guest reach servers on the host's own 127.0.0.1, at the gateway's address",
       .read = option_read_flag,
-      .at = offsetof(struct net_config, host_loopback) },
+      .at = offsetof(struct net_config, user.host_loopback) },
     { .name = "mac", .argument = "MAC", .help = "the card's address", .read = config_read_mac },
     { .name = NULL },
 };
@@ -232,14 +232,14 @@ static const struct option tap_keys[] = {
       .argument = "IFACE",
       .help = "a tap interface of the host that the user may open",
       .read = option_read_text,
-      .at = offsetof(struct net_config, interface),
+      .at = offsetof(struct net_config, tap.interface),
       .min = 1,
       .max = IFNAMSIZ - 1 },
     { .name = "fd",
       .argument = "N",
       .help = "a tap that minivmm inherits as open descriptor N",
       .read = option_read_number,
-      .at = offsetof(struct net_config, fd),
+      .at = offsetof(struct net_config, tap.fd),
       .max = INT_MAX },
     { .name = "vhost",
       .argument = "auto|on|off",
@@ -279,7 +279,7 @@ static const struct option share_keys[] = {
     { .name = "rw",
       .help = "the guest may write, create and remove, too, as far as minivmm's user may",
       .read = option_read_flag,
-      .at = offsetof(struct share_config, writable) },
+      .at = offsetof(struct share_config, directory.writable) },
     { .name = NULL },
 };
 
@@ -496,7 +496,7 @@ const struct option_table config_table = {
     .options = config_options,
 };
 
-static_assert(sizeof(enum disk_engine) == sizeof(unsigned), "option_read_choice stores unsigned");
+static_assert(sizeof(enum block_engine) == sizeof(unsigned), "option_read_choice stores unsigned");
 static_assert(sizeof(enum net_vhost) == sizeof(unsigned), "option_read_choice stores unsigned");
 static_assert(sizeof(enum log_level) == sizeof(unsigned), "option_read_choice stores unsigned");
 
@@ -513,7 +513,7 @@ static bool console_same(const struct console_config *a, const struct console_co
 /* Without a tag it is the directory's name, if that says something. */
 static int config_name_share(struct share_config *share)
 {
-    const char *path = share->path;
+    const char *path = share->directory.path;
     size_t end = strlen(path), begin;
 
     while (end > 0 && path[end - 1] == '/')
@@ -540,7 +540,7 @@ static int config_check_shares(struct config *config)
             other = other->next;
         if (other != share)
             return log_refuse(EINVAL, "--share %s: needs a tag=NAME of its own, not '%s'",
-                              share->path, share->tag);
+                              share->directory.path, share->tag);
     }
     return 0;
 }
@@ -548,7 +548,7 @@ static int config_check_shares(struct config *config)
 int config_check_nets(const struct config *config)
 {
     for (const struct net_config *net = config->nets; net; net = net->next)
-        if (net->kind == NET_TAP && !net->interface == (net->fd < 0))
+        if (net->kind == NET_TAP && !net->tap.interface == (net->tap.fd < 0))
             return log_refuse(EINVAL, "--net tap: one of name=IFACE and fd=N is needed");
     return 0;
 }
@@ -590,7 +590,7 @@ int config_set_defaults(struct config *config)
     config->nets = arena_alloc(&config->arena, sizeof(*config->nets));
     if (!config->nets)
         return log_error(ENOMEM, "command line");
-    *config->nets = (struct net_config){ .kind = NET_USER, .implied = true, .fd = -1 };
+    *config->nets = (struct net_config){ .kind = NET_USER, .implied = true, .tap.fd = -1 };
     return 0;
 }
 

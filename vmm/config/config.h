@@ -5,6 +5,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "devices/block/open.h"
+#include "devices/fs/share.h"
+#include "devices/net/slirp.h"
+#include "devices/net/tap.h"
 #include "vmm/core/arena.h"
 #include "vmm/core/log.h"
 
@@ -20,13 +24,8 @@ struct console_config {
     int fd; /* CONSOLE_FD: output and input */
 };
 
-enum disk_engine { DISK_ENGINE_AUTO, DISK_ENGINE_IO_URING, DISK_ENGINE_THREAD };
-
 struct disk_config {
-    char *path;
-    bool read_only;
-    bool direct;
-    enum disk_engine engine;
+    struct block_options image;
     int poll_us;     /* microseconds to look for requests before sleeping; -1: while it pays */
     char serial[21]; /* what get-id answers; "" for the default */
     struct disk_config *next;
@@ -35,21 +34,12 @@ struct disk_config {
 enum net_kind { NET_USER, NET_TAP };
 enum net_vhost { VHOST_AUTO, VHOST_ON, VHOST_OFF };
 
-struct forward_config {
-    bool udp;
-    uint32_t host_addr; /* network byte order; 127.0.0.1 if none was given */
-    uint16_t host_port, guest_port;
-    struct forward_config *next;
-};
-
 struct net_config {
     enum net_kind kind;
-    bool implied;    /* nobody asked: the default card, without which a guest can do */
-    char *interface; /* NET_TAP: its name, or NULL and fd */
-    int fd;          /* NET_TAP: an open tap, or -1 */
+    bool implied;              /* nobody asked: the default card, without which a guest can do */
+    struct slirp_options user; /* NET_USER */
+    struct tap_options tap;    /* NET_TAP */
     enum net_vhost vhost;
-    bool host_loopback; /* NET_USER */
-    struct forward_config *forwards;
     uint8_t mac[6];
     bool mac_set;
     struct net_config *next;
@@ -57,9 +47,8 @@ struct net_config {
 
 /* A directory the guest may mount, by its tag. */
 struct share_config {
-    const char *path;
-    char tag[37];  /* one to 36 bytes; no two shares have the same */
-    bool writable; /* else the guest may only read, whatever it does */
+    struct share_options directory;
+    char tag[37]; /* one to 36 bytes; no two shares have the same */
     struct share_config *next;
 };
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "vmm/config/config.h"
+#include "devices/net/slirp.h"
 #include "vmm/core/base.h"
 
 struct unit {
@@ -102,10 +102,10 @@ static bool parse_port(const char *text, uint16_t *ret)
     return true;
 }
 
-bool parse_forward(const char *text, struct forward_config *forward)
+bool parse_forward(const char *text, struct slirp_forward *ret)
 {
     char copy[64], *guest = copy, *protocol, *host, *host_port;
-    struct forward_config parsed = *forward;
+    struct slirp_forward parsed = *ret;
     struct in_addr address = { htonl(INADDR_LOOPBACK) };
     unsigned choice;
 
@@ -129,7 +129,7 @@ bool parse_forward(const char *text, struct forward_config *forward)
 
     parsed.udp = choice == 2;
     parsed.host_addr = address.s_addr;
-    *forward = parsed;
+    *ret = parsed;
     return true;
 }
 

@@ -17,9 +17,9 @@ bool parse_mac(const char *text, uint8_t mac[6]);        /* of a single card: no
 /* The index of `text` in "none|stdio|file". */
 bool parse_choice(const char *choices, const char *text, unsigned *ret);
 
-/* [tcp|udp]:[ADDRESS:]PORT-[:]PORT. Without an address only this host may connect. */
-struct forward_config;
-bool parse_forward(const char *text, struct forward_config *forward);
+/* [tcp|udp]:[ADDRESS:]PORT-[:]PORT. Without an address it is 127.0.0.1. Leaves ret->next. */
+struct slirp_forward;
+bool parse_forward(const char *text, struct slirp_forward *ret);
 
 /*
  * Cuts the next word, up to a comma, off `*rest`, which becomes NULL after the last. A doubled

@@ -11,9 +11,12 @@
 #include <unistd.h>
 
 #include "devices/block/block.h"
+#include "devices/block/open.h"
 #include "devices/console/terminal.h"
 #include "devices/fs/share.h"
 #include "devices/net/net.h"
+#include "devices/net/slirp.h"
+#include "devices/net/tap.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/fs.h"
@@ -71,7 +74,7 @@ static int machine_place_devices(struct hardware *hw, const struct config *confi
 static char *machine_default_cmdline(const struct config *config)
 {
     const char *root = config->disks && !config->initrd ? " root=/dev/vda" : "";
-    const char *mode = !*root ? "" : config->disks->read_only ? " ro" : " rw";
+    const char *mode = !*root ? "" : config->disks->image.read_only ? " ro" : " rw";
     const char *tty = config->console.kind == CONSOLE_STDIO ? "hvc0" : arch_default_console();
     char *cmdline;
 
@@ -307,7 +310,7 @@ static int machine_add_disk(struct machine *machine, const struct hardware_devic
 
     if (!loop)
         return -ENOMEM;
-    error = raw_open(&block, config, loop);
+    error = block_open(&block, &config->image, loop);
     if (error)
         return error;
     error = virtio_blk_create(&virtio, place->name, block, config->serial, config->poll_us,
@@ -335,7 +338,7 @@ static int machine_create_card(struct machine *machine, struct virtio_device **r
     int error = -ENOENT;
 
     if (config->kind == NET_TAP && config->vhost != VHOST_OFF)
-        error = vhost_net_create(ret, name, net, mac, machine->memory, loop);
+        error = vhost_net_create(ret, name, net, tap_fd(net), mac, machine->memory, loop);
     if (!error)
         return 0;
     if (config->vhost == VHOST_ON)
@@ -358,7 +361,8 @@ static int machine_add_net(struct machine *machine, struct hardware_device *plac
 
     if (!loop)
         return -ENOMEM;
-    error = config->kind == NET_TAP ? tap_open(&net, config, loop) : slirp_open(&net, config, loop);
+    error = config->kind == NET_TAP ? tap_open(&net, &config->tap, loop)
+                                    : slirp_open(&net, &config->user, loop);
     if (error && config->implied) {
         log_warn("going on without a network (--net none says so without a warning)");
         place->size = 0; /* the guest is not told of it */
@@ -385,7 +389,7 @@ static int machine_add_share(struct machine *machine, const struct hardware_devi
 
     if (!loop)
         return -ENOMEM;
-    error = share_open(&share, config, descriptors);
+    error = share_open(&share, &config->directory, descriptors);
     if (error)
         return error;
     error = virtio_fs_create(&virtio, place->name, config->tag, share, machine->memory, loop);

@@ -111,8 +111,7 @@ static int guest_add_share(struct config *config, const struct place *place, con
     if (!share)
         return log_error(ENOMEM, "shares");
     list_append(&config->shares, share);
-    share->path = (char *)place->host;
-    share->writable = place->writable;
+    share->directory = (struct share_options){ .path = place->host, .writable = place->writable };
     snprintf(share->tag, sizeof(share->tag), "%s", tag);
     return 0;
 }

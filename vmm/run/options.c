@@ -187,7 +187,7 @@ static int command_check_jobs(const struct command *command)
     if (command->jobs == 1 || !command->kernels || !command->kernels->next)
         return 0;
     for (const struct net_config *net = command->machine.nets; net; net = net->next)
-        if (net->kind == NET_TAP || net->forwards)
+        if (net->kind == NET_TAP || net->user.forwards)
             return log_refuse(EINVAL,
                               "--net %s: only one kernel at a time can have it: use --jobs 1",
                               net->kind == NET_TAP ? "tap" : "user: hostfwd");

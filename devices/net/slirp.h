@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DEVICES_NET_SLIRP_H
+#define DEVICES_NET_SLIRP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct loop;
+struct net;
+
+/* A port of the host that leads into the guest. */
+struct slirp_forward {
+    bool udp;
+    uint32_t host_addr; /* network byte order */
+    uint16_t host_port, guest_port;
+    struct slirp_forward *next;
+};
+
+struct slirp_options {
+    bool host_loopback; /* the gateway's address leads to the host's 127.0.0.1 */
+    struct slirp_forward *forwards;
+};
+
+/*
+ * Loads libslirp (-ENOSYS if it is not there) and opens the forwarded ports. Becomes the loop's
+ * poller. -errno, with one line printed.
+ */
+int slirp_open(struct net **ret, const struct slirp_options *options, struct loop *loop);
+
+#endif
