@@ -633,6 +633,5 @@ struct fuse *fuse_create(struct share *share)
 
 void fuse_destroy(struct fuse *fuse)
 {
-    share_close(fuse->share);
     free(fuse);
 }

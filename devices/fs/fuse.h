@@ -16,8 +16,8 @@
 struct fuse;
 struct share;
 
-struct fuse *fuse_create(struct share *share); /* which it takes over; NULL: out of memory */
-void fuse_destroy(struct fuse *fuse);          /* closes the share */
+struct fuse *fuse_create(struct share *share); /* which outlives it; NULL: out of memory */
+void fuse_destroy(struct fuse *fuse);          /* the share stays open */
 
 void fuse_reset(struct fuse *fuse); /* the guest is gone: all it had is closed and forgotten */
 

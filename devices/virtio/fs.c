@@ -20,6 +20,7 @@ enum { HIGH_PRIORITY, REQUESTS, QUEUES };
 
 struct virtio_fs {
     struct virtio_device virtio;
+    struct share *share;
     struct fuse *fuse;
     struct virtio_fs_config config;
     struct virtq_chain chain;
@@ -59,6 +60,7 @@ static void fs_destroy(struct virtio_device *v)
     struct virtio_fs *fs = fs_of(v);
 
     fuse_destroy(fs->fuse);
+    share_close(fs->share);
     free(fs);
 }
 
@@ -77,19 +79,15 @@ int virtio_fs_create(struct virtio_device **ret, const char *name, const char *t
 {
     struct virtio_fs *fs = calloc(1, sizeof(*fs));
     struct fuse *fuse = fs ? fuse_create(share) : NULL;
-    int error;
+    int error = fuse ? virtio_init(&fs->virtio, &fs_ops, virtio_no_state, QUEUES, name, mem, loop)
+                     : -ENOMEM;
 
-    if (!fuse) {
-        share_close(share);
-        free(fs);
-        return -ENOMEM;
-    }
-    error = virtio_init(&fs->virtio, &fs_ops, virtio_no_state, QUEUES, name, mem, loop);
     if (error) {
         fuse_destroy(fuse);
         free(fs);
         return error;
     }
+    fs->share = share;
     fs->fuse = fuse;
     memcpy(fs->config.tag, tag, strnlen(tag, sizeof(fs->config.tag)));
     fs->config.num_request_queues = htole32(1);

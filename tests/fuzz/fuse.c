@@ -213,6 +213,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         while (in.size > 0)
             step(fuse, &known, &in);
         fuse_destroy(fuse);
+        share_close(share);
     }
     check_outside(top);
     nftw(top, remove_entry, 16, FTW_DEPTH | FTW_PHYS);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <linux/virtio_fs.h>
+#include <sys/resource.h>
 
 #include "devices/fs/slots.h"
 #include "tests/unit/driver.h"
@@ -146,6 +147,26 @@ START_TEST(a_flood_yields_the_loop)
 }
 END_TEST
 
+/* As with every device: what was to be its back-end is taken over on success only. */
+START_TEST(the_share_stays_the_callers_if_there_can_be_no_device)
+{
+    const struct share_options options = { .path = "/usr" };
+    struct virtio_device *device;
+    struct rlimit limit, none;
+    struct share *share;
+    struct statx attr;
+
+    ck_assert_int_eq(share_open(&share, &options, share_descriptors(1)), 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){ 0, limit.rlim_max };
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    ck_assert_int_eq(virtio_fs_create(&device, "fs1", "tag", share, d.mem, d.loop), -EMFILE);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(share_getattr(share, FUSE_ROOT_ID, &attr), 0);
+    share_close(share);
+}
+END_TEST
+
 START_TEST(numbers_of_things)
 {
     int things[4];
@@ -184,6 +205,7 @@ int main(void)
     tcase_add_test(tcase, forget_by_the_other_queue);
     tcase_add_test(tcase, reset_forgets);
     tcase_add_test(tcase, a_flood_yields_the_loop);
+    tcase_add_test(tcase, the_share_stays_the_callers_if_there_can_be_no_device);
     tcase_add_test(tcase, numbers_of_things);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -84,6 +84,7 @@ static inline int client_remove(const char *path, const struct stat *stat, int t
 static inline void client_finish(struct client *c)
 {
     fuse_destroy(c->fuse);
+    share_close(c->share);
     if (*c->top)
         nftw(c->top, client_remove, 32, FTW_DEPTH | FTW_PHYS);
 }

@@ -393,8 +393,10 @@ static int machine_add_share(struct machine *machine, const struct hardware_devi
     if (error)
         return error;
     error = virtio_fs_create(&virtio, place->name, config->tag, share, machine->memory, loop);
-    if (error)
+    if (error) {
+        share_close(share);
         return log_error(-error, "%s", place->name);
+    }
     error = machine_add_virtio(machine, place, virtio, loop);
     if (!error)
         loop_call(loop, share_confine, share);
