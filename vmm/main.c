@@ -10,6 +10,7 @@
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
+#include "vmm/config/schema.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 #include "vmm/run/supervisor.h"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vmm/config/config.h"
+#include "vmm/config/schema.h"
 
 #define MAX_WORDS 64
 

@@ -80,7 +80,7 @@ class Refusals(GuestTest):
                            options=["--initrd", big, "--memory", "32M"])
 
     def test_share(self):
-        self.check_refused(USAGE, "--share .", "tag=NAME", options=["--share", "."])
+        self.check_refused(USAGE, "share .", "tag=NAME", options=["--share", "."])
         self.check_refused(FAILED, "share missing", "No such file",
                            options=["--share", "missing,tag=a"])
         self.check_refused(FAILED, "share /dev/null", "directory",

@@ -105,7 +105,7 @@ class Refused(GuestTest):
         self.check_refused("port a: descriptor 99", port="name=a,fd=99")
 
     def test_no_descriptor(self):
-        self.check_refused("--port", "fd", port="name=a")
+        self.check_refused("port a", "fd", port="name=a")
 
     def test_too_many(self):
         more = [word for i in range(8) for word in ("--port", f"name={i},fd=0")]

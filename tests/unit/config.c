@@ -2,12 +2,14 @@
 #include "vmm/config/config.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "tests/unit/unit.h"
 #include "vmm/config/parse.h"
+#include "vmm/config/schema.h"
 #include "vmm/core/base.h"
 
 #define MAX_WORDS 32
@@ -427,31 +429,160 @@ START_TEST(other_values)
 }
 END_TEST
 
+#define NO_TAG "needs a tag of 1 to 36 bytes (tag=NAME)"
+
 START_TEST(options_that_contradict)
 {
-    CHECK(check_refused,
-          {
-              { "", "nothing to boot: --kernel FILE is missing (see minivmm --help)" },
-              { "--net tap --kernel k", "--net tap: one of name=IFACE and fd=N is needed" },
-              { "--net tap,fd=3,name=x --kernel k",
-                "--net tap: one of name=IFACE and fd=N is needed" },
-              { "--kernel k --share //", "--share //: needs a tag=NAME" },
-              { "--kernel k --share a/../", "--share a/../: needs a tag=NAME" },
-              { "--kernel k --share ./", "--share ./: needs a tag=NAME" },
-              { "--kernel k --share /0123456789012345678901234567890123456",
-                "--share /0123456789012345678901234567890123456: "
-                "needs a tag=NAME of at most 36 bytes" },
-              { "--kernel k --share d,tag=a --share e,tag=a",
-                "--share e: needs a tag=NAME of its own, not 'a'" },
-              { "--kernel k --share d --share e/d/",
-                "--share e/d/: needs a tag=NAME of its own, not 'd'" },
-              { "--kernel k --serial stdio --console stdio",
-                "--console: --serial has the same: one of them needs another" },
-              { "--kernel k --serial fd=3 --console fd=3",
-                "--console: --serial has the same: one of them needs another" },
-              { "--kernel k --serial file=a --console file=a,append",
-                "--console: --serial has the same: one of them needs another" },
-          });
+    CHECK(
+        check_refused,
+        {
+            { "", "nothing to boot: kernel is missing (--kernel FILE; see minivmm --help)" },
+            { "--net tap --kernel k", "net tap: one of name and fd is needed" },
+            { "--net tap,fd=3,name=x --kernel k", "net tap: one of name and fd is needed" },
+            { "--kernel k --share //", "share //: " NO_TAG },
+            { "--kernel k --share a/../", "share a/../: " NO_TAG },
+            { "--kernel k --share ./", "share ./: " NO_TAG },
+            { "--kernel k --share /0123456789012345678901234567890123456",
+              "share /0123456789012345678901234567890123456: " NO_TAG },
+            { "--kernel k --share d,tag=a --share e,tag=a",
+              "share e: needs a tag of its own, not 'a'" },
+            { "--kernel k --share d --share e/d/", "share e/d/: needs a tag of its own, not 'd'" },
+            { "--kernel k --serial stdio --console stdio",
+              "console: serial has the same: one of them needs another" },
+            { "--kernel k --serial fd=3 --console fd=3",
+              "console: serial has the same: one of them needs another" },
+            { "--kernel k --serial file=a --console file=a,append",
+              "console: serial has the same: one of them needs another" },
+        });
+}
+END_TEST
+
+/* A machine as a program would describe it, with one thing of each kind. */
+static void describe_machine(struct config *config)
+{
+    struct port_config *port;
+
+    ck_assert_int_eq(config_set_defaults(config), 0);
+    config->kernel = "k";
+    config_add_disk(config)->image = (struct block_options){ .path = "a" };
+    config_add_disk(config)->image = (struct block_options){ .path = "b", .read_only = true };
+    config_add_net(config, NET_USER)->user.host_loopback = true;
+    config_add_net(config, NET_TAP)->tap.interface = "tap0";
+    config_add_share(config)->directory = (struct share_options){ .path = "/srv/data/" };
+    config->console.kind = CONSOLE_STDIO;
+    port = config_add_port(config);
+    port->name = "p";
+    port->output = 1;
+}
+
+START_TEST(a_machine_without_a_command_line)
+{
+    struct config config;
+    char text[4096] = "";
+
+    describe_machine(&config);
+    config_complete(&config);
+    ck_assert_int_eq(config_check(&config), 0);
+    describe(text, sizeof(text), &config);
+    ck_assert_str_eq(text, " disk:a:0: disk:b:ro:0: user:loopback tap:tap0 serial:none"
+                           " console:stdio");
+    ck_assert_str_eq(config.shares->tag, "data");
+    ck_assert_int_eq(config.ports->input, -1);
+    config_finish(&config);
+}
+END_TEST
+
+START_TEST(the_least_a_machine_needs_is_a_kernel)
+{
+    struct config config;
+
+    ck_assert_int_eq(config_set_defaults(&config), 0);
+    config_complete(&config);
+    ck_assert_int_eq(config_check(&config), -EINVAL);
+    config.kernel = "k";
+    ck_assert_int_eq(config_check(&config), 0);
+    ck_assert(config.nets && config.nets->implied && !config.nets->next);
+    ck_assert_int_eq(config.serial.kind, CONSOLE_STDIO);
+    config_finish(&config);
+}
+END_TEST
+
+static void break_tap(struct config *config)
+{
+    config->nets->next->tap.fd = 3;
+}
+
+static void break_tag(struct config *config)
+{
+    struct share_config *share = config_add_share(config);
+
+    share->directory.path = "/other";
+    strcpy(share->tag, "data");
+}
+
+static void break_tag_of_root(struct config *config)
+{
+    config_add_share(config)->directory.path = "/";
+}
+
+static void break_port(struct config *config)
+{
+    config->ports->output = -1;
+}
+
+static void break_port_name(struct config *config)
+{
+    struct port_config *port = config_add_port(config);
+
+    port->name = "p";
+    port->input = 0;
+}
+
+static void break_console(struct config *config)
+{
+    config->serial = (struct console_config){ .kind = CONSOLE_STDIO, .fd = -1 };
+}
+
+static const struct {
+    void (*apply)(struct config *config);
+    const char *expected;
+} breakages[] = {
+    { break_tap, "net tap: one of name and fd is needed" },
+    { break_tag, "share /other: needs a tag of its own, not 'data'" },
+    { break_tag_of_root, "share /: " NO_TAG },
+    { break_port, "port p: has no descriptor (fd=N)" },
+    { break_port_name, "port p: another has this name" },
+    { break_console, "console: serial has the same: one of them needs another" },
+};
+
+START_TEST(rules_hold_without_a_command_line)
+{
+    FILE *errors = capture(STDERR_FILENO);
+    struct config config;
+    char expected[256];
+
+    describe_machine(&config);
+    breakages[_i].apply(&config);
+    config_complete(&config);
+    ck_assert_int_eq(config_check(&config), -EINVAL);
+    config_finish(&config);
+    snprintf(expected, sizeof(expected), "minivmm: %s\n", breakages[_i].expected);
+    ck_assert_str_eq(captured(errors), expected);
+    fclose(errors);
+}
+END_TEST
+
+START_TEST(ports)
+{
+    struct config config;
+
+    ck_assert_int_eq(parse(&config, "--kernel k --port name=p,fd=5 --port name=q,fd=6"),
+                     CONFIG_RUN);
+    ck_assert_str_eq(config.ports->name, "p");
+    ck_assert_int_eq(config.ports->input, 5);
+    ck_assert_int_eq(config.ports->output, 5); /* whichever of the two it is open for */
+    ck_assert_str_eq(config.ports->next->name, "q");
+    config_finish(&config);
 }
 END_TEST
 
@@ -546,6 +677,10 @@ int main(void)
     tcase_add_test(tests, numbers);
     tcase_add_test(tests, other_values);
     tcase_add_test(tests, options_that_contradict);
+    tcase_add_test(tests, a_machine_without_a_command_line);
+    tcase_add_test(tests, the_least_a_machine_needs_is_a_kernel);
+    tcase_add_loop_test(tests, rules_hold_without_a_command_line, 0, ARRAY_SIZE(breakages));
+    tcase_add_test(tests, ports);
     tcase_add_test(tests, words_keep_their_spaces);
     tcase_add_test(tests, no_argv_at_all);
     tcase_add_test(tests, help_fits_a_screen);

@@ -48,7 +48,7 @@ int option_read_text(struct option_reader *r, char *value, void *target)
     if (option->max && length > option->max)
         return option_refuse(r, "'%s' is longer than %llu characters", value,
                              (unsigned long long)option->max);
-    *(char **)target = value;
+    *(const char **)target = value;
     return 0;
 }
 

@@ -59,7 +59,7 @@ bool option_is_here(const struct option *option); /* on this architecture */
 int option_read_next(struct option_reader *r, char ***words);
 
 /* read() for the usual types. */
-int option_read_text(struct option_reader *r, char *value, void *target);   /* char * */
+int option_read_text(struct option_reader *r, char *value, void *target);   /* const char * */
 int option_read_flag(struct option_reader *r, char *value, void *target);   /* bool: [=on|off] */
 int option_read_no(struct option_reader *r, char *value, void *target);     /* the same, negated */
 int option_read_number(struct option_reader *r, char *value, void *target); /* int, unsigned */

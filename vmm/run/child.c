@@ -77,12 +77,13 @@ static int streams_take(struct streams *streams)
 
 static int guest_add_port(struct config *config, const char *name, int input, int output)
 {
-    struct port_config *port = arena_alloc(&config->arena, sizeof(*port));
+    struct port_config *port = config_add_port(config);
 
     if (!port)
-        return log_error(ENOMEM, "ports");
-    list_append(&config->ports, port);
-    *port = (struct port_config){ .name = (char *)name, .input = input, .output = output };
+        return -ENOMEM;
+    port->name = name;
+    port->input = input;
+    port->output = output;
     port->console = !strcmp(name, "minivmm.tty");
     port->ordered = !strcmp(name, ORDERS_CONTROL);
     return 0;
@@ -106,11 +107,10 @@ static int guest_add_ports(struct config *config, const struct streams *streams,
 
 static int guest_add_share(struct config *config, const struct place *place, const char *tag)
 {
-    struct share_config *share = arena_alloc(&config->arena, sizeof(*share));
+    struct share_config *share = config_add_share(config);
 
     if (!share)
-        return log_error(ENOMEM, "shares");
-    list_append(&config->shares, share);
+        return -ENOMEM;
     share->directory = (struct share_options){ .path = place->host, .writable = place->writable };
     snprintf(share->tag, sizeof(share->tag), "%s", tag);
     return 0;
@@ -240,7 +240,7 @@ int guest_run(const struct guest *guest, const struct session_ends *ends)
     struct streams streams = { .terminal = -1 };
     int error = streams_take(&streams);
 
-    config->kernel = (char *)guest->kernel;
+    config->kernel = guest->kernel;
     config->cmdline = guest_cmdline(guest->command);
     config->serial = (struct console_config){ .kind = CONSOLE_FD, .fd = ends->log };
     config->console.kind = CONSOLE_NONE;

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "vmm/config/option.h"
-#include "vmm/config/schema.h"
 #include "vmm/core/arena.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
@@ -99,7 +98,7 @@ static const struct option command_options[] = {
     { .name = "net",
       .argument = "CARD",
       .help = "network card; user is set up in the guest (none)",
-      .at = offsetof(struct command, machine.nets),
+      .at = offsetof(struct command, machine),
       .forms = config_net_forms },
     { .name = "timeout",
       .argument = "TIME",

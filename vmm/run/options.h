@@ -6,12 +6,13 @@
 #include <stdint.h>
 
 #include "vmm/config/config.h"
+#include "vmm/config/schema.h"
 
 /* What the command line of `minivmm run` says, and no more. */
 
 /* One of the words of an option that may be given again, in the order given. */
 struct command_word {
-    char *text;
+    const char *text;
     bool writable; /* of a share: --rw */
     struct command_word *next;
 };
@@ -22,7 +23,7 @@ struct command {
     struct command_word *shares;      /* DIR[:GUESTDIR] */
     struct command_word *environment; /* NAME[=VALUE] */
     /* NULL where nothing was said. */
-    char *modules, *root, *cwd, *user, *cmdline, *json;
+    const char *modules, *root, *cwd, *user, *cmdline, *json;
     uint64_t timeout_ms; /* 0: none */
     uint64_t boot_timeout_ms;
     unsigned jobs;

@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/config/schema.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/config/config.h"
+#include "vmm/config/parse.h"
+#include "vmm/core/base.h"
+
+/* What a form opens: a disk, a card, a console. Its keys write into `filled`. */
+
+static int config_read_disk(struct option_reader *r, char *value, void *target)
+{
+    struct disk_config *disk = r->filled = config_add_disk(target);
+
+    return disk ? option_read_text(r, value, &disk->image.path) : -ENOMEM;
+}
+
+static int config_read_poll(struct option_reader *r, char *value, void *target)
+{
+    int *poll_us = target;
+
+    if (strcmp(value, "auto") != 0)
+        return option_read_number(r, value, poll_us);
+    *poll_us = -1;
+    return 0;
+}
+
+/* Text into an array of the option's `max` and one more. */
+static int config_read_array(struct option_reader *r, char *value, void *target)
+{
+    const char *text;
+    int error = option_read_text(r, value, &text);
+
+    if (!error)
+        strcpy(target, text);
+    return error;
+}
+
+static int config_read_share(struct option_reader *r, char *value, void *target)
+{
+    struct share_config *share = r->filled = config_add_share(target);
+
+    return share ? option_read_text(r, value, &share->directory.path) : -ENOMEM;
+}
+
+static int config_read_user(struct option_reader *r, char *value, void *target)
+{
+    r->filled = config_add_net(target, NET_USER);
+    return r->filled ? 0 : -ENOMEM;
+}
+
+static int config_read_tap(struct option_reader *r, char *value, void *target)
+{
+    r->filled = config_add_net(target, NET_TAP);
+    return r->filled ? 0 : -ENOMEM;
+}
+
+static int config_read_no_net(struct option_reader *r, char *value, void *target)
+{
+    struct config *config = target;
+
+    config->nets = NULL;
+    return 0;
+}
+
+static int config_read_mac(struct option_reader *r, char *value, void *target)
+{
+    struct net_config *net = target;
+
+    if (!parse_mac(value, net->mac))
+        return option_refuse(r, "'%s' is no address of a card, such as 52:54:00:12:34:56", value);
+    net->mac_set = true;
+    return 0;
+}
+
+static int config_read_forward(struct option_reader *r, char *value, void *target)
+{
+    struct slirp_forward **forwards = target, *forward = arena_alloc(r->arena, sizeof(*forward));
+
+    if (!forward)
+        return log_error(ENOMEM, "--net: hostfwd");
+    if (!parse_forward(value, forward))
+        return option_refuse(r, "'%s' is not of the form %s", value, r->key->argument);
+    list_append(forwards, forward);
+    return 0;
+}
+
+/* Starts the console afresh, whatever an option before made of it. */
+static int config_open_console(struct option_reader *r, enum console_kind kind, void *target)
+{
+    struct console_config *console = r->filled = target;
+
+    *console = (struct console_config){ .kind = kind, .fd = -1 };
+    return 0;
+}
+
+static int config_read_console_none(struct option_reader *r, char *value, void *target)
+{
+    return config_open_console(r, CONSOLE_NONE, target);
+}
+
+static int config_read_console_stdio(struct option_reader *r, char *value, void *target)
+{
+    return config_open_console(r, CONSOLE_STDIO, target);
+}
+
+static int config_read_console_file(struct option_reader *r, char *value, void *target)
+{
+    struct console_config *console = target;
+
+    config_open_console(r, CONSOLE_FILE, console);
+    return option_read_text(r, value, &console->path);
+}
+
+static int config_read_console_fd(struct option_reader *r, char *value, void *target)
+{
+    struct console_config *console = target;
+
+    config_open_console(r, CONSOLE_FD, console);
+    return option_read_number(r, value, &console->fd);
+}
+
+static int config_read_port(struct option_reader *r, char *value, void *target)
+{
+    struct port_config *port = r->filled = config_add_port(target);
+
+    return port ? option_read_text(r, value, &port->name) : -ENOMEM;
+}
+
+static int config_read_port_fd(struct option_reader *r, char *value, void *target)
+{
+    struct port_config *port = target;
+    int error = option_read_number(r, value, &port->input);
+
+    port->output = port->input;
+    return error;
+}
+
+static const struct option disk_keys[] = {
+    { .name = "ro",
+      .help = "the guest may only read",
+      .read = option_read_flag,
+      .at = offsetof(struct disk_config, image.read_only) },
+    { .name = "direct",
+      .help = "pass by the host's page cache (O_DIRECT)",
+      .read = option_read_flag,
+      .at = offsetof(struct disk_config, image.direct) },
+    { .name = "engine",
+      .argument = "auto|io_uring|thread",
+      .help = "what carries out the requests; auto takes io_uring where the host allows it",
+      .more =
+          "thread makes blocking calls on a thread of the disk's own, one at a time. auto takes "
+          "it too for what lies on tmpfs, where it is the faster one.",
+      .read = option_read_choice,
+      .at = offsetof(struct disk_config, image.engine) },
+    { .name = "poll",
+      .rare = true,
+      .argument = "US",
+      .help = "microseconds to look for the next request before sleeping, or auto, the default",
+      .more = "Saves the guest an exit and the host a wake-up where requests come one after the "
+              "other, and costs up to that much CPU time for each. auto looks for up to 32 "
+              "microseconds while none is under way, and only as long as most of those that come "
+              "after silence come that soon. 0 never looks. A number a little longer than the disk "
+              "takes for a request saves the wake-up at its end, too.",
+      .read = config_read_poll,
+      .max = 10000,
+      .at = offsetof(struct disk_config, poll_us) },
+    { .name = "serial",
+      .argument = "TEXT",
+      .help = "what the guest reads as the disk's serial number",
+      .read = config_read_array,
+      .at = offsetof(struct disk_config, serial),
+      .min = 1,
+      .max = sizeof(((struct disk_config *)NULL)->serial) - 1 },
+    { .name = NULL },
+};
+
+static const struct option disk_forms[] = {
+    { .name = "path",
+      .bare = true,
+      .argument = "FILE",
+      .help = "the image; may also be written path=FILE",
+      .read = config_read_disk,
+      .min = 1,
+      .keys = disk_keys },
+    { .name = NULL },
+};
+
+static const struct option user_keys[] = {
+    { .name = "hostfwd",
+      .repeats = true,
+      .argument = "[tcp|udp]:[ADDR:]PORT-:PORT",
+      .help = "who connects to the first port, on the host, reaches the second, in the guest; "
+              "without ADDR only this host can connect, with 0.0.0.0 everybody",
+      .read = config_read_forward,
+      .at = offsetof(struct net_config, user.forwards) },
+    { .name = "host-loopback",
+      .help = "let the guest reach servers on the host's own 127.0.0.1, at the gateway's address",
+      .read = option_read_flag,
+      .at = offsetof(struct net_config, user.host_loopback) },
+    { .name = "mac", .argument = "MAC", .help = "the card's address", .read = config_read_mac },
+    { .name = NULL },
+};
+
+static const struct option tap_keys[] = {
+    { .name = "name",
+      .argument = "IFACE",
+      .help = "a tap interface of the host that the user may open",
+      .read = option_read_text,
+      .at = offsetof(struct net_config, tap.interface),
+      .min = 1,
+      .max = IFNAMSIZ - 1 },
+    { .name = "fd",
+      .argument = "N",
+      .help = "a tap that minivmm inherits as open descriptor N",
+      .read = option_read_number,
+      .at = offsetof(struct net_config, tap.fd),
+      .max = INT_MAX },
+    { .name = "vhost",
+      .argument = "auto|on|off",
+      .help = "whether the host's kernel moves the frames, by vhost-net; auto: if it can",
+      .more = "Fewer copies and switches, and more of the kernel that reads what the guest wrote. "
+              "--stats does not see those frames.",
+      .read = option_read_choice,
+      .at = offsetof(struct net_config, vhost) },
+    { .name = "mac", .argument = "MAC", .help = "the card's address", .read = config_read_mac },
+    { .name = NULL },
+};
+
+const struct option config_net_forms[] = {
+    { .name = "user",
+      .help = "the guest gets an address by DHCP and reaches what minivmm's user can reach; needs "
+              "no privilege",
+      .read = config_read_user,
+      .keys = user_keys },
+    { .name = "tap",
+      .help = "frames go to a tap interface; one of name and fd is needed",
+      .read = config_read_tap,
+      .keys = tap_keys },
+    { .name = "none",
+      .help = "no card, not even those of options before",
+      .read = config_read_no_net },
+    { .name = NULL },
+};
+
+static const struct option share_keys[] = {
+    { .name = "tag",
+      .argument = "NAME",
+      .help = "what the guest calls it: mount -t virtiofs NAME /mnt; without it, as DIR is called",
+      .read = config_read_array,
+      .at = offsetof(struct share_config, tag),
+      .min = 1,
+      .max = sizeof(((struct share_config *)NULL)->tag) - 1 },
+    { .name = "rw",
+      .help = "the guest may write, create and remove, too, as far as minivmm's user may",
+      .read = option_read_flag,
+      .at = offsetof(struct share_config, directory.writable) },
+    { .name = NULL },
+};
+
+static const struct option share_forms[] = {
+    { .name = "path",
+      .bare = true,
+      .argument = "DIR",
+      .help = "the directory; may also be written path=DIR",
+      .read = config_read_share,
+      .min = 1,
+      .keys = share_keys },
+    { .name = NULL },
+};
+
+static const struct option file_keys[] = {
+    { .name = "append",
+      .help = "keep what the file holds",
+      .read = option_read_flag,
+      .at = offsetof(struct console_config, append) },
+    { .name = NULL },
+};
+
+static const struct option console_forms[] = {
+    { .name = "none", .help = "connected to nothing", .read = config_read_console_none },
+    { .name = "stdio",
+      .help = "standard input and output, a terminal or not",
+      .read = config_read_console_stdio },
+    { .name = "file",
+      .argument = "PATH",
+      .help = "output into a file, which is made or emptied; no input",
+      .read = config_read_console_file,
+      .min = 1,
+      .keys = file_keys },
+    { .name = "fd",
+      .argument = "N",
+      .help = "output to and input from the inherited descriptor N",
+      .read = config_read_console_fd,
+      .max = INT_MAX },
+    { .name = NULL },
+};
+
+static const struct option port_keys[] = {
+    { .name = "fd",
+      .argument = "N",
+      .help = "the inherited descriptor N, for what it is open: input to the guest, output, both",
+      .read = config_read_port_fd,
+      .max = INT_MAX },
+    { .name = NULL },
+};
+
+static const struct option port_forms[] = {
+    { .name = "name",
+      .argument = "NAME",
+      .help = "what the guest finds it by: /dev/virtio-ports/NAME; fd is needed",
+      .read = config_read_port,
+      .min = 1,
+      .max = 63,
+      .keys = port_keys },
+    { .name = NULL },
+};
+
+static const struct option config_options[] = {
+    { .name = "kernel",
+      .argument = "FILE",
+      .help = "what to boot: a bzImage, a vmlinux or an arm64 Image",
+      .read = option_read_text,
+      .at = offsetof(struct config, kernel),
+      .min = 1 },
+    { .name = "initrd",
+      .argument = "FILE",
+      .help = "initial ramdisk",
+      .read = option_read_text,
+      .at = offsetof(struct config, initrd),
+      .min = 1 },
+    { .name = "cmdline",
+      .argument = "STRING",
+      .help = "kernel command line, in place of the default",
+      .read = option_read_text,
+      .at = offsetof(struct config, cmdline) },
+    { .name = "dtb",
+      .argument = "FILE",
+      .help = "device tree in place of the machine's own",
+      .arch = "aarch64",
+      .more = "Only /chosen is filled in: command line, initial ramdisk, seeds.",
+      .read = option_read_text,
+      .at = offsetof(struct config, dtb),
+      .min = 1 },
+    { .name = "memory",
+      .letter = 'm',
+      .argument = "SIZE",
+      .help = "RAM, such as 256M or 4G (512M)",
+      .more = "K, M, G and T are powers of 1024; a number alone is bytes. The host's memory is "
+              "taken only as the guest uses it.",
+      .read = option_read_size,
+      .at = offsetof(struct config, memory),
+      .min = 16 * MIB,
+      .max = 16 * 1024 * GIB },
+    { .name = "cpus",
+      .letter = 'c',
+      .argument = "N",
+      .help = "virtual CPUs (1)",
+      .read = option_read_number,
+      .at = offsetof(struct config, cpus),
+      .min = 1,
+      .max = 1024 },
+    { .name = "disk",
+      .argument = "DISK",
+      .help = "raw image or block device; again for another",
+      .more = "The guest finds the disks in the order given. An image is locked: one machine may "
+              "write it, or several may read it.",
+      .forms = disk_forms },
+    { .name = "net",
+      .argument = "CARD",
+      .help = "network card; again for another (user)",
+      .forms = config_net_forms },
+    { .name = "share",
+      .argument = "SHARE",
+      .help = "directory of the host by its tag; again for another",
+      .more =
+          "By virtio-fs, served by minivmm itself; needs no privilege. The guest reads, and "
+          "with rw changes, what lies beneath the directory and nothing else: links are "
+          "followed by the guest, in its own files, and the host's /proc, /sys and their like "
+          "are not shown. Users and groups are the host's. New files belong to minivmm's "
+          "user, or if that is root, to the user in the guest who made them; set-ID bits of files "
+          "are left out. Changes made on "
+          "the host are seen a second later at most. All shares together keep as many files open "
+          "as half of what the process may (ulimit -n), and 4096 at most.",
+      .forms = share_forms },
+    { .name = "serial",
+      .argument = "CONSOLE",
+      .help = "first serial port (stdio)",
+      .more = "If the console takes stdio and nothing is said of the serial port, it is none.",
+      .at = offsetof(struct config, serial),
+      .forms = console_forms },
+    { .name = "console",
+      .argument = "CONSOLE",
+      .help = "virtio console, hvc0, as --serial (none)",
+      .at = offsetof(struct config, console),
+      .forms = console_forms },
+    { .name = "port",
+      .rare = true,
+      .argument = "PORT",
+      .help = "stream of bytes between the guest and a descriptor; again for another",
+      .more = "The end of the input, or of whoever reads the output, closes the port in the guest: "
+              "a program there reads an end of file. When it closes the port, the output ends.",
+      .forms = port_forms },
+    { .name = "no-rng",
+      .help = "without the entropy device",
+      .read = option_read_no,
+      .at = offsetof(struct config, rng) },
+    { .name = "no-reboot",
+      .help = "a reset ends the machine instead of starting it again",
+      .read = option_read_no,
+      .at = offsetof(struct config, reboot) },
+    { .name = "timeout",
+      .argument = "DURATION",
+      .help = "end the guest after 30s, 500ms, 5m (never)",
+      .more = "A number alone is seconds; 0 is never.",
+      .read = option_read_duration,
+      .at = offsetof(struct config, timeout_ms) },
+    { .name = "grace",
+      .argument = "DURATION",
+      .help = "from SIGTERM to the guest's end by force (10s)",
+      .read = option_read_duration,
+      .at = offsetof(struct config, grace_ms) },
+    { .name = "log-level",
+      .argument = "error|warn|info|debug",
+      .help = "what to tell on stderr (warn)",
+      .read = option_read_choice,
+      .at = offsetof(struct config, log_level) },
+    { .name = "stats",
+      .help = "print at the end what was counted",
+      .more = "On stderr: exits of each vCPU; exits, requests, interrupts and system calls of each "
+              "device, and these for each request; bytes of the consoles; the steps of the start. "
+              "Calls made inside libslirp, and those by which threads wake each other, are not "
+              "seen.",
+      .read = option_read_flag,
+      .at = offsetof(struct config, stats) },
+    { .name = "dry-run",
+      .help = "print the machine instead of running it",
+      .more = "Memory, devices, their addresses and interrupts.",
+      .read = option_read_flag,
+      .at = offsetof(struct config, dry_run) },
+    { .name = "dump-dtb",
+      .argument = "FILE",
+      .help = "write the device tree the guest is given",
+      .arch = "aarch64",
+      .more = "At its start and after each reset.",
+      .read = option_read_text,
+      .at = offsetof(struct config, dump_dtb),
+      .min = 1 },
+    { .name = "dump-acpi",
+      .argument = "DIR",
+      .help = "write the ACPI tables the guest is given",
+      .arch = "x86_64",
+      .more = "One file a table, named by its signature; the directory is made if need be.",
+      .read = option_read_text,
+      .at = offsetof(struct config, dump_acpi),
+      .min = 1 },
+    { .name = "help", .letter = 'h', .help = "print this help", .read = option_print_help },
+    { .name = "version", .letter = 'V', .help = "print the version", .read = option_print_version },
+    { .name = NULL },
+};
+
+const struct option_table config_table = {
+    .program = "minivmm",
+    .usage = "--kernel FILE [OPTION]...  (Ctrl-A x ends it; see man minivmm)\n"
+             "       minivmm run [OPTION]... [CMD [ARG]...]  (see minivmm run --help)",
+    .options = config_options,
+};
+
+static_assert(sizeof(enum block_engine) == sizeof(unsigned), "option_read_choice stores unsigned");
+static_assert(sizeof(enum net_vhost) == sizeof(unsigned), "option_read_choice stores unsigned");
+static_assert(sizeof(enum log_level) == sizeof(unsigned), "option_read_choice stores unsigned");
+
+enum config_result config_parse(struct config *config, int argc, char **argv)
+{
+    struct option_reader reader = { .table = &config_table,
+                                    .base = config,
+                                    .arena = &config->arena };
+    char **words = argv + (argc > 0);
+    int result = config_set_defaults(config);
+
+    while (!result && *words)
+        result = option_read_next(&reader, &words);
+    if (result > 0)
+        return CONFIG_DONE;
+    if (!result) {
+        config_complete(config);
+        result = config_check(config);
+    }
+    return result ? CONFIG_USAGE : CONFIG_RUN;
+}
