@@ -10,6 +10,7 @@
 #include "firmware/tables/fdt.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/kvm/arch.h"
 
 #define CMDLINE_MAX  2047  /* Linux/arm64's COMMAND_LINE_SIZE, without the NUL */
 #define INITRD_ALIGN 65536 /* the largest page a guest has */

@@ -4,16 +4,8 @@
 
 #include "vmm/core/memory.h"
 
+struct boot_files;
 struct hardware;
-struct image;
-
-/* What the user wants booted. Stays open: every reset loads it again. */
-struct boot_files {
-    const struct image *kernel;
-    const struct image *initrd; /* or NULL */
-    const struct image *dtb;    /* in place of the machine's own tree, or NULL */
-    const char *cmdline;
-};
 
 /*
  * Kernel, initrd and device tree into RAM that is all zero. For the start and after each reset.

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/machine/machine.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,10 +13,11 @@
 #include "devices/chips/pvpanic.h"
 #include "devices/virtio/input.h"
 #include "firmware/tables/fdt.h"
-#include "vmm/config/config.h"
+#include "vmm/board/board.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
 #include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vm.h"
 
 static struct hardware_device virtio_place(unsigned n)
 {
@@ -48,11 +48,11 @@ static void describe_gic(struct hardware *hw, unsigned version)
 }
 
 /* Version 3 of the GIC until the host is known. */
-int arch_describe(struct hardware *hw, const struct config *config)
+int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
 {
-    if (config->cpus > MAX_CPUS)
+    if (cpus > MAX_CPUS)
         return log_refuse(EINVAL, "--cpus: at most %d", MAX_CPUS);
-    hw->cpus = config->cpus;
+    hw->cpus = cpus;
     hw->serial = (struct hardware_device){ PL011_BASE, PL011_SIZE, PL011_SPI, "pl011" };
     hw->rtc = (struct hardware_device){ PL031_BASE, PL031_SIZE, 0, "pl031" };
     hw->pvpanic = (struct hardware_device){ PVPANIC_BASE, PVPANIC_SIZE, 0, "pvpanic" };
@@ -60,7 +60,7 @@ int arch_describe(struct hardware *hw, const struct config *config)
     hw->power = virtio_place(HARDWARE_MAX_VIRTIO);
     describe_gic(hw, 3);
     hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_MMIO_SIZE };
-    describe_memory(hw, config->memory);
+    describe_memory(hw, memory);
     return 0;
 }
 
@@ -70,47 +70,44 @@ int arch_place_virtio(struct hardware *hw, struct hardware_device *ret_place)
     return 0;
 }
 
-/* A key of a virtio keyboard: no other button has a driver in every kernel distributions ship. */
-static int add_power_button(struct machine *machine)
+static void press_power_button(void *owner)
 {
-    const struct hardware_device *place = &machine->hardware.power;
+    virtio_input_press(owner);
+}
+
+/* A key of a virtio keyboard: no other button has a driver in every kernel distributions ship. */
+static int add_power_button(struct board *board)
+{
+    const struct hardware_device *place = &board->hardware.power;
     struct virtio_device *button;
-    int error = virtio_input_create(&button, place->name, machine->memory, machine->loop);
+    int error = virtio_input_create(&button, place->name, board->host.memory, board->host.loop);
 
     if (error)
         return log_error(-error, "%s", place->name);
-    error = machine_add_virtio(machine, place, button, machine->loop);
-    machine->power_button = button;
+    error = board_add_virtio(board, place, button, board->host.loop);
+    board->press_power_button = press_power_button;
+    board->power_button = button;
     return error;
 }
 
-static int add_chip(struct machine *machine, struct chip *chip)
+int arch_add_platform(struct board *board)
 {
-    if (!chip)
-        return log_error(ENOMEM, "create a device");
-    return machine_add_device(machine, &chip->device, &machine->mmio, &chip->region);
-}
-
-int arch_add_platform(struct machine *machine)
-{
-    const struct hardware *hw = &machine->hardware;
-    const struct event_sink *events = &machine->events;
-    struct irq_line serial = vm_irq_line(&machine->vm, hw->serial.gsi);
+    const struct hardware *hw = &board->hardware;
+    const struct event_sink *events = &board->host.events;
+    struct irq_line serial = board_irq(board, hw->serial.gsi);
+    struct bus *mmio = &board->mmio;
     int error;
 
-    if ((error = add_chip(
-             machine, pl011_create(hw->serial.name, hw->serial.base, &serial, machine->serial))) ||
-        (error = add_chip(machine, pl031_create(hw->rtc.name, hw->rtc.base))) ||
-        (error = add_chip(machine, pvpanic_create(hw->pvpanic.name, hw->pvpanic.base, events))) ||
-        (error = add_chip(machine,
-                          debug_exit_create(hw->debug_exit.name, hw->debug_exit.base, events))))
+    if ((error = board_add_chip(
+             board, pl011_create(hw->serial.name, hw->serial.base, &serial, board->serial),
+             mmio)) ||
+        (error = board_add_chip(board, pl031_create(hw->rtc.name, hw->rtc.base), mmio)) ||
+        (error = board_add_chip(board, pvpanic_create(hw->pvpanic.name, hw->pvpanic.base, events),
+                                mmio)) ||
+        (error = board_add_chip(
+             board, debug_exit_create(hw->debug_exit.name, hw->debug_exit.base, events), mmio)))
         return error;
-    return add_power_button(machine);
-}
-
-void arch_press_power_button(struct machine *machine)
-{
-    virtio_input_press(machine->power_button);
+    return add_power_button(board);
 }
 
 const char *arch_default_console(void)
@@ -118,22 +115,16 @@ const char *arch_default_console(void)
     return "ttyAMA0";
 }
 
-int arch_boot(struct machine *machine)
+int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
+              const struct boot_files *files)
 {
-    const struct boot_files files = {
-        .kernel = &machine->kernel,
-        .initrd = machine->config->initrd ? &machine->initrd : NULL,
-        .dtb = machine->config->dtb ? &machine->dtb : NULL,
-        .cmdline = machine->cmdline,
-    };
-    struct hardware *hw = &machine->hardware;
     gpa_t entry;
     int error;
 
-    describe_gic(hw, irqchip_version(&machine->vm));
-    hw->pmu = vcpu_has_counters(&machine->vm);
-    error = boot_load(machine->memory, hw, &files, &entry);
-    if (!error && machine->config->dump_dtb)
-        error = fdt_dump(machine->memory, hw, machine->config->dump_dtb);
-    return error ? error : vcpu_enter(&machine->vm.vcpus[0], entry, hw->fdt.base);
+    describe_gic(hw, irqchip_version(vm));
+    hw->pmu = vcpu_has_counters(vm);
+    error = boot_load(mem, hw, files, &entry);
+    if (!error && files->dump)
+        error = fdt_dump(mem, hw, files->dump);
+    return error ? error : vcpu_enter(&vm->vcpus[0], entry, hw->fdt.base);
 }

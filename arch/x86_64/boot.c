@@ -18,6 +18,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
+#include "vmm/kvm/arch.h"
 
 #define PAGE_SIZE     0x1000
 #define PAGE_ENTRIES  512

@@ -4,15 +4,8 @@
 
 #include "vmm/core/memory.h"
 
+struct boot_files;
 struct hardware;
-struct image;
-
-/* What the user wants booted. Stays open: every reset loads it again. */
-struct boot_files {
-    const struct image *kernel;
-    const struct image *initrd; /* or NULL */
-    const char *cmdline;
-};
 
 enum boot_protocol {
     BOOT_LINUX64, /* 64-bit mode, paging on, RSI = argument: the zero page */

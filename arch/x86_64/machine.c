@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/machine/machine.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,10 +12,11 @@
 #include "devices/chips/pvpanic.h"
 #include "devices/chips/uart16550.h"
 #include "firmware/tables/acpi.h"
-#include "vmm/config/config.h"
+#include "vmm/board/board.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
 #include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vm.h"
 
 /* x2APIC ids above 254 would need interrupt remapping, which the guest is not given. */
 #define MAX_CPUS 254
@@ -32,11 +32,11 @@ static void describe_memory(struct hardware *hw, uint64_t size)
     }
 }
 
-int arch_describe(struct hardware *hw, const struct config *config)
+int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
 {
-    if (config->cpus > MAX_CPUS)
+    if (cpus > MAX_CPUS)
         return log_refuse(EINVAL, "--cpus: at most %d", MAX_CPUS);
-    hw->cpus = config->cpus;
+    hw->cpus = cpus;
     hw->acpi = (struct hardware_range){ ACPI_BASE, ACPI_SIZE };
     hw->lapic = LAPIC_BASE;
     hw->ioapic = IOAPIC_BASE;
@@ -45,7 +45,7 @@ int arch_describe(struct hardware *hw, const struct config *config)
     hw->pvpanic = (struct hardware_device){ PVPANIC_PORT, PVPANIC_SIZE, 0, "pvpanic" };
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_PORT, DEBUG_EXIT_SIZE, 0, "debug_exit" };
     hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_MMIO_SIZE };
-    describe_memory(hw, config->memory);
+    describe_memory(hw, memory);
     return 0;
 }
 
@@ -61,36 +61,34 @@ int arch_place_virtio(struct hardware *hw, struct hardware_device *ret_place)
     return 0;
 }
 
-static int add_chip(struct machine *machine, struct chip *chip)
+static void press_power_button(void *owner)
 {
-    if (!chip)
-        return log_error(ENOMEM, "create a device");
-    return machine_add_device(machine, &chip->device, &machine->ports, &chip->region);
+    acpi_power_press_button(owner);
 }
 
-int arch_add_platform(struct machine *machine)
+int arch_add_platform(struct board *board)
 {
-    const struct hardware *hw = &machine->hardware;
-    const struct event_sink *events = &machine->events;
-    struct irq_line serial = vm_irq_line(&machine->vm, hw->serial.gsi);
-    struct irq_line power = vm_irq_line(&machine->vm, hw->power.gsi);
+    const struct hardware *hw = &board->hardware;
+    const struct event_sink *events = &board->host.events;
+    struct irq_line serial = board_irq(board, hw->serial.gsi);
+    struct irq_line power = board_irq(board, hw->power.gsi);
     struct chip *button = acpi_power_create(hw->power.name, hw->power.base, &power, events);
-    int error = add_chip(machine, button);
+    struct bus *ports = &board->ports;
+    int error = board_add_chip(board, button, ports);
 
     if (error)
         return error;
-    machine->power_button = button;
-    if ((error = add_chip(machine, uart16550_create(hw->serial.name, hw->serial.base, &serial,
-                                                    machine->serial))) ||
-        (error = add_chip(machine, i8042_create("i8042", I8042_COMMAND_PORT, events))) ||
-        (error = add_chip(machine, pvpanic_create(hw->pvpanic.name, hw->pvpanic.base, events))))
+    board->press_power_button = press_power_button;
+    board->power_button = button;
+    if ((error = board_add_chip(
+             board, uart16550_create(hw->serial.name, hw->serial.base, &serial, board->serial),
+             ports)) ||
+        (error = board_add_chip(board, i8042_create("i8042", I8042_COMMAND_PORT, events), ports)) ||
+        (error = board_add_chip(board, pvpanic_create(hw->pvpanic.name, hw->pvpanic.base, events),
+                                ports)))
         return error;
-    return add_chip(machine, debug_exit_create(hw->debug_exit.name, hw->debug_exit.base, events));
-}
-
-void arch_press_power_button(struct machine *machine)
-{
-    acpi_power_press_button(machine->power_button);
+    return board_add_chip(
+        board, debug_exit_create(hw->debug_exit.name, hw->debug_exit.base, events), ports);
 }
 
 const char *arch_default_console(void)
@@ -98,17 +96,13 @@ const char *arch_default_console(void)
     return "ttyS0";
 }
 
-int arch_boot(struct machine *machine)
+int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
+              const struct boot_files *files)
 {
-    const struct boot_files files = {
-        .kernel = &machine->kernel,
-        .initrd = machine->config->initrd ? &machine->initrd : NULL,
-        .cmdline = machine->cmdline,
-    };
     struct boot_entry entry;
-    int error = boot_load(machine->memory, &machine->hardware, &files, &entry);
+    int error = boot_load(mem, hw, files, &entry);
 
-    if (!error && machine->config->dump_acpi)
-        error = acpi_dump(machine->memory, &machine->hardware, machine->config->dump_acpi);
-    return error ? error : vcpu_enter(&machine->vm.vcpus[0], &entry);
+    if (!error && files->dump)
+        error = acpi_dump(mem, hw, files->dump);
+    return error ? error : vcpu_enter(&vm->vcpus[0], &entry);
 }

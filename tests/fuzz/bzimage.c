@@ -5,6 +5,7 @@
 
 #include "arch/x86_64/boot.h"
 #include "tests/unit/pc.h"
+#include "vmm/kvm/arch.h"
 
 #define RAM (32 * MIB)
 

@@ -6,6 +6,7 @@
 
 #include "tests/unit/arm.h"
 #include "tests/unit/unit.h"
+#include "vmm/kvm/arch.h"
 
 #define RAM        (32 * MIB)
 #define KERNEL_END (RAM_BASE + 8 * MIB)

@@ -10,6 +10,7 @@
 #include "tests/unit/pc.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/kvm/arch.h"
 
 #define RAM         (128 * MIB)
 #define KERNEL_BASE (16 * MIB)

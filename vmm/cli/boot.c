@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "vmm/cli/dry_run.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
@@ -131,7 +132,7 @@ static int boot_dry_run(const struct config *config)
     int error = machine_describe(&machine, config);
 
     if (!error)
-        machine_print(&machine);
+        dry_run_print(&machine);
     machine_destroy(&machine);
     return error ? STATUS_FAILED : STATUS_POWER_OFF;
 }

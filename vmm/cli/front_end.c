@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "devices/console/terminal.h"
+#include "vmm/board/consoles.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
 #include "vmm/core/alarm.h"
@@ -40,7 +41,7 @@ void front_end_block_signals(void)
 
 void front_end_end(struct front_end *f, int status)
 {
-    machine_each_terminal(&f->machine, terminal_abandon);
+    consoles_each(&f->machine.board, terminal_abandon);
     lifecycle_stop(&f->life, (unsigned)status);
     alarm_set(&f->force, FORCE_MS);
 }
@@ -68,9 +69,9 @@ static void front_end_signalled(struct watch *watch, short revents)
     if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
         return;
     if (info.ssi_signo == SIGWINCH)
-        machine_each_terminal(&f->machine, terminal_window_changed);
+        consoles_each(&f->machine.board, terminal_window_changed);
     else if (info.ssi_signo == SIGCONT)
-        machine_each_terminal(&f->machine, terminal_continued);
+        consoles_each(&f->machine.board, terminal_continued);
     else
         f->ops->signal(f, (int)info.ssi_signo);
 }
@@ -86,7 +87,7 @@ static void front_end_force(struct watch *watch, short revents)
     struct front_end *f = container_of(watch, struct front_end, force);
 
     log_warn("a vCPU or a disk does not come to its end; ending without it");
-    machine_each_terminal(&f->machine, front_end_leave_output);
+    consoles_each(&f->machine.board, front_end_leave_output);
     _exit((int)lifecycle_end(&f->life)->code);
 }
 

@@ -42,7 +42,7 @@ static void stats_print_vcpus(const struct vm *vm)
 /* A loop of its own polls for this device alone; the main one's polls are nobody's. */
 static uint64_t stats_polls(const struct machine *machine, const struct device_stats *s)
 {
-    return s->loop && s->loop != machine->loop ? loop_turns(s->loop) : 0;
+    return s->loop && s->loop != machine->board.host.loop ? loop_turns(s->loop) : 0;
 }
 
 static void stats_print_device(const struct machine *machine, struct device *device)
@@ -66,7 +66,7 @@ static void stats_print_devices(const struct machine *machine)
     log_result("%-10s %10s %10s %10s %10s %10s %10s %13s %13s %15s", "device", "exits", "kicks",
                "requests", "interrupts", "polls", "calls", "exits/request", "calls/request",
                "exits/interrupt");
-    for (struct device *device = machine->devices; device; device = device->next)
+    for (struct device *device = machine->board.devices; device; device = device->next)
         stats_print_device(machine, device);
 }
 
@@ -79,7 +79,7 @@ static void stats_print_console(const struct machine *machine, const char *name,
 
     if (!terminal)
         return;
-    for (struct device *device = machine->devices; device; device = device->next)
+    for (struct device *device = machine->board.devices; device; device = device->next)
         if (!strcmp(device->name, name))
             device->ops->count(device, &s);
     terminal_count(terminal, &bytes, &writes);
@@ -90,10 +90,12 @@ static void stats_print_console(const struct machine *machine, const char *name,
 
 static void stats_print_consoles(const struct machine *machine)
 {
+    const struct board *board = &machine->board;
+
     log_result("%-10s %10s %10s %10s %10s", "console", "bytes", "writes", "exits/byte",
                "calls/byte");
-    stats_print_console(machine, machine->hardware.serial.name, machine->serial);
-    stats_print_console(machine, "console0", machine->console);
+    stats_print_console(machine, board->hardware.serial.name, board->serial);
+    stats_print_console(machine, board->console_name, board->console);
 }
 
 static void stats_print_phases(const struct timeline *timeline)
@@ -122,6 +124,6 @@ void stats_print(const struct machine *machine)
     stats_print_devices(machine);
     stats_print_consoles(machine);
     log_result("%-10s %10s", "loop", "polls");
-    log_result("%-10s %10" PRIu64, "main", loop_turns(machine->loop));
+    log_result("%-10s %10" PRIu64, "main", loop_turns(machine->board.host.loop));
     stats_print_phases(&machine->timeline);
 }

@@ -13,6 +13,7 @@
 
 #include "devices/console/terminal.h"
 #include "firmware/init/job.h"
+#include "vmm/board/consoles.h"
 #include "vmm/cli/boot.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
@@ -198,7 +199,7 @@ static void guest_signal(struct front_end *f, int signal)
     if (signal == SIGUSR2)
         front_end_end(f, STATUS_POWER_OFF);
     else if (signal == SIGURG)
-        machine_each_terminal(&f->machine, terminal_pass_interrupts);
+        consoles_each(&f->machine.board, terminal_pass_interrupts);
 }
 
 static void guest_quit(struct front_end *f)
@@ -208,7 +209,7 @@ static void guest_quit(struct front_end *f)
 
 static int guest_status(struct front_end *f, const struct life_end *end)
 {
-    if (end->reason == END_FAILURE || machine_lost_output(&f->machine))
+    if (end->reason == END_FAILURE || consoles_lost_output(&f->machine.board))
         return STATUS_FAILED;
     return end->reason == END_REQUEST ? (int)end->code : boot_guest_status(end);
 }

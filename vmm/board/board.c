@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/board/board.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "devices/chips/chip.h"
+#include "devices/virtio/mmio.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/board/consoles.h"
+#include "vmm/board/parts.h"
+#include "vmm/config/config.h"
+#include "vmm/core/device.h"
+#include "vmm/core/log.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/state.h"
+#include "vmm/kvm/arch.h"
+
+int board_describe(struct board *board, const struct config *config)
+{
+    int error;
+
+    *board = (struct board){ .config = config, .serial_fd = -1, .console_fd = -1 };
+    error = arch_describe(&board->hardware, config->cpus, config->memory);
+    return error ? error : parts_place(board);
+}
+
+int board_create(struct board *board, const struct board_host *host,
+                 const struct terminal_config *terminal)
+{
+    int error;
+
+    board->host = *host;
+    if ((error = consoles_open(board, terminal)) || (error = arch_add_platform(board)))
+        return error;
+    return parts_create(board);
+}
+
+void board_join(struct board *board)
+{
+    for (unsigned i = 0; i < board->device_loop_count; i++)
+        loop_join(board->device_loops[i]);
+}
+
+void board_destroy(struct board *board)
+{
+    board_join(board);
+    while (board->devices) {
+        struct device *device = board->devices;
+
+        board->devices = device->next;
+        device->ops->destroy(device);
+    }
+    for (unsigned i = 0; i < board->device_loop_count; i++)
+        loop_destroy(board->device_loops[i]);
+    consoles_destroy(board);
+    if (board->shadow.size)
+        munmap(board->shadow.host, board->shadow.size);
+}
+
+void board_reset(struct board *board)
+{
+    for (struct device *device = board->devices; device; device = device->next)
+        device->ops->reset(device);
+}
+
+int board_pause(struct board *board, uint64_t deadline_ns, const char **ret_busy)
+{
+    for (struct device *device = board->devices; device; device = device->next) {
+        int error = device->ops->pause(device, deadline_ns);
+
+        if (!error)
+            continue;
+        *ret_busy = device->name;
+        for (struct device *done = board->devices; done != device; done = done->next)
+            done->ops->resume(done);
+        return error;
+    }
+    return 0;
+}
+
+void board_resume(struct board *board)
+{
+    for (struct device *device = board->devices; device; device = device->next)
+        device->ops->resume(device);
+}
+
+void board_state(struct board *board, struct state *s)
+{
+    for (struct device *device = board->devices; device; device = device->next)
+        device->ops->state(device, s);
+}
+
+struct irq_line board_irq(const struct board *board, uint32_t gsi)
+{
+    struct irq_line line = board->host.irq;
+
+    line.pin = gsi;
+    return line;
+}
+
+static int board_add_device(struct board *board, struct device *device, struct bus *bus,
+                            struct io_region *region)
+{
+    int error = bus_map(bus, region);
+
+    device->next = board->devices;
+    board->devices = device;
+    return error ? log_error(-error, "%s: map its registers", device->name) : 0;
+}
+
+int board_add_chip(struct board *board, struct chip *chip, struct bus *bus)
+{
+    if (!chip)
+        return log_error(ENOMEM, "create a device");
+    return board_add_device(board, &chip->device, bus, &chip->region);
+}
+
+/* A device's part of the shadow pages, which come into being with the first. */
+static void *board_shadow(struct board *board, const struct hardware_device *place)
+{
+    const struct hardware_range *range = &board->hardware.virtio_pages;
+    struct ram_region *shadow = &board->shadow;
+
+    if (!shadow->size) {
+        void *host =
+            mmap(NULL, range->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (host == MAP_FAILED)
+            return NULL;
+        *shadow = (struct ram_region){ .base = range->base, .size = range->size, .host = host };
+    }
+    return (char *)shadow->host + (place->base - shadow->base);
+}
+
+int board_add_virtio(struct board *board, const struct hardware_device *place,
+                     struct virtio_device *virtio, struct loop *loop)
+{
+    void *shadow = board_shadow(board, place);
+    struct virtio_mmio *mmio;
+    int error = shadow ? virtio_mmio_create(&mmio, virtio, place->base, place->gsi,
+                                            &board->host.notifiers, shadow)
+                       : log_error(ENOMEM, "%s: its registers", place->name);
+
+    if (error) {
+        virtio_destroy(virtio);
+        return error;
+    }
+    error =
+        board_add_device(board, virtio_mmio_device(mmio), &board->mmio, virtio_mmio_region(mmio));
+    if (!error && loop != board->host.loop && (error = loop_start(loop, place->name)))
+        log_error(-error, "%s: start its thread", place->name);
+    return error;
+}
+
+struct loop *board_add_loop(struct board *board)
+{
+    struct loop *loop = loop_create();
+
+    if (!loop)
+        log_error(errno, "create an event loop");
+    else
+        board->device_loops[board->device_loop_count++] = loop;
+    return loop;
+}

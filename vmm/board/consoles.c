@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/board/consoles.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "devices/console/terminal.h"
+#include "vmm/board/board.h"
+#include "vmm/config/config.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
+
+#define OUTPUT_LINGER_MS 2000 /* how long the last words may take to reach a slow reader */
+#define PORT_LINGER_MS   500  /* those of a port: the reset has waited for all of them */
+
+/* A terminal for what --serial or --console says. Leaves *ret NULL for "none". */
+static int consoles_open_terminal(struct terminal **ret, int *ret_fd, struct board *board,
+                                  const struct console_config *config, struct terminal_config host)
+{
+    int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY;
+
+    host.input = host.output = -1;
+    switch (config->kind) {
+    case CONSOLE_NONE:
+        break;
+    case CONSOLE_STDIO:
+        host.input = STDIN_FILENO;
+        host.output = STDOUT_FILENO;
+        break;
+    case CONSOLE_FD:
+        host.input = host.output = config->fd;
+        break;
+    case CONSOLE_FILE:
+        *ret_fd = open(config->path, flags | (config->append ? O_APPEND : O_TRUNC), 0666);
+        if (*ret_fd < 0)
+            return log_error(errno, "open %s", config->path);
+        host.output = *ret_fd;
+        break;
+    }
+    return terminal_create(ret, &host, board->host.loop);
+}
+
+/* *ret is `fd`, or -1 if that is not open for it. */
+static int consoles_check_fd(int *ret, const char *port, int fd, int useless)
+{
+    int flags = fd < 0 ? useless : fcntl(fd, F_GETFL);
+
+    if (flags < 0)
+        return log_error(errno, "port %s: descriptor %d", port, fd);
+    *ret = (flags & O_ACCMODE) == useless ? -1 : fd;
+    return 0;
+}
+
+/* The terminal has a duplicate, which is to be the last. */
+static int consoles_let_go(const char *port, int fd)
+{
+    cleanup_close int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+    return null < 0 || dup3(null, fd, O_CLOEXEC) < 0 ? log_error(errno, "port %s", port) : 0;
+}
+
+static int consoles_open_port(struct board *board, const struct port_config *config,
+                              struct terminal_config host)
+{
+    int error;
+
+    if (board->stream_count + !!board->console == VIRTIO_CONSOLE_PORTS)
+        return log_refuse(ENOSPC, "--port: a console has room for %d ports", VIRTIO_CONSOLE_PORTS);
+    if ((error = consoles_check_fd(&host.input, config->name, config->input, O_WRONLY)) ||
+        (error = consoles_check_fd(&host.output, config->name, config->output, O_RDONLY)))
+        return error;
+    host.stream = !config->console;
+    error = terminal_create(&board->streams[board->stream_count], &host, board->host.loop);
+    if (error)
+        return error;
+    board->stream_count++;
+    return host.stream && host.output >= 0 && host.output != host.input
+               ? consoles_let_go(config->name, host.output)
+               : 0;
+}
+
+int consoles_open(struct board *board, const struct terminal_config *host)
+{
+    const struct config *config = board->config;
+    int error =
+        consoles_open_terminal(&board->serial, &board->serial_fd, board, &config->serial, *host);
+
+    if (!error && config->console.kind != CONSOLE_NONE)
+        error = consoles_open_terminal(&board->console, &board->console_fd, board, &config->console,
+                                       *host);
+    for (const struct port_config *port = config->ports; port && !error; port = port->next)
+        error = consoles_open_port(board, port, *host);
+    return error;
+}
+
+void consoles_close(struct board *board)
+{
+    terminal_close(board->console, OUTPUT_LINGER_MS);
+    terminal_close(board->serial, OUTPUT_LINGER_MS);
+}
+
+void consoles_destroy(struct board *board)
+{
+    terminal_destroy(board->console, OUTPUT_LINGER_MS);
+    terminal_destroy(board->serial, OUTPUT_LINGER_MS);
+    for (unsigned i = 0; i < board->stream_count; i++)
+        terminal_destroy(board->streams[i], PORT_LINGER_MS);
+    if (board->serial_fd >= 0)
+        close(board->serial_fd);
+    if (board->console_fd >= 0)
+        close(board->console_fd);
+}
+
+void consoles_each(const struct board *board, void (*fn)(struct terminal *terminal))
+{
+    if (board->serial)
+        fn(board->serial);
+    if (board->console)
+        fn(board->console);
+    for (unsigned i = 0; i < board->stream_count; i++)
+        fn(board->streams[i]);
+}
+
+bool consoles_lost_output(const struct board *board)
+{
+    bool lost = false;
+
+    for (unsigned i = 0; i < board->stream_count; i++)
+        lost |= terminal_lost_output(board->streams[i]);
+    return lost;
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/board/parts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "devices/block/block.h"
+#include "devices/block/open.h"
+#include "devices/fs/share.h"
+#include "devices/net/net.h"
+#include "devices/net/slirp.h"
+#include "devices/net/tap.h"
+#include "devices/virtio/blk.h"
+#include "devices/virtio/fs.h"
+#include "devices/virtio/net.h"
+#include "devices/virtio/rng.h"
+#include "devices/virtio/vhost_net.h"
+#include "vmm/board/board.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+#include "vmm/core/loop.h"
+#include "vmm/kvm/arch.h"
+
+/* Disks. */
+
+static unsigned parts_count_disks(const struct config *config)
+{
+    unsigned count = 0;
+
+    for (const struct disk_config *disk = config->disks; disk; disk = disk->next)
+        count++;
+    return count;
+}
+
+static int parts_create_disk(struct board *board, struct hardware_device *place, unsigned number)
+{
+    const struct disk_config *config = board->config->disks;
+    struct loop *loop = board_add_loop(board);
+    struct virtio_device *virtio;
+    struct block *block;
+    int error;
+
+    if (!loop)
+        return -ENOMEM;
+    while (number-- > 0)
+        config = config->next;
+    error = block_open(&block, &config->image, loop);
+    if (error)
+        return error;
+    error = virtio_blk_create(&virtio, place->name, block, config->serial, config->poll_us,
+                              board->host.memory, loop);
+    if (error) {
+        block_close(block);
+        return log_error(-error, "%s", place->name);
+    }
+    return board_add_virtio(board, place, virtio, loop);
+}
+
+/* NICs. */
+
+static unsigned parts_count_nets(const struct config *config)
+{
+    unsigned count = 0;
+
+    for (const struct net_config *net = config->nets; net; net = net->next)
+        count++;
+    return count;
+}
+
+/* 52:54:00 is the prefix of KVM guests; the last byte tells a guest's NICs apart. */
+static void parts_choose_mac(uint8_t mac[6], const struct net_config *config, unsigned number)
+{
+    const uint8_t fallback[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + number) };
+
+    memcpy(mac, config->mac_set ? config->mac : fallback, sizeof(fallback));
+}
+
+/* The device in front of `net`: vhost-net's if that may serve it. */
+static int parts_create_nic(struct board *board, struct virtio_device **ret, const char *name,
+                            const struct net_config *config, struct net *net, const uint8_t mac[6],
+                            struct loop *loop)
+{
+    struct guest_memory *memory = board->host.memory;
+    int error = -ENOENT;
+
+    if (config->kind == NET_TAP && config->vhost != VHOST_OFF)
+        error = vhost_net_create(ret, name, net, tap_fd(net), mac, memory, loop);
+    if (!error)
+        return 0;
+    if (config->vhost == VHOST_ON)
+        return log_refuse(-error,
+                          "--net tap: vhost=on: /dev/vhost-net: %s (as root: modprobe vhost_net; "
+                          "its group, kvm, may use it)",
+                          strerror(-error));
+    error = virtio_net_create(ret, name, net, mac, memory, loop);
+    return error ? log_error(-error, "%s", name) : 0;
+}
+
+static int parts_create_net(struct board *board, struct hardware_device *place, unsigned number)
+{
+    const struct net_config *config = board->config->nets;
+    struct loop *loop = board_add_loop(board);
+    struct virtio_device *virtio;
+    struct net *net;
+    uint8_t mac[6];
+    int error;
+
+    if (!loop)
+        return -ENOMEM;
+    for (unsigned i = 0; i < number; i++)
+        config = config->next;
+    error = config->kind == NET_TAP ? tap_open(&net, &config->tap, loop)
+                                    : slirp_open(&net, &config->user, loop);
+    if (error && config->implied) {
+        log_warn("going on without a network (--net none says so without a warning)");
+        place->size = 0; /* the guest is not told of it */
+        return 0;
+    }
+    if (error)
+        return error;
+    parts_choose_mac(mac, config, number);
+    error = parts_create_nic(board, &virtio, place->name, config, net, mac, loop);
+    if (error) {
+        net_close(net);
+        return error;
+    }
+    return board_add_virtio(board, place, virtio, loop);
+}
+
+/* Shared directories. */
+
+static unsigned parts_count_shares(const struct config *config)
+{
+    unsigned count = 0;
+
+    for (const struct share_config *share = config->shares; share; share = share->next)
+        count++;
+    return count;
+}
+
+static int parts_create_share(struct board *board, struct hardware_device *place, unsigned number)
+{
+    const struct share_config *config = board->config->shares;
+    unsigned descriptors = share_descriptors(parts_count_shares(board->config));
+    struct loop *loop = board_add_loop(board);
+    struct virtio_device *virtio;
+    struct share *share;
+    int error;
+
+    if (!loop)
+        return -ENOMEM;
+    while (number-- > 0)
+        config = config->next;
+    error = share_open(&share, &config->directory, descriptors);
+    if (error)
+        return error;
+    error = virtio_fs_create(&virtio, place->name, config->tag, share, board->host.memory, loop);
+    if (error) {
+        share_close(share);
+        return log_error(-error, "%s", place->name);
+    }
+    error = board_add_virtio(board, place, virtio, loop);
+    if (!error)
+        loop_call(loop, share_confine, share);
+    return error;
+}
+
+/* One virtio console, for --console and all ports. */
+
+static unsigned parts_count_consoles(const struct config *config)
+{
+    return config->console.kind != CONSOLE_NONE || config->ports;
+}
+
+static int parts_create_console(struct board *board, struct hardware_device *place, unsigned number)
+{
+    struct virtio_console_port ports[VIRTIO_CONSOLE_PORTS];
+    const struct port_config *config = board->config->ports;
+    struct virtio_device *virtio;
+    unsigned count = 0;
+    int error;
+
+    if (board->console)
+        ports[count++] =
+            (struct virtio_console_port){ .terminal = board->console, .console = true };
+    for (unsigned i = 0; i < board->stream_count; i++, config = config->next)
+        ports[count++] = (struct virtio_console_port){ .terminal = board->streams[i],
+                                                       .name = config->name,
+                                                       .console = config->console,
+                                                       .ordered = config->ordered };
+    error = virtio_console_create(&virtio, place->name, ports, count, board->host.memory,
+                                  board->host.loop);
+    if (error)
+        return log_error(-error, "%s", place->name);
+    board->console_name = place->name;
+    return board_add_virtio(board, place, virtio, board->host.loop);
+}
+
+/* The entropy device. */
+
+static unsigned parts_count_rngs(const struct config *config)
+{
+    return config->rng;
+}
+
+static int parts_create_rng(struct board *board, struct hardware_device *place, unsigned number)
+{
+    struct virtio_device *virtio;
+    int error = virtio_rng_create(&virtio, place->name, board->host.memory, board->host.loop);
+
+    if (error)
+        return log_error(-error, "%s", place->name);
+    return board_add_virtio(board, place, virtio, board->host.loop);
+}
+
+/* In the order in which the guest finds them. */
+static const struct part {
+    const char *kind; /* of devices: "blk0", "blk1", ... */
+    unsigned (*count)(const struct config *config);
+    int (*create)(struct board *board, struct hardware_device *place, unsigned number);
+} parts[] = {
+    { "blk", parts_count_disks, parts_create_disk },
+    { "net", parts_count_nets, parts_create_net },
+    { "fs", parts_count_shares, parts_create_share },
+    { "console", parts_count_consoles, parts_create_console },
+    { "rng", parts_count_rngs, parts_create_rng },
+};
+
+static int parts_place_one(struct hardware *hw, const char *kind, unsigned number)
+{
+    struct hardware_device *place = &hw->virtio[hw->virtio_count];
+
+    if (hw->virtio_count == HARDWARE_MAX_VIRTIO || arch_place_virtio(hw, place))
+        return log_refuse(ENOSPC, "too many devices: the machine has room for %d",
+                          HARDWARE_MAX_VIRTIO);
+    snprintf(place->name, sizeof(place->name), "%s%u", kind, number);
+    hw->virtio_count++;
+    return 0;
+}
+
+int parts_place(struct board *board)
+{
+    int error = 0;
+
+    for (const struct part *part = parts; part < parts + ARRAY_SIZE(parts); part++)
+        for (unsigned i = 0; !error && i < part->count(board->config); i++)
+            error = parts_place_one(&board->hardware, part->kind, i);
+    return error;
+}
+
+int parts_create(struct board *board)
+{
+    struct hardware_device *place = board->hardware.virtio;
+    int error = 0;
+
+    for (const struct part *part = parts; part < parts + ARRAY_SIZE(parts); part++)
+        for (unsigned i = 0; !error && i < part->count(board->config); i++)
+            error = part->create(board, place++, i);
+    return error;
+}
