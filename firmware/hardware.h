@@ -40,7 +40,7 @@ struct hardware {
     bool pmu;                        /* aarch64: performance counters */
     struct hardware_device serial;   /* x86: ports, 16550; aarch64: PL011 */
     struct hardware_device rtc;      /* aarch64: PL031 */
-    struct hardware_device power;    /* x86: devices/acpi_power.h; aarch64: virtio-input */
+    struct hardware_device power;    /* x86: acpi_registers.h; aarch64: virtio-input */
     struct hardware_device pvpanic;
     struct hardware_device debug_exit;
     struct hardware_range virtio_pages; /* where the registers of any virtio device lie */

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "arch/x86_64/layout.h"
-#include "devices/chips/acpi_power.h"
 #include "firmware/boot/bzimage.h"
 #include "firmware/boot/elf.h"
 #include "firmware/boot/file_kind.h"
@@ -15,6 +14,7 @@
 #include "firmware/hardware.h"
 #include "firmware/image.h"
 #include "firmware/tables/acpi.h"
+#include "firmware/tables/acpi_registers.h"
 #include "vmm/core/base.h"
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"

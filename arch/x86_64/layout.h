@@ -61,7 +61,6 @@
 #define COM1_SIZE          8
 #define PVPANIC_PORT       0x505
 #define POWER_PORT         0x600
-#define POWER_SIZE         4
 
 #define COM1_GSI         4
 #define POWER_GSI        9

@@ -12,6 +12,7 @@
 #include "devices/chips/pvpanic.h"
 #include "devices/chips/uart16550.h"
 #include "firmware/tables/acpi.h"
+#include "firmware/tables/acpi_registers.h"
 #include "vmm/board/board.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
@@ -41,7 +42,7 @@ int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
     hw->lapic = LAPIC_BASE;
     hw->ioapic = IOAPIC_BASE;
     hw->serial = (struct hardware_device){ COM1_PORT, COM1_SIZE, COM1_GSI, "uart16550" };
-    hw->power = (struct hardware_device){ POWER_PORT, POWER_SIZE, POWER_GSI, "acpi_power" };
+    hw->power = (struct hardware_device){ POWER_PORT, ACPI_POWER_SIZE, POWER_GSI, "acpi_power" };
     hw->pvpanic = (struct hardware_device){ PVPANIC_PORT, PVPANIC_SIZE, 0, "pvpanic" };
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_PORT, DEBUG_EXIT_SIZE, 0, "debug_exit" };
     hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_MMIO_SIZE };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/chips/acpi_power.h"
 
+#include "firmware/tables/acpi_registers.h"
 #include "vmm/core/base.h"
 
 /* ACPI 6, 4.8.3.7: the sleep control register. */

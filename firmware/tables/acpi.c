@@ -10,6 +10,7 @@
 #include "firmware/buffer.h"
 #include "firmware/hardware.h"
 #include "firmware/image.h"
+#include "firmware/tables/acpi_registers.h"
 #include "firmware/tables/aml.h"
 #include "vmm/core/base.h"
 #include "vmm/core/endian.h"
@@ -25,13 +26,6 @@
 #define HEADER_CHECKSUM 9
 #define HEADER_SIZE     36
 #define TABLE_ALIGN     16
-
-#define SLEEP_TYPE_OFF     5
-#define POWER_SLEEP        0 /* offsets from hw->power.base */
-#define POWER_SLEEP_STATUS 1
-#define POWER_RESET        2
-#define POWER_EVENTS       3
-#define POWER_RESET_VALUE  1
 
 /* FADT, ACPI 6.3, 5.2.9: offsets and what goes there. */
 enum {
@@ -175,7 +169,7 @@ static void acpi_add_power_button(struct buffer *b, const struct hardware_device
     resources = aml_resources(b);
     aml_interrupt(b, power->gsi);
     aml_end_resources(b, resources);
-    aml_io_register(b, "EREG", power->base + POWER_EVENTS, "ESEL");
+    aml_io_register(b, "EREG", power->base + ACPI_POWER_EVENTS, "ESEL");
     method = aml_method(b, "_EVT", 1);
     pressed = aml_if(b, "ESEL");
     aml_notify(b, "PWRB", 0x80);
@@ -186,7 +180,7 @@ static void acpi_add_power_button(struct buffer *b, const struct hardware_device
 
 static void acpi_add_dsdt(struct acpi *a)
 {
-    static const uint8_t s5[] = { SLEEP_TYPE_OFF, 0, 0, 0 };
+    static const uint8_t s5[] = { ACPI_POWER_S5, 0, 0, 0 };
     const struct hardware *hw = a->hw;
     size_t start = acpi_begin(a, "DSDT", 2);
     size_t scope;
@@ -229,10 +223,10 @@ static void acpi_add_fadt(struct acpi *a)
                  FADT_WBINVD | FADT_POWER_BUTTON | FADT_SLEEP_BUTTON | FADT_RESET_WORKS |
                      FADT_HW_REDUCED,
                  4);
-    acpi_patch_port(b, start + FADT_RESET_REGISTER, power + POWER_RESET);
-    buffer_patch(b, start + FADT_RESET_VALUE, POWER_RESET_VALUE, 1);
-    acpi_patch_port(b, start + FADT_SLEEP_CONTROL, power + POWER_SLEEP);
-    acpi_patch_port(b, start + FADT_SLEEP_STATUS, power + POWER_SLEEP_STATUS);
+    acpi_patch_port(b, start + FADT_RESET_REGISTER, power + ACPI_POWER_RESET);
+    buffer_patch(b, start + FADT_RESET_VALUE, ACPI_POWER_RESET_VALUE, 1);
+    acpi_patch_port(b, start + FADT_SLEEP_CONTROL, power + ACPI_POWER_SLEEP_CONTROL);
+    acpi_patch_port(b, start + FADT_SLEEP_STATUS, power + ACPI_POWER_SLEEP_STATUS);
     for (unsigned i = 0; i < 8; i++)
         buffer_patch(b, start + FADT_HYPERVISOR + i, (uint8_t) "MINIVMM"[i], 1);
     a->tables[a->count++] = acpi_end(a, start);

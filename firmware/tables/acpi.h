@@ -9,11 +9,7 @@ struct hardware;
 /*
  * Writes the machine as hardware-reduced ACPI 6.3 tables (FADT, MADT, DSDT) into hw->acpi, the RSDP
  * at its start. The vCPUs are not running. -EFAULT or -ENOSPC if that is no RAM or too small;
- * prints.
- *
- * The registers behind hw->power, as the tables tell them:
- *   +0  sleep control   +1  sleep status   +2  write 1: reset   +3  button events, cleared by a
- * read
+ * prints. The registers behind hw->power are those of acpi_registers.h.
  */
 int acpi_build(struct guest_memory *mem, const struct hardware *hw);
 

@@ -6,6 +6,7 @@
 #include "devices/chips/debug_exit.h"
 #include "devices/chips/i8042.h"
 #include "devices/chips/pvpanic.h"
+#include "firmware/tables/acpi_registers.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"

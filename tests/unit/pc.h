@@ -4,6 +4,7 @@
 
 #include "arch/x86_64/layout.h"
 #include "firmware/hardware.h"
+#include "firmware/tables/acpi_registers.h"
 #include "tests/unit/firmware.h"
 
 /* The machine that tests of a PC's loaders and tables have, and its tables as a guest finds them.
@@ -21,7 +22,7 @@ static inline struct hardware made_hardware(uint64_t memory, unsigned cpus, unsi
         .lapic = LAPIC_BASE,
         .ioapic = IOAPIC_BASE,
         .serial = { .base = COM1_PORT, .size = COM1_SIZE, .gsi = COM1_GSI },
-        .power = { .base = POWER_PORT, .size = POWER_SIZE, .gsi = POWER_GSI },
+        .power = { .base = POWER_PORT, .size = ACPI_POWER_SIZE, .gsi = POWER_GSI },
         .pvpanic = { .base = PVPANIC_PORT, .size = 1 },
         .virtio_count = virtio,
     };

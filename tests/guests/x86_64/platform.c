@@ -2,7 +2,7 @@
 #include "lib/platform.h"
 
 #include "arch/x86_64/layout.h"
-#include "devices/chips/acpi_power.h"
+#include "firmware/tables/acpi_registers.h"
 #include "lib/guest.h"
 #include "x86_64/x86.h"
 

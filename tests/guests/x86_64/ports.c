@@ -5,8 +5,8 @@
  * ports with nothing behind them. The written bytes mean neither reset nor power-off to anybody.
  */
 #include "arch/x86_64/layout.h"
-#include "devices/chips/acpi_power.h"
 #include "devices/chips/debug_exit.h"
+#include "firmware/tables/acpi_registers.h"
 #include "lib/guest.h"
 #include "x86_64/x86.h"
 
@@ -27,7 +27,7 @@ static const struct window {
     { "i8042", I8042_COMMAND_PORT, 1 },
     { "uart16550", COM1_PORT, COM1_SIZE },
     { "pvpanic", PVPANIC_PORT, 1 },
-    { "acpi_power", POWER_PORT, POWER_SIZE },
+    { "acpi_power", POWER_PORT, ACPI_POWER_SIZE },
 };
 
 static void touch(const struct window *window)
