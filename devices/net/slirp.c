@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "firmware/init/user_network.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
 
@@ -33,13 +34,6 @@
 #define SLIRP_MTU       16384
 #define SLIRP_FRAME_MAX (ETH_HLEN + 4 /* VLAN tag */ + SLIRP_MTU)
 #define SLIRP_QUEUE     (512 << 10) /* bytes, what keeps the frames together included */
-
-/* The network QEMU's users know. */
-#define SLIRP_NETWORK    0x0a000200 /* 10.0.2.0/24 */
-#define SLIRP_NETMASK    0xffffff00
-#define SLIRP_HOST       0x0a000202
-#define SLIRP_NAMESERVER 0x0a000203
-#define SLIRP_GUEST      0x0a00020f
 
 struct slirp_frame {
     struct slirp_frame *next;
@@ -443,11 +437,11 @@ static Slirp *slirp_start(struct slirp_net *s, bool host_loopback)
     SlirpConfig config = {
         .version = 1,
         .in_enabled = true,
-        .vnetwork = slirp_addr(SLIRP_NETWORK),
-        .vnetmask = slirp_addr(SLIRP_NETMASK),
-        .vhost = slirp_addr(SLIRP_HOST),
-        .vdhcp_start = slirp_addr(SLIRP_GUEST),
-        .vnameserver = slirp_addr(SLIRP_NAMESERVER),
+        .vnetwork = slirp_addr(USER_NETWORK),
+        .vnetmask = slirp_addr(USER_NETWORK_MASK),
+        .vhost = slirp_addr(USER_NETWORK_GATEWAY),
+        .vdhcp_start = slirp_addr(USER_NETWORK_GUEST),
+        .vnameserver = slirp_addr(USER_NETWORK_NAMESERVER),
         .in6_enabled = true,
         .vprefix_len = 64,
         .if_mtu = SLIRP_MTU,
@@ -466,7 +460,7 @@ static int slirp_add_forward(struct slirp_net *s, const struct slirp_forward *fo
     const char *protocol = forward->udp ? "udp" : "tcp";
 
     if (s->library.add_hostfwd(s->slirp, forward->udp, (struct in_addr){ forward->host_addr },
-                               forward->host_port, slirp_addr(SLIRP_GUEST),
+                               forward->host_port, slirp_addr(USER_NETWORK_GUEST),
                                forward->guest_port) == 0)
         return 0;
 

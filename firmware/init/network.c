@@ -14,13 +14,10 @@
 #include "firmware/init/message.h"
 #include "firmware/init/root.h"
 #include "firmware/init/sys.h"
+#include "firmware/init/text.h"
+#include "firmware/init/user_network.h"
 
-/* The place QEMU's users know, without asking the DHCP server for it. */
-#define CARD       "eth0"
-#define ADDRESS    0x0a00020f /* 10.0.2.15 */
-#define NETMASK    0xffffff00
-#define GATEWAY    0x0a000202
-#define NAMESERVER "nameserver 10.0.2.3\n"
+#define CARD "eth0"
 
 static struct sockaddr network_address(uint32_t address)
 {
@@ -51,11 +48,24 @@ static int network_route(int fd)
     const struct rtentry route = {
         .rt_dst = network_address(0),
         .rt_genmask = network_address(0),
-        .rt_gateway = network_address(GATEWAY),
+        .rt_gateway = network_address(USER_NETWORK_GATEWAY),
         .rt_flags = RTF_UP | RTF_GATEWAY,
     };
 
     return sys_ioctl(fd, SIOCADDRT, &route);
+}
+
+static void network_put_resolver(const struct voice *voice)
+{
+    struct text line = { .used = 0 };
+
+    text_add(&line, "nameserver ");
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        text_add_number(&line, USER_NETWORK_NAMESERVER >> shift & 0xff);
+        text_add(&line, shift ? "." : "\n");
+    }
+    sys_mkdir("/etc", 0755);
+    root_put_file(voice, "/etc/resolv.conf", line.bytes);
 }
 
 void network_start(const struct voice *voice, bool user)
@@ -66,17 +76,16 @@ void network_start(const struct voice *voice, bool user)
     if (error)
         voice_note(voice, error, "start the loopback network", "");
     if (user) {
-        error = network_set(fd, SIOCSIFADDR, ADDRESS);
+        error = network_set(fd, SIOCSIFADDR, USER_NETWORK_GUEST);
         if (!error)
-            error = network_set(fd, SIOCSIFNETMASK, NETMASK);
+            error = network_set(fd, SIOCSIFNETMASK, USER_NETWORK_MASK);
         if (!error)
             error = network_up(fd, CARD);
         if (!error)
             error = network_route(fd);
         if (error)
             voice_note(voice, error, "start the network " CARD, "");
-        sys_mkdir("/etc", 0755);
-        root_put_file(voice, "/etc/resolv.conf", NAMESERVER);
+        network_put_resolver(voice);
     }
     if (fd >= 0)
         sys_close(fd);
