@@ -2,6 +2,7 @@
 #ifndef ARCH_X86_64_LAYOUT_H
 #define ARCH_X86_64_LAYOUT_H
 
+#include "firmware/boot/pc.h"
 #include "vmm/core/base.h"
 
 /*
@@ -39,9 +40,8 @@
 #define ACPI_SIZE        (64 * KIB)
 #define RESET_VECTOR     0xffff0
 
-#define LOW_RAM_END        (3 * GIB)
 #define HIGH_RAM_BASE      (4 * GIB)
-#define VIRTIO_MMIO_BASE   0xc0000000
+#define VIRTIO_MMIO_BASE   PC_LOW_RAM_END
 #define VIRTIO_MMIO_SIZE   0x10000
 #define VIRTIO_MMIO_STRIDE 0x1000 /* each */
 #define IOAPIC_BASE        0xfec00000

@@ -24,11 +24,11 @@
 
 static void describe_memory(struct hardware *hw, uint64_t size)
 {
-    hw->ram[0].size = size < LOW_RAM_END ? size : LOW_RAM_END;
+    hw->ram[0].size = size < PC_LOW_RAM_END ? size : PC_LOW_RAM_END;
     hw->ram_ranges = 1;
-    if (size > LOW_RAM_END) {
+    if (size > PC_LOW_RAM_END) {
         hw->ram[1].base = HIGH_RAM_BASE;
-        hw->ram[1].size = size - LOW_RAM_END;
+        hw->ram[1].size = size - PC_LOW_RAM_END;
         hw->ram_ranges = 2;
     }
 }

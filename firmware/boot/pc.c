@@ -9,8 +9,6 @@
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
-#define PC_MAX_LOW_RAM (3 * GIB) /* any machine keeps devices above */
-
 unsigned pc_memory_map(const struct hardware *hw, struct pc_range ret_ranges[PC_MAX_RANGES])
 {
     unsigned count = 0;
@@ -41,7 +39,7 @@ int pc_check_kernel(const struct hardware *hw, const struct image *kernel, gpa_t
     if (base < PC_HIGH_RAM)
         return log_refuse(EINVAL, "%s wants to lie at %#llx; kernels lie above %u KiB here",
                           kernel->path, (unsigned long long)base, (unsigned)(PC_HIGH_RAM / KIB));
-    if (base > PC_MAX_LOW_RAM || size > PC_MAX_LOW_RAM - base)
+    if (base > PC_LOW_RAM_END || size > PC_LOW_RAM_END - base)
         return log_refuse(EINVAL,
                           "%s is damaged or no kernel for this machine: wants %#llx bytes at %#llx",
                           kernel->path, (unsigned long long)size, (unsigned long long)base);

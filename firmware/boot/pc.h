@@ -10,10 +10,14 @@
 struct hardware;
 struct image;
 
-/* A PC's RAM as a kernel finds it: a hole below 1 MiB, with the ACPI tables and a bit of a BIOS. */
-#define PC_HOLE_BASE 0xa0000
-#define PC_BIOS_BASE 0xf0000
-#define PC_HIGH_RAM  0x100000 /* kernels and initrds lie above */
+/*
+ * A PC's RAM as a kernel finds it: a hole below 1 MiB, with the ACPI tables and a bit of a BIOS,
+ * and one below 4 GiB, with the devices.
+ */
+#define PC_HOLE_BASE   0xa0000
+#define PC_BIOS_BASE   0xf0000
+#define PC_HIGH_RAM    0x100000 /* kernels and initrds lie above */
+#define PC_LOW_RAM_END 0xc0000000
 
 enum pc_range_type { PC_RAM = 1, PC_RESERVED = 2, PC_ACPI = 3 }; /* as e820 and PVH number them */
 

@@ -15,9 +15,9 @@ static inline struct hardware made_hardware(uint64_t memory, unsigned cpus, unsi
 {
     struct hardware hw = {
         .cpus = cpus,
-        .ram_ranges = memory > LOW_RAM_END ? 2 : 1,
-        .ram = { { 0, memory > LOW_RAM_END ? LOW_RAM_END : memory },
-                 { HIGH_RAM_BASE, memory > LOW_RAM_END ? memory - LOW_RAM_END : 0 } },
+        .ram_ranges = memory > PC_LOW_RAM_END ? 2 : 1,
+        .ram = { { 0, memory > PC_LOW_RAM_END ? PC_LOW_RAM_END : memory },
+                 { HIGH_RAM_BASE, memory > PC_LOW_RAM_END ? memory - PC_LOW_RAM_END : 0 } },
         .acpi = { ACPI_BASE, ACPI_SIZE },
         .lapic = LAPIC_BASE,
         .ioapic = IOAPIC_BASE,
