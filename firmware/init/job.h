@@ -20,7 +20,8 @@
  *     uid=N, gid=N, group=N
  *     cwd=DIRECTORY
  *     env=NAME=VALUE
- *     arg=WORD               the first is the program, looked up in the ordered PATH
+ *     arg=WORD               the first is the program, looked up in the ordered PATH, or in
+ *                            ORDERS_DEFAULT_PATH if none was ordered
  *
  * The root is the share with the tag ORDERS_ROOT: read-only, under an overlay in memory.
  *
@@ -56,6 +57,9 @@
 #define ORDERS_STDIN   "minivmm.stdin"
 #define ORDERS_STDOUT  "minivmm.stdout"
 #define ORDERS_STDERR  "minivmm.stderr"
+#define ORDERS_TTY     "minivmm.tty" /* a console: the init finds it as the device tty=NAME */
+
+#define ORDERS_DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #define ORDERS_PATIENCE_MS 2000
 

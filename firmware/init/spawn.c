@@ -5,13 +5,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "firmware/init/job.h"
 #include "firmware/init/job_read.h"
 #include "firmware/init/message.h"
 #include "firmware/init/sys.h"
 #include "firmware/init/text.h"
 
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#define MAX_GROUPS   256
+#define MAX_GROUPS 256
 
 /* Session, terminal, streams, user, directory: in the order in which one allows the next. */
 static int command_prepare(const struct voice *voice, const struct orders *orders,
@@ -50,7 +50,7 @@ static const char *command_path(const char **env)
         if (path)
             return path;
     }
-    return DEFAULT_PATH;
+    return ORDERS_DEFAULT_PATH;
 }
 
 /* In each directory of PATH. What was found but could not be executed is what matters most. */

@@ -85,7 +85,7 @@ static int guest_add_port(struct config *config, const char *name, int input, in
     port->name = name;
     port->input = input;
     port->output = output;
-    port->console = !strcmp(name, "minivmm.tty");
+    port->console = !strcmp(name, ORDERS_TTY);
     port->ordered = !strcmp(name, ORDERS_CONTROL);
     return 0;
 }
@@ -97,7 +97,7 @@ static int guest_add_ports(struct config *config, const struct streams *streams,
     int error = 0;
 
     if (streams->terminal >= 0)
-        error = guest_add_port(config, "minivmm.tty", typed ? streams->fd[STDIN_FILENO] : -1,
+        error = guest_add_port(config, ORDERS_TTY, typed ? streams->fd[STDIN_FILENO] : -1,
                                streams->fd[streams->terminal]);
     for (int i = STDIN_FILENO; i <= STDERR_FILENO && !error; i++)
         if (streams->kind[i] == INITRAMFS_PORT)

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "firmware/init/job.h"
 #include "vmm/config/parse.h"
 #include "vmm/core/arena.h"
 #include "vmm/core/base.h"
@@ -20,8 +21,7 @@
 #include "vmm/core/log.h"
 #include "vmm/run/options.h"
 
-#define GROUPS_MAX   64
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define GROUPS_MAX 64
 
 /* A plain file of the guest's. Links lead where they would lead in the guest, or nowhere. */
 static FILE *user_open(const char *root, const char *name)
@@ -174,7 +174,7 @@ const char *const *user_environment(struct command *command, const struct user *
         log_error(ENOMEM, "--env");
         return NULL;
     }
-    environment_set(&env, "PATH", DEFAULT_PATH);
+    environment_set(&env, "PATH", ORDERS_DEFAULT_PATH);
     for (unsigned i = 0; i < ARRAY_SIZE(passed_on); i++)
         environment_add(&env, passed_on[i]);
     environment_set(&env, "USER", user->name);
