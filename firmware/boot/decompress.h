@@ -14,6 +14,11 @@ struct decompressor;
 
 enum compression { COMPRESSION_NONE, COMPRESSION_GZIP, COMPRESSION_ZSTD, COMPRESSION_XZ };
 
+/* The bytes that such a file starts with; the NUL of the string is not one of them. */
+#define GZIP_MAGIC "\x1f\x8b"
+#define ZSTD_MAGIC "\x28\xb5\x2f\xfd"
+#define XZ_MAGIC   "\xfd\x37zXZ\0"
+
 /* `image` must hold all of [offset, offset + size), and outlive this. Prints; -errno. */
 int decompress_open(struct decompressor **ret, const struct image *image, uint64_t offset,
                     uint64_t size, enum compression compression);

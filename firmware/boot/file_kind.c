@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "firmware/boot/decompress.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
@@ -26,12 +27,9 @@ static const struct file_magic file_magics[] = {
     { 48, 4, "RSC\x05", "a RISC-V kernel", NULL },
     { 4, 4, "zimg", "a compressed EFI kernel of another architecture", NULL },
     { 0, 4, "\x7f\x45LF", "an ELF program", NULL },
-    { 0, 2, "\x1f\x8b", "a gzip file", "unpack it with gunzip" },
-    { 0, 6,
-      "\xfd"
-      "7zXZ",
-      "an xz file", "unpack it with unxz" },
-    { 0, 4, "\x28\xb5\x2f\xfd", "a zstd file", "unpack it with unzstd" },
+    { 0, sizeof(GZIP_MAGIC) - 1, GZIP_MAGIC, "a gzip file", "unpack it with gunzip" },
+    { 0, sizeof(XZ_MAGIC) - 1, XZ_MAGIC, "an xz file", "unpack it with unxz" },
+    { 0, sizeof(ZSTD_MAGIC) - 1, ZSTD_MAGIC, "a zstd file", "unpack it with unzstd" },
     { 0, 4, "\x02\x21\x4c\x18", "an lz4 file", "unpack it with unlz4" },
     { 0, 4, "\x04\x22\x4d\x18", "an lz4 file", "unpack it with unlz4" },
     { 0, 3, "BZh", "a bzip2 file", "unpack it with bunzip2" },

@@ -24,12 +24,9 @@ static const struct {
     const char *magic; /* at the start of a file */
     enum compression compression;
 } compressions[] = {
-    { "gzip", 2, "\x1f\x8b", COMPRESSION_GZIP },
-    { "zstd", 4, "\x28\xb5\x2f\xfd", COMPRESSION_ZSTD },
-    { "xz", 6,
-      "\xfd"
-      "7zXZ",
-      COMPRESSION_XZ },
+    { "gzip", sizeof(GZIP_MAGIC) - 1, GZIP_MAGIC, COMPRESSION_GZIP },
+    { "zstd", sizeof(ZSTD_MAGIC) - 1, ZSTD_MAGIC, COMPRESSION_ZSTD },
+    { "xz", sizeof(XZ_MAGIC) - 1, XZ_MAGIC, COMPRESSION_XZ },
 };
 
 static int unwrap_zboot(const struct image *image, const struct zboot_header *zboot,
