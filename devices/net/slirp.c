@@ -30,7 +30,6 @@
  *
  * No wire limits a frame's size: a guest that heeds the card's MTU sends few and large ones.
  */
-#define BIT(feature)    (1ull << (feature))
 #define SLIRP_MTU       16384
 #define SLIRP_FRAME_MAX (ETH_HLEN + 4 /* VLAN tag */ + SLIRP_MTU)
 #define SLIRP_QUEUE     (512 << 10) /* bytes, what keeps the frames together included */

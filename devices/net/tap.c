@@ -17,8 +17,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 
-#define BIT(feature) (1ull << (feature))
-#define TAP_FLAGS    (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+#define TAP_FLAGS (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
 
 struct tap {
     struct net net;

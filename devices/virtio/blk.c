@@ -351,13 +351,13 @@ static void blk_completed(void *owner)
 static uint64_t blk_features(const struct virtio_device *v)
 {
     const struct block *block = container_of(v, const struct virtio_blk, virtio)->block;
-    uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
-                        1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_FLUSH;
+    uint64_t features = BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) |
+                        BIT(VIRTIO_BLK_F_TOPOLOGY) | BIT(VIRTIO_BLK_F_FLUSH);
 
     if (block->read_only)
-        features |= 1ull << VIRTIO_BLK_F_RO;
+        features |= BIT(VIRTIO_BLK_F_RO);
     if (block->can_discard)
-        features |= 1ull << VIRTIO_BLK_F_DISCARD | 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+        features |= BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES);
     return features;
 }
 

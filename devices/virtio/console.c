@@ -287,9 +287,9 @@ static uint64_t console_features(const struct virtio_device *v)
 {
     const struct virtio_console *console = container_of(v, const struct virtio_console, virtio);
 
-    return 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE |
-           (uint64_t)console->has_size << VIRTIO_CONSOLE_F_SIZE |
-           (uint64_t)(console->virtio.queue_count > CONTROL_RECEIVE) << VIRTIO_CONSOLE_F_MULTIPORT;
+    return BIT(VIRTIO_CONSOLE_F_EMERG_WRITE) |
+           (console->has_size ? BIT(VIRTIO_CONSOLE_F_SIZE) : 0) |
+           (console->virtio.queue_count > CONTROL_RECEIVE ? BIT(VIRTIO_CONSOLE_F_MULTIPORT) : 0);
 }
 
 static void console_read_config(struct virtio_device *v, void *config)

@@ -27,8 +27,6 @@ enum { NET_RX, NET_TX };
 #define NET_PLAIN_SIZE (NET_HEADER_SIZE + ETH_FRAME_LEN + 4 /* VLAN tag */)
 #define NET_ANY_SIZE   (NET_HEADER_SIZE + NET_FRAME_MAX)
 
-#define BIT(feature) (1ull << (feature))
-
 static_assert(sizeof(struct net_header) == NET_HEADER_SIZE, "virtio 1.2, 5.1.6");
 static_assert(VIRTQ_MAX_SIZE <= NET_FRAME_PIECES, "a frame is one chain");
 

@@ -24,7 +24,6 @@
 #define QUEUES 2
 #define MEMORY_TABLE_SIZE \
     (sizeof(struct vhost_memory) + GUEST_MEMORY_REGIONS * sizeof(struct vhost_memory_region))
-#define BIT(feature) (1ull << (feature))
 
 /* What we offer and vhost must know of: it reads the rings. Offloads are the tap's. */
 #define RING_FEATURES                                                                            \

@@ -106,8 +106,8 @@ int virtio_init(struct virtio_device *v, const struct virtio_ops *ops, virtio_st
 
 uint64_t virtio_offered_features(struct virtio_device *v)
 {
-    return 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_EVENT_IDX |
-           1ull << VIRTIO_RING_F_INDIRECT_DESC | (v->ops->features ? v->ops->features(v) : 0);
+    return BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_EVENT_IDX) |
+           BIT(VIRTIO_RING_F_INDIRECT_DESC) | (v->ops->features ? v->ops->features(v) : 0);
 }
 
 void virtio_set_features(struct virtio_device *v, uint64_t features)

@@ -107,7 +107,7 @@ static void act(struct driver *d, struct block *block, const uint8_t *b)
     default:
         virtio_reset(d->device);
         memset(driver_ram(d, 0x10000), 0, 0x10000);
-        driver_start(d, d->device, b[1] & 1 ? 1ull << VIRTIO_BLK_F_FLUSH : 0);
+        driver_start(d, d->device, b[1] & 1 ? BIT(VIRTIO_BLK_F_FLUSH) : 0);
     }
 }
 
@@ -125,7 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     driver_init(&d);
     if (virtio_blk_create(&d.device, "blk0", &disk.block, "", 0, d.mem, d.loop) < 0)
         abort();
-    demand(driver_start(&d, d.device, 1ull << VIRTIO_BLK_F_FLUSH | 1ull << 28));
+    demand(driver_start(&d, d.device, BIT(VIRTIO_BLK_F_FLUSH) | 1ull << 28));
     for (; size >= STEP; data += STEP, size -= STEP)
         act(&d, &disk.block, data);
     driver_finish(&d);

@@ -28,8 +28,8 @@ enum { PUBLISH, KICK, TURN, LIE, RESET, CONFIG, RESIZE, SAY };
 
 static uint64_t features(uint8_t byte)
 {
-    return (uint64_t)(byte & FEATURES) << 28 | (uint64_t) !!(byte & SEVERAL)
-                                                   << VIRTIO_CONSOLE_F_MULTIPORT;
+    return (uint64_t)(byte & FEATURES) << 28 |
+           (byte & SEVERAL ? BIT(VIRTIO_CONSOLE_F_MULTIPORT) : 0);
 }
 
 static void describe(struct driver *d, const uint8_t *bytes)

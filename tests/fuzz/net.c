@@ -16,7 +16,6 @@
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
-#define BIT(feature) (1ull << (feature))
 #define OFFLOADS                                                                          \
     (BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) | \
      BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4))

@@ -29,7 +29,7 @@
 enum { N = DRIVER_NEXT, W = DRIVER_WRITE, I = DRIVER_INDIRECT };
 enum { UNTOUCHED = 0x55 };
 
-#define FLUSH (1ull << VIRTIO_BLK_F_FLUSH)
+#define FLUSH BIT(VIRTIO_BLK_F_FLUSH)
 
 /* If set, called at each look at the clock. */
 static void (*on_clock)(void);
@@ -229,7 +229,7 @@ START_TEST(write_to_a_read_only_disk)
 {
     struct disk disk;
 
-    disk_open(&disk, ENGINE, true, FLUSH | 1ull << VIRTIO_BLK_F_RO);
+    disk_open(&disk, ENGINE, true, FLUSH | BIT(VIRTIO_BLK_F_RO));
     ck_assert_uint_eq(write_disk(&disk, 0, 512), VIRTIO_BLK_S_IOERR);
     ck_assert_uint_eq(request(&disk, VIRTIO_BLK_T_DISCARD, 0, 16, 0, NULL), VIRTIO_BLK_S_IOERR);
     ck_assert_uint_eq(read_disk(&disk, 0, 512), VIRTIO_BLK_S_OK);
@@ -585,7 +585,7 @@ START_TEST(writes_are_durable_unless_flush_was_accepted)
         bool flush = i >= 2;
         struct recorder r;
 
-        recorder_open(&r, types[i % 2], (flush ? FLUSH : 0) | 1ull << VIRTIO_BLK_F_WRITE_ZEROES);
+        recorder_open(&r, types[i % 2], (flush ? FLUSH : 0) | BIT(VIRTIO_BLK_F_WRITE_ZEROES));
         driver_publish(&r.d, 0, 0);
         driver_kick(&r.d, 0);
         ck_assert_uint_eq(r.count, 1);
@@ -668,7 +668,7 @@ END_TEST
 
 static void recorder_open_auto(struct recorder *r)
 {
-    recorder_open_polling(r, -1, VIRTIO_BLK_T_IN, FLUSH | 1ull << VIRTIO_RING_F_EVENT_IDX);
+    recorder_open_polling(r, -1, VIRTIO_BLK_T_IN, FLUSH | BIT(VIRTIO_RING_F_EVENT_IDX));
 }
 
 /* One request, done at once: is the next looked for? */

@@ -282,7 +282,7 @@ START_TEST(size_and_resize)
     uint8_t config[VIRTIO_MAX_CONFIG];
 
     ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &sizes[0]), 0);
-    ck_assert(driver_start(&driver, create(-1, pty.slave), 1ull << VIRTIO_CONSOLE_F_SIZE));
+    ck_assert(driver_start(&driver, create(-1, pty.slave), BIT(VIRTIO_CONSOLE_F_SIZE)));
     virtio_read_config(driver.device, config);
     ck_assert_mem_eq(config, "\x50\0\x19\0", 4);
     ck_assert_uint_eq(driver.config_changes, 0);
@@ -302,7 +302,7 @@ START_TEST(size_is_repeated_with_output_but_does_not_flood)
     struct host_pty pty = host_pty();
 
     ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &size), 0);
-    ck_assert(driver_start(&driver, create(-1, pty.slave), 1ull << VIRTIO_CONSOLE_F_SIZE));
+    ck_assert(driver_start(&driver, create(-1, pty.slave), BIT(VIRTIO_CONSOLE_F_SIZE)));
     for (unsigned i = 0; i < 20; i++) {
         request(TRANSMIT, i % 4, DRIVER_BUFFERS, 1, 0);
         check_used(TRANSMIT, i % 4, 0);
@@ -318,8 +318,8 @@ START_TEST(features_not_offered_are_refused)
     struct host_pipe out = host_pipe();
     struct virtio_device *device = create(-1, out.writer);
 
-    ck_assert(!(virtio_offered_features(device) >> VIRTIO_CONSOLE_F_SIZE & 1));
-    ck_assert(!driver_start(&driver, device, 1ull << VIRTIO_CONSOLE_F_SIZE));
+    ck_assert(!(virtio_offered_features(device) & BIT(VIRTIO_CONSOLE_F_SIZE)));
+    ck_assert(!driver_start(&driver, device, BIT(VIRTIO_CONSOLE_F_SIZE)));
     finish();
 }
 END_TEST

@@ -19,8 +19,8 @@
 
 /* A console with several ports, as Linux drives it: a hostile driver is not far. */
 
-#define MULTIPORT (1ull << VIRTIO_CONSOLE_F_MULTIPORT)
-#define SIZE      (1ull << VIRTIO_CONSOLE_F_SIZE)
+#define MULTIPORT BIT(VIRTIO_CONSOLE_F_MULTIPORT)
+#define SIZE      BIT(VIRTIO_CONSOLE_F_SIZE)
 #define PORTS     3
 
 enum { CONTROL_RECEIVE = 2, CONTROL_TRANSMIT = 3 };

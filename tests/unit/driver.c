@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "vmm/core/base.h"
 #include "vmm/core/endian.h"
 
 /* Each queue has 64 KiB from here on: descriptors, available ring, used ring. */
@@ -95,7 +96,7 @@ bool driver_start(struct driver *d, struct virtio_device *device, uint64_t featu
         status |= steps[i];
         virtio_set_status(device, status);
     }
-    virtio_set_features(device, features | 1ull << VIRTIO_F_VERSION_1);
+    virtio_set_features(device, features | BIT(VIRTIO_F_VERSION_1));
     status |= VIRTIO_CONFIG_S_FEATURES_OK;
     virtio_set_status(device, status);
     if (!(virtio_status(device) & VIRTIO_CONFIG_S_FEATURES_OK))

@@ -11,14 +11,13 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
-#define BIT(feature) (1ull << (feature))
-#define RX           0
-#define TX           1
-#define MERGEABLE    BIT(VIRTIO_NET_F_MRG_RXBUF)
-#define EVENT_IDX    BIT(VIRTIO_RING_F_EVENT_IDX)
-#define CSUM         BIT(VIRTIO_NET_F_CSUM)
-#define TSO4         BIT(VIRTIO_NET_F_HOST_TSO4)
-#define OFFLOADS     (CSUM | TSO4 | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4))
+#define RX        0
+#define TX        1
+#define MERGEABLE BIT(VIRTIO_NET_F_MRG_RXBUF)
+#define EVENT_IDX BIT(VIRTIO_RING_F_EVENT_IDX)
+#define CSUM      BIT(VIRTIO_NET_F_CSUM)
+#define TSO4      BIT(VIRTIO_NET_F_HOST_TSO4)
+#define OFFLOADS  (CSUM | TSO4 | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4))
 
 /* A way out that notes what is sent, and has `left` frames for the guest, each told by its number.
  */

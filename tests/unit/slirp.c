@@ -25,14 +25,13 @@
  * A guest made by hand on a real libslirp and the host's real loopback: frames are built byte by
  * byte, go through virtio-net, and come back the same way.
  */
-#define RX           0
-#define TX           1
-#define BUFFERS      32u
-#define TX_PLACE     DRIVER_BUFFERS
-#define RX_PLACE     (DRIVER_BUFFERS + 0x10000u)
-#define RX_STEP      2048u
-#define ETH          14
-#define BIT(feature) (1ull << (feature))
+#define RX       0
+#define TX       1
+#define BUFFERS  32u
+#define TX_PLACE DRIVER_BUFFERS
+#define RX_PLACE (DRIVER_BUFFERS + 0x10000u)
+#define RX_STEP  2048u
+#define ETH      14
 
 static const uint8_t guest_mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
 static const uint8_t slirp_mac[6] = { 0x52, 0x55, 10, 0, 2, 2 };

@@ -24,8 +24,7 @@
  * The kernel's own taps, in a network namespace of the test's own: the far end is this host, as
  * 10.1.0.1. Exit status 77 where the host allows no such thing.
  */
-#define BIT(feature) (1ull << (feature))
-#define FLAGS        (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+#define FLAGS (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
 
 struct wake {
     unsigned readable;

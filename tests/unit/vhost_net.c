@@ -17,8 +17,7 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
-#define BIT(feature) (1ull << (feature))
-#define TAP          1234 /* no descriptor: only passed on */
+#define TAP 1234 /* no descriptor: only passed on */
 
 /* A kernel's vhost-net that notes what it is told. */
 static struct vhost {

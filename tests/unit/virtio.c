@@ -117,7 +117,7 @@ static void negotiate(struct witness *w)
     ck_assert(driver_start(&w->d, &w->virtio, 0)); /* gives it a transport */
     virtio_reset(&w->virtio);
     set_status(w, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
-    virtio_set_features(&w->virtio, 1ull << VIRTIO_F_VERSION_1);
+    virtio_set_features(&w->virtio, BIT(VIRTIO_F_VERSION_1));
     set_status(w, VIRTIO_CONFIG_S_FEATURES_OK);
     describe(w, 0x1000);
     w->kicks[0] = w->kicks[1] = 0;

@@ -62,7 +62,7 @@ static void guest_init_with(struct guest *g, uint64_t features)
 
 static void guest_init(struct guest *g)
 {
-    guest_init_with(g, 1ull << VIRTIO_RING_F_INDIRECT_DESC);
+    guest_init_with(g, BIT(VIRTIO_RING_F_INDIRECT_DESC));
 }
 
 static void guest_finish(struct guest *g)
@@ -313,7 +313,7 @@ START_TEST(unparked_it_wants_no_kick)
     struct guest g;
     struct virtq *q;
 
-    guest_init_with(&g, 1ull << VIRTIO_RING_F_EVENT_IDX);
+    guest_init_with(&g, BIT(VIRTIO_RING_F_EVENT_IDX));
     q = virtio_virtq(&g.keeper.virtio, 0);
     g.keeper.keep = true;
     guest_send(&g, 0);
@@ -338,7 +338,7 @@ START_TEST(event_index_also_where_indices_wrap)
     struct guest g;
     uint64_t used_event = 0x10000 + 0x4000 + 4 + 2 * QUEUE_SIZE;
 
-    guest_init_with(&g, 1ull << VIRTIO_RING_F_EVENT_IDX);
+    guest_init_with(&g, BIT(VIRTIO_RING_F_EVENT_IDX));
     driver_describe(&g.d, 0, 0, B, 1, 0, 0);
     for (uint32_t n = 0; n < 0x10000 + 100; n++) {
         unsigned before = g.d.interrupts;

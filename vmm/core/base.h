@@ -12,6 +12,9 @@
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
 
+/* A feature bit, or any other, of 64. */
+#define BIT(n) (1ull << (n))
+
 /* The struct that holds `member`. Refuses a pointer of another type. */
 #define container_of(ptr, type, member) \
     ((type *)((char *)(1 ? (ptr) : &((type *)0)->member) - offsetof(type, member)))
