@@ -2,13 +2,9 @@
 #include "devices/fs/confine.h"
 
 #include <errno.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
 #include <linux/landlock.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -20,6 +16,7 @@
 #include "settings.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/core/seccomp.h"
 
 #ifndef LANDLOCK_ACCESS_FS_TRUNCATE
 #define LANDLOCK_ACCESS_FS_TRUNCATE (1ull << 14)
@@ -82,100 +79,70 @@ static int confine_capabilities(bool writable)
     return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
 }
 
-/* All the file server needs, with the loop it runs on, the log and libc's allocator. */
-static const uint16_t confine_calls[] = {
-    SYS_read,        SYS_write,         SYS_preadv,         SYS_preadv2,      SYS_pwritev,
-    SYS_pwritev2,    SYS_lseek,         SYS_close,          SYS_fcntl,        SYS_statx,
-    SYS_newfstatat,  SYS_fstat,         SYS_fstatfs,        SYS_openat,       SYS_openat2,
-    SYS_readlinkat,  SYS_getdents64,    SYS_mkdirat,        SYS_unlinkat,     SYS_symlinkat,
-    SYS_linkat,      SYS_renameat2,     SYS_fchmodat,       SYS_fchownat,     SYS_utimensat,
-    SYS_ftruncate,   SYS_fallocate,     SYS_fsync,          SYS_fdatasync,    SYS_ppoll,
-    SYS_futex,       SYS_clock_gettime, SYS_getpid,         SYS_gettid,       SYS_geteuid,
-    SYS_tgkill,      SYS_rt_sigaction,  SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall,
-    SYS_sched_yield, SYS_brk,           SYS_mremap,         SYS_munmap,       SYS_madvise,
-    SYS_exit,        SYS_exit_group,
+static const struct seccomp_rule confine_rules[] = {
+    /* The loop that serves the device, and the log. */
+    { SYS_ppoll, .reason = "the loop; a stderr that is full" },
 #ifdef SYS_poll
-    SYS_poll,
+    { SYS_poll, .reason = "the same" },
 #endif
-#ifdef SYS_rseq
-    SYS_rseq,
-#endif
+    { SYS_read, .reason = "eventfds: kicks, and calls of other threads" },
+    { SYS_write, .reason = "eventfds: interrupts; lines of the log" },
+    { SYS_futex, .reason = "mutexes, shared with the vCPUs" },
+    { SYS_clock_gettime, .reason = "the time, if the vDSO cannot tell it" },
+    { SYS_ioctl, .argument = { 1, UINT32_MAX, TCGETS }, .reason = "isatty() of stderr" },
+
+    /* Names and attributes. */
+    { SYS_openat2, .reason = "FUSE_LOOKUP: open a name beneath its directory" },
+    { SYS_statx, .reason = "FUSE_GETATTR, and all answers with attributes" },
+    { SYS_fcntl, .reason = "F_DUPFD_CLOEXEC of a node's descriptor" },
+    { SYS_close, .reason = "FUSE_FORGET, FUSE_RELEASE" },
+    { SYS_readlinkat, .reason = "FUSE_READLINK" },
+    { SYS_fstatfs, .reason = "FUSE_STATFS; is this a file system like proc?" },
+    { SYS_newfstatat, .reason = "fstat(): does a directory pass its group on?" },
+    { SYS_fstat, .reason = "the same, with an older libc" },
+
+    /* Contents. */
+    { SYS_openat, .reason = "FUSE_OPEN, by /proc/self/fd; FUSE_CREATE" },
+    { SYS_preadv, .reason = "FUSE_READ" },
+    { SYS_pwritev2, .reason = "FUSE_WRITE" },
+    { SYS_pwritev, .reason = "the same without flags, with some libcs" },
+    { SYS_lseek, .reason = "FUSE_LSEEK; FUSE_READDIR from an offset" },
+    { SYS_getdents64, .reason = "FUSE_READDIR" },
+    { SYS_fallocate, .reason = "FUSE_FALLOCATE" },
+    { SYS_fsync, .reason = "FUSE_FSYNC" },
+    { SYS_fdatasync, .reason = "FUSE_FSYNC of data alone" },
+
+    /* Changes to a writable share. */
+    { SYS_mkdirat, .reason = "FUSE_MKDIR" },
+    { SYS_symlinkat, .reason = "FUSE_SYMLINK" },
+    { SYS_linkat, .reason = "FUSE_LINK" },
+    { SYS_unlinkat, .reason = "FUSE_UNLINK, FUSE_RMDIR" },
+    { SYS_renameat2, .reason = "FUSE_RENAME2" },
+    { SYS_ftruncate, .reason = "FUSE_SETATTR: size" },
+    { SYS_fchmodat, .reason = "FUSE_SETATTR: mode" },
+    { SYS_fchownat, .reason = "FUSE_SETATTR: owner; the owner of a new file" },
+    { SYS_utimensat, .reason = "FUSE_SETATTR: times" },
+    { SYS_geteuid, .reason = "only root can give files away" },
+
+    /* The allocator: never executable memory. */
+    { SYS_mmap, .argument = { 2, PROT_EXEC, 0 }, .reason = "malloc()" },
+    { SYS_mprotect, .argument = { 2, PROT_EXEC, 0 }, .reason = "malloc(): a new arena" },
+    { SYS_brk, .reason = "malloc() in the main arena" },
+    { SYS_mremap, .reason = "realloc()" },
+    { SYS_munmap, .reason = "free()" },
+    { SYS_madvise, .reason = "free(); the stack of a thread that ends" },
+
+    /* Signals and ends. */
+    { SYS_rt_sigreturn, .reason = "the end of a signal's handler" },
+    { SYS_restart_syscall, .reason = "poll() after SIGSTOP and SIGCONT" },
+    { SYS_rt_sigprocmask, .reason = "abort(); the end of a thread" },
+    { SYS_rt_sigaction, .reason = "abort()" },
+    { SYS_getpid, .reason = "abort()" },
+    { SYS_gettid, .reason = "abort()" },
+    { SYS_tgkill, .reason = "abort()" },
+    { SYS_exit_group, .reason = "abort(), if all else fails" },
+    { SYS_exit, .reason = "the end of the thread" },
 };
-
-/* Memory, but none to execute; and is stderr a terminal? */
-static const struct {
-    uint16_t call;
-    uint8_t argument;
-    uint32_t mask, value; /* allowed if the masked argument is this */
-} confine_arguments[] = {
-    { SYS_mmap, 2, PROT_EXEC, 0 },
-    { SYS_mprotect, 2, PROT_EXEC, 0 },
-    { SYS_ioctl, 1, UINT32_MAX, TCGETS },
-};
-
-#define CALLS     ARRAY_SIZE(confine_calls)
-#define ARGUMENTS ARRAY_SIZE(confine_arguments)
-
-struct confine_program {
-    struct sock_filter filter[4 + 2 * CALLS + 6 * ARGUMENTS];
-    unsigned short length;
-};
-
-static void confine_add(struct confine_program *program, struct sock_filter instruction)
-{
-    program->filter[program->length++] = instruction;
-}
-
-static void confine_load(struct confine_program *program, size_t offset)
-{
-    confine_add(program, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset));
-}
-
-static void confine_return(struct confine_program *program, uint32_t what)
-{
-    confine_add(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, what));
-}
-
-/* Goes on with the next instruction if the accumulator is `value`, else steps over `over`. */
-static void confine_equal(struct confine_program *program, uint32_t value, uint8_t over)
-{
-    confine_add(program, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, over));
-}
-
-static uint32_t confine_architecture(void)
-{
-    return !strcmp(MINIVMM_ARCH, "x86_64") ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_AARCH64;
-}
-
-/* A call that is not on the lists gets EPERM: libc may try something, and have another way. */
-static int confine_syscalls(void)
-{
-    struct confine_program program = { .length = 0 };
-    struct sock_fprog filter = { .filter = program.filter };
-
-    confine_load(&program, offsetof(struct seccomp_data, arch));
-    confine_equal(&program, confine_architecture(), 1);
-    confine_load(&program, offsetof(struct seccomp_data, nr));
-    /* Of a foreign architecture: the accumulator holds no number of a call, nothing matches. */
-    for (unsigned i = 0; i < CALLS; i++) {
-        confine_equal(&program, confine_calls[i], 1);
-        confine_return(&program, SECCOMP_RET_ALLOW);
-    }
-    for (unsigned i = 0; i < ARGUMENTS; i++) {
-        size_t argument = offsetof(struct seccomp_data, args) + 8 * confine_arguments[i].argument;
-
-        confine_equal(&program, confine_arguments[i].call, 5);
-        confine_load(&program, argument); /* its low half: the first on these machines */
-        confine_add(&program, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K,
-                                                           confine_arguments[i].mask));
-        confine_equal(&program, confine_arguments[i].value, 1);
-        confine_return(&program, SECCOMP_RET_ALLOW);
-        confine_return(&program, SECCOMP_RET_ERRNO | EPERM);
-    }
-    confine_return(&program, SECCOMP_RET_ERRNO | EPERM);
-    filter.len = program.length;
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ? -errno : 0;
-}
 
 /* Of this thread alone, if it need not share one. */
 static int confine_umask(void)
@@ -196,7 +163,7 @@ void confine_thread(int root, bool writable)
         { "no new privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0 },
         { "capabilities", confine_capabilities(writable) },
         { "Landlock", CONFINE ? confine_files(root, writable) : 0 },
-        { "seccomp", CONFINE ? confine_syscalls() : 0 },
+        { "seccomp", CONFINE ? seccomp_restrict(confine_rules, ARRAY_SIZE(confine_rules)) : 0 },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(locks); i++)

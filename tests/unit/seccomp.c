@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What a thread can still do behind a filter: in a child each, which never gets rid of it. */
+#include "vmm/core/seccomp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+#include "vmm/core/base.h"
+
+#define OTHER_ABI 0x40000000 /* x86: calls of x32; no call's number anywhere else */
+
+static const struct seccomp_rule rules[] = {
+    { SYS_fcntl, .argument = { 1, UINT32_MAX, F_GETFD }, .reason = "a value" },
+    { SYS_fcntl, .argument = { 1, UINT32_MAX, F_GETFL }, .reason = "another value" },
+    { SYS_mmap, .argument = { 2, PROT_EXEC, 0 }, .reason = "a mask" },
+    { SYS_getpid, .reason = "any arguments" },
+    { SYS_munmap, .reason = "what mmap() gave" },
+    { SYS_exit_group, .reason = "the end of the child" },
+};
+
+/* Whether `check` holds in a child behind those rules. No libc there: it may need other calls. */
+static bool holds(bool (*check)(void))
+{
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        bool good = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                    seccomp_restrict(rules, ARRAY_SIZE(rules)) == 0 && check();
+
+        syscall(SYS_exit_group, good ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
+}
+
+static bool is_refused(long result)
+{
+    return result == -1 && errno == EPERM;
+}
+
+static bool listed_is_allowed(void)
+{
+    return syscall(SYS_getpid) > 0;
+}
+
+START_TEST(a_listed_call_is_allowed)
+{
+    ck_assert(holds(listed_is_allowed));
+}
+END_TEST
+
+static bool unlisted_is_refused(void)
+{
+    return is_refused(syscall(SYS_getppid)) && is_refused(syscall(SYS_dup, STDOUT_FILENO)) &&
+           is_refused(syscall(SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+}
+
+START_TEST(any_other_call_fails_with_eperm)
+{
+    ck_assert(holds(unlisted_is_refused));
+}
+END_TEST
+
+static bool other_abi_is_refused(void)
+{
+    return is_refused(syscall(OTHER_ABI | SYS_getpid));
+}
+
+START_TEST(the_same_call_of_another_abi_fails_with_eperm)
+{
+    ck_assert(holds(other_abi_is_refused));
+}
+END_TEST
+
+static bool value_decides(void)
+{
+    return syscall(SYS_fcntl, STDOUT_FILENO, F_GETFD) >= 0 &&
+           syscall(SYS_fcntl, STDOUT_FILENO, F_GETFL) >= 0 &&
+           is_refused(syscall(SYS_fcntl, STDOUT_FILENO, F_SETFL, 0));
+}
+
+START_TEST(each_rule_of_a_call_allows_its_own_argument)
+{
+    ck_assert(holds(value_decides));
+}
+END_TEST
+
+static long map(int protection)
+{
+    return syscall(SYS_mmap, NULL, 4096, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static bool mask_decides(void)
+{
+    return map(PROT_READ | PROT_WRITE) != -1 && is_refused(map(PROT_EXEC)) &&
+           is_refused(map(PROT_READ | PROT_EXEC));
+}
+
+START_TEST(bits_outside_the_mask_do_not_matter)
+{
+    ck_assert(holds(mask_decides));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("seccomp");
+    TCase *tcase = tcase_create("seccomp");
+
+    tcase_add_test(tcase, a_listed_call_is_allowed);
+    tcase_add_test(tcase, any_other_call_fails_with_eperm);
+    tcase_add_test(tcase, the_same_call_of_another_abi_fails_with_eperm);
+    tcase_add_test(tcase, each_rule_of_a_call_allows_its_own_argument);
+    tcase_add_test(tcase, bits_outside_the_mask_do_not_matter);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
