@@ -16,6 +16,11 @@
 
 #define DEFAULT_IPA_BITS 40
 
+const char *arch_kvm_hint(void)
+{
+    return "start the host's kernel at EL2, and build it with CONFIG_KVM";
+}
+
 /* How wide guest-physical addresses are: what KVM gives unasked, or as much as RAM needs. */
 unsigned long arch_vm_type(const struct vm *vm)
 {

@@ -7,6 +7,11 @@
 #include "vmm/kvm/arch.h"
 #include "vmm/kvm/vm.h"
 
+const char *arch_kvm_hint(void)
+{
+    return "load kvm_intel or kvm_amd, and switch virtualization on in the firmware";
+}
+
 unsigned long arch_vm_type(const struct vm *vm)
 {
     return 0;

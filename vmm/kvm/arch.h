@@ -46,6 +46,8 @@ int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
 
 const char *arch_default_console(void); /* for the kernel's command line: "ttyS0" */
 
+const char *arch_kvm_hint(void); /* what to do if there is no /dev/kvm: "load kvm_intel ..." */
+
 unsigned long arch_vm_type(const struct vm *vm); /* what KVM_CREATE_VM takes; vm->mem is known */
 int arch_vm_init(struct vm *vm);                 /* before the vCPUs */
 int arch_vm_complete(struct vm *vm);             /* after them: what must know how many they are */

@@ -37,8 +37,7 @@ static int vm_open_kvm(void)
         return log_error(errno, "open /dev/kvm (join its group: sudo usermod -aG kvm $USER, "
                                 "then log in again)");
     if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
-        return log_error(errno, "open /dev/kvm (load kvm_intel or kvm_amd, and switch "
-                                "virtualization on in the firmware)");
+        return log_error(errno, "open /dev/kvm (%s)", arch_kvm_hint());
     return log_error(errno, "open /dev/kvm");
 }
 
@@ -56,9 +55,11 @@ static int vm_check_kvm(int kvm)
         { KVM_CAP_IOEVENTFD, "ioeventfd" },
         { KVM_CAP_IMMEDIATE_EXIT, "immediate exit" },
     };
+    int version = ioctl(kvm, KVM_GET_API_VERSION, NULL);
 
-    if (ioctl(kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
-        return log_refuse(ENOTSUP, "/dev/kvm speaks another API version than 12");
+    if (version != KVM_API_VERSION)
+        return log_refuse(ENOTSUP, "/dev/kvm has API version %d; minivmm needs %d", version,
+                          KVM_API_VERSION);
     for (unsigned i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
         if (ioctl(kvm, KVM_CHECK_EXTENSION, needed[i].capability) <= 0)
             return log_refuse(ENOTSUP, "this host's KVM is too old: it lacks %s", needed[i].name);
