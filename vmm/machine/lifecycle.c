@@ -138,10 +138,11 @@ static void *lifecycle_clear(void *arg)
 /* Has a thread do what may have to wait for the host. */
 static void lifecycle_work(struct lifecycle *life, enum life_phase phase, void *(*work)(void *))
 {
-    int error = pthread_create(&life->worker, NULL, work, life);
+    int error;
 
     life->phase = phase;
     life->result = 0;
+    error = pthread_create(&life->worker, NULL, work, life);
     if (!error)
         return;
     log_error(error, "start a thread");

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/machine/lifecycle.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/clock.h"
+#include "vmm/machine/machine.h"
+
+/*
+ * A machine without KVM, in place of machine.c: its vCPUs park when the test says so, its devices
+ * come to rest or do not, and what was asked of it is written down, a letter for each step.
+ */
+static struct fake {
+    pthread_mutex_t mutex; /* of all below: a worker calls, too */
+    char steps[128];
+    bool stubborn;   /* the vCPU does not park by itself */
+    bool parked;     /* it is */
+    bool stuck;      /* a device does not come to rest */
+    bool hold_reset; /* machine_reset() waits */
+    bool fail_start;
+    int parked_fd;
+} fake = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+static struct machine machine;
+static struct loop *loop;
+static struct lifecycle life;
+static char news[128];
+static char busy[64];
+
+static void step(char what)
+{
+    LOCK_SCOPE(&fake.mutex);
+    fake.steps[strlen(fake.steps)] = what;
+}
+
+/* With the mutex held. */
+static void park(void)
+{
+    if (!fake.parked && write(fake.parked_fd, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)
+        abort();
+    fake.parked = true;
+}
+
+static void let_park(void)
+{
+    LOCK_SCOPE(&fake.mutex);
+    fake.stubborn = false;
+    park();
+}
+
+int machine_start(struct machine *m)
+{
+    step('S');
+    LOCK_SCOPE(&fake.mutex);
+    fake.parked = false;
+    return fake.fail_start ? -EIO : 0;
+}
+
+void machine_park(struct machine *m)
+{
+    step('p');
+    LOCK_SCOPE(&fake.mutex);
+    if (!fake.stubborn)
+        park();
+}
+
+void machine_resume(struct machine *m)
+{
+    step('r');
+    LOCK_SCOPE(&fake.mutex);
+    fake.parked = false;
+}
+
+bool machine_is_busy(struct machine *m, char *name, size_t size)
+{
+    LOCK_SCOPE(&fake.mutex);
+    if (!fake.parked)
+        snprintf(name, size, "vcpu0 (uart16550)");
+    return !fake.parked;
+}
+
+int machine_parked_fd(const struct machine *m)
+{
+    return fake.parked_fd;
+}
+
+void machine_pause_consoles(struct machine *m)
+{
+    step('c');
+}
+
+void machine_resume_consoles(struct machine *m)
+{
+    step('C');
+}
+
+int machine_pause_devices(struct machine *m, uint64_t deadline_ns, const char **ret_busy)
+{
+    step('d');
+    LOCK_SCOPE(&fake.mutex);
+    if (fake.stuck)
+        *ret_busy = "blk0";
+    return fake.stuck ? -ETIMEDOUT : 0;
+}
+
+void machine_resume_devices(struct machine *m)
+{
+    step('D');
+}
+
+void machine_stop(struct machine *m)
+{
+    step('x');
+}
+
+void machine_reset(struct machine *m)
+{
+    bool wait = true;
+
+    while (wait) {
+        {
+            LOCK_SCOPE(&fake.mutex);
+            wait = fake.hold_reset;
+        }
+        if (wait)
+            usleep(1000);
+    }
+    step('z');
+}
+
+static void happened(void *owner, enum life_news what, const char *name)
+{
+    static const char letters[] = { [LIFE_HAS_PAUSED] = 'P',
+                                    [LIFE_CANNOT_PAUSE] = 'N',
+                                    [LIFE_HAS_RESUMED] = 'R',
+                                    [LIFE_HAS_RESET] = 'Z',
+                                    [LIFE_HAS_STOPPED] = 'X' };
+
+    news[strlen(news)] = letters[what];
+    if (what == LIFE_CANNOT_PAUSE)
+        snprintf(busy, sizeof(busy), "%s", name);
+}
+
+static void set_up(void)
+{
+    const struct life_client client = { .happened = happened };
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    fake = (struct fake){ .mutex = PTHREAD_MUTEX_INITIALIZER, .parked_fd = fd };
+    memset(news, 0, sizeof(news));
+    loop = loop_create();
+    ck_assert_int_eq(lifecycle_init(&life, &machine, loop, &client, true), 0);
+}
+
+static void tear_down(void)
+{
+    lifecycle_finish(&life);
+    loop_destroy(loop);
+    close(fake.parked_fd);
+}
+
+static void start(void)
+{
+    ck_assert_int_eq(lifecycle_start(&life), 0);
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
+}
+
+/* Turns the loop until the client has been told all of `expected`. */
+static void await(const char *expected)
+{
+    for (unsigned i = 0; i < 2000 && strlen(news) < strlen(expected); i++)
+        loop_turn(loop, 10);
+    ck_assert_str_eq(news, expected);
+}
+
+static void report(enum guest_event event, unsigned code)
+{
+    struct event_sink sink = lifecycle_events(&life);
+
+    event_report(&sink, event, code);
+}
+
+START_TEST(pause_and_resume)
+{
+    start();
+    for (unsigned i = 0; i < 3; i++) {
+        memset(news, 0, sizeof(news));
+        memset(fake.steps, 0, sizeof(fake.steps));
+        lifecycle_pause(&life, 10000);
+        await("P");
+        ck_assert_int_eq(lifecycle_state(&life), LIFE_PAUSED);
+        ck_assert_str_eq(fake.steps, "pcd");
+        lifecycle_resume(&life);
+        await("PR");
+        ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
+        ck_assert_str_eq(fake.steps, "pcdDCr"); /* the devices before the vCPUs */
+    }
+}
+END_TEST
+
+START_TEST(a_pause_of_a_paused_machine_is_told_again)
+{
+    start();
+    lifecycle_pause(&life, 10000);
+    await("P");
+    lifecycle_pause(&life, 10000);
+    await("PP");
+    lifecycle_resume(&life);
+    await("PPR");
+    lifecycle_resume(&life); /* of a running one: nothing */
+    loop_turn(loop, 0);
+    lifecycle_pause(&life, 10000);
+    await("PPRP");
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_PAUSED);
+}
+END_TEST
+
+START_TEST(a_vcpu_that_does_not_park_in_time)
+{
+    start();
+    fake.stubborn = true;
+    lifecycle_pause(&life, 30);
+    await("N");
+    ck_assert_str_eq(busy, "vcpu0 (uart16550)");
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
+    ck_assert_str_eq(fake.steps, "Spr");
+    fake.stubborn = false;
+    lifecycle_pause(&life, 10000);
+    await("NP");
+}
+END_TEST
+
+START_TEST(a_device_that_does_not_come_to_rest)
+{
+    start();
+    fake.stuck = true;
+    lifecycle_pause(&life, 10000);
+    await("N");
+    ck_assert_str_eq(busy, "blk0");
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
+    ck_assert_str_eq(fake.steps, "SpcdCr");
+    fake.stuck = false;
+    lifecycle_pause(&life, 10000);
+    await("NP");
+}
+END_TEST
+
+START_TEST(a_pause_that_is_called_off)
+{
+    start();
+    fake.stubborn = true;
+    lifecycle_pause(&life, 10000);
+    loop_turn(loop, 100);
+    lifecycle_resume(&life);
+    loop_turn(loop, 100);
+    let_park();
+    for (unsigned i = 0; i < 5; i++)
+        loop_turn(loop, 10);
+    ck_assert_str_eq(news, "");
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
+    ck_assert_str_eq(fake.steps, "Spr");
+}
+END_TEST
+
+START_TEST(stop_while_running)
+{
+    start();
+    lifecycle_stop(&life, 7);
+    lifecycle_stop(&life, 8); /* the first counts */
+    await("X");
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_STOPPED);
+    ck_assert_int_eq(lifecycle_end(&life)->reason, END_REQUEST);
+    ck_assert_uint_eq(lifecycle_end(&life)->code, 7);
+    ck_assert_str_eq(fake.steps, "Spxz");
+    lifecycle_pause(&life, 10); /* nothing more happens */
+    lifecycle_resume(&life);
+    lifecycle_reset(&life);
+    lifecycle_stop(&life, 9);
+    loop_turn(loop, 50);
+    loop_turn(loop, 50);
+    ck_assert_str_eq(news, "X");
+    ck_assert_uint_eq(lifecycle_end(&life)->code, 7);
+}
+END_TEST
+
+START_TEST(stop_while_paused)
+{
+    start();
+    lifecycle_pause(&life, 10000);
+    await("P");
+    lifecycle_stop(&life, 0);
+    await("PX");
+    ck_assert_str_eq(fake.steps, "SpcdDCxz"); /* devices end as they do when they run */
+}
+END_TEST
+
+START_TEST(stop_before_the_start)
+{
+    lifecycle_stop(&life, 3);
+    await("X");
+    ck_assert_str_eq(fake.steps, "");
+    ck_assert_uint_eq(lifecycle_end(&life)->code, 3);
+}
+END_TEST
+
+START_TEST(stop_while_a_pause_is_under_way)
+{
+    start();
+    fake.stubborn = true;
+    lifecycle_pause(&life, 10000);
+    loop_turn(loop, 100);
+    lifecycle_stop(&life, 1);
+    loop_turn(loop, 100);
+    let_park();
+    await("X");
+    ck_assert_str_eq(fake.steps, "Spxz");
+}
+END_TEST
+
+START_TEST(the_guest_resets)
+{
+    start();
+    for (unsigned i = 0; i < 3; i++) {
+        memset(news, 0, sizeof(news));
+        memset(fake.steps, 0, sizeof(fake.steps));
+        report(GUEST_RESET, 0);
+        report(GUEST_POWER_OFF, 0); /* by another vCPU, too late */
+        await("Z");
+        ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
+        ck_assert_str_eq(fake.steps, "ppxzS");
+    }
+}
+END_TEST
+
+START_TEST(a_reset_of_a_paused_machine)
+{
+    start();
+    lifecycle_pause(&life, 10000);
+    await("P");
+    lifecycle_reset(&life);
+    await("PZ");
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
+    ck_assert_str_eq(fake.steps, "SpcdDCxzS");
+}
+END_TEST
+
+START_TEST(a_pause_during_a_reset_follows_it)
+{
+    start();
+    fake.hold_reset = true;
+    report(GUEST_RESET, 0);
+    loop_turn(loop, 100);
+    loop_turn(loop, 100);
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_RESETTING);
+    lifecycle_pause(&life, 10000);
+    loop_turn(loop, 100);
+    {
+        LOCK_SCOPE(&fake.mutex);
+        fake.hold_reset = false;
+    }
+    await("ZP");
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_PAUSED);
+}
+END_TEST
+
+START_TEST(a_stop_outdoes_the_reset_under_way)
+{
+    start();
+    fake.hold_reset = true;
+    report(GUEST_RESET, 0);
+    loop_turn(loop, 100);
+    loop_turn(loop, 100);
+    lifecycle_stop(&life, 5);
+    {
+        LOCK_SCOPE(&fake.mutex);
+        fake.hold_reset = false;
+    }
+    await("X");
+    ck_assert_uint_eq(lifecycle_end(&life)->code, 5);
+    ck_assert_str_eq(fake.steps, "Sppxz"); /* no second start */
+}
+END_TEST
+
+START_TEST(a_reset_that_is_the_end)
+{
+    start();
+    lifecycle_set_restart(&life, false);
+    report(GUEST_RESET, 0);
+    await("X");
+    ck_assert_int_eq(lifecycle_end(&life)->reason, END_GUEST);
+    ck_assert_int_eq(lifecycle_end(&life)->event, GUEST_RESET);
+}
+END_TEST
+
+START_TEST(of_what_the_guest_does_the_first_counts)
+{
+    start();
+    report(GUEST_EXIT, 42);
+    report(GUEST_PANIC, 0);
+    await("X");
+    ck_assert_int_eq(lifecycle_end(&life)->event, GUEST_EXIT);
+    ck_assert_uint_eq(lifecycle_end(&life)->code, 42);
+}
+END_TEST
+
+START_TEST(a_request_outdoes_the_guests_own_end_until_it_has_stopped)
+{
+    start();
+    fake.hold_reset = true;
+    report(GUEST_POWER_OFF, 0);
+    loop_turn(loop, 100);
+    loop_turn(loop, 100);
+    lifecycle_stop(&life, 143);
+    {
+        LOCK_SCOPE(&fake.mutex);
+        fake.hold_reset = false;
+    }
+    await("X");
+    ck_assert_int_eq(lifecycle_end(&life)->reason, END_REQUEST);
+    ck_assert_uint_eq(lifecycle_end(&life)->code, 143);
+}
+END_TEST
+
+START_TEST(a_start_that_fails)
+{
+    start();
+    fake.fail_start = true;
+    report(GUEST_RESET, 0);
+    await("X");
+    ck_assert_int_eq(lifecycle_end(&life)->reason, END_FAILURE);
+}
+END_TEST
+
+static void *ask_often(void *arg)
+{
+    for (unsigned i = 0; i < 300; i++) {
+        lifecycle_pause(&life, 10000);
+        if (i % 7 == 0)
+            lifecycle_reset(&life);
+        lifecycle_resume(&life);
+    }
+    return NULL;
+}
+
+START_TEST(requests_from_many_threads)
+{
+    pthread_t threads[3];
+
+    start();
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, ask_often, NULL), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        memset(news, 0, sizeof(news)); /* whatever it is */
+        {
+            LOCK_SCOPE(&fake.mutex);
+            memset(fake.steps, 0, sizeof(fake.steps));
+        }
+        loop_turn(loop, 1);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    memset(news, 0, sizeof(news));
+    {
+        LOCK_SCOPE(&fake.mutex);
+        memset(fake.steps, 0, sizeof(fake.steps));
+    }
+    lifecycle_stop(&life, 0);
+    for (unsigned i = 0; i < 1000 && lifecycle_state(&life) != LIFE_STOPPED; i++)
+        loop_turn(loop, 10);
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_STOPPED);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("lifecycle");
+    TCase *tcase = tcase_create("lifecycle");
+
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_test(tcase, pause_and_resume);
+    tcase_add_test(tcase, a_pause_of_a_paused_machine_is_told_again);
+    tcase_add_test(tcase, a_vcpu_that_does_not_park_in_time);
+    tcase_add_test(tcase, a_device_that_does_not_come_to_rest);
+    tcase_add_test(tcase, a_pause_that_is_called_off);
+    tcase_add_test(tcase, stop_while_running);
+    tcase_add_test(tcase, stop_while_paused);
+    tcase_add_test(tcase, stop_before_the_start);
+    tcase_add_test(tcase, stop_while_a_pause_is_under_way);
+    tcase_add_test(tcase, the_guest_resets);
+    tcase_add_test(tcase, a_reset_of_a_paused_machine);
+    tcase_add_test(tcase, a_pause_during_a_reset_follows_it);
+    tcase_add_test(tcase, a_stop_outdoes_the_reset_under_way);
+    tcase_add_test(tcase, a_reset_that_is_the_end);
+    tcase_add_test(tcase, of_what_the_guest_does_the_first_counts);
+    tcase_add_test(tcase, a_request_outdoes_the_guests_own_end_until_it_has_stopped);
+    tcase_add_test(tcase, a_start_that_fails);
+    tcase_add_test(tcase, requests_from_many_threads);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
