@@ -8,6 +8,7 @@
 
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 
 struct counter {
     struct watch watch;
@@ -15,6 +16,7 @@ struct counter {
     unsigned ready;
     bool remove_itself;
     struct watch *remove_other;
+    struct poller *poller;
 };
 
 static void counter_ready(struct watch *watch, short revents)
@@ -69,6 +71,10 @@ START_TEST(removed_in_the_same_round_is_not_called)
     close(fd);
 }
 END_TEST
+
+static void nothing(void *arg)
+{
+}
 
 static void add_one(void *arg)
 {
@@ -131,6 +137,82 @@ START_TEST(a_call_from_the_loop_itself_does_not_wait)
 }
 END_TEST
 
+/* Keeps its loop busy until it is told to end. */
+struct hog {
+    struct loop *loop;
+    bool begun, stop; /* atomic */
+    unsigned *sum;
+};
+
+static void hog_run(void *arg)
+{
+    struct hog *hog = arg;
+
+    __atomic_store_n(&hog->begun, true, __ATOMIC_SEQ_CST);
+    while (!__atomic_load_n(&hog->stop, __ATOMIC_SEQ_CST))
+        usleep(100);
+}
+
+static void *hog_call(void *arg)
+{
+    struct hog *hog = arg;
+
+    loop_call(hog->loop, hog_run, hog);
+    return NULL;
+}
+
+static void sleep_and_add_one(void *arg)
+{
+    usleep(50000);
+    add_one(arg);
+}
+
+static uint64_t in_ms(unsigned ms)
+{
+    return clock_now_ns() + ms * 1000000ull;
+}
+
+START_TEST(a_busy_loop_is_given_up_on_and_never_called_later)
+{
+    struct hog hog = { .loop = loop_create() };
+    unsigned late = 0, good = 0;
+    uint64_t deadline;
+    pthread_t thread;
+
+    ck_assert_int_eq(loop_start(hog.loop, "test"), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, hog_call, &hog), 0);
+    while (!__atomic_load_n(&hog.begun, __ATOMIC_SEQ_CST))
+        usleep(100);
+    deadline = in_ms(20);
+    ck_assert(!loop_call_by(hog.loop, add_one, &late, deadline));
+    ck_assert_uint_ge(clock_now_ns(), deadline);
+    ck_assert(!loop_call_by(hog.loop, add_one, &late, 0)); /* a deadline that is over */
+    __atomic_store_n(&hog.stop, true, __ATOMIC_SEQ_CST);
+    pthread_join(thread, NULL);
+    ck_assert(loop_call_by(hog.loop, add_one, &good, in_ms(5000)));
+    loop_destroy(hog.loop);
+    ck_assert_uint_eq(late, 0);
+    ck_assert_uint_eq(good, 1);
+}
+END_TEST
+
+START_TEST(a_call_that_has_begun_is_waited_for)
+{
+    struct loop *loop = loop_create();
+    unsigned sum = 0, begun = 0;
+
+    ck_assert(loop_call_by(loop, add_one, &sum, 0)); /* on this thread: at once */
+    ck_assert_uint_eq(sum, 1);
+    ck_assert_int_eq(loop_start(loop, "test"), 0);
+    for (unsigned i = 0; i < 20; i++)
+        begun += loop_call_by(loop, sleep_and_add_one, &sum, in_ms(i));
+    loop_call(loop, nothing, NULL);
+    ck_assert_uint_eq(sum, 1 + begun); /* where it was true, it had ended */
+    ck_assert_uint_ge(begun, 1);
+    loop_destroy(loop);
+}
+END_TEST
+
 struct fake_poller {
     struct poller poller;
     int fd, index;
@@ -174,6 +256,36 @@ START_TEST(a_poller_brings_its_own_descriptors_and_time_out)
 }
 END_TEST
 
+static void exchange(struct watch *watch, short revents)
+{
+    struct counter *counter = container_of(watch, struct counter, watch);
+
+    loop_remove(counter->loop, watch);
+    loop_set_poller(counter->loop, NULL);
+    loop_set_poller(counter->loop, counter->poller);
+}
+
+START_TEST(a_poller_is_told_of_rounds_it_was_asked_in_only)
+{
+    struct loop *loop = loop_create();
+    int fd = eventfd(1, 0);
+    struct fake_poller old = { .poller = { fake_prepare, fake_dispatch }, .fd = fd }, new = old;
+    struct counter c = counter(loop, fd);
+
+    c.poller = &new.poller;
+    c.watch.ready = exchange;
+    loop_set_poller(loop, &old.poller);
+    loop_add(loop, &c.watch);
+    loop_turn(loop, 0);
+    ck_assert_uint_eq(old.rounds + new.rounds, 0);
+    loop_turn(loop, 0);
+    ck_assert_uint_eq(new.rounds, 1);
+    loop_set_poller(loop, NULL);
+    loop_destroy(loop);
+    close(fd);
+}
+END_TEST
+
 START_TEST(a_regular_file_and_a_closed_descriptor_can_be_watched)
 {
     struct loop *loop = loop_create();
@@ -199,6 +311,9 @@ int main(void)
     tcase_add_test(tcase, removed_in_the_same_round_is_not_called);
     tcase_add_test(tcase, calls_from_many_threads_run_one_at_a_time);
     tcase_add_test(tcase, a_call_from_the_loop_itself_does_not_wait);
+    tcase_add_test(tcase, a_busy_loop_is_given_up_on_and_never_called_later);
+    tcase_add_test(tcase, a_call_that_has_begun_is_waited_for);
+    tcase_add_test(tcase, a_poller_is_told_of_rounds_it_was_asked_in_only);
     tcase_add_test(tcase, a_poller_brings_its_own_descriptors_and_time_out);
     tcase_add_test(tcase, a_regular_file_and_a_closed_descriptor_can_be_watched);
     suite_add_tcase(suite, tcase);

@@ -194,6 +194,7 @@ static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms, unsigned *ret_
 void loop_turn(struct loop *loop, int timeout_ms)
 {
     uint32_t wait_ms = timeout_ms < 0 ? UINT32_MAX : (uint32_t)timeout_ms;
+    struct poller *poller = loop->poller; /* another one has not been asked in this round */
     unsigned watches;
     int ready;
 
@@ -209,8 +210,8 @@ void loop_turn(struct loop *loop, int timeout_ms)
     for (unsigned i = 0; ready > 0 && i < watches; i++)
         if (loop->polled[i] && loop->set.fds[i].revents)
             loop->polled[i]->ready(loop->polled[i], loop->set.fds[i].revents);
-    if (loop->poller)
-        loop->poller->dispatch(loop->poller, &loop->set);
+    if (poller && loop->poller == poller)
+        poller->dispatch(poller, &loop->set);
 }
 
 uint64_t loop_turns(const struct loop *loop)
