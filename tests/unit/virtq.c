@@ -308,6 +308,102 @@ START_TEST(unpop_gives_the_same_request_again)
 }
 END_TEST
 
+START_TEST(any_number_of_requests_is_taken_back)
+{
+    struct guest g;
+    struct virtq_chain chain;
+    struct virtq *q;
+
+    guest_init(&g);
+    q = virtio_virtq(&g.keeper.virtio, 0);
+    for (uint16_t i = 0; i < QUEUE_SIZE; i++) {
+        driver_describe(&g.d, 0, i, B, i + 1u, 0, 0);
+        driver_publish(&g.d, 0, i);
+    }
+    for (unsigned count = 0; count <= QUEUE_SIZE; count++) {
+        for (unsigned i = 0; i < QUEUE_SIZE; i++) {
+            ck_assert(virtq_pop(q, &chain));
+            ck_assert_uint_eq(chain.head, i);
+            ck_assert_uint_eq(chain.readable.length, i + 1);
+        }
+        virtq_rewind(q, count);
+        ck_assert_uint_eq(virtq_waiting(q), count);
+        for (unsigned i = QUEUE_SIZE - count; i < QUEUE_SIZE; i++) {
+            ck_assert(virtq_pop(q, &chain));
+            ck_assert_uint_eq(chain.head, i);
+        }
+        virtq_rewind(q, QUEUE_SIZE);
+    }
+    ck_assert(virtq_pop(q, &chain));
+    virtq_break(q, "by the test");
+    virtq_rewind(q, 1); /* of a queue that is lost: nothing */
+    ck_assert(!virtq_pop(q, &chain));
+    guest_finish(&g);
+}
+END_TEST
+
+START_TEST(paused_it_gives_nothing_and_leaves_memory_alone)
+{
+    static uint8_t before[0x10000];
+    struct guest g;
+    struct virtq_chain chain;
+    struct virtq *q;
+
+    guest_init_with(&g, 1ull << VIRTIO_RING_F_EVENT_IDX);
+    q = virtio_virtq(&g.keeper.virtio, 0);
+    driver_describe(&g.d, 0, 3, B, 1, W, 0);
+    driver_publish(&g.d, 0, 3);
+    ck_assert(virtq_pop(q, &chain));
+    virtq_push(q, &chain, 1);
+    virtq_pause(q); /* flushes */
+    ck_assert_uint_eq(g.d.interrupts, 1);
+    ck_assert(driver_wait(&g.d, 0, NULL, NULL));
+
+    driver_publish(&g.d, 0, 3);
+    memcpy(before, driver_ram(&g.d, 0x10000), sizeof(before));
+    ck_assert(!virtq_pop(q, &chain));
+    ck_assert_uint_eq(virtq_waiting(q), 0);
+    ck_assert(virtq_enable_notification(q));
+    virtq_disable_notification(q);
+    virtq_flush(q);
+    ck_assert_mem_eq(driver_ram(&g.d, 0x10000), before, sizeof(before));
+    ck_assert_uint_eq(g.d.interrupts, 1);
+
+    virtq_resume(q);
+    ck_assert_uint_eq(virtq_waiting(q), 1);
+    ck_assert(!virtq_enable_notification(q));
+    ck_assert(virtq_pop(q, &chain));
+    ck_assert_uint_eq(chain.head, 3);
+    virtq_rewind(q, 1);
+    guest_finish(&g);
+}
+END_TEST
+
+START_TEST(a_position_is_where_it_goes_on)
+{
+    struct virtq_position position;
+    struct guest g;
+    struct virtq *q;
+
+    guest_init(&g);
+    q = virtio_virtq(&g.keeper.virtio, 0);
+    driver_describe(&g.d, 0, 0, B, 1, W, 0);
+    for (unsigned i = 0; i < QUEUE_SIZE + 3; i++)
+        guest_send(&g, 0);
+    virtq_pause(q);
+    position = virtq_position(q);
+    ck_assert_uint_eq(position.next_avail, QUEUE_SIZE + 3);
+    ck_assert_uint_eq(position.next_used, QUEUE_SIZE + 3);
+    ck_assert_int_eq(virtq_start(q, &g.keeper.virtio.queues[0].layout), 0);
+    virtq_set_position(q, position);
+    guest_send(&g, 0);
+    for (unsigned i = 0; i < QUEUE_SIZE + 4; i++)
+        ck_assert(driver_wait(&g.d, 0, NULL, NULL));
+    ck_assert_uint_eq(g.d.interrupts, QUEUE_SIZE + 4);
+    guest_finish(&g);
+}
+END_TEST
+
 START_TEST(unparked_it_wants_no_kick)
 {
     struct guest g;
@@ -437,7 +533,7 @@ START_TEST(fields_changed_while_they_are_read)
     g.keeper.keep = false;
     driver_describe(&g.d, 0, 0, B, 16, W, 0);
     pthread_create(&thread, NULL, racer_run, &racer);
-    for (unsigned i = 0; i < 20000; i++) {
+    for (unsigned i = 0; i < 20000 || good == 0; i++) {
         struct virtq *q = virtio_virtq(&g.keeper.virtio, 0);
         struct virtq_chain *chain = &g.keeper.chains[0];
 
@@ -475,6 +571,9 @@ int main(void)
     tcase_add_test(tcase, buffers_may_come_before_an_indirect_table);
     tcase_add_test(tcase, indirect_only_if_negotiated);
     tcase_add_test(tcase, unpop_gives_the_same_request_again);
+    tcase_add_test(tcase, any_number_of_requests_is_taken_back);
+    tcase_add_test(tcase, paused_it_gives_nothing_and_leaves_memory_alone);
+    tcase_add_test(tcase, a_position_is_where_it_goes_on);
     tcase_add_test(tcase, unparked_it_wants_no_kick);
     tcase_add_test(tcase, event_index_also_where_indices_wrap);
     tcase_add_test(tcase, no_interrupt_if_the_driver_says_so);
