@@ -433,11 +433,27 @@ static void virtio_mmio_resume(struct device *dev)
     mmio->loaded = false;
 }
 
+/* As the driver was shown it: what is other by now is a new generation. */
+static void virtio_mmio_config_state(struct virtio_mmio *mmio, struct state *s)
+{
+    uint32_t config[VIRTIO_MAX_CONFIG / sizeof(uint32_t)];
+    uint32_t generation = virtio_mmio_get(mmio, VIRTIO_MMIO_CONFIG_GENERATION);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(config); i++)
+        config[i] = htole32(virtio_mmio_get(mmio, VIRTIO_MMIO_CONFIG + i * sizeof(uint32_t)));
+    state_bytes(s, "config", config, sizeof(config));
+    state_u32(s, "config_generation", &generation);
+    if (!s->loading || s->error)
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(config); i++)
+        virtio_mmio_set(mmio, VIRTIO_MMIO_CONFIG + i * sizeof(uint32_t), le32toh(config[i]));
+    virtio_mmio_set(mmio, VIRTIO_MMIO_CONFIG_GENERATION, generation);
+}
+
 static void virtio_mmio_state(struct device *dev, struct state *s)
 {
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
     uint32_t interrupts = virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
-    uint32_t generation = virtio_mmio_get(mmio, VIRTIO_MMIO_CONFIG_GENERATION);
 
     state_section(s, dev->name, 1);
     state_field(s, mmio, features_select);
@@ -445,13 +461,12 @@ static void virtio_mmio_state(struct device *dev, struct state *s)
     state_field(s, mmio, queue_select);
     state_field(s, mmio, driver_features);
     state_u32(s, "interrupt_status", &interrupts);
-    state_u32(s, "config_generation", &generation);
+    virtio_mmio_config_state(mmio, s);
     virtio_state(mmio->virtio, s);
     if (s->loading && !s->error) {
         virtio_mmio_set(mmio, VIRTIO_MMIO_INTERRUPT_STATUS, interrupts & INTERRUPTS);
-        virtio_mmio_set(mmio, VIRTIO_MMIO_CONFIG_GENERATION, generation);
         virtio_mmio_sync_selected(mmio);
-        virtio_mmio_sync(mmio);
+        virtio_mmio_sync_status(mmio);
         mmio->loaded = true;
     }
     state_end_section(s);

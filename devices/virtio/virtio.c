@@ -371,6 +371,8 @@ static void virtio_do_resume(void *arg)
     struct virtio_device *v = arg;
     bool config_due = v->config_due;
 
+    if (!v->paused)
+        return; /* a reset has ended it */
     v->paused = v->config_due = false;
     for (unsigned i = 0; i < v->queue_count; i++)
         virtq_resume(v->queues[i].virtq);
@@ -394,11 +396,15 @@ void virtio_no_state(struct virtio_device *v, struct state *s)
 static void virtio_queue_state(struct virtio_queue *queue, struct state *s)
 {
     struct virtq_layout *layout = &queue->layout;
-    struct virtq_position position = virtq_position(queue->virtq);
+    struct virtq_position position = { 0 };
     bool started = virtq_started(queue->virtq);
 
+    if (started)
+        position = virtq_position(queue->virtq);
     state_field(s, queue, ready);
     state_field(s, layout, size);
+    if (s->loading && layout->size > queue->device->ops->queue_size)
+        state_fail(s, "a queue of %u entries", layout->size);
     state_field(s, layout, desc);
     state_field(s, layout, avail);
     state_field(s, layout, used);
@@ -422,6 +428,8 @@ static void virtio_check_state(struct virtio_device *v, uint32_t status, struct 
 
     if (status & ~known)
         state_fail(s, "status %#x is none", status);
+    else if (status & VIRTIO_CONFIG_S_DRIVER_OK && !(status & VIRTIO_CONFIG_S_FEATURES_OK))
+        state_fail(s, "status %#x without features", status);
     else if (status & VIRTIO_CONFIG_S_FEATURES_OK && !virtio_features_ok(v))
         state_fail(s, "features %#llx were not offered", (unsigned long long)v->features);
 }
@@ -435,6 +443,7 @@ void virtio_state(struct virtio_device *v, struct state *s)
     state_field(s, v, features);
     state_u32(s, "status", &status);
     if (s->loading && !s->error) {
+        v->paused = v->config_due = true;
         virtio_check_state(v, status, s);
         if (!s->error)
             __atomic_store_n(&v->status, status, __ATOMIC_SEQ_CST);

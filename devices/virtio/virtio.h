@@ -88,7 +88,7 @@ struct virtio_device {
     virtio_state_fn *state;
     struct loop *loop;
     unsigned queue_count;
-    bool paused;       /* the loop's */
+    bool paused;       /* or its state was just loaded; the loop's */
     bool config_due;   /* while paused the configuration changed */
     uint64_t features; /* as negotiated; fixed from FEATURES_OK on */
     unsigned status;   /* VIRTIO_CONFIG_S_*; atomic: NEEDS_RESET comes from the loop */
@@ -150,7 +150,8 @@ void virtio_read_config(struct virtio_device *v, void *config); /* on its loop; 
 void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
 void virtio_reset(struct virtio_device *v);
 
-/* As struct device_ops has them. */
+/* As struct device_ops has them. After a load the driver is told to read the configuration again.
+ */
 int virtio_pause(struct virtio_device *v, uint64_t deadline_ns);
 void virtio_resume(struct virtio_device *v);
 void virtio_state(struct virtio_device *v, struct state *s);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/virtio/mmio.h"
 
+#include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <sys/eventfd.h>
@@ -9,7 +10,9 @@
 #include "devices/virtio/virtio.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/endian.h"
+#include "vmm/core/state.h"
 
 #define FEATURE_FAKE 5
 #define BASE         0x1000
@@ -113,21 +116,27 @@ static void clean_shadow(const void *word)
 {
 }
 
-static void fake_init(struct fake *f)
+/* `mem` becomes its own. */
+static void fake_init_on(struct fake *f, struct guest_memory *mem)
 {
     const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
                                          f };
     struct virtio_mmio *mmio;
 
-    *f = (struct fake){
-        .mem = guest_memory_create(), .loop = loop_create(), .config = 0xa0, .interrupt = -1
-    };
-    guest_memory_add(f->mem, 0, RAM_SIZE, NULL);
+    *f = (struct fake){ .mem = mem, .loop = loop_create(), .config = 0xa0, .interrupt = -1 };
     ck_assert_int_eq(
         virtio_init(&f->virtio, &fake_ops, virtio_no_state, 2, "fake0", f->mem, f->loop), 0);
     ck_assert_int_eq(virtio_mmio_create(&mmio, &f->virtio, BASE, 5, &notifiers, f->shadow), 0);
     f->device = virtio_mmio_device(mmio);
     f->region = virtio_mmio_region(mmio);
+}
+
+static void fake_init(struct fake *f)
+{
+    struct guest_memory *mem = guest_memory_create();
+
+    guest_memory_add(mem, 0, RAM_SIZE, NULL);
+    fake_init_on(f, mem);
 }
 
 static void fake_finish(struct fake *f)
@@ -674,6 +683,179 @@ START_TEST(a_machine_reset_wires_anew)
 }
 END_TEST
 
+static int pause_fake(struct fake *f)
+{
+    return f->device->ops->pause(f->device, clock_now_ns() + 1000000000);
+}
+
+static void save(struct fake *f, struct state *ret)
+{
+    state_begin_save(ret);
+    f->device->ops->state(f->device, ret);
+    ck_assert_int_eq(ret->error, 0);
+}
+
+static int load(struct fake *f, const struct state *saved)
+{
+    struct state in;
+
+    state_begin_load(&in, saved->bytes, saved->at);
+    f->device->ops->state(f->device, &in);
+    return state_finish(&in);
+}
+
+/* How often the interrupt was signalled since the last time. */
+static uint64_t edges(struct fake *f)
+{
+    uint64_t count;
+
+    return read(f->interrupt, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
+START_TEST(a_pause_ends_what_was_acknowledged)
+{
+    struct fake f;
+
+    fake_init(&f);
+    negotiate(&f);
+    describe_queue(&f, 0, 8, 0x4000);
+    set_status(&f, DRIVER_OK);
+    interrupt(&f);
+    acknowledge(&f);
+    ck_assert_int_eq(pause_fake(&f), 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+    f.device->ops->resume(f.device);
+
+    interrupt(&f);
+    edges(&f);
+    ck_assert_int_eq(pause_fake(&f), 0);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* nobody has */
+    f.device->ops->resume(f.device);
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1);
+    ck_assert_uint_eq(edges(&f), 0); /* it was told before */
+    fake_finish(&f);
+}
+END_TEST
+
+/* A device in the middle of everything, and another on its memory. */
+static void start_and_save(struct fake *old, struct fake *new, struct state *saved)
+{
+    fake_init(old);
+    negotiate(old);
+    describe_queue(old, 0, 8, 0x4000);
+    set_status(old, DRIVER_OK);
+    set(old, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
+    set(old, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 7);
+    set(old, VIRTIO_MMIO_QUEUE_SEL, 1);
+    old->config = 0xb0;
+    virtio_config_changed(&old->virtio);
+    interrupt(old);
+    ck_assert_int_eq(pause_fake(old), 0);
+    save(old, saved);
+    fake_init_on(new, old->mem);
+    ck_assert_int_eq(pause_fake(new), 0);
+}
+
+static void finish_both(struct fake *old, struct fake *new, struct state *saved)
+{
+    old->device->ops->destroy(old->device);
+    loop_destroy(old->loop);
+    fake_finish(new);
+    state_finish(saved);
+}
+
+START_TEST(registers_are_what_they_were)
+{
+    struct state saved, again;
+    struct fake old, new;
+
+    start_and_save(&old, &new, &saved);
+    ck_assert_int_eq(load(&new, &saved), 0);
+    ck_assert_mem_eq(new.shadow, old.shadow, sizeof(new.shadow));
+    save(&new, &again);
+    ck_assert_uint_eq(again.at, saved.at);
+    ck_assert_mem_eq(again.bytes, saved.bytes, saved.at);
+    state_finish(&again);
+
+    new.config = 0xb0;
+    new.device->ops->resume(new.device);
+    ck_assert_mem_eq(new.shadow, old.shadow, sizeof(new.shadow));
+    set(&new, VIRTIO_MMIO_QUEUE_SEL, 0);
+    ck_assert_uint_eq(get(&new, VIRTIO_MMIO_QUEUE_READY), 1);
+    finish_both(&old, &new, &saved);
+}
+END_TEST
+
+START_TEST(what_is_pending_is_raised_anew)
+{
+    struct state saved;
+    struct fake old, new;
+
+    start_and_save(&old, &new, &saved);
+    ck_assert_int_eq(load(&new, &saved), 0);
+    ck_assert_uint_eq(new.ioeventfds, 0);
+    new.device->ops->resume(new.device);
+    ck_assert_uint_eq(new.ioeventfds, 2);
+    ck_assert_uint_eq(new.shadows, 1);
+    ck_assert_uint_eq(get(&new, VIRTIO_MMIO_INTERRUPT_STATUS), 3);
+    ck_assert_uint_ge(edges(&new), 1);
+    ck_assert_uint_ge(new.kicks, 1);
+    ck_assert_int_eq(pause_fake(&new), 0);
+    new.device->ops->resume(new.device);
+    ck_assert_uint_eq(edges(&new), 0); /* once */
+    ck_assert_uint_eq(new.ioeventfds, 2);
+    finish_both(&old, &new, &saved);
+}
+END_TEST
+
+START_TEST(a_configuration_that_is_another_now_is_another_generation)
+{
+    struct state saved;
+    struct fake old, new;
+
+    start_and_save(&old, &new, &saved);
+    ck_assert_int_eq(load(&new, &saved), 0);
+    ck_assert_uint_eq(get(&new, VIRTIO_MMIO_CONFIG), 0xb3b2b1b0);
+    new.device->ops->resume(new.device); /* its own begins with 0xa0 */
+    ck_assert_uint_eq(get(&new, VIRTIO_MMIO_CONFIG), 0xa3a2a1a0);
+    ck_assert_uint_ne(get(&new, VIRTIO_MMIO_CONFIG_GENERATION),
+                      get(&old, VIRTIO_MMIO_CONFIG_GENERATION));
+    ck_assert_uint_eq(get(&new, VIRTIO_MMIO_INTERRUPT_STATUS) & 2, 2);
+    finish_both(&old, &new, &saved);
+}
+END_TEST
+
+START_TEST(a_state_cut_short_is_refused)
+{
+    struct state saved;
+    struct fake old, new;
+
+    start_and_save(&old, &new, &saved);
+    saved.at -= 1 + (unsigned)_i * saved.at / 8;
+    ck_assert_int_eq(load(&new, &saved), -EINVAL);
+    finish_both(&old, &new, &saved);
+}
+END_TEST
+
+START_TEST(nothing_is_wired_before_a_driver_comes)
+{
+    struct state saved;
+    struct fake old, new;
+
+    fake_init(&old);
+    ck_assert_int_eq(pause_fake(&old), 0);
+    save(&old, &saved);
+    fake_init_on(&new, old.mem);
+    ck_assert_int_eq(load(&new, &saved), 0);
+    new.device->ops->resume(new.device);
+    ck_assert_uint_eq(new.ioeventfds, 0);
+    ck_assert_uint_eq(get(&new, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+    negotiate(&new);
+    ck_assert_uint_eq(new.ioeventfds, 2);
+    finish_both(&old, &new, &saved);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("mmio");
@@ -696,6 +878,12 @@ int main(void)
     tcase_add_test(tcase, every_width_at_every_offset);
     tcase_add_test(tcase, configuration_takes_any_width_and_ends);
     tcase_add_test(tcase, a_machine_reset_wires_anew);
+    tcase_add_test(tcase, a_pause_ends_what_was_acknowledged);
+    tcase_add_test(tcase, registers_are_what_they_were);
+    tcase_add_test(tcase, what_is_pending_is_raised_anew);
+    tcase_add_test(tcase, a_configuration_that_is_another_now_is_another_generation);
+    tcase_add_loop_test(tcase, a_state_cut_short_is_refused, 0, 8);
+    tcase_add_test(tcase, nothing_is_wired_before_a_driver_comes);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

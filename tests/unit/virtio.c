@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/virtio/virtio.h"
 
+#include <errno.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 #include <pthread.h>
 #include <string.h>
 
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/state.h"
 
 #define NEEDS_RESET VIRTIO_CONFIG_S_NEEDS_RESET
 
@@ -15,9 +20,13 @@
 struct witness {
     struct virtio_device virtio;
     struct driver d;
-    bool running; /* between start and stop */
-    bool astray;  /* called when it must not be */
+    bool running;  /* between start and stop */
+    bool quiet;    /* between pause and resume */
+    bool restless; /* cannot be paused */
+    bool astray;   /* called when it must not be */
     unsigned starts, stops, destroyed, kicks[2];
+    unsigned pauses, resumes;
+    struct virtq_chain chain;
 };
 
 static struct witness *witness_of(struct virtio_device *v)
@@ -39,16 +48,43 @@ static void witness_stop(struct virtio_device *v)
     struct witness *w = witness_of(v);
 
     w->astray |= !w->running;
-    w->running = false;
+    w->running = w->quiet = false;
     w->stops++;
+}
+
+static bool witness_pause(struct virtio_device *v, uint64_t deadline_ns)
+{
+    struct witness *w = witness_of(v);
+
+    w->astray |= !w->running || w->quiet;
+    w->quiet = !w->restless;
+    w->pauses++;
+    return w->quiet;
+}
+
+/* Or it begins with a state that was loaded. */
+static void witness_resume(struct virtio_device *v)
+{
+    struct witness *w = witness_of(v);
+
+    w->starts += !w->running;
+    w->running = true;
+    w->quiet = false;
+    w->resumes++;
 }
 
 static void witness_kick(struct virtio_device *v, unsigned queue)
 {
     struct witness *w = witness_of(v);
 
-    w->astray |= !w->running || !virtq_started(virtio_virtq(v, queue));
+    struct virtq *q = virtio_virtq(v, queue);
+
+    w->astray |= !w->running || w->quiet || !virtq_started(q);
     w->kicks[queue]++;
+    while (virtq_pop(q, &w->chain))
+        virtq_push(q, &w->chain, 7);
+    virtq_flush(q);
+    virtq_enable_notification(q);
 }
 
 static void witness_destroy(struct virtio_device *v)
@@ -64,17 +100,23 @@ static const struct virtio_ops witness_ops = {
     .queue_size = 16,
     .start = witness_start,
     .stop = witness_stop,
+    .pause = witness_pause,
+    .resume = witness_resume,
     .kick = witness_kick,
     .destroy = witness_destroy,
 };
+
+static void witness_create(struct witness *w, const struct driver *d)
+{
+    ck_assert_int_eq(
+        virtio_init(&w->virtio, &witness_ops, virtio_no_state, 2, "witness0", d->mem, d->loop), 0);
+}
 
 static void witness_init(struct witness *w)
 {
     memset(w, 0, sizeof(*w));
     driver_init(&w->d);
-    ck_assert_int_eq(
-        virtio_init(&w->virtio, &witness_ops, virtio_no_state, 2, "witness0", w->d.mem, w->d.loop),
-        0);
+    witness_create(w, &w->d);
 }
 
 static void witness_finish(struct witness *w)
@@ -272,6 +314,322 @@ START_TEST(kicks_race_with_resets)
 }
 END_TEST
 
+static int pause_device(struct virtio_device *v)
+{
+    return virtio_pause(v, clock_now_ns() + 1000000000);
+}
+
+/* A buffer of 16 bytes to be written. */
+static void publish(struct driver *d, unsigned queue)
+{
+    driver_describe(d, queue, 0, DRIVER_BUFFERS, 16, DRIVER_WRITE, 0);
+    driver_publish(d, queue, 0);
+}
+
+/* The next answer on a queue must be there at once. */
+static void expect_answer(struct driver *d, unsigned queue)
+{
+    uint32_t written;
+
+    ck_assert(driver_wait(d, queue, NULL, &written));
+    ck_assert_uint_eq(written, 7);
+}
+
+START_TEST(kicks_while_paused_are_served_afterwards)
+{
+    struct witness w;
+
+    witness_init(&w);
+    ck_assert(driver_start(&w.d, &w.virtio, 0));
+    ck_assert_int_eq(pause_device(&w.virtio), 0);
+    w.kicks[0] = w.kicks[1] = 0;
+    publish(&w.d, 0);
+    driver_kick(&w.d, 0);
+    publish(&w.d, 1); /* without a kick: it may have been before the pause */
+    loop_turn(w.d.loop, 0);
+    ck_assert_uint_eq(w.kicks[0] + w.kicks[1], 0);
+    ck_assert_uint_eq(w.d.interrupts, 0);
+    virtio_resume(&w.virtio);
+    expect_answer(&w.d, 0);
+    expect_answer(&w.d, 1);
+    publish(&w.d, 0);
+    driver_kick(&w.d, 0);
+    expect_answer(&w.d, 0);
+    ck_assert_uint_eq(w.pauses, 1);
+    ck_assert_uint_eq(w.resumes, 1);
+    witness_finish(&w);
+}
+END_TEST
+
+START_TEST(a_device_that_cannot_get_quiet_goes_on)
+{
+    struct witness w;
+
+    witness_init(&w);
+    ck_assert(driver_start(&w.d, &w.virtio, 0));
+    w.restless = true;
+    publish(&w.d, 0);
+    virtio_kick(&w.virtio, 0);
+    ck_assert_int_eq(pause_device(&w.virtio), -ETIMEDOUT);
+    expect_answer(&w.d, 0);
+    publish(&w.d, 0);
+    driver_kick(&w.d, 0);
+    expect_answer(&w.d, 0);
+    ck_assert_uint_eq(w.resumes, 0);
+    w.restless = false;
+    ck_assert_int_eq(pause_device(&w.virtio), 0);
+    virtio_resume(&w.virtio);
+    witness_finish(&w);
+}
+END_TEST
+
+START_TEST(a_device_without_a_driver_is_paused_unasked)
+{
+    struct witness w;
+
+    witness_init(&w);
+    negotiate(&w);
+    w.restless = true;
+    ck_assert_int_eq(pause_device(&w.virtio), 0);
+    virtio_resume(&w.virtio);
+    ck_assert_uint_eq(w.pauses + w.resumes, 0);
+    virtio_set_queue_ready(&w.virtio, 0, true);
+    set_status(&w, VIRTIO_CONFIG_S_DRIVER_OK);
+    publish(&w.d, 0);
+    driver_kick(&w.d, 0);
+    ck_assert_uint_ge(w.kicks[0], 1);
+    witness_finish(&w);
+}
+END_TEST
+
+START_TEST(what_changes_while_paused_is_told_once_afterwards)
+{
+    struct witness w;
+
+    witness_init(&w);
+    ck_assert(driver_start(&w.d, &w.virtio, 0));
+    ck_assert_int_eq(pause_device(&w.virtio), 0);
+    for (unsigned i = 0; i < 3; i++)
+        virtio_config_changed(&w.virtio);
+    ck_assert_uint_eq(w.d.config_changes, 0);
+    virtio_resume(&w.virtio);
+    ck_assert_uint_eq(w.d.config_changes, 1);
+    ck_assert_int_eq(pause_device(&w.virtio), 0);
+    virtio_resume(&w.virtio);
+    ck_assert_uint_eq(w.d.config_changes, 1);
+    witness_finish(&w);
+}
+END_TEST
+
+START_TEST(reset_while_paused)
+{
+    struct witness w;
+
+    witness_init(&w);
+    ck_assert(driver_start(&w.d, &w.virtio, 0));
+    ck_assert_int_eq(pause_device(&w.virtio), 0);
+    virtio_config_changed(&w.virtio);
+    virtio_reset(&w.virtio);
+    ck_assert_uint_eq(w.stops, 1);
+    virtio_resume(&w.virtio);
+    memset(driver_ram(&w.d, 0x10000), 0, 0x20000);
+    ck_assert(driver_start(&w.d, &w.virtio, 0));
+    publish(&w.d, 1);
+    driver_kick(&w.d, 1);
+    expect_answer(&w.d, 1);
+    virtio_resume(&w.virtio); /* of what is not paused: nothing */
+    publish(&w.d, 1);
+    driver_kick(&w.d, 1);
+    expect_answer(&w.d, 1);
+    ck_assert_uint_eq(w.resumes, 0);
+    ck_assert_uint_eq(w.d.config_changes, 0);
+    witness_finish(&w);
+}
+END_TEST
+
+static void walk(struct virtio_device *v, struct state *s)
+{
+    state_section(s, "witness0", 1);
+    virtio_state(v, s);
+    state_end_section(s);
+}
+
+static void save(struct virtio_device *v, struct state *ret)
+{
+    state_begin_save(ret);
+    walk(v, ret);
+    ck_assert_int_eq(ret->error, 0);
+}
+
+static int load(struct virtio_device *v, const struct state *saved)
+{
+    struct state in;
+
+    state_begin_load(&in, saved->bytes, saved->at);
+    walk(v, &in);
+    return state_finish(&in);
+}
+
+START_TEST(a_new_device_goes_on_where_the_old_one_was)
+{
+    struct witness old, new = { 0 };
+    struct state saved, again;
+
+    witness_init(&old);
+    ck_assert(driver_start(&old.d, &old.virtio, _i ? 1ull << VIRTIO_RING_F_EVENT_IDX : 0));
+    for (unsigned i = 0; i < 21; i++) { /* more than the queue has entries */
+        publish(&old.d, 0);
+        driver_kick_if_asked(&old.d, 0);
+        expect_answer(&old.d, 0);
+    }
+    ck_assert_int_eq(pause_device(&old.virtio), 0);
+    save(&old.virtio, &saved);
+
+    witness_create(&new, &old.d);
+    ck_assert_int_eq(pause_device(&new.virtio), 0);
+    ck_assert_int_eq(load(&new.virtio, &saved), 0);
+    save(&new.virtio, &again);
+    ck_assert_uint_eq(again.at, saved.at);
+    ck_assert_mem_eq(again.bytes, saved.bytes, saved.at);
+
+    driver_find(&old.d, &new.virtio);
+    publish(&old.d, 0); /* in memory, but nobody has heard of it */
+    virtio_resume(&new.virtio);
+    ck_assert_uint_eq(new.resumes, 1);
+    ck_assert_uint_eq(new.virtio.features, old.virtio.features);
+    expect_answer(&old.d, 0);
+    for (unsigned i = 0; i < 40; i++) {
+        publish(&old.d, i % 2);
+        driver_kick_if_asked(&old.d, i % 2);
+        expect_answer(&old.d, i % 2);
+    }
+    ck_assert(!driver_broken(&old.d));
+    ck_assert(!new.astray);
+    state_finish(&saved);
+    state_finish(&again);
+    virtio_destroy(&old.virtio);
+    driver_finish(&old.d);
+    ck_assert_uint_eq(new.stops, 1);
+}
+END_TEST
+
+START_TEST(what_is_not_live_is_saved_and_loaded)
+{
+    struct witness old, new = { 0 };
+    struct state saved, again;
+
+    witness_init(&old);
+    if (_i == 0) {
+        negotiate(&old);
+        virtio_set_queue_ready(&old.virtio, 0, true);
+    } else {
+        ck_assert(driver_start(&old.d, &old.virtio, 0));
+        publish(&old.d, 0);
+        driver_kick(&old.d, 0);
+        virtq_break(virtio_virtq(&old.virtio, 0), "by the test");
+    }
+    ck_assert_int_eq(pause_device(&old.virtio), 0);
+    save(&old.virtio, &saved);
+    witness_create(&new, &old.d);
+    ck_assert_int_eq(load(&new.virtio, &saved), 0);
+    ck_assert_uint_eq(virtio_status(&new.virtio), virtio_status(&old.virtio));
+    save(&new.virtio, &again);
+    ck_assert_uint_eq(again.at, saved.at);
+    ck_assert_mem_eq(again.bytes, saved.bytes, saved.at);
+
+    driver_find(&old.d, &new.virtio);
+    virtio_resume(&new.virtio);
+    if (_i == 0)
+        set_status(&new, VIRTIO_CONFIG_S_DRIVER_OK);
+    ck_assert_uint_eq(new.kicks[0], _i == 0); /* the broken one stays so */
+    state_finish(&saved);
+    state_finish(&again);
+    virtio_destroy(&old.virtio);
+    driver_finish(&old.d);
+}
+END_TEST
+
+/* What is done to a device before it is saved, that another one must not believe. */
+static void offer_more(struct virtio_device *v)
+{
+    v->features |= 1;
+}
+
+static void forget_version_1(struct virtio_device *v)
+{
+    v->features = 0;
+}
+
+static void forget_features_ok(struct virtio_device *v)
+{
+    v->status &= ~(unsigned)VIRTIO_CONFIG_S_FEATURES_OK;
+}
+
+static void invent_status(struct virtio_device *v)
+{
+    v->status |= 0x20;
+}
+
+static void forget_driver_ok(struct virtio_device *v)
+{
+    v->status &= ~(unsigned)VIRTIO_CONFIG_S_DRIVER_OK;
+}
+
+static void move_out_of_ram(struct virtio_device *v)
+{
+    v->queues[1].layout.used = DRIVER_RAM;
+}
+
+static void enlarge_queue(struct virtio_device *v)
+{
+    v->queues[0].layout.size = 32;
+}
+
+static void enlarge_idle_queue(struct virtio_device *v)
+{
+    virtq_stop(v->queues[0].virtq);
+    v->queues[0].ready = false;
+    v->queues[0].layout.size = 32;
+}
+
+static void take_ready_back(struct virtio_device *v)
+{
+    v->queues[1].ready = false;
+}
+
+static void leave_in_flight(struct virtio_device *v)
+{
+    virtq_set_position(v->queues[0].virtq, (struct virtq_position){ 2, 1 });
+}
+
+static void (*const lies[])(struct virtio_device *v) = {
+    offer_more,      forget_version_1, forget_features_ok, invent_status,   forget_driver_ok,
+    move_out_of_ram, enlarge_queue,    enlarge_idle_queue, take_ready_back, leave_in_flight,
+};
+
+START_TEST(a_state_that_cannot_be_is_refused)
+{
+    struct witness old, new = { 0 };
+    struct state saved;
+    unsigned status;
+
+    witness_init(&old);
+    ck_assert(driver_start(&old.d, &old.virtio, 0));
+    ck_assert_int_eq(pause_device(&old.virtio), 0);
+    status = virtio_status(&old.virtio);
+    lies[_i](&old.virtio);
+    save(&old.virtio, &saved);
+    old.virtio.status = status;
+    witness_create(&new, &old.d);
+    driver_find(&old.d, &new.virtio);
+    ck_assert_int_eq(load(&new.virtio, &saved), -EINVAL);
+    state_finish(&saved);
+    new.running = true; /* it may be stopped as if it had been started */
+    virtio_destroy(&old.virtio);
+    driver_finish(&old.d);
+}
+END_TEST
+
 START_TEST(nothing_may_be_destroyed)
 {
     virtio_destroy(NULL);
@@ -292,6 +650,14 @@ int main(void)
     tcase_add_test(tcase, a_configuration_change_is_told_to_a_running_driver_only);
     tcase_add_test(tcase, status_bits_that_are_the_devices_own);
     tcase_add_test(tcase, kicks_race_with_resets);
+    tcase_add_test(tcase, kicks_while_paused_are_served_afterwards);
+    tcase_add_test(tcase, a_device_that_cannot_get_quiet_goes_on);
+    tcase_add_test(tcase, a_device_without_a_driver_is_paused_unasked);
+    tcase_add_test(tcase, what_changes_while_paused_is_told_once_afterwards);
+    tcase_add_test(tcase, reset_while_paused);
+    tcase_add_loop_test(tcase, a_new_device_goes_on_where_the_old_one_was, 0, 2);
+    tcase_add_loop_test(tcase, what_is_not_live_is_saved_and_loaded, 0, 2);
+    tcase_add_loop_test(tcase, a_state_that_cannot_be_is_refused, 0, ARRAY_SIZE(lies));
     tcase_add_test(tcase, nothing_may_be_destroyed);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
