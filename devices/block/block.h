@@ -27,7 +27,7 @@ struct block_request {
 struct block_ops {
     void (*submit)(struct block *block, struct block_request *request);
     void (*commit)(struct block *block);
-    void (*drain)(struct block *block);
+    bool (*drain)(struct block *block, uint64_t deadline_ns);
     void (*close)(struct block *block);
 };
 
@@ -64,10 +64,15 @@ static inline void block_commit(struct block *block)
     block->ops->commit(block);
 }
 
-/* Returns once every submitted request is done. */
-static inline void block_drain(struct block *block)
+#define BLOCK_NO_DEADLINE UINT64_MAX
+
+/*
+ * Waits until every submitted request is done. False if some are not at `deadline_ns`
+ * (clock_now_ns()): they go on as if nobody had waited.
+ */
+static inline bool block_drain(struct block *block, uint64_t deadline_ns)
 {
-    block->ops->drain(block);
+    return block->ops->drain(block, deadline_ns);
 }
 
 #endif

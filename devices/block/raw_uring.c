@@ -7,6 +7,7 @@
 #include "devices/block/raw.h"
 #include "settings.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 
 #if HAVE_LIBURING
 
@@ -168,21 +169,35 @@ static void uring_submit(struct block *block, struct block_request *request)
         uring_wait_for_room(u, request);
 }
 
-static void uring_drain(struct block *block)
+/* As the loop does: until something is done, or can be tried again. False at the deadline. */
+static bool uring_wait(struct raw_uring *u, uint64_t deadline_ns)
+{
+    struct pollfd ring = { .fd = u->watch.fd, .events = u->watch.events };
+    uint64_t now = clock_now_ns();
+    uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+    struct timespec timeout = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
+
+    return ppoll(&ring, 1, deadline_ns == BLOCK_NO_DEADLINE ? NULL : &timeout, NULL) != 0;
+}
+
+static bool uring_drain(struct block *block, uint64_t deadline_ns)
 {
     struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
 
+    uring_commit(block);
     while (u->in_flight > 0) {
-        io_uring_submit_and_wait(&u->ring, 1); /* waits only if all could be started */
+        if (!uring_wait(u, deadline_ns))
+            return false;
         uring_reap(u);
     }
+    return true;
 }
 
 static void uring_close(struct block *block)
 {
     struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
 
-    uring_drain(block);
+    uring_drain(block, BLOCK_NO_DEADLINE);
     loop_remove(u->raw.loop, &u->watch);
     io_uring_queue_exit(&u->ring);
     close(u->raw.fd);

@@ -385,18 +385,36 @@ static void blk_read_config(struct virtio_device *v, void *config)
     c->write_zeroes_may_unmap = 1;
 }
 
-static void blk_stop(struct virtio_device *v)
+/* Ends what is in flight, and begins nothing more; false if it takes too long. */
+static bool blk_end(struct virtio_blk *blk, uint64_t deadline_ns)
 {
-    struct virtio_blk *blk = blk_of(v);
+    bool ended;
 
-    blk->serving = true; /* nothing more is begun */
-    block_drain(blk->block);
+    blk->serving = true;
+    ended = block_drain(blk->block, deadline_ns);
     blk->serving = false;
+    blk->idle_since = 0; /* a pause is none of the guest's */
+    return ended;
 }
 
+static void blk_stop(struct virtio_device *v)
+{
+    blk_end(blk_of(v), BLOCK_NO_DEADLINE);
+}
+
+static bool blk_pause(struct virtio_device *v, uint64_t deadline_ns)
+{
+    return blk_end(blk_of(v), deadline_ns);
+}
+
+/* What a driver has been told of the disk. How well polling paid is learned anew. */
 static void blk_state(struct virtio_device *v, struct state *s)
 {
-    state_same(s, "size", blk_of(v)->block->size);
+    const struct block *block = blk_of(v)->block;
+
+    state_same(s, "size", block->size);
+    state_same(s, "logical_size", block->logical_size);
+    state_same(s, "read_only", block->read_only);
 }
 
 static uint64_t blk_calls(const struct virtio_device *v)
@@ -420,6 +438,7 @@ static const struct virtio_ops blk_ops = {
     .read_config = blk_read_config,
     .kick = blk_kick,
     .stop = blk_stop,
+    .pause = blk_pause,
     .calls = blk_calls,
     .destroy = blk_destroy,
 };

@@ -50,7 +50,7 @@ static void fake_commit(struct block *block)
 {
 }
 
-static void fake_drain(struct block *block)
+static bool fake_drain(struct block *block, uint64_t deadline_ns)
 {
     struct fake_disk *disk = container_of(block, struct fake_disk, block);
 
@@ -66,6 +66,7 @@ static void fake_drain(struct block *block)
         request->done(request, 0);
     }
     block->completed(block->owner);
+    return true;
 }
 
 static void fake_close(struct block *block)
@@ -98,7 +99,7 @@ static void act(struct driver *d, struct block *block, const uint8_t *b)
             driver_kick(d, 0);
         break;
     case 5:
-        fake_drain(block);
+        fake_drain(block, BLOCK_NO_DEADLINE);
         break;
     case 6:
         driver_set_avail_idx(d, 0, (uint16_t)(b[1] | b[2] << 8));

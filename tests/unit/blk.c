@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/virtio/blk.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ring.h>
@@ -19,7 +20,9 @@
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/endian.h"
+#include "vmm/core/state.h"
 
 #define SECTORS 64
 #define HEADER  DRIVER_BUFFERS             /* where the tests put a request's header, */
@@ -51,8 +54,9 @@ struct disk {
     int fd; /* a second way to the image */
 };
 
-static void disk_open(struct disk *disk, enum block_engine engine, bool read_only,
-                      uint64_t features)
+/* Without a driver. */
+static void disk_create(struct disk *disk, enum block_engine engine, bool read_only,
+                        unsigned sectors)
 {
     struct block_options options = { .path = disk->path, .read_only = read_only, .engine = engine };
     struct virtio_device *device;
@@ -62,12 +66,19 @@ static void disk_open(struct disk *disk, enum block_engine engine, bool read_onl
     strcpy(disk->path, "/tmp/minivmm-blk-XXXXXX");
     disk->fd = mkstemp(disk->path);
     ck_assert_int_ge(disk->fd, 0);
-    ck_assert_int_eq(ftruncate(disk->fd, SECTORS * 512), 0);
+    ck_assert_int_eq(ftruncate(disk->fd, sectors * 512), 0);
     ck_assert_int_eq(block_open(&block, &options, disk->d.loop), 0);
     unlink(disk->path);
     ck_assert_int_eq(virtio_blk_create(&device, "blk7", block, "", 0, disk->d.mem, disk->d.loop),
                      0);
-    ck_assert(driver_start(&disk->d, device, features));
+    driver_find(&disk->d, device);
+}
+
+static void disk_open(struct disk *disk, enum block_engine engine, bool read_only,
+                      uint64_t features)
+{
+    disk_create(disk, engine, read_only, SECTORS);
+    ck_assert(driver_start(&disk->d, disk->d.device, features));
 }
 
 static void disk_close(struct disk *disk)
@@ -491,6 +502,7 @@ struct recorder {
     struct driver d;
     struct block_request *held[VIRTQ_MAX_SIZE];
     unsigned count, commits;
+    bool stuck;          /* no deadline is met */
     bool at_once;        /* all is done by the commit */
     unsigned late;       /* so many commits from now a vCPU adds a request, without a kick, */
     unsigned again;      /* and so often once more after four commits */
@@ -506,18 +518,21 @@ static void recorder_submit(struct block *block, struct block_request *request)
         driver_publish(&r->d, 0, i < 3 ? 3 : 0);
 }
 
-static void recorder_drain(struct block *block)
+static bool recorder_drain(struct block *block, uint64_t deadline_ns)
 {
     struct recorder *r = container_of(block, struct recorder, block);
 
+    if (r->stuck && deadline_ns != BLOCK_NO_DEADLINE)
+        return r->count == 0;
     if (r->count == 0)
-        return;
+        return true;
     while (r->count > 0) {
         struct block_request *request = r->held[--r->count];
 
         request->done(request, 0);
     }
     block->completed(block->owner);
+    return true;
 }
 
 static void recorder_commit(struct block *block)
@@ -526,7 +541,7 @@ static void recorder_commit(struct block *block)
 
     r->commits++;
     if (r->at_once)
-        recorder_drain(block);
+        recorder_drain(block, BLOCK_NO_DEADLINE);
     if (r->late > 0 && --r->late == 0) {
         driver_publish(&r->d, 0, 0);
         if (r->again > 0) {
@@ -626,7 +641,7 @@ START_TEST(one_commit_and_one_interrupt_a_batch)
     ck_assert_uint_eq(r.count, 16);
     ck_assert_uint_eq(r.commits, 1);
     ck_assert_uint_eq(r.d.interrupts, 0);
-    block_drain(&r.block);
+    block_drain(&r.block, BLOCK_NO_DEADLINE);
     ck_assert_uint_eq(r.d.interrupts, 1);
     driver_finish(&r.d);
 }
@@ -752,7 +767,7 @@ START_TEST(polling_follows_completions_but_does_not_wait_for_them)
         driver_kick_if_asked(&r.d, 0);
         ck_assert_uint_eq(r.commits, 1);
         r.late = 3;
-        block_drain(&r.block);
+        block_drain(&r.block, BLOCK_NO_DEADLINE);
         ck_assert(driver_wait(&r.d, 0, NULL, NULL));
     } while (r.late > 0);
     ck_assert_uint_eq(r.count, 1);
@@ -788,6 +803,135 @@ START_TEST(a_reset_ends_what_is_in_flight)
     virtio_reset(r.d.device);
     ck_assert_uint_eq(r.count, 0);
     driver_finish(&r.d);
+}
+END_TEST
+
+static int pause_disk(struct virtio_device *v)
+{
+    return virtio_pause(v, clock_now_ns() + 5000000000);
+}
+
+START_TEST(a_pause_ends_what_is_in_flight_and_begins_nothing)
+{
+    struct recorder r;
+
+    recorder_open_auto(&r);
+    for (unsigned i = 0; i < 3; i++)
+        driver_publish(&r.d, 0, 0);
+    driver_kick(&r.d, 0);
+    driver_publish(&r.d, 0, 0);
+    r.commits = 0;
+    ck_assert_int_eq(pause_disk(r.d.device), 0);
+    ck_assert_uint_eq(r.commits, 0);
+    ck_assert_uint_eq(r.d.interrupts, 1);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert(driver_wait(&r.d, 0, NULL, NULL));
+    driver_kick(&r.d, 0);
+    ck_assert_uint_eq(r.count, 0);
+    virtio_resume(r.d.device);
+    ck_assert_uint_eq(r.count, 1);
+    block_drain(&r.block, BLOCK_NO_DEADLINE);
+    ck_assert(driver_wait(&r.d, 0, NULL, NULL));
+    driver_finish(&r.d);
+}
+END_TEST
+
+START_TEST(a_disk_that_is_stuck_cannot_be_paused)
+{
+    struct recorder r;
+
+    recorder_open_auto(&r);
+    r.stuck = true;
+    driver_publish(&r.d, 0, 0);
+    driver_kick(&r.d, 0);
+    driver_publish(&r.d, 0, 0); /* comes meanwhile, without a kick */
+    ck_assert_int_eq(pause_disk(r.d.device), -ETIMEDOUT);
+    ck_assert_uint_eq(r.count, 2); /* it goes on, */
+    driver_publish(&r.d, 0, 0);
+    driver_kick_if_asked(&r.d, 0);
+    ck_assert_uint_eq(r.count, 3); /* and hears the doorbell */
+    r.stuck = false;
+    ck_assert_int_eq(pause_disk(r.d.device), 0);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert(driver_wait(&r.d, 0, NULL, NULL));
+    virtio_resume(r.d.device);
+    ck_assert(!driver_broken(&r.d));
+    driver_finish(&r.d);
+}
+END_TEST
+
+static void walk(struct disk *disk, struct state *s)
+{
+    state_section(s, "blk7", 1);
+    virtio_state(disk->d.device, s);
+    state_end_section(s);
+}
+
+/* Eight lanes under way all the time, and at any moment a pause. */
+START_TEST(pauses_under_load)
+{
+    enum { LANES = 8, ROUNDS = 100 };
+    static uint8_t ram[DRIVER_RAM];
+    unsigned seed = 7, done = 0;
+    struct disk disk;
+
+    disk_open(&disk, ENGINE, false, FLUSH | (_i ? 1ull << VIRTIO_RING_F_EVENT_IDX : 0));
+    for (unsigned lane = 0; lane < LANES; lane++)
+        put_lane(&disk, lane, lane % 2, lane * 8, 4096);
+    driver_kick(&disk.d, 0);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint32_t head;
+
+        ck_assert_int_eq(pause_disk(disk.d.device), 0);
+        memcpy(ram, driver_ram(&disk.d, 0), sizeof(ram));
+        loop_turn(disk.d.loop, 0);
+        ck_assert_mem_eq(driver_ram(&disk.d, 0), ram, sizeof(ram));
+        virtio_resume(disk.d.device);
+        for (unsigned i = (unsigned)rand_r(&seed) % LANES; i > 0; i--, done++) {
+            ck_assert(driver_wait(&disk.d, 0, &head, NULL));
+            ck_assert_uint_eq(*(uint8_t *)driver_ram(&disk.d, STATUS + head / 3), VIRTIO_BLK_S_OK);
+            put_lane(&disk, head / 3, head / 3 % 2, head / 3 * 8, 4096);
+            driver_kick_if_asked(&disk.d, 0);
+        }
+    }
+    for (unsigned lane = 0; lane < LANES; lane++, done++)
+        ck_assert(driver_wait(&disk.d, 0, NULL, NULL));
+    ck_assert_uint_eq(virtq_completed(virtio_virtq(disk.d.device, 0)), done);
+    ck_assert(!driver_broken(&disk.d));
+    disk_close(&disk);
+}
+END_TEST
+
+START_TEST(another_disk_goes_on_if_it_is_alike)
+{
+    struct disk old, same, smaller;
+    struct state saved, in;
+
+    disk_open(&old, ENGINE, false, FLUSH);
+    ck_assert_uint_eq(write_disk(&old, 0, 512), VIRTIO_BLK_S_OK);
+    ck_assert_int_eq(pause_disk(old.d.device), 0);
+    state_begin_save(&saved);
+    walk(&old, &saved);
+    ck_assert_int_eq(saved.error, 0);
+
+    disk_create(&same, ENGINE, false, SECTORS);
+    driver_adopt(&same.d, &old.d);
+    state_begin_load(&in, saved.bytes, saved.at);
+    walk(&same, &in);
+    ck_assert_int_eq(state_finish(&in), 0);
+    virtio_resume(same.d.device);
+    ck_assert_uint_eq(write_disk(&same, 1, 512), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(read_disk(&same, 1, 512), VIRTIO_BLK_S_OK);
+    disk_close(&same);
+
+    disk_create(&smaller, ENGINE, false, SECTORS - 1);
+    state_begin_load(&in, saved.bytes, saved.at);
+    walk(&smaller, &in);
+    ck_assert_int_eq(state_finish(&in), -EINVAL);
+    ck_assert_str_eq(in.why, "blk7: size is 32256 here, and was 32768");
+    disk_close(&smaller);
+    state_finish(&saved);
+    disk_close(&old);
 }
 END_TEST
 
@@ -873,6 +1017,8 @@ int main(void)
         a_random_pattern_matches_a_model,
         host_full_in_the_middle_of_a_vector,
         configuration_space,
+        pauses_under_load,
+        another_disk_goes_on_if_it_is_alike,
     };
 
     tcase_set_timeout(tcase, 30);
@@ -890,6 +1036,8 @@ int main(void)
     tcase_add_test(tcase, polling_follows_completions_but_does_not_wait_for_them);
     tcase_add_test(tcase, a_reset_begins_nothing_more);
     tcase_add_test(tcase, a_reset_ends_what_is_in_flight);
+    tcase_add_test(tcase, a_pause_ends_what_is_in_flight_and_begins_nothing);
+    tcase_add_test(tcase, a_disk_that_is_stuck_cannot_be_paused);
     tcase_add_test(tcase, a_flood_of_requests_yields_the_loop);
     tcase_add_test(tcase, requests_that_come_and_go_hold_the_disk_up_for_a_while_only);
     tcase_add_test(tcase, more_bytes_than_the_used_ring_can_count);

@@ -5,6 +5,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "vmm/core/base.h"
@@ -112,6 +113,15 @@ bool driver_start(struct driver *d, struct virtio_device *device, uint64_t featu
     }
     virtio_set_status(device, status | VIRTIO_CONFIG_S_DRIVER_OK);
     return true;
+}
+
+void driver_adopt(struct driver *d, const struct driver *old)
+{
+    memcpy(driver_ram(d, 0), driver_ram(old, 0), DRIVER_RAM);
+    memcpy(d->avail_idx, old->avail_idx, sizeof(d->avail_idx));
+    memcpy(d->used_seen, old->used_seen, sizeof(d->used_seen));
+    memcpy(d->kicked, old->kicked, sizeof(d->kicked));
+    d->queue_size = old->queue_size;
 }
 
 void driver_finish(struct driver *d)

@@ -41,6 +41,11 @@ void driver_set_address(struct virtio_device *device, unsigned queue, enum virti
                         uint64_t addr);
 /* Negotiates `features` (VERSION_1 is added) and starts all queues; false if refused. */
 bool driver_start(struct driver *d, struct virtio_device *device, uint64_t features);
+/*
+ * `d`, whose device was given the state of that of `old`, takes over its guest: copies all of its
+ * memory and goes on where its driver was.
+ */
+void driver_adopt(struct driver *d, const struct driver *old);
 void driver_finish(struct driver *d); /* destroys device, loop and memory */
 
 /* Writes descriptor `index` of `queue`'s table. */

@@ -12,8 +12,10 @@
 
 #include "devices/block/block.h"
 #include "devices/block/open.h"
+#include "devices/block/raw.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 
 #define SIZE 65536
 
@@ -143,7 +145,7 @@ static int perform(struct block *block, struct block_request request)
     block_submit(block, &ended.request);
     ck_assert_uint_eq(ended.count, 0); /* never from inside submit */
     block_commit(block);
-    block_drain(block);
+    block_drain(block, BLOCK_NO_DEADLINE);
     ck_assert_uint_eq(ended.count, 1);
     ck_assert_uint_eq(batches, 1);
     return ended.error;
@@ -275,7 +277,7 @@ START_TEST(more_requests_than_the_ring_has_room_for)
         block_submit(block, &ended[i].request);
     }
     block_commit(block);
-    block_drain(block);
+    block_drain(block, BLOCK_NO_DEADLINE);
     for (unsigned i = 0; i < COUNT; i++)
         ends += ended[i].count == 1 && ended[i].error == 0;
     ck_assert_uint_eq(ends, COUNT);
@@ -381,6 +383,47 @@ START_TEST(a_block_device)
 }
 END_TEST
 
+/* A pipe in place of a file: its reader waits until the test writes. */
+START_TEST(a_drain_gives_up_at_its_deadline)
+{
+    struct loop *loop = loop_create();
+    struct raw raw = { .loop = loop };
+    char data[512] = "";
+    struct iovec iov = { data, sizeof(data) };
+    struct ended ended = { .request = transfer(BLOCK_READ, 0, &iov, 1) };
+    unsigned batches = 0;
+    struct block *block;
+    uint64_t deadline;
+    int ends[2];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    raw.fd = ends[0];
+    ck_assert_int_eq(raw_uring_create(&block, &raw), 0);
+    block->completed = completed;
+    block->owner = &batches;
+    ended.request.done = request_done;
+    ck_assert(block_drain(block, 0)); /* of nothing */
+
+    block_submit(block, &ended.request);
+    deadline = clock_now_ns() + 20000000;
+    ck_assert(!block_drain(block, deadline));
+    ck_assert_uint_ge(clock_now_ns(), deadline);
+    ck_assert(!block_drain(block, 0));
+    ck_assert_uint_eq(ended.count, 0);
+    ck_assert_int_eq(write(ends[1], "half", 4), 4);
+    ck_assert(!block_drain(block, clock_now_ns() + 20000000)); /* it asked for more */
+    memset(data + 4, 'x', sizeof(data) - 4);
+    ck_assert_int_eq(write(ends[1], data + 4, sizeof(data) - 4), sizeof(data) - 4);
+    ck_assert(block_drain(block, clock_now_ns() + 5000000000));
+    ck_assert_uint_eq(ended.count, 1);
+    ck_assert_int_eq(ended.error, 0);
+    ck_assert_mem_eq(data, "halfxxxx", 8);
+    block_close(block);
+    close(ends[1]);
+    loop_destroy(loop);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("raw");
@@ -399,6 +442,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_durable_write_ends_well, 0, 2);
     tcase_add_test(tcase, memory_is_read_at_once);
     tcase_add_loop_test(tcase, a_block_device, 0, 2);
+    tcase_add_test(tcase, a_drain_gives_up_at_its_deadline);
     tcase_add_loop_test(tcase, more_requests_than_the_ring_has_room_for, 0, 2);
     suite_add_tcase(suite, tcase);
     status = unit_run(suite);
