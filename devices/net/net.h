@@ -39,6 +39,9 @@ struct net_ops {
     ssize_t (*receive)(struct net *net, struct sg *room);
     void (*want_receive)(struct net *net, bool want); /* may readable() be called? At first: no */
     void (*set_offloads)(struct net *net, uint64_t features); /* VIRTIO_NET_F_*; may be NULL */
+    /* Until resume() the card is not called, and no time passes. Both NULL: nothing to do. */
+    void (*pause)(struct net *net);
+    void (*resume)(struct net *net); /* does nothing unless paused */
     void (*close)(struct net *net);
 };
 
@@ -62,6 +65,18 @@ static inline void net_set_offloads(struct net *net, uint64_t features)
 {
     if (net->ops->set_offloads)
         net->ops->set_offloads(net, features);
+}
+
+static inline void net_pause(struct net *net)
+{
+    if (net->ops->pause)
+        net->ops->pause(net);
+}
+
+static inline void net_resume(struct net *net)
+{
+    if (net->ops->resume)
+        net->ops->resume(net);
 }
 
 static inline void net_close(struct net *net)

@@ -29,6 +29,9 @@
  * is for answers to what the guest sends, and what finds no room even there is lost as on a wire.
  *
  * No wire limits a frame's size: a guest that heeds the card's MTU sends few and large ones.
+ *
+ * A pause keeps all of this as it is, and what hosts send meanwhile waits in their sockets. None of
+ * it is saved: a connection cannot outlive the process whose socket it is.
  */
 #define SLIRP_MTU       16384
 #define SLIRP_FRAME_MAX (ETH_HLEN + 4 /* VLAN tag */ + SLIRP_MTU)
@@ -69,12 +72,14 @@ struct slirp_net {
     struct poll_set *set;          /* while slirp adds to it */
     const struct poll_set *polled; /* while slirp asks for results */
     bool polling;                  /* slirp's sockets are part of this round */
-    bool wanted;                   /* the card can take frames */
-    bool checked;                  /* the card can tell the guest that checksums are right */
-    struct slirp_frame *first;     /* of the queue */
-    struct slirp_frame **last;     /* its end */
-    size_t queued;                 /* bytes */
-    uint8_t sent[SLIRP_FRAME_MAX]; /* our copy of a frame */
+    bool paused;
+    uint64_t paused_at_ns, paused_ns; /* when the pause began; how long those before it took */
+    bool wanted;                      /* the card can take frames */
+    bool checked;                     /* the card can tell the guest that checksums are right */
+    struct slirp_frame *first;        /* of the queue */
+    struct slirp_frame **last;        /* its end */
+    size_t queued;                    /* bytes */
+    uint8_t sent[SLIRP_FRAME_MAX];    /* our copy of a frame */
 };
 
 static struct slirp_net *slirp_of(struct net *net)
@@ -82,14 +87,17 @@ static struct slirp_net *slirp_of(struct net *net)
     return container_of(net, struct slirp_net, net);
 }
 
+/* Stands still during a pause: no timer of a connection expires for it. */
 static int64_t slirp_clock_ns(void *opaque)
 {
-    return (int64_t)clock_now_ns();
+    const struct slirp_net *s = opaque;
+
+    return (int64_t)((s->paused ? s->paused_at_ns : clock_now_ns()) - s->paused_ns);
 }
 
-static int64_t slirp_clock_ms(void)
+static int64_t slirp_clock_ms(struct slirp_net *s)
 {
-    return slirp_clock_ns(NULL) / 1000000;
+    return slirp_clock_ns(s) / 1000000;
 }
 
 /* Slirp has a frame for the guest. A negative answer would only make it print. */
@@ -199,9 +207,9 @@ static int slirp_get_revents(int index, void *opaque)
 }
 
 /* No longer than to the next timer, and not at all if the card can take what waits. */
-static void slirp_limit_wait(const struct slirp_net *s, uint32_t *timeout_ms)
+static void slirp_limit_wait(struct slirp_net *s, uint32_t *timeout_ms)
 {
-    int64_t now = slirp_clock_ms();
+    int64_t now = slirp_clock_ms(s);
 
     if (s->wanted && s->first)
         *timeout_ms = 0;
@@ -227,7 +235,7 @@ static void slirp_prepare(struct poller *poller, struct poll_set *set, uint32_t 
 
 static void slirp_run_timers(struct slirp_net *s)
 {
-    int64_t now = slirp_clock_ms();
+    int64_t now = slirp_clock_ms(s);
 
     for (struct slirp_timer *timer = s->timers, *next; timer; timer = next) {
         next = timer->next;
@@ -357,6 +365,26 @@ static void slirp_set_offloads(struct net *net, uint64_t features)
     slirp_of(net)->checked = features & BIT(VIRTIO_NET_F_GUEST_CSUM);
 }
 
+static void slirp_pause(struct net *net)
+{
+    struct slirp_net *s = slirp_of(net);
+
+    loop_set_poller(s->loop, NULL);
+    s->paused_at_ns = clock_now_ns();
+    s->paused = true;
+}
+
+static void slirp_resume(struct net *net)
+{
+    struct slirp_net *s = slirp_of(net);
+
+    if (!s->paused)
+        return;
+    s->paused_ns += clock_now_ns() - s->paused_at_ns;
+    s->paused = false;
+    loop_set_poller(s->loop, &s->poller);
+}
+
 static void slirp_close(struct net *net)
 {
     struct slirp_net *s = slirp_of(net);
@@ -377,6 +405,8 @@ static const struct net_ops slirp_ops = {
     .receive = slirp_receive,
     .want_receive = slirp_want_receive,
     .set_offloads = slirp_set_offloads,
+    .pause = slirp_pause,
+    .resume = slirp_resume,
     .close = slirp_close,
 };
 

@@ -24,6 +24,7 @@ struct tap {
     struct loop *loop;
     struct watch watch;
     int fd;
+    bool paused;
     char name[IFNAMSIZ];
 };
 
@@ -117,6 +118,23 @@ static void tap_ready(struct watch *watch, short revents)
         tap->net.client.readable(tap->net.client.owner);
 }
 
+static void tap_pause(struct net *net)
+{
+    struct tap *tap = tap_of(net);
+
+    loop_remove(tap->loop, &tap->watch);
+    tap->paused = true;
+}
+
+static void tap_resume(struct net *net)
+{
+    struct tap *tap = tap_of(net);
+
+    if (tap->paused)
+        loop_add(tap->loop, &tap->watch);
+    tap->paused = false;
+}
+
 static void tap_close(struct net *net)
 {
     struct tap *tap = tap_of(net);
@@ -131,6 +149,8 @@ static const struct net_ops tap_ops = {
     .receive = tap_receive,
     .want_receive = tap_want_receive,
     .set_offloads = tap_set_offloads,
+    .pause = tap_pause,
+    .resume = tap_resume,
     .close = tap_close,
 };
 

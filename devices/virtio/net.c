@@ -13,6 +13,7 @@
 #include "devices/virtio/virtio.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 /*
  * Receiving. Nobody can tell how large the next frame is before it has been read, so buffers are
@@ -124,7 +125,22 @@ static void net_return(struct virtio_net *n, unsigned count, size_t size)
     n->piece_count -= pieces;
     memmove(n->buffers, &n->buffers[count], n->buffer_count * sizeof(*n->buffers));
     memmove(n->pieces, &n->pieces[pieces], n->piece_count * sizeof(*n->pieces));
-    n->frame_size = 0;
+    n->frame_size = n->spilled = 0;
+}
+
+/* Takes the frame that waits out of the guest's buffers, and gives those back as they came. */
+static void net_give_up_buffers(struct virtio_net *n)
+{
+    struct sg filled = { .iov = n->pieces, .length = n->room };
+    size_t front = n->frame_size - n->spilled;
+
+    assert(n->frame_size <= sizeof(n->spill));
+    memmove(n->spill + front, n->spill, n->spilled);
+    sg_read(&filled, n->spill, front);
+    n->spilled = n->frame_size;
+    virtq_rewind(virtio_virtq(&n->virtio, NET_RX), n->buffer_count);
+    n->buffer_count = n->piece_count = 0;
+    n->room = 0;
 }
 
 /* The guest has posted all it means to and the frame does not fit: it gets the buffers empty. */
@@ -342,8 +358,40 @@ static void net_stop(struct virtio_device *v)
     n->buffer_count = n->piece_count = 0;
     n->room = n->frame_size = n->spilled = 0;
     n->warned = false;
+    net_resume(n->net);
     n->net->ops->want_receive(n->net, false);
     net_set_offloads(n->net, 0);
+}
+
+static bool net_pause_card(struct virtio_device *v, uint64_t deadline_ns)
+{
+    struct virtio_net *n = net_of(v);
+
+    net_pause(n->net);
+    net_give_up_buffers(n);
+    return true;
+}
+
+static void net_resume_card(struct virtio_device *v)
+{
+    struct virtio_net *n = net_of(v);
+
+    if (n->expected == 0)
+        n->expected = NET_PLAIN_SIZE;
+    net_set_offloads(n->net, v->features); /* of another machine, if the state was loaded */
+    net_resume(n->net);
+}
+
+static void net_state(struct virtio_device *v, struct state *s)
+{
+    struct virtio_net *n = net_of(v);
+    uint32_t size = (uint32_t)n->spilled;
+
+    virtio_net_same(&n->registers, s);
+    state_data(s, "frame", n->spill, &size, sizeof(n->spill)); /* the one that waits, whole */
+    if (size > 0 && size < NET_HEADER_SIZE)
+        state_fail(s, "a frame of %u bytes", size);
+    n->frame_size = n->spilled = s->error ? 0 : size;
 }
 
 static uint64_t net_calls(const struct virtio_device *v)
@@ -365,6 +413,8 @@ static const struct virtio_ops net_ops = {
     .read_config = net_read_config,
     .start = net_start,
     .stop = net_stop,
+    .pause = net_pause_card,
+    .resume = net_resume_card,
     .kick = net_kick,
     .calls = net_calls,
     .destroy = net_destroy,
@@ -384,6 +434,16 @@ void virtio_net_describe(struct virtio_net_registers *ret, const struct net *net
     le16_store(&ret->mtu, net->mtu);
 }
 
+void virtio_net_same(const struct virtio_net_registers *registers, struct state *s)
+{
+    uint64_t mac = 0;
+
+    for (unsigned i = 0; i < ETH_ALEN; i++)
+        mac = mac << 8 | registers->mac[i];
+    state_same(s, "mac", mac);
+    state_same(s, "mtu", le16_load(&registers->mtu));
+}
+
 int virtio_net_create(struct virtio_device **ret, const char *name, struct net *net,
                       const uint8_t mac[6], const struct guest_memory *mem, struct loop *loop)
 {
@@ -392,7 +452,7 @@ int virtio_net_create(struct virtio_device **ret, const char *name, struct net *
 
     if (!n)
         return -ENOMEM;
-    error = virtio_init(&n->virtio, &net_ops, virtio_no_state, 2, name, mem, loop);
+    error = virtio_init(&n->virtio, &net_ops, net_state, 2, name, mem, loop);
     if (error < 0) {
         free(n);
         return error;

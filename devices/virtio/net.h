@@ -9,6 +9,7 @@
 
 struct loop;
 struct net;
+struct state;
 struct virtio_device;
 
 /* Configuration space (virtio 1.2, 5.1.4). */
@@ -23,6 +24,8 @@ struct virtio_net_registers {
 uint64_t virtio_net_features(const struct net *net);
 void virtio_net_describe(struct virtio_net_registers *ret, const struct net *net,
                          const uint8_t mac[6]);
+/* They are configuration: a state is loaded by a card that has the same. */
+void virtio_net_same(const struct virtio_net_registers *registers, struct state *s);
 
 /*
  * A network card (virtio 1.2, 5.1): one queue each way, mergeable receive buffers, and the offloads

@@ -10,6 +10,8 @@
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
+#include "vmm/core/state.h"
 
 #define RX        0
 #define TX        1
@@ -24,7 +26,7 @@
 struct wire {
     struct net net;
     struct poller poller;
-    bool wanted, closed;
+    bool wanted, closed, paused;
     uint64_t offloads;
 
     unsigned left, received;
@@ -87,6 +89,17 @@ static void wire_set_offloads(struct net *net, uint64_t features)
     wire.offloads = features;
 }
 
+static void wire_pause(struct net *net)
+{
+    ck_assert(!wire.paused);
+    wire.paused = true;
+}
+
+static void wire_resume(struct net *net)
+{
+    wire.paused = false;
+}
+
 static void wire_close(struct net *net)
 {
     wire.closed = true;
@@ -97,18 +110,20 @@ static const struct net_ops wire_ops = {
     .receive = wire_receive,
     .want_receive = wire_want_receive,
     .set_offloads = wire_set_offloads,
+    .pause = wire_pause,
+    .resume = wire_resume,
     .close = wire_close,
 };
 
 static void wire_prepare(struct poller *poller, struct poll_set *set, uint32_t *timeout_ms)
 {
-    if (wire.wanted && wire.left > 0)
+    if (wire.wanted && !wire.paused && wire.left > 0)
         *timeout_ms = 0;
 }
 
 static void wire_dispatch(struct poller *poller, const struct poll_set *set)
 {
-    if (wire.wanted && wire.left > 0)
+    if (wire.wanted && !wire.paused && wire.left > 0)
         wire.net.client.readable(wire.net.client.owner);
 }
 
@@ -460,6 +475,230 @@ START_TEST(broken_receive_queue)
 }
 END_TEST
 
+static void pause_card(void)
+{
+    ck_assert_int_eq(virtio_pause(d.device, clock_now_ns() + 1000000000), 0);
+}
+
+START_TEST(paused_it_receives_nothing)
+{
+    static uint8_t before[0x20000];
+
+    start(_i ? MERGEABLE | EVENT_IDX : 0);
+    post(0, 1600);
+    post(1, 1600);
+    driver_kick_if_asked(&d, RX); /* popped ahead */
+    pause_card();
+    ck_assert(wire.paused);
+    wire.left = 1;
+    memcpy(before, driver_ram(&d, 0x10000), sizeof(before));
+    expect_nothing(RX);
+    wire.net.client.readable(wire.net.client.owner); /* whatever a backend does */
+    wire.net.client.writable(wire.net.client.owner);
+    ck_assert_uint_eq(wire.received, 0);
+    ck_assert_mem_eq(driver_ram(&d, 0x10000), before, sizeof(before));
+
+    virtio_resume(d.device);
+    ck_assert(!wire.paused);
+    expect(0, 72);
+    expect_bytes(place(0), 72, 0, 0);
+    ck_assert_uint_eq(d.interrupts, 1);
+}
+END_TEST
+
+/* A frame in two of the guest's buffers and in ours, which has room for it only after the pause. */
+static void wait_for_room(void)
+{
+    start(MERGEABLE | EVENT_IDX);
+    wire.size = 9000;
+    wire.left = 2;
+    post(0, 4000);
+    driver_kick_if_asked(&d, RX);
+    post(1, 4000);
+    driver_kick_if_asked(&d, RX);
+    expect_nothing(RX);
+    ck_assert_uint_eq(wire.received, 1);
+    pause_card();
+    memset(driver_ram(&d, place(0)), 0xee, 4000); /* nothing of it depends on the guest's memory */
+    memset(driver_ram(&d, place(1)), 0xee, 4000);
+}
+
+static void expect_two_frames(void)
+{
+    for (unsigned i = 2; i < 6; i++)
+        post(i, 4000);
+    driver_kick_if_asked(&d, RX);
+    for (unsigned i = 0; i < 6; i++) {
+        expect(i, i % 3 == 2 ? 1000 : 4000);
+        expect_bytes(place(i), i % 3 == 2 ? 1000 : 4000, i / 3, i % 3 * 4000);
+    }
+    ck_assert_uint_eq(num_buffers(0), 3);
+    ck_assert(!driver_broken(&d));
+}
+
+START_TEST(a_frame_that_waits_outlasts_pauses)
+{
+    wait_for_room();
+    for (unsigned i = 0; i < 3; i++) {
+        virtio_resume(d.device);
+        expect_nothing(RX);
+        pause_card();
+    }
+    virtio_resume(d.device);
+    expect_two_frames();
+}
+END_TEST
+
+static void walk(struct virtio_device *v, struct state *s)
+{
+    state_section(s, "net0", 1);
+    virtio_state(v, s);
+    state_end_section(s);
+}
+
+static void save(struct state *ret)
+{
+    state_begin_save(ret);
+    walk(d.device, ret);
+    ck_assert_int_eq(ret->error, 0);
+}
+
+static int load(struct virtio_device *v, const struct state *saved)
+{
+    struct state in;
+
+    state_begin_load(&in, saved->bytes, saved->at);
+    walk(v, &in);
+    return state_finish(&in);
+}
+
+START_TEST(a_frame_that_waits_is_part_of_the_state)
+{
+    struct state saved, again;
+    struct virtio_device *old = d.device;
+
+    wait_for_room();
+    save(&saved);
+    ck_assert_int_eq(virtio_net_create(&d.device, "net0", &wire.net, mac, d.mem, d.loop), 0);
+    driver_find(&d, d.device);
+    ck_assert_int_eq(load(d.device, &saved), 0);
+    save(&again);
+    ck_assert_uint_eq(again.at, saved.at);
+    ck_assert_mem_eq(again.bytes, saved.bytes, saved.at);
+    virtio_destroy(old);
+    wire.offloads = 1;
+    virtio_resume(d.device);
+    ck_assert_uint_eq(wire.offloads, d.device->features);
+    expect_two_frames();
+    state_finish(&saved);
+    state_finish(&again);
+}
+END_TEST
+
+START_TEST(a_new_card_receives_and_sends)
+{
+    struct virtio_device *old = d.device;
+    struct state saved;
+
+    start(_i & 1 ? MERGEABLE : 0);
+    post(0, 1600);
+    driver_kick_if_asked(&d, RX); /* popped ahead */
+    pause_card();
+    save(&saved);
+    ck_assert_int_eq(virtio_net_create(&d.device, "net0", &wire.net, mac, d.mem, d.loop), 0);
+    driver_find(&d, d.device);
+    ck_assert_int_eq(load(d.device, &saved), 0);
+    virtio_destroy(old);
+    wire.left = 2;
+    virtio_resume(d.device);
+    expect(0, 72);
+    post(1, 1600);
+    driver_kick_if_asked(&d, RX);
+    expect(1, 72);
+    driver_describe(&d, TX, 0, DRIVER_BUFFERS, 100, 0, 0);
+    driver_publish(&d, TX, 0);
+    driver_kick_if_asked(&d, TX);
+    ck_assert(driver_wait(&d, TX, NULL, NULL));
+    ck_assert_uint_eq(wire.sent, 1);
+    state_finish(&saved);
+}
+END_TEST
+
+START_TEST(a_card_with_another_address_is_another)
+{
+    static const uint8_t other_mac[6] = { 2, 0, 0, 1, 2, 4 };
+    struct virtio_device *old = d.device;
+    static struct net other_net = { .ops = &wire_ops, .offloads = OFFLOADS, .mtu = 9000 };
+    struct virtio_device *other;
+    struct state saved;
+
+    start(0);
+    pause_card();
+    save(&saved);
+    ck_assert_int_eq(virtio_net_create(&other, "net0", &other_net, other_mac, d.mem, d.loop), 0);
+    driver_find(&d, other);
+    ck_assert_int_eq(load(other, &saved), -EINVAL);
+    virtio_destroy(other);
+    driver_find(&d, old);
+    state_finish(&saved);
+}
+END_TEST
+
+/* A frame that was copied in part is over once it was delivered. */
+START_TEST(paused_after_a_frame_that_waited)
+{
+    start(MERGEABLE | EVENT_IDX);
+    wire.size = 9000;
+    wire.left = 1;
+    for (unsigned i = 0; i < 3; i++) {
+        post(i, 4000);
+        driver_kick_if_asked(&d, RX);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        expect(i, i == 2 ? 1000 : 4000);
+    pause_card();
+    virtio_resume(d.device);
+    wire.left = 1;
+    expect_nothing(RX);
+    for (unsigned i = 3; i < 6; i++)
+        post(i, 4000);
+    driver_kick_if_asked(&d, RX);
+    for (unsigned i = 3; i < 6; i++)
+        expect(i, i == 5 ? 1000 : 4000);
+    expect_bytes(place(5), 1000, 1, 8000);
+}
+END_TEST
+
+START_TEST(reset_while_paused)
+{
+    wait_for_room();
+    virtio_reset(d.device);
+    ck_assert(!wire.paused && !wire.wanted);
+    virtio_resume(d.device);
+    memset(driver_ram(&d, 0x10000), 0, 0x20000);
+    start(0);
+    wire.size = 72;
+    post(0, 1600);
+    driver_kick_if_asked(&d, RX);
+    expect(0, 72);
+    expect_bytes(place(0), 72, 1, 0);
+}
+END_TEST
+
+START_TEST(broken_while_a_frame_waits)
+{
+    wait_for_room();
+    virtio_resume(d.device);
+    driver_publish(&d, RX, 999);
+    driver_kick(&d, RX);
+    ck_assert(driver_broken(&d));
+    pause_card();
+    virtio_resume(d.device);
+    turn(3);
+    ck_assert(!wire.wanted);
+}
+END_TEST
+
 static void send_bytes(uint32_t size)
 {
     driver_describe(&d, TX, 0, DRIVER_BUFFERS, size, 0, 0);
@@ -605,6 +844,22 @@ START_TEST(blocked_frame_is_sent_once)
 }
 END_TEST
 
+START_TEST(a_blocked_frame_outlasts_a_pause)
+{
+    start(_i ? EVENT_IDX : 0);
+    wire.error = -EAGAIN;
+    driver_describe(&d, TX, 0, place(0), 40, 0, 0);
+    driver_publish(&d, TX, 0);
+    driver_kick_if_asked(&d, TX);
+    pause_card();
+    wire.error = 0;
+    expect_nothing(TX);
+    virtio_resume(d.device);
+    ck_assert(driver_wait(&d, TX, NULL, NULL));
+    ck_assert_uint_eq(wire.sent, 1);
+}
+END_TEST
+
 START_TEST(failed_frame_is_dropped)
 {
     start(0);
@@ -696,6 +951,14 @@ int main(void)
     tcase_add_loop_test(receive, full_queue_loses_no_wakeup, 0, 4);
     tcase_add_test(receive, reset_with_a_frame_waiting);
     tcase_add_test(receive, broken_receive_queue);
+    tcase_add_loop_test(receive, paused_it_receives_nothing, 0, 2);
+    tcase_add_test(receive, a_frame_that_waits_outlasts_pauses);
+    tcase_add_test(receive, a_frame_that_waits_is_part_of_the_state);
+    tcase_add_loop_test(receive, a_new_card_receives_and_sends, 0, 2);
+    tcase_add_test(receive, a_card_with_another_address_is_another);
+    tcase_add_test(receive, paused_after_a_frame_that_waited);
+    tcase_add_test(receive, reset_while_paused);
+    tcase_add_test(receive, broken_while_a_frame_waits);
     tcase_add_loop_test(receive, endless_receive_leaves_the_loop, 0, 2);
     suite_add_tcase(suite, receive);
 
@@ -705,6 +968,7 @@ int main(void)
     tcase_add_test(transmit, header_split_over_descriptors);
     tcase_add_loop_test(transmit, header_beyond_the_frame, 0, ARRAY_SIZE(headers));
     tcase_add_loop_test(transmit, blocked_frame_is_sent_once, 0, 2);
+    tcase_add_loop_test(transmit, a_blocked_frame_outlasts_a_pause, 0, 2);
     tcase_add_test(transmit, failed_frame_is_dropped);
     tcase_add_test(transmit, one_interrupt_for_a_batch);
     tcase_add_test(transmit, endless_transmit_leaves_the_loop);

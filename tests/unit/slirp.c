@@ -11,7 +11,9 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "devices/net/net.h"
 #include "devices/net/slirp.h"
@@ -20,6 +22,7 @@
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 
 /*
  * A guest made by hand on a real libslirp and the host's real loopback: frames are built byte by
@@ -38,6 +41,16 @@ static const uint8_t slirp_mac[6] = { 0x52, 0x55, 10, 0, 2, 2 };
 static const uint8_t everybody[6] = { 255, 255, 255, 255, 255, 255 };
 
 static struct driver d;
+static time_t ahead; /* seconds, of every clock */
+
+/* In place of libc's. */
+int clock_gettime(clockid_t clock, struct timespec *ret)
+{
+    int error = (int)syscall(SYS_clock_gettime, clock, ret);
+
+    ret->tv_sec += ahead;
+    return error;
+}
 
 /* A host socket on 127.0.0.1 (or ::1) and a port of the host's choice; a listening one if TCP. */
 struct server {
@@ -442,6 +455,66 @@ START_TEST(udp_reaches_the_host)
 }
 END_TEST
 
+/* Nothing comes to the guest meanwhile. */
+static void pause_for_minutes(void)
+{
+    unsigned interrupts;
+
+    ck_assert_int_eq(virtio_pause(d.device, clock_now_ns() + 1000000000), 0);
+    ahead += 300;
+    interrupts = d.interrupts;
+    for (unsigned i = 0; i < 10; i++)
+        loop_turn(d.loop, 10);
+    ck_assert_uint_eq(d.interrupts, interrupts);
+    virtio_resume(d.device);
+}
+
+/* Slirp forgets about one after four minutes: not if it was paused for five. */
+START_TEST(a_datagram_outlasts_a_pause)
+{
+    struct server server = server_open(AF_INET, SOCK_DGRAM);
+    struct sockaddr_in from;
+    socklen_t size = sizeof(from);
+    uint8_t frame[RX_STEP];
+    char text[16] = "";
+
+    send_udp("10.0.2.2", server.port, 4001, "ping", 4);
+    ck_assert_int_eq(recvfrom(server.fd, text, sizeof(text), 0, (void *)&from, &size), 4);
+    pause_for_minutes();
+    for (unsigned i = 0; i < 10; i++)
+        loop_turn(d.loop, 10);
+    ck_assert_int_eq(sendto(server.fd, "pong", 4, 0, (void *)&from, size), 4);
+    ck_assert(receive_kind(frame, 0x0800, IPPROTO_UDP, 4001));
+    ck_assert_mem_eq(frame + ETH + 28, "pong", 4);
+    ck_assert(arp_answered());
+    close(server.fd);
+    ahead = 0; /* Check takes the time, too */
+}
+END_TEST
+
+START_TEST(a_connection_outlasts_pauses)
+{
+    struct server server = server_open(AF_INET, SOCK_STREAM);
+    struct tcp_peer peer = { "10.0.2.2", server.port, 4000, 1000, 0 };
+    int fd = connect_guest(&peer, &server);
+    uint8_t frame[RX_STEP];
+    char text[16] = "";
+
+    for (unsigned i = 0; i < 3; i++)
+        pause_for_minutes();
+    send_tcp(&peer, TH_ACK | TH_PUSH, "hello");
+    ck_assert_int_eq(read(fd, text, sizeof(text)), 5);
+    ck_assert_int_eq(write(fd, "world", 5), 5);
+    pause_for_minutes();
+    do
+        ck_assert(receive_kind(frame, 0x0800, IPPROTO_TCP, 4000));
+    while (memcmp(frame + ETH + 40, "world", 5));
+    close(fd);
+    close(server.fd);
+    ahead = 0;
+}
+END_TEST
+
 /* All the ways to name the host's own loopback: slirp's, then those no router lets pass. */
 static const char *const loopbacks[] = {
     "10.0.2.2",         "10.0.2.3",        "10.0.2.15", "10.0.2.77", "10.0.2.0",
@@ -638,6 +711,8 @@ int main(void)
     tcase_add_test(loopback, tcp_reaches_the_host);
     tcase_add_test(loopback, udp_reaches_the_host);
     tcase_add_test(loopback, large_frames);
+    tcase_add_test(loopback, a_datagram_outlasts_a_pause);
+    tcase_add_test(loopback, a_connection_outlasts_pauses);
     tcase_add_loop_test(loopback, host_loopback_is_unreachable, LOOPBACKS_MARTIAN,
                         ARRAY_SIZE(loopbacks));
     suite_add_tcase(suite, loopback);

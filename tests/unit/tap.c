@@ -188,6 +188,21 @@ START_TEST(only_wanted_frames_wake)
 }
 END_TEST
 
+START_TEST(paused_it_does_not_wake)
+{
+    net->ops->want_receive(net, true);
+    net_pause(net);
+    shout();
+    turn(3);
+    ck_assert_uint_eq(wake.readable, 0);
+    net_resume(net);
+    net_resume(net); /* of what is not paused: nothing */
+    turn(3);
+    ck_assert_uint_gt(wake.readable, 0);
+    exchange();
+}
+END_TEST
+
 /* The host leaves a checksum open only for a guest that has said it may. */
 START_TEST(offloads_as_negotiated)
 {
@@ -301,6 +316,7 @@ int main(void)
     tcase_add_checked_fixture(named, open_named, teardown);
     tcase_add_test(named, by_name);
     tcase_add_test(named, only_wanted_frames_wake);
+    tcase_add_test(named, paused_it_does_not_wake);
     tcase_add_test(named, offloads_as_negotiated);
     tcase_add_test(named, header_beyond_the_frame);
     tcase_add_test(named, interface_disappears);
