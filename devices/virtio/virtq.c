@@ -347,3 +347,10 @@ void virtq_set_position(struct virtq *q, struct virtq_position position)
     q->next_avail = position.next_avail;
     q->next_used = q->flushed = position.next_used;
 }
+
+void virtq_adopt(struct virtq *q, uint16_t next_avail)
+{
+    const struct virtq_position position = { next_avail, le16_load(&q->used->idx) };
+
+    virtq_set_position(q, position);
+}

@@ -100,6 +100,8 @@ struct virtq_position {
 };
 struct virtq_position virtq_position(const struct virtq *q);
 void virtq_set_position(struct virtq *q, struct virtq_position position);
+/* Somebody else has served it, up to `next_avail`; what was used is told by the ring. */
+void virtq_adopt(struct virtq *q, uint16_t next_avail);
 
 /* For a device that finds the contents of a request against the rules of its own queue. */
 void virtq_break(struct virtq *q, const char *why);

@@ -16,11 +16,14 @@
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
+#include "vmm/core/endian.h"
+#include "vmm/core/state.h"
 
 #define TAP 1234 /* no descriptor: only passed on */
 
 /* A kernel's vhost-net that notes what it is told. */
-static struct vhost {
+static struct kernel {
     int open_error;
     uint64_t can;          /* features */
     unsigned long refused; /* the request that fails */
@@ -30,6 +33,7 @@ static struct vhost {
     struct {
         unsigned size;
         struct vhost_vring_addr addr;
+        unsigned base; /* how far it has got */
         int kick, call, err, backend;
     } queues[2];
 } vhost;
@@ -56,7 +60,7 @@ static void note(unsigned long request, void *arg)
 {
     const struct vhost_memory *table = arg;
     const struct vhost_vring_addr *addr = arg;
-    const struct vhost_vring_state *state = arg;
+    struct vhost_vring_state *state = arg;
 
     switch (request) {
     case VHOST_GET_FEATURES:
@@ -80,7 +84,12 @@ static void note(unsigned long request, void *arg)
         vhost.queues[state->index].size = state->num;
         break;
     case VHOST_SET_VRING_BASE:
-        ck_assert_uint_eq(state->num, 0);
+        ck_assert_int_eq(vhost.queues[state->index].backend, -1);
+        vhost.queues[state->index].base = state->num;
+        break;
+    case VHOST_GET_VRING_BASE:
+        ck_assert_int_eq(vhost.queues[state->index].backend, -1);
+        state->num = vhost.queues[state->index].base;
         break;
     default:
         note_file(request, arg);
@@ -130,7 +139,7 @@ static const struct net_ops net_ops = { .set_offloads = set_offloads, .close = c
 
 static void setup(void)
 {
-    vhost = (struct vhost){ .can = ~0ull };
+    vhost = (struct kernel){ .can = ~0ull };
     for (unsigned i = 0; i < 2; i++)
         vhost.queues[i].backend = -1;
     net = (struct net){ .ops = &net_ops, .offloads = BIT(VIRTIO_NET_F_CSUM) };
@@ -174,6 +183,7 @@ START_TEST(queues_are_handed_over)
 
         ck_assert(attached(i));
         ck_assert_uint_eq(vhost.queues[i].size, DRIVER_QUEUE_SIZE);
+        ck_assert_uint_eq(vhost.queues[i].base, 0);
         ck_assert_int_eq(vhost.queues[i].kick, virtio_kick_fd(d.device, i));
         ck_assert_int_eq(vhost.queues[i].call, d.call_fd[i]);
         ck_assert_ptr_eq((void *)(uintptr_t)addr->desc_user_addr, driver_ram(&d, layout->desc));
@@ -278,6 +288,175 @@ START_TEST(a_vhost_that_refuses_breaks_the_card)
 }
 END_TEST
 
+/* vhost serves requests of a queue, up to index `idx`. */
+static void serve(unsigned queue, uint16_t idx)
+{
+    vhost.queues[queue].base = idx;
+    le16_store(driver_ram(&d, d.device->queues[queue].layout.used + 2), idx);
+}
+
+static void pause_card(void)
+{
+    ck_assert_int_eq(virtio_pause(d.device, clock_now_ns() + 1000000000), 0);
+}
+
+static bool kicked(unsigned queue)
+{
+    uint64_t count;
+
+    return read(vhost.queues[queue].kick, &count, sizeof(count)) == sizeof(count);
+}
+
+START_TEST(a_pause_takes_them_back_for_a_while)
+{
+    ck_assert_int_eq(create(), 0);
+    ck_assert(driver_start(&d, d.device, BIT(VIRTIO_NET_F_CSUM)));
+    serve(0, 5);
+    serve(1, 0xfffe);
+    pause_card();
+    ck_assert(!attached(0) && !attached(1));
+    ck_assert(!d.call_fd[0] && !d.call_fd[1]);
+    ck_assert_uint_eq(virtq_position(virtio_virtq(d.device, 1)).next_avail, 0xfffe);
+    ck_assert_uint_eq(virtq_position(virtio_virtq(d.device, 1)).next_used, 0xfffe);
+    ck_assert_uint_eq(d.interrupts, 0);
+    vhost.queues[0].base = vhost.queues[1].base = 77;
+
+    virtio_resume(d.device);
+    ck_assert(attached(0) && attached(1));
+    ck_assert_uint_eq(vhost.queues[0].base, 5);
+    ck_assert_uint_eq(vhost.queues[1].base, 0xfffe);
+    ck_assert_int_eq(vhost.queues[1].call, d.call_fd[1]);
+    ck_assert(kicked(0) && kicked(1));
+    ck_assert_uint_eq(d.interrupts, 2);
+    ck_assert_uint_eq(vhost.owners, 1);
+    serve(0, 6);
+    pause_card();
+    virtio_resume(d.device);
+    ck_assert_uint_eq(vhost.queues[0].base, 6);
+    ck_assert(!driver_broken(&d));
+}
+END_TEST
+
+static void walk(struct virtio_device *v, struct state *s)
+{
+    state_section(s, "net0", 1);
+    virtio_state(v, s);
+    state_end_section(s);
+}
+
+/* A second card, as in another process, with the state of the first, which is no more. */
+static int move(void)
+{
+    struct virtio_device *old = d.device;
+    struct state saved, in;
+    int error;
+
+    state_begin_save(&saved);
+    walk(old, &saved);
+    ck_assert_int_eq(saved.error, 0);
+    virtio_destroy(old);
+    vhost = (struct kernel){ .can = ~0ull, .queues = { { .backend = -1 }, { .backend = -1 } } };
+    offloads = 0;
+    ck_assert_int_eq(create(), 0);
+    driver_find(&d, d.device);
+    state_begin_load(&in, saved.bytes, saved.at);
+    walk(d.device, &in);
+    error = state_finish(&in);
+    state_finish(&saved);
+    return error;
+}
+
+START_TEST(another_card_goes_on)
+{
+    ck_assert_int_eq(create(), 0);
+    ck_assert(driver_start(&d, d.device, BIT(VIRTIO_NET_F_CSUM)));
+    serve(0, 5);
+    serve(1, 9);
+    pause_card();
+    ck_assert_int_eq(move(), 0);
+    ck_assert_uint_eq(vhost.owners, 0);
+    virtio_resume(d.device);
+    ck_assert(attached(0) && attached(1));
+    ck_assert_uint_eq(vhost.owners, 1);
+    ck_assert_uint_eq(vhost.tables, 1);
+    ck_assert_uint_eq(vhost.features, BIT(VIRTIO_F_VERSION_1));
+    ck_assert_uint_eq(vhost.queues[0].base, 5);
+    ck_assert_uint_eq(vhost.queues[1].base, 9);
+    ck_assert_uint_ne(offloads & BIT(VIRTIO_NET_F_CSUM), 0);
+    ck_assert_uint_eq(d.interrupts, 2);
+    ck_assert(kicked(0) && kicked(1));
+}
+END_TEST
+
+START_TEST(a_used_index_that_the_guest_made_up)
+{
+    ck_assert_int_eq(create(), 0);
+    ck_assert(driver_start(&d, d.device, 0));
+    serve(0, 5);
+    vhost.queues[0].base = 4;
+    pause_card();
+    virtio_resume(d.device); /* the same vhost does not mind */
+    ck_assert(attached(0) && !driver_broken(&d));
+    pause_card();
+    ck_assert_int_eq(move(), -EINVAL);
+}
+END_TEST
+
+START_TEST(a_vhost_that_refuses_after_a_pause_breaks_the_card)
+{
+    ck_assert_int_eq(create(), 0);
+    ck_assert(driver_start(&d, d.device, 0));
+    pause_card();
+    ck_assert_int_eq(move(), 0);
+    vhost.refused = requests[_i];
+    virtio_resume(d.device);
+    ck_assert(driver_broken(&d) && !attached(0) && !attached(1));
+    ck_assert_uint_eq(d.interrupts, 0);
+    vhost.refused = 0;
+    reset();
+    ck_assert(driver_start(&d, d.device, 0));
+    ck_assert(!driver_broken(&d) && attached(0) && attached(1));
+}
+END_TEST
+
+START_TEST(a_vhost_that_does_not_say_how_far_it_is)
+{
+    ck_assert_int_eq(create(), 0);
+    ck_assert(driver_start(&d, d.device, 0));
+    vhost.refused = VHOST_GET_VRING_BASE;
+    pause_card();
+    ck_assert(driver_broken(&d) && !attached(0) && !attached(1));
+    virtio_resume(d.device);
+    ck_assert(driver_broken(&d) && !attached(0) && !attached(1));
+}
+END_TEST
+
+START_TEST(what_it_stumbled_over_is_part_of_the_state)
+{
+    start_and_stumble();
+    pause_card();
+    ck_assert(driver_broken(&d) && !attached(1));
+    ck_assert_int_eq(move(), 0);
+    virtio_resume(d.device);
+    ck_assert(driver_broken(&d) && attached(0) && !attached(1));
+}
+END_TEST
+
+START_TEST(reset_while_paused)
+{
+    ck_assert_int_eq(create(), 0);
+    ck_assert(driver_start(&d, d.device, 0));
+    serve(0, 5);
+    pause_card();
+    reset();
+    virtio_resume(d.device);
+    ck_assert(!attached(0) && !attached(1));
+    ck_assert(driver_start(&d, d.device, 0));
+    ck_assert(attached(0) && attached(1));
+    ck_assert_uint_eq(vhost.queues[0].base, 0);
+}
+END_TEST
+
 START_TEST(no_vhost_here)
 {
     vhost.open_error = EACCES;
@@ -305,6 +484,14 @@ int main(void)
     tcase_add_test(tests, what_vhost_stumbles_over_breaks_the_card);
     tcase_add_test(tests, what_it_stumbled_over_goes_with_the_driver);
     tcase_add_loop_test(tests, a_vhost_that_refuses_breaks_the_card, 0, ARRAY_SIZE(requests));
+    tcase_add_test(tests, a_pause_takes_them_back_for_a_while);
+    tcase_add_test(tests, another_card_goes_on);
+    tcase_add_test(tests, a_used_index_that_the_guest_made_up);
+    tcase_add_loop_test(tests, a_vhost_that_refuses_after_a_pause_breaks_the_card, 0,
+                        ARRAY_SIZE(requests));
+    tcase_add_test(tests, a_vhost_that_does_not_say_how_far_it_is);
+    tcase_add_test(tests, what_it_stumbled_over_is_part_of_the_state);
+    tcase_add_test(tests, reset_while_paused);
     tcase_add_test(tests, no_vhost_here);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
