@@ -3,7 +3,8 @@
 /*
  * Several vCPUs at once do whatever they like to one device: every register, half-made set-ups,
  * resets in the middle of anything, rings that change while they are read. Nothing may crash, race
- * or hang, the device's loop has its turns, and after it all an honest driver is served.
+ * or hang, the device's loop has its turns, and after it all an honest driver is served. So it is
+ * if the vCPUs are parked and the device is paused at any moment of this.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,8 +27,10 @@
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/device.h"
 #include "vmm/core/endian.h"
+#include "vmm/core/state.h"
 
 #define VCPUS      4
 #define SECONDS    0.6
@@ -50,8 +53,9 @@ struct storm {
     const struct io_region *region;
     struct terminal *terminal;
     struct net net;
-    unsigned frames; /* the loop's */
-    bool stop;       /* atomic */
+    unsigned frames;         /* the loop's */
+    pthread_rwlock_t parked; /* held by each vCPU for a step, and by who parks them all */
+    bool stop;               /* atomic */
 };
 
 /* A network that takes every third frame at once and always has one to give. */
@@ -162,8 +166,9 @@ static void create_rng(struct storm *s)
 }
 
 static void (*const devices[])(struct storm *s) = {
-    create_blk_auto, create_blk_thread, create_net, create_console, create_port, create_rng,
+    create_blk_auto, create_blk_thread, create_net, create_rng, create_console, create_port,
 };
+#define DEVICES_PAUSED 4 /* the first of them: those that can be, so far */
 
 static uint32_t dice(uint64_t *state)
 {
@@ -244,6 +249,7 @@ static void *storm_vcpu(void *arg)
     while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
         unsigned what = dice(&seed) % 64;
 
+        pthread_rwlock_rdlock(&s->parked);
         if (what == 0)
             storm_set_up(s, dice(&seed));
         else if (what < 48)
@@ -252,6 +258,7 @@ static void *storm_vcpu(void *arg)
             storm_poke(s, &seed);
         else
             put(s, VIRTIO_MMIO_STATUS, dice(&seed) % 16);
+        pthread_rwlock_unlock(&s->parked);
     }
     return NULL;
 }
@@ -280,9 +287,14 @@ static void storm_init(struct storm *s, void (*create)(struct storm *s))
 {
     const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
                                          NULL };
+    pthread_rwlockattr_t fair;
     struct virtio_mmio *mmio;
 
     memset(s, 0, sizeof(*s));
+    pthread_rwlockattr_init(&fair);
+    pthread_rwlockattr_setkind_np(&fair, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&s->parked, &fair);
+    pthread_rwlockattr_destroy(&fair);
     s->mem = guest_memory_create();
     s->loop = loop_create();
     ck_assert_int_eq(guest_memory_add(s->mem, 0, RAM_SIZE, NULL), 0);
@@ -300,6 +312,7 @@ static void storm_finish(struct storm *s)
     terminal_destroy(s->terminal, 0);
     loop_destroy(s->loop);
     guest_memory_destroy(s->mem);
+    pthread_rwlock_destroy(&s->parked);
 }
 
 /* Offers one buffer for everything on each queue; true if the device answers on one of them. */
@@ -327,23 +340,89 @@ static bool storm_is_served(struct storm *s)
                        VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
+static void storm_begin(struct storm *s, pthread_t vcpus[VCPUS], void (*create)(struct storm *s))
+{
+    storm_init(s, create);
+    for (unsigned i = 0; i < VCPUS; i++)
+        ck_assert_int_eq(pthread_create(&vcpus[i], NULL, storm_vcpu, s), 0);
+}
+
+static void storm_end(struct storm *s, pthread_t vcpus[VCPUS])
+{
+    __atomic_store_n(&s->stop, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < VCPUS; i++)
+        pthread_join(vcpus[i], NULL);
+    ck_assert(storm_is_served(s));
+    storm_finish(s);
+}
+
 START_TEST(vcpus_do_as_they_like)
 {
     pthread_t vcpus[VCPUS];
     struct storm s;
-    double longest;
 
-    storm_init(&s, devices[_i]);
-    for (unsigned i = 0; i < VCPUS; i++)
-        ck_assert_int_eq(pthread_create(&vcpus[i], NULL, storm_vcpu, &s), 0);
-    longest = storm_wait(&s);
-    __atomic_store_n(&s.stop, true, __ATOMIC_RELAXED);
-    for (unsigned i = 0; i < VCPUS; i++)
-        pthread_join(vcpus[i], NULL);
+    storm_begin(&s, vcpus, devices[_i]);
+    ck_assert_double_lt(storm_wait(&s), TURN_LIMIT);
+    storm_end(&s, vcpus);
+}
+END_TEST
 
-    ck_assert_double_lt(longest, TURN_LIMIT);
-    ck_assert(storm_is_served(&s));
-    storm_finish(&s);
+static void storm_save(struct storm *s, struct state *ret)
+{
+    state_begin_save(ret);
+    s->device->ops->state(s->device, ret);
+    ck_assert_int_eq(ret->error, 0);
+}
+
+/* Whatever the guest has done, another device takes it over, goes on, and can be ended. */
+static void storm_move(struct storm *s, void (*create)(struct storm *s))
+{
+    static struct storm twin;
+    struct state saved, again, in;
+
+    storm_save(s, &saved);
+    storm_init(&twin, create);
+    memcpy(ram(&twin, 0), ram(s, 0), RAM_SIZE);
+    state_begin_load(&in, saved.bytes, saved.at);
+    twin.device->ops->state(twin.device, &in);
+    ck_assert_msg(state_finish(&in) == 0, "%s", in.why);
+    storm_save(&twin, &again);
+    ck_assert_uint_eq(again.at, saved.at);
+    ck_assert_mem_eq(again.bytes, saved.bytes, saved.at);
+    twin.device->ops->resume(twin.device);
+    storm_finish(&twin);
+    state_finish(&again);
+    state_finish(&saved);
+}
+
+/* While the vCPUs are parked: memory stands still. */
+static void storm_pause(struct storm *s, void (*create)(struct storm *s))
+{
+    static uint8_t before[RAM_SIZE];
+
+    ck_assert_int_eq(s->device->ops->pause(s->device, clock_now_ns() + 5000000000), 0);
+    memcpy(before, ram(s, 0), RAM_SIZE);
+    usleep(200);
+    storm_move(s, create);
+    ck_assert_mem_eq(ram(s, 0), before, RAM_SIZE);
+    s->device->ops->resume(s->device);
+}
+
+START_TEST(paused_at_any_moment)
+{
+    double end = host_seconds() + SECONDS;
+    pthread_t vcpus[VCPUS];
+    unsigned pauses = 0;
+    struct storm s;
+
+    storm_begin(&s, vcpus, devices[_i]);
+    for (; host_seconds() < end || pauses == 0; pauses++) {
+        pthread_rwlock_wrlock(&s.parked);
+        storm_pause(&s, devices[_i]);
+        pthread_rwlock_unlock(&s.parked);
+        usleep(500);
+    }
+    storm_end(&s, vcpus);
 }
 END_TEST
 
@@ -354,6 +433,7 @@ int main(void)
 
     tcase_set_timeout(tcase, 60);
     tcase_add_loop_test(tcase, vcpus_do_as_they_like, 0, ARRAY_SIZE(devices));
+    tcase_add_loop_test(tcase, paused_at_any_moment, 0, DEVICES_PAUSED);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }
