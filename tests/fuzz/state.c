@@ -169,7 +169,7 @@ static void create_blk(struct board *b)
                                .logical_size = 512,
                                .physical_size = 512,
                                .can_discard = true };
-    plug_virtio(b, virtio_blk_create(&b->virtio, "blk0", &b->block, "", b->mem, b->loop));
+    plug_virtio(b, virtio_blk_create(&b->virtio, "blk0", &b->block, "", 0, b->mem, b->loop));
 }
 
 static void create_net(struct board *b)
