@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/chips/pl011.h"
 
-#include <pthread.h>
-#include <stdbool.h>
 #include <string.h>
 
-#include "devices/console/terminal.h"
+#include "devices/chips/uart.h"
 #include "vmm/core/base.h"
-#include "vmm/core/cleanup.h"
 
 #define PL011_PART 0x00341011 /* revision 3: the FIFO has 32 entries */
-#define FIFO_SIZE  32
+#define FIFO_SIZE  UART_FIFO_SIZE
 
 enum { /* Arm DDI 0183, 3.2 */
        REG_DATA = 0x00,
@@ -38,129 +35,105 @@ enum { IRQ_RECEIVE = 0x10, IRQ_TRANSMIT = 0x20, IRQ_TIME_OUT = 0x40, IRQ_ALL = 0
 #define CONTROL_LISTENING (CONTROL_ENABLE | CONTROL_RECEIVE | CONTROL_RTS)
 
 struct pl011 {
-    struct chip chip;
-    struct irq_line irq;
-    struct terminal *terminal;
-
-    pthread_mutex_t mutex; /* of all below; not held while the terminal is called */
-    uint32_t regs[REGS_STORED / 4];
-    bool transmitted; /* since the guest last cleared that interrupt */
-    bool line;        /* level of irq */
-    uint8_t fifo[FIFO_SIZE];
-    unsigned count;
+    struct uart uart;
+    uint32_t regs[REGS_STORED / 4]; /* under uart's mutex */
 };
 
-static unsigned pl011_capacity(const struct pl011 *uart)
+static struct pl011 *pl011_of(struct chip *chip)
 {
-    return uart->regs[REG_LINE / 4] & LINE_FIFO ? FIFO_SIZE : 1;
+    return container_of(chip, struct pl011, uart.chip);
+}
+
+static unsigned pl011_capacity(const struct uart *uart)
+{
+    const struct pl011 *pl011 = container_of(uart, const struct pl011, uart);
+
+    return pl011->regs[REG_LINE / 4] & LINE_FIFO ? FIFO_SIZE : 1;
+}
+
+static bool pl011_listening(const struct uart *uart)
+{
+    const struct pl011 *pl011 = container_of(uart, const struct pl011, uart);
+
+    return (pl011->regs[REG_CONTROL / 4] & CONTROL_LISTENING) == CONTROL_LISTENING;
 }
 
 /* How many received bytes are worth an interrupt: the fraction of the FIFO that the guest chose. */
-static unsigned pl011_trigger(const struct pl011 *uart)
+static unsigned pl011_trigger(const struct pl011 *pl011)
 {
     static const uint8_t levels[8] = { 4, 8, 16, 24, 28, 28, 28, 28 };
 
-    return pl011_capacity(uart) == 1 ? 1 : levels[uart->regs[REG_LEVELS / 4] >> 3 & 7];
+    return pl011_capacity(&pl011->uart) == 1 ? 1 : levels[pl011->regs[REG_LEVELS / 4] >> 3 & 7];
 }
 
 /* What has been received stays pending until it is read: here a FIFO times out at once. */
-static uint32_t pl011_raw_interrupts(const struct pl011 *uart)
+static uint32_t pl011_raw_interrupts(const struct pl011 *pl011)
 {
-    return (uart->count >= pl011_trigger(uart) ? IRQ_RECEIVE : 0) |
+    const struct uart *uart = &pl011->uart;
+
+    return (uart->count >= pl011_trigger(pl011) ? IRQ_RECEIVE : 0) |
            (uart->count > 0 ? IRQ_TIME_OUT : 0) | (uart->transmitted ? IRQ_TRANSMIT : 0);
 }
 
-static uint32_t pl011_pending(const struct pl011 *uart)
+static uint32_t pl011_pending(const struct pl011 *pl011)
 {
-    return pl011_raw_interrupts(uart) & uart->regs[REG_MASK / 4];
+    return pl011_raw_interrupts(pl011) & pl011->regs[REG_MASK / 4];
 }
 
-static void pl011_update_line(struct pl011 *uart)
+static bool pl011_interrupts(const struct uart *uart)
 {
-    bool line = pl011_pending(uart);
-
-    if (line == uart->line)
-        return; /* an ioctl saved */
-    uart->line = line;
-    uart->chip.line_changes++;
-    irq_set(&uart->irq, line);
+    return pl011_pending(container_of(uart, const struct pl011, uart));
 }
 
-static uint32_t pl011_flags(const struct pl011 *uart)
+static uint32_t pl011_flags(const struct uart *uart)
 {
     return FLAG_CTS | FLAG_DSR | FLAG_DCD | FLAG_TRANSMIT_EMPTY |
            (uart->count == 0 ? FLAG_NOTHING_RECEIVED : 0) |
            (uart->count >= pl011_capacity(uart) ? FLAG_RECEIVE_FULL : 0);
 }
 
-static uint8_t pl011_read_data(struct pl011 *uart)
-{
-    uint8_t byte = uart->fifo[0];
-
-    if (uart->count == 0)
-        return 0;
-    uart->count--;
-    memmove(uart->fifo, uart->fifo + 1, uart->count);
-    return byte;
-}
-
-static uint32_t pl011_read_register(struct pl011 *uart, unsigned reg)
+static uint32_t pl011_read_register(struct pl011 *pl011, unsigned reg)
 {
     switch (reg) {
     case REG_DATA:
-        return pl011_read_data(uart);
+        return uart_receive(&pl011->uart);
     case REG_FLAGS:
-        return pl011_flags(uart);
+        return pl011_flags(&pl011->uart);
     case REG_RAW:
-        return pl011_raw_interrupts(uart);
+        return pl011_raw_interrupts(pl011);
     case REG_PENDING:
-        return pl011_pending(uart);
+        return pl011_pending(pl011);
     }
     if (reg >= PRIMECELL_ID)
         return primecell_id(PL011_PART, reg);
-    return reg < REGS_STORED ? uart->regs[reg / 4] : 0;
-}
-
-/* How many bytes the line would take from the terminal. Once begun, the FIFO is emptied first. */
-static size_t pl011_free(const struct pl011 *uart)
-{
-    bool listening = (uart->regs[REG_CONTROL / 4] & CONTROL_LISTENING) == CONTROL_LISTENING;
-
-    return listening && uart->count == 0 ? pl011_capacity(uart) : 0;
+    return reg < REGS_STORED ? pl011->regs[reg / 4] : 0;
 }
 
 static uint32_t pl011_read(struct chip *chip, unsigned reg)
 {
-    struct pl011 *uart = container_of(chip, struct pl011, chip);
-    size_t before, after;
+    struct pl011 *pl011 = pl011_of(chip);
     uint32_t value;
 
-    pthread_mutex_lock(&uart->mutex);
-    before = pl011_free(uart);
-    value = pl011_read_register(uart, reg);
-    after = pl011_free(uart);
-    pl011_update_line(uart);
-    pthread_mutex_unlock(&uart->mutex);
-
-    if (before == 0 && after > 0)
-        terminal_take_input(uart->terminal);
+    uart_lock(&pl011->uart);
+    value = pl011_read_register(pl011, reg);
+    uart_unlock(&pl011->uart);
     return value;
 }
 
-static void pl011_write_register(struct pl011 *uart, unsigned reg, uint32_t value)
+static void pl011_write_register(struct pl011 *pl011, unsigned reg, uint32_t value)
 {
     switch (reg) {
     case REG_LINE:
-        if ((value ^ uart->regs[REG_LINE / 4]) & LINE_FIFO)
-            uart->count = 0; /* turning the FIFO on or off empties it */
-        uart->regs[REG_LINE / 4] = value & 0xff;
+        if ((value ^ pl011->regs[REG_LINE / 4]) & LINE_FIFO)
+            pl011->uart.count = 0; /* turning the FIFO on or off empties it */
+        pl011->regs[REG_LINE / 4] = value & 0xff;
         break;
     case REG_MASK:
-        uart->regs[REG_MASK / 4] = value & IRQ_ALL;
+        pl011->regs[REG_MASK / 4] = value & IRQ_ALL;
         break;
     case REG_CLEAR:
         if (value & IRQ_TRANSMIT)
-            uart->transmitted = false;
+            pl011->uart.transmitted = false;
         break;
     case REG_LOW_POWER:
     case REG_BAUD_INTEGER:
@@ -168,98 +141,64 @@ static void pl011_write_register(struct pl011 *uart, unsigned reg, uint32_t valu
     case REG_CONTROL:
     case REG_LEVELS:
     case REG_DMA:
-        uart->regs[reg / 4] = value & 0xffff;
+        pl011->regs[reg / 4] = value & 0xffff;
         break;
     }
 }
 
-/* A byte for the terminal, which may make us wait; only then is it sent. */
-static void pl011_transmit(struct pl011 *uart, uint8_t byte)
-{
-    terminal_write(uart->terminal, &byte, 1);
-    LOCK_SCOPE(&uart->mutex);
-    uart->transmitted = true;
-    pl011_update_line(uart);
-}
-
 static void pl011_write(struct chip *chip, unsigned reg, uint32_t value)
 {
-    struct pl011 *uart = container_of(chip, struct pl011, chip);
-    size_t before, after;
+    struct pl011 *pl011 = pl011_of(chip);
 
     if (reg == REG_DATA) {
-        pl011_transmit(uart, (uint8_t)value);
+        uart_transmit(&pl011->uart, (uint8_t)value);
         return;
     }
-    pthread_mutex_lock(&uart->mutex);
-    before = pl011_free(uart);
-    pl011_write_register(uart, reg, value);
-    after = pl011_free(uart);
-    pl011_update_line(uart);
-    pthread_mutex_unlock(&uart->mutex);
-
-    if (before == 0 && after > 0)
-        terminal_take_input(uart->terminal);
+    uart_lock(&pl011->uart);
+    pl011_write_register(pl011, reg, value);
+    uart_unlock(&pl011->uart);
 }
 
-static size_t pl011_input(void *owner, const uint8_t *bytes, size_t count)
+static void pl011_power_on(struct pl011 *pl011)
 {
-    struct pl011 *uart = owner;
-
-    LOCK_SCOPE(&uart->mutex);
-    if (count > pl011_free(uart))
-        count = pl011_free(uart);
-    memcpy(uart->fifo + uart->count, bytes, count);
-    uart->count += (unsigned)count;
-    pl011_update_line(uart);
-    return count;
-}
-
-static void pl011_power_on(struct pl011 *uart)
-{
-    memset(uart->regs, 0, sizeof(uart->regs));
-    uart->regs[REG_CONTROL / 4] = 0x300; /* both directions, but not the chip */
-    uart->regs[REG_LEVELS / 4] = 0x12;   /* half full, half empty */
-    uart->transmitted = false;
-    uart->count = 0;
+    memset(pl011->regs, 0, sizeof(pl011->regs));
+    pl011->regs[REG_CONTROL / 4] = 0x300; /* both directions, but not the chip */
+    pl011->regs[REG_LEVELS / 4] = 0x12;   /* half full, half empty */
+    pl011->uart.transmitted = false;
+    pl011->uart.count = 0;
 }
 
 static void pl011_reset(struct chip *chip)
 {
-    struct pl011 *uart = container_of(chip, struct pl011, chip);
+    struct pl011 *pl011 = pl011_of(chip);
 
-    LOCK_SCOPE(&uart->mutex);
-    pl011_power_on(uart);
-    pl011_update_line(uart);
+    uart_lock(&pl011->uart);
+    pl011_power_on(pl011);
+    uart_unlock(&pl011->uart);
 }
 
-static void pl011_finish(struct chip *chip)
-{
-    struct pl011 *uart = container_of(chip, struct pl011, chip);
-
-    terminal_set_client(uart->terminal, NULL);
-    pthread_mutex_destroy(&uart->mutex);
-}
-
-static const struct chip_ops pl011_ops = {
+static const struct chip_ops pl011_chip_ops = {
     .read32 = pl011_read,
     .write32 = pl011_write,
     .reset = pl011_reset,
-    .finish = pl011_finish,
+    .finish = uart_finish,
+};
+
+static const struct uart_ops pl011_uart_ops = {
+    .capacity = pl011_capacity,
+    .listening = pl011_listening,
+    .interrupts = pl011_interrupts,
 };
 
 struct chip *pl011_create(const char *name, uint64_t base, const struct irq_line *irq,
                           struct terminal *terminal)
 {
-    struct pl011 *uart =
-        chip_create(sizeof(*uart), &pl011_ops, chip_no_state, name, base, PL011_SIZE);
+    struct pl011 *pl011 =
+        chip_create(sizeof(*pl011), &pl011_chip_ops, chip_no_state, name, base, PL011_SIZE);
 
-    if (!uart)
+    if (!pl011)
         return NULL;
-    uart->irq = *irq;
-    uart->terminal = terminal;
-    pl011_power_on(uart);
-    pthread_mutex_init(&uart->mutex, NULL);
-    terminal_set_client(terminal, &(struct terminal_client){ .input = pl011_input, .owner = uart });
-    return &uart->chip;
+    pl011_power_on(pl011);
+    uart_init(&pl011->uart, &pl011_uart_ops, irq, terminal);
+    return &pl011->uart.chip;
 }

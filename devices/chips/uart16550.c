@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/chips/uart16550.h"
 
-#include <pthread.h>
-#include <stdbool.h>
-#include <string.h>
-
-#include "devices/console/terminal.h"
+#include "devices/chips/uart.h"
 #include "vmm/core/base.h"
-#include "vmm/core/cleanup.h"
 
 /* Registers, and what else lies at the same place. */
 enum {
@@ -40,308 +35,248 @@ enum { MSR_RING_ENDED = 4, MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RING = 0x40, MSR_
 
 #define FIFO_SIZE 16
 
+/* All but `uart` under its mutex. */
 struct uart16550 {
-    struct chip chip;
-    struct irq_line irq;
-    struct terminal *terminal;
-
-    pthread_mutex_t mutex; /* of all below; not held while the terminal is called */
+    struct uart uart;
     uint8_t ier, lcr, mcr, scr;
     uint8_t divisor[2];
     uint8_t modem_changes; /* low half of MSR */
     uint8_t trigger;       /* bytes in the FIFO that are worth an interrupt */
     bool fifo_enabled;
     bool overrun;
-    bool transmitted; /* the holding register ran empty, and the guest does not know */
-    bool line;        /* level of irq */
-    uint8_t fifo[FIFO_SIZE];
-    unsigned count;
 };
 
-static unsigned uart_capacity(const struct uart16550 *uart)
+static struct uart16550 *uart16550_of(struct chip *chip)
 {
-    return uart->fifo_enabled ? FIFO_SIZE : 1;
+    return container_of(chip, struct uart16550, uart.chip);
+}
+
+static unsigned uart16550_capacity(const struct uart *uart)
+{
+    return container_of(uart, const struct uart16550, uart)->fifo_enabled ? FIFO_SIZE : 1;
+}
+
+static bool uart16550_listening(const struct uart *uart)
+{
+    uint8_t mcr = container_of(uart, const struct uart16550, uart)->mcr;
+
+    return !(mcr & MCR_LOOP) && mcr & MCR_RTS;
 }
 
 /* The highest pending interrupt that is enabled. A short FIFO times out at once. */
-static uint8_t uart_interrupt(const struct uart16550 *uart)
+static uint8_t uart16550_interrupt(const struct uart16550 *port)
 {
-    if (uart->ier & IER_LINE && uart->overrun)
+    if (port->ier & IER_LINE && port->overrun)
         return IIR_LINE;
-    if (uart->ier & IER_RECEIVE && uart->count >= uart->trigger)
+    if (port->ier & IER_RECEIVE && port->uart.count >= port->trigger)
         return IIR_RECEIVE;
-    if (uart->ier & IER_RECEIVE && uart->count > 0)
+    if (port->ier & IER_RECEIVE && port->uart.count > 0)
         return IIR_TIME_OUT;
-    if (uart->ier & IER_TRANSMIT && uart->transmitted)
+    if (port->ier & IER_TRANSMIT && port->uart.transmitted)
         return IIR_TRANSMIT;
-    if (uart->ier & IER_MODEM && uart->modem_changes)
+    if (port->ier & IER_MODEM && port->modem_changes)
         return IIR_MODEM;
     return IIR_NONE;
 }
 
-static void uart_update_line(struct uart16550 *uart)
+static bool uart16550_interrupts(const struct uart *uart)
 {
-    bool line = uart_interrupt(uart) != IIR_NONE;
-
-    if (line == uart->line)
-        return; /* an ioctl saved */
-    uart->line = line;
-    uart->chip.line_changes++;
-    irq_set(&uart->irq, line);
+    return uart16550_interrupt(container_of(uart, const struct uart16550, uart)) != IIR_NONE;
 }
 
-static uint8_t uart_read_data(struct uart16550 *uart)
+static uint8_t uart16550_read_iir(struct uart16550 *port)
 {
-    uint8_t byte = uart->fifo[0];
-
-    if (uart->count == 0)
-        return 0;
-    uart->count--;
-    memmove(uart->fifo, uart->fifo + 1, uart->count);
-    return byte;
-}
-
-static uint8_t uart_read_iir(struct uart16550 *uart)
-{
-    uint8_t interrupt = uart_interrupt(uart);
+    uint8_t interrupt = uart16550_interrupt(port);
 
     if (interrupt == IIR_TRANSMIT)
-        uart->transmitted = false;
-    return interrupt | (uart->fifo_enabled ? IIR_FIFO : 0);
+        port->uart.transmitted = false;
+    return interrupt | (port->fifo_enabled ? IIR_FIFO : 0);
 }
 
-static uint8_t uart_read_lsr(struct uart16550 *uart)
+static uint8_t uart16550_read_lsr(struct uart16550 *port)
 {
     uint8_t status = LSR_EMPTY;
 
-    if (uart->count > 0)
+    if (port->uart.count > 0)
         status |= LSR_READY;
-    if (uart->overrun)
+    if (port->overrun)
         status |= LSR_OVERRUN;
-    uart->overrun = false;
+    port->overrun = false;
     return status;
 }
 
 /* The modem's lines: a cable to somebody always ready, or in loopback our own. */
-static uint8_t uart_modem_lines(const struct uart16550 *uart)
+static uint8_t uart16550_modem_lines(const struct uart16550 *port)
 {
-    if (!(uart->mcr & MCR_LOOP))
+    if (!(port->mcr & MCR_LOOP))
         return MSR_CTS | MSR_DSR | MSR_DCD;
-    return (uart->mcr & MCR_RTS ? MSR_CTS : 0) | (uart->mcr & MCR_DTR ? MSR_DSR : 0) |
-           (uart->mcr & MCR_OUT1 ? MSR_RING : 0) | (uart->mcr & MCR_OUT2 ? MSR_DCD : 0);
+    return (port->mcr & MCR_RTS ? MSR_CTS : 0) | (port->mcr & MCR_DTR ? MSR_DSR : 0) |
+           (port->mcr & MCR_OUT1 ? MSR_RING : 0) | (port->mcr & MCR_OUT2 ? MSR_DCD : 0);
 }
 
-static uint8_t uart_read_msr(struct uart16550 *uart)
+static uint8_t uart16550_read_msr(struct uart16550 *port)
 {
-    uint8_t status = uart_modem_lines(uart) | uart->modem_changes;
+    uint8_t status = uart16550_modem_lines(port) | port->modem_changes;
 
-    uart->modem_changes = 0;
+    port->modem_changes = 0;
     return status;
 }
 
-static uint8_t uart_read_register(struct uart16550 *uart, unsigned reg)
+static uint8_t uart16550_read_register(struct uart16550 *port, unsigned reg)
 {
     switch (reg) {
     case REG_DATA:
-        return uart->lcr & LCR_DLAB ? uart->divisor[0] : uart_read_data(uart);
+        return port->lcr & LCR_DLAB ? port->divisor[0] : uart_receive(&port->uart);
     case REG_IER:
-        return uart->lcr & LCR_DLAB ? uart->divisor[1] : uart->ier;
+        return port->lcr & LCR_DLAB ? port->divisor[1] : port->ier;
     case REG_IIR:
-        return uart_read_iir(uart);
+        return uart16550_read_iir(port);
     case REG_LCR:
-        return uart->lcr;
+        return port->lcr;
     case REG_MCR:
-        return uart->mcr;
+        return port->mcr;
     case REG_LSR:
-        return uart_read_lsr(uart);
+        return uart16550_read_lsr(port);
     case REG_MSR:
-        return uart_read_msr(uart);
+        return uart16550_read_msr(port);
     default:
-        return uart->scr;
+        return port->scr;
     }
 }
 
-/* How many bytes the line would take from the terminal. Once begun, the FIFO is emptied first. */
-static size_t uart_free(const struct uart16550 *uart)
+static uint8_t uart16550_read(struct chip *chip, unsigned reg)
 {
-    if (uart->mcr & MCR_LOOP || !(uart->mcr & MCR_RTS) || uart->count > 0)
-        return 0;
-    return uart_capacity(uart);
-}
-
-static uint8_t uart_read(struct chip *chip, unsigned reg)
-{
-    struct uart16550 *uart = container_of(chip, struct uart16550, chip);
-    size_t before, after;
+    struct uart16550 *port = uart16550_of(chip);
     uint8_t value;
 
-    pthread_mutex_lock(&uart->mutex);
-    before = uart_free(uart);
-    value = uart_read_register(uart, reg);
-    after = uart_free(uart);
-    uart_update_line(uart);
-    pthread_mutex_unlock(&uart->mutex);
-
-    if (before == 0 && after > 0)
-        terminal_take_input(uart->terminal);
+    uart_lock(&port->uart);
+    value = uart16550_read_register(port, reg);
+    uart_unlock(&port->uart);
     return value;
 }
 
-static void uart_loop_back(struct uart16550 *uart, uint8_t byte)
+static void uart16550_loop_back(struct uart16550 *port, uint8_t byte)
 {
-    if (uart->count < uart_capacity(uart))
-        uart->fifo[uart->count++] = byte;
+    if (port->uart.count < uart16550_capacity(&port->uart))
+        port->uart.fifo[port->uart.count++] = byte;
     else
-        uart->overrun = true;
-    uart->transmitted = true;
+        port->overrun = true;
+    port->uart.transmitted = true;
 }
 
 /* The 8250 drivers count on it: enabling the interrupt while nothing is to be sent raises it. */
-static void uart_write_ier(struct uart16550 *uart, uint8_t value)
+static void uart16550_write_ier(struct uart16550 *port, uint8_t value)
 {
-    if (value & ~uart->ier & IER_TRANSMIT)
-        uart->transmitted = true;
-    uart->ier = value & IER_MASK;
+    if (value & ~port->ier & IER_TRANSMIT)
+        port->uart.transmitted = true;
+    port->ier = value & IER_MASK;
 }
 
 /* The other bits count only with FCR_ENABLE; turning the FIFO on or off empties it. */
-static void uart_write_fcr(struct uart16550 *uart, uint8_t value)
+static void uart16550_write_fcr(struct uart16550 *port, uint8_t value)
 {
     static const uint8_t triggers[] = { 1, 4, 8, 14 };
     bool enable = value & FCR_ENABLE;
 
-    if (enable != uart->fifo_enabled || (enable && value & FCR_CLEAR_RECEIVE))
-        uart->count = 0;
-    uart->fifo_enabled = enable;
-    uart->trigger = enable ? triggers[value >> FCR_TRIGGER_SHIFT] : 1;
+    if (enable != port->fifo_enabled || (enable && value & FCR_CLEAR_RECEIVE))
+        port->uart.count = 0;
+    port->fifo_enabled = enable;
+    port->trigger = enable ? triggers[value >> FCR_TRIGGER_SHIFT] : 1;
 }
 
-static void uart_write_mcr(struct uart16550 *uart, uint8_t value)
+static void uart16550_write_mcr(struct uart16550 *port, uint8_t value)
 {
-    uint8_t before = uart_modem_lines(uart);
+    uint8_t before = uart16550_modem_lines(port);
     uint8_t changes;
 
-    uart->mcr = value & MCR_MASK;
-    changes = (before ^ uart_modem_lines(uart)) >> 4;
+    port->mcr = value & MCR_MASK;
+    changes = (before ^ uart16550_modem_lines(port)) >> 4;
     if (!(before & MSR_RING))
         changes &= ~MSR_RING_ENDED;
-    uart->modem_changes |= changes;
+    port->modem_changes |= changes;
 }
 
-static void uart_write_register(struct uart16550 *uart, unsigned reg, uint8_t value)
+static void uart16550_write_register(struct uart16550 *port, unsigned reg, uint8_t value)
 {
     switch (reg) {
     case REG_DATA:
-        if (uart->lcr & LCR_DLAB)
-            uart->divisor[0] = value;
+        if (port->lcr & LCR_DLAB)
+            port->divisor[0] = value;
         else
-            uart_loop_back(uart, value);
+            uart16550_loop_back(port, value);
         break;
     case REG_IER:
-        if (uart->lcr & LCR_DLAB)
-            uart->divisor[1] = value;
+        if (port->lcr & LCR_DLAB)
+            port->divisor[1] = value;
         else
-            uart_write_ier(uart, value);
+            uart16550_write_ier(port, value);
         break;
     case REG_FCR:
-        uart_write_fcr(uart, value);
+        uart16550_write_fcr(port, value);
         break;
     case REG_LCR:
-        uart->lcr = value;
+        port->lcr = value;
         break;
     case REG_MCR:
-        uart_write_mcr(uart, value);
+        uart16550_write_mcr(port, value);
         break;
     case REG_SCR:
-        uart->scr = value;
+        port->scr = value;
         break;
     }
 }
 
-/* A byte for the terminal, which may make us wait; only then is it sent. */
-static void uart_transmit(struct uart16550 *uart, uint8_t byte)
+static void uart16550_write(struct chip *chip, unsigned reg, uint8_t value)
 {
-    terminal_write(uart->terminal, &byte, 1);
-    LOCK_SCOPE(&uart->mutex);
-    uart->transmitted = true;
-    uart_update_line(uart);
-}
-
-static void uart_write(struct chip *chip, unsigned reg, uint8_t value)
-{
-    struct uart16550 *uart = container_of(chip, struct uart16550, chip);
-    size_t before, after;
+    struct uart16550 *port = uart16550_of(chip);
     bool transmit;
 
-    pthread_mutex_lock(&uart->mutex);
-    before = uart_free(uart);
-    transmit = reg == REG_DATA && !(uart->lcr & LCR_DLAB) && !(uart->mcr & MCR_LOOP);
+    uart_lock(&port->uart);
+    transmit = reg == REG_DATA && !(port->lcr & LCR_DLAB) && !(port->mcr & MCR_LOOP);
     if (!transmit)
-        uart_write_register(uart, reg, value);
-    after = uart_free(uart);
-    uart_update_line(uart);
-    pthread_mutex_unlock(&uart->mutex);
+        uart16550_write_register(port, reg, value);
+    uart_unlock(&port->uart);
 
     if (transmit)
-        uart_transmit(uart, value);
-    if (before == 0 && after > 0)
-        terminal_take_input(uart->terminal);
+        uart_transmit(&port->uart, value);
 }
 
-static size_t uart_input(void *owner, const uint8_t *bytes, size_t count)
+static void uart16550_reset(struct chip *chip)
 {
-    struct uart16550 *uart = owner;
+    struct uart16550 *port = uart16550_of(chip);
 
-    LOCK_SCOPE(&uart->mutex);
-    if (count > uart_free(uart))
-        count = uart_free(uart);
-    memcpy(uart->fifo + uart->count, bytes, count);
-    uart->count += (unsigned)count;
-    uart_update_line(uart);
-    return count;
+    uart_lock(&port->uart);
+    port->ier = port->lcr = port->mcr = port->scr = 0;
+    port->divisor[0] = port->divisor[1] = 0;
+    port->modem_changes = 0;
+    port->trigger = 1;
+    port->fifo_enabled = port->overrun = port->uart.transmitted = false;
+    port->uart.count = 0;
+    uart_unlock(&port->uart);
 }
 
-static void uart_reset(struct chip *chip)
-{
-    struct uart16550 *uart = container_of(chip, struct uart16550, chip);
-
-    LOCK_SCOPE(&uart->mutex);
-    uart->ier = uart->lcr = uart->mcr = uart->scr = 0;
-    uart->divisor[0] = uart->divisor[1] = 0;
-    uart->modem_changes = 0;
-    uart->trigger = 1;
-    uart->fifo_enabled = uart->overrun = uart->transmitted = false;
-    uart->count = 0;
-    uart_update_line(uart);
-}
-
-static void uart_finish(struct chip *chip)
-{
-    struct uart16550 *uart = container_of(chip, struct uart16550, chip);
-
-    terminal_set_client(uart->terminal, NULL);
-    pthread_mutex_destroy(&uart->mutex);
-}
-
-static const struct chip_ops uart_ops = {
-    .read = uart_read,
-    .write = uart_write,
-    .reset = uart_reset,
+static const struct chip_ops uart16550_chip_ops = {
+    .read = uart16550_read,
+    .write = uart16550_write,
+    .reset = uart16550_reset,
     .finish = uart_finish,
+};
+
+static const struct uart_ops uart16550_uart_ops = {
+    .capacity = uart16550_capacity,
+    .listening = uart16550_listening,
+    .interrupts = uart16550_interrupts,
 };
 
 struct chip *uart16550_create(const char *name, uint64_t base, const struct irq_line *irq,
                               struct terminal *terminal)
 {
-    struct uart16550 *uart =
-        chip_create(sizeof(*uart), &uart_ops, chip_no_state, name, base, UART16550_SIZE);
+    struct uart16550 *port =
+        chip_create(sizeof(*port), &uart16550_chip_ops, chip_no_state, name, base, UART16550_SIZE);
 
-    if (!uart)
+    if (!port)
         return NULL;
-    uart->irq = *irq;
-    uart->terminal = terminal;
-    uart->trigger = 1;
-    pthread_mutex_init(&uart->mutex, NULL);
-    terminal_set_client(terminal, &(struct terminal_client){ .input = uart_input, .owner = uart });
-    return &uart->chip;
+    port->trigger = 1;
+    uart_init(&port->uart, &uart16550_uart_ops, irq, terminal);
+    return &port->uart.chip;
 }

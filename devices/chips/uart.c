@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/chips/uart.h"
+
+#include <string.h>
+
+#include "devices/console/terminal.h"
+#include "vmm/core/base.h"
+
+/* How many bytes it would take from the terminal. Once begun, the FIFO is emptied first. */
+static unsigned uart_free(const struct uart *uart)
+{
+    return uart->count == 0 && uart->ops->listening(uart) ? uart->ops->capacity(uart) : 0;
+}
+
+static void uart_update_line(struct uart *uart)
+{
+    bool line = uart->ops->interrupts(uart);
+
+    if (line == uart->line)
+        return; /* an ioctl saved */
+    uart->line = line;
+    uart->chip.line_changes++;
+    irq_set(&uart->irq, line);
+}
+
+void uart_lock(struct uart *uart)
+{
+    pthread_mutex_lock(&uart->mutex);
+}
+
+void uart_unlock(struct uart *uart)
+{
+    unsigned before = uart->room, after = uart_free(uart);
+
+    uart->room = after;
+    uart_update_line(uart);
+    pthread_mutex_unlock(&uart->mutex);
+
+    if (before == 0 && after > 0)
+        terminal_take_input(uart->terminal);
+}
+
+uint8_t uart_receive(struct uart *uart)
+{
+    uint8_t byte = uart->fifo[0];
+
+    if (uart->count == 0)
+        return 0;
+    uart->count--;
+    memmove(uart->fifo, uart->fifo + 1, uart->count);
+    return byte;
+}
+
+void uart_transmit(struct uart *uart, uint8_t byte)
+{
+    terminal_write(uart->terminal, &byte, 1);
+    uart_lock(uart);
+    uart->transmitted = true;
+    uart_unlock(uart);
+}
+
+static size_t uart_input(void *owner, const uint8_t *bytes, size_t count)
+{
+    struct uart *uart = owner;
+
+    uart_lock(uart);
+    if (count > uart_free(uart))
+        count = uart_free(uart);
+    memcpy(uart->fifo + uart->count, bytes, count);
+    uart->count += (unsigned)count;
+    uart_unlock(uart);
+    return count;
+}
+
+void uart_init(struct uart *uart, const struct uart_ops *ops, const struct irq_line *irq,
+               struct terminal *terminal)
+{
+    uart->ops = ops;
+    uart->irq = *irq;
+    uart->terminal = terminal;
+    pthread_mutex_init(&uart->mutex, NULL);
+    terminal_set_client(terminal, &(struct terminal_client){ .input = uart_input, .owner = uart });
+}
+
+void uart_finish(struct chip *chip)
+{
+    struct uart *uart = container_of(chip, struct uart, chip);
+
+    terminal_set_client(uart->terminal, NULL);
+    pthread_mutex_destroy(&uart->mutex);
+}
