@@ -42,6 +42,9 @@ struct terminal {
     uint64_t interrupted;  /* ms, when the last key was Ctrl-C; else 0 */
     struct terminal_mode *saved;
     bool told;        /* the client knows that there is an end */
+    bool paused;      /* the client is not called, */
+    bool room_due;    /* but is to be told of room for output, */
+    bool size_due;    /* and of another size */
     uint8_t *pending; /* [start, start + count) is read, and not yet taken by the guest */
     size_t pending_start, pending_count;
 };
@@ -151,7 +154,8 @@ static void terminal_tell_end(struct terminal *terminal)
     const struct terminal_client *client = &terminal->client;
     bool over = terminal->ended && !terminal->is_tty && terminal->pending_count == 0;
 
-    if (terminal->told || !client->closed || !(over || writer_failed(terminal->writer)))
+    if (terminal->paused || terminal->told || !client->closed ||
+        !(over || writer_failed(terminal->writer)))
         return;
     terminal->told = true;
     client->closed(client->owner);
@@ -163,7 +167,7 @@ static void terminal_feed(struct terminal *terminal)
     const struct terminal_client *client = &terminal->client;
     size_t taken = 1;
 
-    while (client->input && taken > 0 && terminal->pending_count > 0) {
+    while (!terminal->paused && client->input && taken > 0 && terminal->pending_count > 0) {
         taken = client->input(client->owner, terminal->pending + terminal->pending_start,
                               terminal->pending_count);
         terminal->pending_start += taken;
@@ -268,16 +272,21 @@ static void terminal_wake_ready(struct watch *watch, short revents)
         terminal_feed(container_of(watch, struct terminal, wake));
 }
 
+static void terminal_tell_room(struct terminal *terminal)
+{
+    terminal->room_due = terminal->paused;
+    terminal_tell_end(terminal);
+    if (!terminal->paused && terminal->client.writable)
+        terminal->client.writable(terminal->client.owner);
+}
+
 static void terminal_writable_ready(struct watch *watch, short revents)
 {
     struct terminal *terminal = container_of(watch, struct terminal, writable);
     uint64_t count;
 
-    if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
-        return;
-    terminal_tell_end(terminal);
-    if (terminal->client.writable)
-        terminal->client.writable(terminal->client.owner);
+    if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
+        terminal_tell_room(terminal);
 }
 
 static void terminal_free(struct terminal *terminal, unsigned linger_ms)
@@ -418,7 +427,8 @@ void terminal_pass_interrupts(struct terminal *terminal)
 
 void terminal_window_changed(struct terminal *terminal)
 {
-    if (terminal->client.resized)
+    terminal->size_due = terminal->paused;
+    if (!terminal->paused && terminal->client.resized)
         terminal->client.resized(terminal->client.owner);
 }
 
@@ -427,4 +437,19 @@ void terminal_continued(struct terminal *terminal)
     terminal_set_raw(terminal);
     terminal_watch_input(terminal);
     terminal_window_changed(terminal);
+}
+
+void terminal_pause(struct terminal *terminal)
+{
+    terminal->paused = true;
+}
+
+void terminal_resume(struct terminal *terminal)
+{
+    terminal->paused = false;
+    if (terminal->size_due)
+        terminal_window_changed(terminal);
+    if (terminal->room_due)
+        terminal_tell_room(terminal);
+    terminal_feed(terminal);
 }

@@ -99,6 +99,14 @@ void terminal_pass_interrupts(struct terminal *terminal);
 void terminal_window_changed(struct terminal *terminal);
 void terminal_continued(struct terminal *terminal);
 
+/*
+ * Until terminal_resume() the client is not called: input is kept back, what else there is to tell
+ * it is told then, once. The keys that end the machine work, and what was taken is written out.
+ * Resume the client's device first. On the loop.
+ */
+void terminal_pause(struct terminal *terminal);
+void terminal_resume(struct terminal *terminal);
+
 /* From now on output that finds no room is dropped: nobody waits any more. Any thread. */
 void terminal_abandon(struct terminal *terminal);
 

@@ -582,6 +582,108 @@ START_TEST(end_of_a_stream_is_told_once)
 }
 END_TEST
 
+/* Pause. */
+
+START_TEST(input_of_a_paused_terminal_comes_after_resume)
+{
+    static uint8_t bytes[200 * KIB];
+    int fd = memfd_create("input", MFD_CLOEXEC);
+
+    host_fill(bytes, 0, sizeof(bytes));
+    ck_assert_int_eq(pwrite(fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+    start_as(fd, -1, true);
+    guest.room = 1000;
+    ck_assert(host_turn_until(loop, &guest.count, 1000));
+    terminal_pause(terminal);
+    guest.room = SIZE_MAX;
+    terminal_take_input(terminal);
+    ck_assert_uint_lt(host_turns(loop), 20);
+    ck_assert_uint_eq(guest.count, 1000);
+    ck_assert_int_le(lseek(fd, 0, SEEK_CUR), 1000 + 64 * KIB); /* read ahead, and no more */
+    terminal_resume(terminal);
+    ck_assert(host_turn_until(loop, &guest.count, sizeof(bytes)));
+    ck_assert_mem_eq(guest.bytes, bytes, sizeof(bytes));
+    finish(0);
+}
+END_TEST
+
+START_TEST(a_paused_terminal_tells_everything_later_and_once)
+{
+    struct host_pipe in = host_pipe(), out = host_pipe();
+    size_t taken;
+
+    start_as(in.reader, out.writer, true);
+    taken = fill_up();
+    loop_turn(loop, 0);
+    guest.writable = 0;
+    terminal_pause(terminal);
+    ck_assert(host_expect(out.reader, taken, false));
+    terminal_window_changed(terminal);
+    terminal_continued(terminal);
+    close(in.writer);
+    host_turns(loop);
+    ck_assert_uint_eq(guest.writable + guest.resized + guest.closed, 0);
+    for (unsigned i = 0; i < 2; i++) { /* the second pause has nothing to tell */
+        terminal_resume(terminal);
+        ck_assert_uint_eq(guest.writable, 1);
+        ck_assert_uint_eq(guest.resized, 1);
+        ck_assert_uint_eq(guest.closed, 1);
+        terminal_pause(terminal);
+        host_turns(loop);
+    }
+    finish(0);
+}
+END_TEST
+
+START_TEST(a_paused_terminal_tells_that_its_reader_is_gone)
+{
+    struct host_pipe out = host_pipe();
+
+    signal(SIGPIPE, SIG_IGN);
+    start_as(-1, out.writer, true);
+    terminal_pause(terminal);
+    close(out.reader);
+    terminal_try_write(terminal, "!", 1);
+    host_turns(loop);
+    ck_assert_uint_eq(guest.closed, 0);
+    terminal_resume(terminal);
+    ck_assert_uint_eq(guest.closed, 1);
+    finish(0);
+}
+END_TEST
+
+START_TEST(keys_end_a_paused_machine)
+{
+    struct host_pty pty = host_pty();
+
+    start_with((struct terminal_config){ .input = pty.slave, .output = -1, .interrupts = _i });
+    terminal_pause(terminal);
+    for (const char *key = _i ? "ab\x03" : "ab\x01x"; *key; key++) {
+        ck_assert_int_eq(write(pty.master, key, 1), 1);
+        loop_turn(loop, 1000);
+    }
+    ck_assert_uint_eq(guest.quits, 1);
+    ck_assert_uint_eq(guest.count, 0);
+    terminal_resume(terminal);
+    ck_assert_mem_eq(guest.bytes, "ab", 2);
+    finish(0);
+}
+END_TEST
+
+START_TEST(output_goes_on_while_paused)
+{
+    struct host_pipe out = host_pipe();
+    uint8_t bytes[10000];
+
+    host_fill(bytes, 0, sizeof(bytes));
+    start(-1, out.writer);
+    terminal_write(terminal, bytes, sizeof(bytes));
+    terminal_pause(terminal);
+    ck_assert(host_expect(out.reader, sizeof(bytes), false));
+    finish(0);
+}
+END_TEST
+
 START_TEST(help_is_fit_for_a_raw_terminal)
 {
     struct host_pty pty = host_pty();
@@ -753,7 +855,7 @@ int main(void)
 {
     Suite *suite = suite_create("terminal");
     TCase *output = tcase_create("output"), *input = tcase_create("input");
-    TCase *mode = tcase_create("mode");
+    TCase *pause = tcase_create("pause"), *mode = tcase_create("mode");
 
     tcase_set_timeout(output, 30);
     tcase_add_test(output, slow_reader_loses_no_byte);
@@ -780,6 +882,13 @@ int main(void)
     tcase_add_test(input, end_of_a_stream_is_told_once);
     tcase_add_test(input, help_is_fit_for_a_raw_terminal);
     suite_add_tcase(suite, input);
+
+    tcase_add_test(pause, input_of_a_paused_terminal_comes_after_resume);
+    tcase_add_test(pause, a_paused_terminal_tells_everything_later_and_once);
+    tcase_add_test(pause, a_paused_terminal_tells_that_its_reader_is_gone);
+    tcase_add_loop_test(pause, keys_end_a_paused_machine, 0, 2);
+    tcase_add_test(pause, output_goes_on_while_paused);
+    suite_add_tcase(suite, pause);
 
     tcase_add_test(mode, terminal_is_restored_by_destroy);
     tcase_add_loop_test(mode, terminal_is_not_left_raw_after_a_crash, 0, ARRAY_SIZE(deadly));
