@@ -3,6 +3,7 @@
 
 #include "firmware/tables/acpi_registers.h"
 #include "vmm/core/base.h"
+#include "vmm/core/state.h"
 
 /* ACPI 6, 4.8.3.7: the sleep control register. */
 #define SLP_EN         (1 << 5)
@@ -41,17 +42,46 @@ static void acpi_power_reset(struct chip *chip)
     __atomic_store_n(&power->events, 0, __ATOMIC_SEQ_CST);
 }
 
+static void acpi_power_pulse(const struct acpi_power *power)
+{
+    irq_set(&power->irq, true);
+    irq_set(&power->irq, false);
+}
+
+/* The button may be pressed meanwhile. */
+static void acpi_power_state(struct chip *chip, struct state *s)
+{
+    struct acpi_power *power = container_of(chip, struct acpi_power, chip);
+    uint8_t events = __atomic_load_n(&power->events, __ATOMIC_SEQ_CST);
+
+    state_u8(s, "events", &events);
+    if (events & ~ACPI_POWER_BUTTON)
+        state_fail(s, "events: %#x has unknown ones", events);
+    if (s->loading && !s->error)
+        __atomic_store_n(&power->events, events, __ATOMIC_SEQ_CST);
+}
+
+/* One interrupt too many finds no event, one too few would be a button that does nothing. */
+static void acpi_power_resume(struct chip *chip)
+{
+    struct acpi_power *power = container_of(chip, struct acpi_power, chip);
+
+    if (__atomic_load_n(&power->events, __ATOMIC_SEQ_CST))
+        acpi_power_pulse(power);
+}
+
 static const struct chip_ops acpi_power_ops = {
     .read = acpi_power_read,
     .write = acpi_power_write,
     .reset = acpi_power_reset,
+    .resume = acpi_power_resume,
 };
 
 struct chip *acpi_power_create(const char *name, uint64_t base, const struct irq_line *irq,
                                const struct event_sink *sink)
 {
     struct acpi_power *power =
-        chip_create(sizeof(*power), &acpi_power_ops, chip_no_state, name, base, ACPI_POWER_SIZE);
+        chip_create(sizeof(*power), &acpi_power_ops, acpi_power_state, name, base, ACPI_POWER_SIZE);
 
     if (!power)
         return NULL;
@@ -65,6 +95,5 @@ void acpi_power_press_button(struct chip *chip)
     struct acpi_power *power = container_of(chip, struct acpi_power, chip);
 
     __atomic_store_n(&power->events, ACPI_POWER_BUTTON, __ATOMIC_SEQ_CST);
-    irq_set(&power->irq, true);
-    irq_set(&power->irq, false);
+    acpi_power_pulse(power);
 }

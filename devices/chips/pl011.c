@@ -5,6 +5,8 @@
 
 #include "devices/chips/uart.h"
 #include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/state.h"
 
 #define PL011_PART 0x00341011 /* revision 3: the FIFO has 32 entries */
 #define FIFO_SIZE  UART_FIFO_SIZE
@@ -177,10 +179,28 @@ static void pl011_reset(struct chip *chip)
     uart_unlock(&pl011->uart);
 }
 
+static void pl011_state(struct chip *chip, struct state *s)
+{
+    struct pl011 *pl011 = pl011_of(chip);
+    uint32_t *regs = pl011->regs;
+
+    LOCK_SCOPE(&pl011->uart.mutex);
+    state_u32(s, "low_power", &regs[REG_LOW_POWER / 4]);
+    state_u32(s, "baud_integer", &regs[REG_BAUD_INTEGER / 4]);
+    state_u32(s, "baud_fraction", &regs[REG_BAUD_FRACTION / 4]);
+    state_u32(s, "line", &regs[REG_LINE / 4]);
+    state_u32(s, "control", &regs[REG_CONTROL / 4]);
+    state_u32(s, "levels", &regs[REG_LEVELS / 4]);
+    state_u32(s, "mask", &regs[REG_MASK / 4]);
+    state_u32(s, "dma", &regs[REG_DMA / 4]);
+    uart_state(&pl011->uart, s);
+}
+
 static const struct chip_ops pl011_chip_ops = {
     .read32 = pl011_read,
     .write32 = pl011_write,
     .reset = pl011_reset,
+    .resume = uart_resume,
     .finish = uart_finish,
 };
 
@@ -194,7 +214,7 @@ struct chip *pl011_create(const char *name, uint64_t base, const struct irq_line
                           struct terminal *terminal)
 {
     struct pl011 *pl011 =
-        chip_create(sizeof(*pl011), &pl011_chip_ops, chip_no_state, name, base, PL011_SIZE);
+        chip_create(sizeof(*pl011), &pl011_chip_ops, pl011_state, name, base, PL011_SIZE);
 
     if (!pl011)
         return NULL;

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "vmm/core/base.h"
+#include "vmm/core/state.h"
 
 #define PL031_PART 0x00041031
 
@@ -56,6 +57,15 @@ static void pl031_reset(struct chip *chip)
     __atomic_store_n(&rtc->match, 0, __ATOMIC_RELAXED);
 }
 
+/* `ahead` of the host's clock, wherever it is loaded: a clock goes on while nothing runs. */
+static void pl031_state(struct chip *chip, struct state *s)
+{
+    struct pl031 *rtc = container_of(chip, struct pl031, chip);
+
+    state_field(s, rtc, ahead);
+    state_field(s, rtc, match);
+}
+
 static const struct chip_ops pl031_ops = {
     .read32 = pl031_read,
     .write32 = pl031_write,
@@ -64,8 +74,7 @@ static const struct chip_ops pl031_ops = {
 
 struct chip *pl031_create(const char *name, uint64_t base)
 {
-    struct pl031 *rtc =
-        chip_create(sizeof(*rtc), &pl031_ops, chip_no_state, name, base, PL031_SIZE);
+    struct pl031 *rtc = chip_create(sizeof(*rtc), &pl031_ops, pl031_state, name, base, PL031_SIZE);
 
     return rtc ? &rtc->chip : NULL;
 }

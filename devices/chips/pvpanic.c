@@ -5,6 +5,7 @@
 
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 struct pvpanic {
     struct chip chip;
@@ -37,6 +38,13 @@ static void pvpanic_reset(struct chip *chip)
     __atomic_store_n(&pvpanic->crash_logged, false, __ATOMIC_RELAXED);
 }
 
+static void pvpanic_state(struct chip *chip, struct state *s)
+{
+    struct pvpanic *pvpanic = container_of(chip, struct pvpanic, chip);
+
+    state_field(s, pvpanic, crash_logged);
+}
+
 static const struct chip_ops pvpanic_ops = {
     .read = pvpanic_read,
     .write = pvpanic_write,
@@ -46,7 +54,7 @@ static const struct chip_ops pvpanic_ops = {
 struct chip *pvpanic_create(const char *name, uint64_t base, const struct event_sink *sink)
 {
     struct pvpanic *pvpanic =
-        chip_create(sizeof(*pvpanic), &pvpanic_ops, chip_no_state, name, base, PVPANIC_SIZE);
+        chip_create(sizeof(*pvpanic), &pvpanic_ops, pvpanic_state, name, base, PVPANIC_SIZE);
 
     if (!pvpanic)
         return NULL;

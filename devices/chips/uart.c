@@ -5,6 +5,7 @@
 
 #include "devices/console/terminal.h"
 #include "vmm/core/base.h"
+#include "vmm/core/state.h"
 
 /* How many bytes it would take from the terminal. Once begun, the FIFO is emptied first. */
 static unsigned uart_free(const struct uart *uart)
@@ -12,15 +13,19 @@ static unsigned uart_free(const struct uart *uart)
     return uart->count == 0 && uart->ops->listening(uart) ? uart->ops->capacity(uart) : 0;
 }
 
+static void uart_set_line(struct uart *uart, bool line)
+{
+    uart->line = line;
+    uart->chip.line_changes++;
+    irq_set(&uart->irq, line);
+}
+
 static void uart_update_line(struct uart *uart)
 {
     bool line = uart->ops->interrupts(uart);
 
-    if (line == uart->line)
-        return; /* an ioctl saved */
-    uart->line = line;
-    uart->chip.line_changes++;
-    irq_set(&uart->irq, line);
+    if (line != uart->line) /* an ioctl saved */
+        uart_set_line(uart, line);
 }
 
 void uart_lock(struct uart *uart)
@@ -80,6 +85,26 @@ void uart_init(struct uart *uart, const struct uart_ops *ops, const struct irq_l
     uart->terminal = terminal;
     pthread_mutex_init(&uart->mutex, NULL);
     terminal_set_client(terminal, &(struct terminal_client){ .input = uart_input, .owner = uart });
+}
+
+/*
+ * After a load the level that the interrupt controller has is unknown: the line goes low, so that
+ * going high is an edge, too.
+ */
+void uart_resume(struct chip *chip)
+{
+    struct uart *uart = container_of(chip, struct uart, chip);
+
+    uart_lock(uart);
+    uart_set_line(uart, false);
+    uart->room = 0; /* asks for input */
+    uart_unlock(uart);
+}
+
+void uart_state(struct uart *uart, struct state *s)
+{
+    state_field(s, uart, transmitted);
+    state_data(s, "fifo", uart->fifo, &uart->count, uart->ops->capacity(uart));
 }
 
 void uart_finish(struct chip *chip)

@@ -41,14 +41,18 @@ struct uart {
     bool transmitted; /* the transmitter ran empty, and the guest does not know */
     bool line;        /* level of irq */
     uint8_t fifo[UART_FIFO_SIZE];
-    unsigned count;
+    uint32_t count;
     unsigned room; /* for input, when the mutex was last released */
 };
 
 /* For ports, last in their create(): becomes the client of `terminal`. */
 void uart_init(struct uart *uart, const struct uart_ops *ops, const struct irq_line *irq,
                struct terminal *terminal);
-void uart_finish(struct chip *chip); /* struct chip_ops.finish */
+void uart_resume(struct chip *chip); /* struct chip_ops.resume, */
+void uart_finish(struct chip *chip); /* and .finish */
+
+/* Behind the port's registers, which say what its FIFO holds. With the mutex held. */
+void uart_state(struct uart *uart, struct state *s);
 
 void uart_lock(struct uart *uart);
 void uart_unlock(struct uart *uart);

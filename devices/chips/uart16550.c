@@ -3,6 +3,8 @@
 
 #include "devices/chips/uart.h"
 #include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/state.h"
 
 /* Registers, and what else lies at the same place. */
 enum {
@@ -31,7 +33,14 @@ enum { FCR_ENABLE = 1, FCR_CLEAR_RECEIVE = 2, FCR_TRIGGER_SHIFT = 6 };
 enum { LCR_DLAB = 0x80 };
 enum { MCR_DTR = 1, MCR_RTS = 2, MCR_OUT1 = 4, MCR_OUT2 = 8, MCR_LOOP = 0x10, MCR_MASK = 0x1f };
 enum { LSR_READY = 1, LSR_OVERRUN = 2, LSR_EMPTY = 0x60 /* holding and shift register */ };
-enum { MSR_RING_ENDED = 4, MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RING = 0x40, MSR_DCD = 0x80 };
+enum {
+    MSR_CHANGES = 0x0f,
+    MSR_RING_ENDED = 4,
+    MSR_CTS = 0x10,
+    MSR_DSR = 0x20,
+    MSR_RING = 0x40,
+    MSR_DCD = 0x80
+};
 
 #define FIFO_SIZE 16
 
@@ -255,10 +264,37 @@ static void uart16550_reset(struct chip *chip)
     uart_unlock(&port->uart);
 }
 
+static void uart16550_check_state(const struct uart16550 *port, struct state *s)
+{
+    if (port->ier & ~IER_MASK || port->mcr & ~MCR_MASK || port->modem_changes & ~MSR_CHANGES)
+        state_fail(s, "a register has bits that are none");
+    if (port->trigger < 1 || port->trigger > uart16550_capacity(&port->uart))
+        state_fail(s, "trigger: %u bytes", port->trigger);
+}
+
+static void uart16550_state(struct chip *chip, struct state *s)
+{
+    struct uart16550 *port = uart16550_of(chip);
+
+    LOCK_SCOPE(&port->uart.mutex);
+    state_field(s, port, ier);
+    state_field(s, port, lcr);
+    state_field(s, port, mcr);
+    state_field(s, port, scr);
+    state_bytes(s, "divisor", port->divisor, sizeof(port->divisor));
+    state_field(s, port, modem_changes);
+    state_field(s, port, trigger);
+    state_field(s, port, fifo_enabled);
+    state_field(s, port, overrun);
+    uart16550_check_state(port, s);
+    uart_state(&port->uart, s);
+}
+
 static const struct chip_ops uart16550_chip_ops = {
     .read = uart16550_read,
     .write = uart16550_write,
     .reset = uart16550_reset,
+    .resume = uart_resume,
     .finish = uart_finish,
 };
 
@@ -271,8 +307,8 @@ static const struct uart_ops uart16550_uart_ops = {
 struct chip *uart16550_create(const char *name, uint64_t base, const struct irq_line *irq,
                               struct terminal *terminal)
 {
-    struct uart16550 *port =
-        chip_create(sizeof(*port), &uart16550_chip_ops, chip_no_state, name, base, UART16550_SIZE);
+    struct uart16550 *port = chip_create(sizeof(*port), &uart16550_chip_ops, uart16550_state, name,
+                                         base, UART16550_SIZE);
 
     if (!port)
         return NULL;

@@ -2,7 +2,7 @@
 
 /*
  * Random accesses of every width to every chip, as a guest's ports. Six bytes of input are one
- * access, or an event on the host's side.
+ * access, and maybe an event on the host's side: all are saved and loaded again, one byte spoilt.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,12 +15,19 @@
 #include "devices/chips/pvpanic.h"
 #include "devices/chips/uart16550.h"
 #include "devices/console/terminal.h"
+#include "tests/fuzz/reload.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { ACCESS = 6, TURN = 0xe, BUTTON = 0xf };
+enum { ACCESS = 6, RELOAD = 0xd, TURN = 0xe, BUTTON = 0xf };
+
+/* What the interrupt controller sees. */
+struct lines {
+    bool levels[16];
+    bool repeats; /* a level may be told again */
+};
 
 static void ignore_event(void *owner, enum guest_event event, unsigned code)
 {
@@ -28,11 +35,11 @@ static void ignore_event(void *owner, enum guest_event event, unsigned code)
 
 static void check_irq(void *owner, uint32_t pin, bool level)
 {
-    bool *levels = owner;
+    struct lines *lines = owner;
 
-    if (levels[pin] == level)
+    if (lines->levels[pin] == level && !lines->repeats)
         abort();
-    levels[pin] = level;
+    lines->levels[pin] = level;
 }
 
 /* What is typed: the input itself. */
@@ -62,8 +69,8 @@ static void access_port(const struct bus *bus, const uint8_t *bytes)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    bool levels[16] = { false };
-    const struct irq_line com1 = { check_irq, levels, 4 }, gpe = { check_irq, levels, 9 };
+    struct lines lines = { .repeats = false };
+    const struct irq_line com1 = { check_irq, &lines, 4 }, gpe = { check_irq, &lines, 9 };
     const struct event_sink sink = { ignore_event, NULL };
     const struct terminal_config config = { .input = typed(data, size), .output = -1 };
     struct loop *loop = loop_create();
@@ -91,13 +98,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             loop_turn(loop, 0);
         else if ((data[at + 1] & 0xf) == BUTTON)
             acpi_power_press_button(chips[3]);
+        lines.repeats = (data[at + 1] & 0xf) == RELOAD;
+        if (lines.repeats)
+            reload_chips(chips, ARRAY_SIZE(chips), (uint16_t)(data[at + 2] | data[at + 3] << 8),
+                         data[at + 4]);
+        lines.repeats = false;
     }
 
     for (unsigned i = 0; i < ARRAY_SIZE(chips); i++) {
         chips[i]->device.ops->reset(&chips[i]->device);
         chips[i]->device.ops->destroy(&chips[i]->device);
     }
-    if (levels[4])
+    if (lines.levels[4])
         abort(); /* a reset chip holds no line */
     terminal_destroy(terminal, 0);
     close(config.input);

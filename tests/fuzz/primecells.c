@@ -2,7 +2,7 @@
 
 /*
  * Random accesses of every width to Arm's serial port and clock. Eight bytes of input are one
- * access, or a turn of the host's loop.
+ * access, a turn of the host's loop, or a save and load with one byte spoilt.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,25 +12,33 @@
 #include "devices/chips/pl011.h"
 #include "devices/chips/pl031.h"
 #include "devices/console/terminal.h"
+#include "tests/fuzz/reload.h"
 #include "vmm/core/base.h"
 
 #define BASE 0x9000000 /* the port's page; the clock has the next one */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+enum { TURN, RELOAD };
+
 struct access {
-    uint8_t turn, width;
+    uint8_t event, width;
     uint16_t offset;
     uint32_t value;
 };
 
+struct line {
+    bool level;
+    bool repeats; /* it may be told again */
+};
+
 static void check_irq(void *owner, uint32_t pin, bool level)
 {
-    bool *last = owner;
+    struct line *line = owner;
 
-    if (*last == level)
+    if (line->level == level && !line->repeats)
         abort();
-    *last = level;
+    line->level = level;
 }
 
 /* Half of the offsets are those of a serial port's registers. */
@@ -48,8 +56,8 @@ static void make_access(const struct bus *bus, const struct access *access)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    bool level = false;
-    const struct irq_line irq = { check_irq, &level, 1 };
+    struct line line = { .repeats = false };
+    const struct irq_line irq = { check_irq, &line, 1 };
     int typed = memfd_create("typed", MFD_CLOEXEC);
     const struct terminal_config config = { .input = typed, .output = -1 };
     struct loop *loop = loop_create();
@@ -68,8 +76,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
     for (size_t at = 0; size - at >= sizeof(access); at += sizeof(access)) {
         memcpy(&access, data + at, sizeof(access));
-        if (access.turn == 0)
+        line.repeats = access.event == RELOAD;
+        if (access.event == TURN)
             loop_turn(loop, 0);
+        else if (access.event == RELOAD)
+            reload_chips(chips, ARRAY_SIZE(chips), access.offset, (uint8_t)access.value);
         else
             make_access(&bus, &access);
     }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include "devices/chips/i8042.h"
 #include "devices/chips/pvpanic.h"
 #include "firmware/tables/acpi_registers.h"
+#include "tests/unit/saved.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
@@ -180,6 +182,56 @@ START_TEST(power_button_is_seen_once)
 }
 END_TEST
 
+/* Another machine's chips get the state of these. */
+static void move_to_another_machine(void)
+{
+    struct state saved[ARRAY_SIZE(chips)];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
+        saved_take(&saved[i], &chips[i]->device);
+    tear_down();
+    set_up();
+    for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
+        saved_restore(&saved[i], &chips[i]->device);
+    for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
+        chips[i]->device.ops->resume(&chips[i]->device);
+}
+
+START_TEST(a_pressed_button_is_restored)
+{
+    move_to_another_machine();
+    ck_assert_uint_eq(outside.edges, 0);
+    acpi_power_press_button(chips[POWER]);
+    move_to_another_machine();
+    ck_assert_uint_eq(outside.edges, 1); /* of the new machine's line */
+    ck_assert_uint_eq(bus_read(&bus, 0x603, 1), ACPI_POWER_BUTTON);
+    move_to_another_machine();
+    ck_assert_uint_eq(outside.edges, 0);
+    ck_assert_uint_eq(bus_read(&bus, 0x603, 1), 0);
+}
+END_TEST
+
+START_TEST(damaged_state_is_refused)
+{
+    saved_check_refused(&chips[POWER]->device, "events", 2, "events: 0x2 has unknown ones");
+    saved_check_refused(&chips[PVPANIC]->device, "crash_logged", 2, "neither true nor false");
+}
+END_TEST
+
+START_TEST(a_logged_crash_is_restored)
+{
+    int log[2];
+
+    bus_write(&bus, bases[PVPANIC], 1, PVPANIC_CRASH_LOADED);
+    move_to_another_machine();
+    ck_assert_int_eq(pipe2(log, O_NONBLOCK), 0);
+    dup2(log[1], STDERR_FILENO);
+    log_set_level(LOG_LEVEL_WARN);
+    bus_write(&bus, bases[PVPANIC], 1, PVPANIC_CRASH_LOADED);
+    ck_assert_int_lt(read(log[0], &(char){ 0 }, 1), 0);
+}
+END_TEST
+
 START_TEST(log_flood)
 {
     char text[512] = "";
@@ -206,6 +258,9 @@ int main(void)
     tcase_add_loop_test(tcase, access_across_the_end_of_a_region, 0, ARRAY_SIZE(reads));
     tcase_add_loop_test(tcase, every_width_at_every_offset, 0, ARRAY_SIZE(chips));
     tcase_add_test(tcase, power_button_is_seen_once);
+    tcase_add_test(tcase, a_pressed_button_is_restored);
+    tcase_add_test(tcase, damaged_state_is_refused);
+    tcase_add_test(tcase, a_logged_crash_is_restored);
     tcase_add_test(tcase, log_flood);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tests/unit/host.h"
+#include "tests/unit/saved.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
@@ -23,12 +24,13 @@ static struct {
     struct chip *uart;
     struct host_pipe in, out;
     bool level;
+    bool repeats; /* the level may be told again */
 } board;
 
 static void board_irq(void *chip, uint32_t pin, bool level)
 {
     ck_assert_uint_eq(pin, 1);
-    ck_assert(level != board.level); /* it says something new, or nothing */
+    ck_assert(level != board.level || board.repeats); /* it says something new, or nothing */
     board.level = level;
 }
 
@@ -222,6 +224,81 @@ START_TEST(turning_the_fifo_empties_it)
 }
 END_TEST
 
+static void resume(void)
+{
+    board.repeats = true;
+    board.uart->device.ops->resume(&board.uart->device);
+    board.repeats = false;
+}
+
+/* The port of a machine that was restored, in place of the one that was saved. */
+static void move_to_another_machine(void)
+{
+    const struct irq_line irq = { board_irq, &board, 1 };
+    struct state saved;
+
+    saved_take(&saved, &board.uart->device);
+    board.uart->device.ops->destroy(&board.uart->device);
+    board.uart = pl011_create("pl011", BASE, &irq, board.terminal);
+    saved_restore(&saved, &board.uart->device);
+    board.bus = (struct bus){ 0 };
+    ck_assert_int_eq(bus_map(&board.bus, &board.uart->region), 0);
+    board.level = false;
+}
+
+START_TEST(a_restored_port_goes_on)
+{
+    static const struct {
+        unsigned reg, value;
+    } written[] = { { 0x20, 0x1234 },    { 0x24, 0x4321 }, { 0x28, 0x3f },  { LINE, 0x70 },
+                    { CONTROL, LISTEN }, { LEVELS, 0x09 }, { MASK, 0x7ff }, { 0x48, 7 } };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(written); i++)
+        out(written[i].reg, written[i].value);
+    type("received", 8);
+    out(DATA, 'x');
+    move_to_another_machine();
+
+    resume();
+    ck_assert(board.level);
+    ck_assert_uint_eq(in(PENDING), IRQ_RECEIVE | IRQ_TIME_OUT | IRQ_TRANSMIT);
+    for (unsigned i = 0; i < ARRAY_SIZE(written); i++)
+        ck_assert_uint_eq(in(written[i].reg), written[i].value);
+    for (const char *c = "received"; *c; c++)
+        ck_assert_uint_eq(in(DATA), (unsigned)*c);
+    out(CLEAR, IRQ_TRANSMIT);
+    ck_assert(!board.level);
+    type("more", 4);
+    ck_assert_uint_eq(in(DATA), 'm');
+}
+END_TEST
+
+START_TEST(resume_sets_the_level_again)
+{
+    out(MASK, IRQ_TRANSMIT);
+    out(DATA, 'x');
+    ck_assert(board.level);
+    board.level = false; /* forgotten */
+    resume();
+    ck_assert(board.level);
+    out(CLEAR, IRQ_TRANSMIT);
+    board.level = true; /* wrong */
+    resume();
+    ck_assert(!board.level);
+}
+END_TEST
+
+START_TEST(damaged_state_is_refused)
+{
+    struct device *dev = &board.uart->device;
+
+    saved_check_refused(dev, "fifo", 2, "fifo: 2 bytes, at most 1");
+    saved_check_refused(dev, "transmitted", 2, "transmitted: neither true nor false");
+    listen_with_fifo();
+    saved_check_refused(dev, "fifo", 33, "fifo: 33 bytes, at most 32");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pl011");
@@ -235,6 +312,9 @@ int main(void)
     tcase_add_test(tests, receive_interrupts);
     tcase_add_loop_test(tests, more_input_than_the_fifo, 0, ARRAY_SIZE(fifos));
     tcase_add_test(tests, turning_the_fifo_empties_it);
+    tcase_add_test(tests, a_restored_port_goes_on);
+    tcase_add_test(tests, resume_sets_the_level_again);
+    tcase_add_test(tests, damaged_state_is_refused);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

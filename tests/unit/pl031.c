@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include "tests/unit/saved.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
@@ -89,6 +90,22 @@ START_TEST(every_width_at_every_offset)
 }
 END_TEST
 
+START_TEST(a_restored_clock_goes_on)
+{
+    struct state saved;
+
+    out(LOAD, 4, (uint32_t)time(NULL) + 1000);
+    out(MATCH, 4, 0x12345678);
+    saved_take(&saved, &rtc->device);
+    tear_down();
+    set_up();
+    saved_restore(&saved, &rtc->device);
+    rtc->device.ops->resume(&rtc->device);
+    expect_ahead(1000);
+    ck_assert_uint_eq(in(MATCH, 4), 0x12345678);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pl031");
@@ -99,6 +116,7 @@ int main(void)
     tcase_add_test(tests, may_be_set);
     tcase_add_test(tests, identifies_itself);
     tcase_add_test(tests, every_width_at_every_offset);
+    tcase_add_test(tests, a_restored_clock_goes_on);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "tests/unit/host.h"
+#include "tests/unit/saved.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
@@ -23,12 +24,13 @@ static struct {
     struct host_pipe in, out;
     unsigned edges;
     bool level;
+    bool repeats; /* the level may be told again */
 } board;
 
 static void board_irq(void *chip, uint32_t pin, bool level)
 {
     ck_assert_uint_eq(pin, 4);
-    ck_assert(level != board.level); /* it says something new, or nothing */
+    ck_assert(level != board.level || board.repeats); /* it says something new, or nothing */
     board.edges += level;
     board.level = level;
 }
@@ -337,6 +339,119 @@ START_TEST(piped_input_is_complete)
 }
 END_TEST
 
+/* Pause, save and load. */
+
+static void resume(void)
+{
+    board.repeats = true;
+    board.uart->device.ops->resume(&board.uart->device);
+    board.repeats = false;
+}
+
+/* The port of a machine that was restored, in place of the one that was saved. */
+static void move_to_another_machine(void)
+{
+    const struct irq_line irq = { board_irq, &board, 4 };
+    struct state saved;
+
+    saved_take(&saved, &board.uart->device);
+    board.uart->device.ops->destroy(&board.uart->device);
+    board.uart = uart16550_create("serial0", COM1, &irq, board.terminal);
+    saved_restore(&saved, &board.uart->device);
+    board.bus = (struct bus){ 0 };
+    ck_assert_int_eq(bus_map(&board.bus, &board.uart->region), 0);
+    board.level = false; /* as its interrupt controller is after a start */
+    board.edges = 0;
+}
+
+START_TEST(a_restored_port_goes_on)
+{
+    out(FCR, 0x81); /* an interrupt at 8 bytes */
+    out(LCR, 0x80);
+    out(DATA, 0x5a);
+    out(IER, 0xa5);
+    out(LCR, 0x1b);
+    out(SCR, 0x77);
+    out(IER, 0x0f);
+    out(MCR, LOOPBACK | 1);
+    out(MCR, RTS);
+    type("received", 8);
+    out(DATA, 'x');
+    move_to_another_machine();
+
+    resume();
+    ck_assert(board.level);
+    ck_assert_uint_eq(board.edges, 1); /* it was not told before */
+    ck_assert_uint_eq(in(IIR), 0xc4);
+    for (const char *c = "received"; *c; c++)
+        ck_assert_uint_eq(in(DATA), (unsigned)*c);
+    ck_assert_uint_eq(in(IIR), 0xc2); /* 'x' was sent */
+    ck_assert_uint_eq(in(IIR), 0xc0);
+    ck_assert_uint_eq(in(MSR)&0x0f, 0x09);
+    ck_assert_uint_eq(in(LCR), 0x1b);
+    ck_assert_uint_eq(in(MCR), RTS);
+    ck_assert_uint_eq(in(SCR), 0x77);
+    ck_assert_uint_eq(in(IER), 0x0f);
+    out(LCR, 0x80);
+    ck_assert_uint_eq(in(DATA), 0x5a);
+    ck_assert_uint_eq(in(IER), 0xa5);
+}
+END_TEST
+
+START_TEST(a_restored_port_asks_for_input)
+{
+    out(MCR, RTS);
+    loop_turn(board.loop, 10);
+    ck_assert_int_eq(write(board.in.writer, "typed", 5), 5);
+    terminal_pause(board.terminal);
+    loop_turn(board.loop, 10);
+    move_to_another_machine();
+    resume();
+    terminal_resume(board.terminal);
+    ck_assert_uint_eq(in(DATA), 't');
+    ck_assert(!board.level);
+}
+END_TEST
+
+START_TEST(resume_repeats_the_interrupt)
+{
+    out(IER, 2);
+    ck_assert_uint_eq(board.edges, 1);
+    resume();
+    ck_assert(board.level);
+    ck_assert_uint_eq(board.edges, 2);
+    ck_assert_uint_eq(in(IIR), 0x02);
+    resume();
+    ck_assert(!board.level);
+    ck_assert_uint_eq(board.edges, 2);
+}
+END_TEST
+
+static const struct {
+    const char *field;
+    uint8_t value;
+    const char *why;
+} damaged[] = {
+    { "ier", 0x10, "a register has bits that are none" },
+    { "mcr", 0x20, "a register has bits that are none" },
+    { "modem_changes", 0x10, "a register has bits that are none" },
+    { "trigger", 0, "trigger: 0 bytes" },
+    { "trigger", 17, "trigger: 17 bytes" },
+    { "fifo_enabled", 0, "trigger: 8 bytes" },
+    { "fifo_enabled", 2, "neither true nor false" },
+    { "fifo", 17, "fifo: 17 bytes, at most 16" },
+    { "fifo", 255, "fifo: 255 bytes, at most 16" },
+};
+
+START_TEST(damaged_state_is_refused)
+{
+    out(FCR, 0x81);
+    out(MCR, RTS);
+    type("12345678", 8);
+    saved_check_refused(&board.uart->device, damaged[_i].field, damaged[_i].value, damaged[_i].why);
+}
+END_TEST
+
 /* Two vCPUs that do what they like, while the terminal types. The thread sanitizer watches. */
 static void *vcpu(void *arg)
 {
@@ -398,6 +513,10 @@ int main(void)
     tcase_add_test(tcase, nothing_comes_in_before_the_guest_is_ready);
     tcase_add_loop_test(tcase, fifo_triggers_and_times_out, 0, ARRAY_SIZE(triggers));
     tcase_add_loop_test(tcase, piped_input_is_complete, 0, 2);
+    tcase_add_test(tcase, a_restored_port_goes_on);
+    tcase_add_test(tcase, a_restored_port_asks_for_input);
+    tcase_add_test(tcase, resume_repeats_the_interrupt);
+    tcase_add_loop_test(tcase, damaged_state_is_refused, 0, ARRAY_SIZE(damaged));
     tcase_add_test(tcase, vcpus_race);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

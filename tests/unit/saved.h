@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TESTS_UNIT_SAVED_H
+#define TESTS_UNIT_SAVED_H
+
+#include <check.h>
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/core/base.h"
+#include "vmm/core/device.h"
+#include "vmm/core/state.h"
+
+/* What tests of a paused device do with its state. */
+
+static inline void saved_take(struct state *s, struct device *dev)
+{
+    state_begin_save(s);
+    dev->ops->state(dev, s);
+    ck_assert_str_eq(s->why, "");
+}
+
+/* Loads what was saved; why that failed is in `why`, of at least sizeof(s->why) bytes, or "". */
+static inline int saved_load(const struct state *saved, struct device *dev, char *why)
+{
+    struct state s;
+    int error;
+
+    state_begin_load(&s, saved->bytes, saved->at);
+    dev->ops->state(dev, &s);
+    error = state_finish(&s);
+    strcpy(why, s.why);
+    return error;
+}
+
+/* Where the value of the field `name` is, the first of that name behind `from`, or NULL: any. */
+static inline uint8_t *saved_field(const struct state *saved, const char *name, const uint8_t *from)
+{
+    const uint8_t *start = from ? from : saved->bytes;
+    size_t length = strlen(name);
+
+    for (const uint8_t *p = start; p + 1 + length <= saved->bytes + saved->at; p++)
+        if (*p == length && memcmp(p + 1, name, length) == 0)
+            return (uint8_t *)(uintptr_t)(p + 1 + length);
+    ck_abort_msg("no field %s", name);
+}
+
+static inline void saved_check_same(const struct state *a, const struct state *b)
+{
+    ck_assert_uint_eq(a->at, b->at);
+    ck_assert_mem_eq(a->bytes, b->bytes, a->at);
+}
+
+/* Loads `dev`, which then saves the same. Frees *saved. */
+static inline void saved_restore(struct state *saved, struct device *dev)
+{
+    char why[sizeof(saved->why)];
+    struct state again;
+
+    saved_load(saved, dev, why);
+    ck_assert_str_eq(why, "");
+    saved_take(&again, dev);
+    saved_check_same(saved, &again);
+    state_finish(&again);
+    state_finish(saved);
+}
+
+/* Loading `dev` from itself with the first byte of the field changed fails because of that. */
+static inline void saved_check_refused(struct device *dev, const char *name, uint8_t value,
+                                       const char *expected)
+{
+    char why[sizeof(((struct state *)0)->why)];
+    struct state s;
+
+    saved_take(&s, dev);
+    *saved_field(&s, name, NULL) = value;
+    ck_assert_int_eq(saved_load(&s, dev, why), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(why, expected));
+    state_finish(&s);
+}
+
+#endif
