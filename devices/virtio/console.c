@@ -15,6 +15,7 @@
 #include "vmm/core/clock.h"
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 /*
  * The device and its control protocol; the bytes are console_port.c's. A driver that does not want
@@ -70,6 +71,7 @@ struct virtio_console {
     struct virtio_device virtio;
     bool has_size;    /* found out once: features do not come and go */
     bool has_control; /* MULTIPORT was negotiated; the loop's, unlike virtio.features */
+    bool loaded;      /* and not yet resumed: the host's ends are other ones than before */
     uint64_t announced_ms;
     unsigned count;
     struct console_port ports[];
@@ -381,6 +383,60 @@ static void console_stop(struct virtio_device *v)
     console->has_control = false;
 }
 
+static bool console_pause(struct virtio_device *v, uint64_t deadline_ns)
+{
+    struct virtio_console *console = console_of(v);
+
+    for (unsigned i = 0; i < console->count; i++)
+        console_port_pause(&console->ports[i]);
+    return true;
+}
+
+/* What the guest knows of the host's ends may be of other ones. */
+static void console_resume(struct virtio_device *v)
+{
+    struct virtio_console *console = console_of(v);
+
+    for (unsigned i = 0; console->loaded && i < console->count; i++) {
+        console_is_due(&console->ports[i], DUE_OPEN);
+        console_resized(&console->ports[i]);
+    }
+    console->loaded = false;
+}
+
+static void console_check_port(const struct console_port *port, struct state *s)
+{
+    const unsigned known = 1u << DUE_ADD | 1u << DUE_CONSOLE | 1u << DUE_SIZE | 1u << DUE_OPEN |
+                           (unsigned)!!port->end.name << DUE_NAME;
+
+    if (port->due & ~known)
+        state_fail(s, "due: %#x has unknown messages", port->due);
+    if ((port->ready || port->open || port->due) && !console_of(port->virtio)->has_control)
+        state_fail(s, "port %u without MULTIPORT", console_port_number(port));
+}
+
+static void console_state(struct virtio_device *v, struct state *s)
+{
+    struct virtio_console *console = console_of(v);
+
+    if (s->loading)
+        console->has_control = virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK &&
+                               v->queue_count > CONTROL_RECEIVE &&
+                               virtio_has_feature(v, VIRTIO_CONSOLE_F_MULTIPORT);
+    console->loaded |= s->loading;
+    for (unsigned i = 0; i < console->count; i++) {
+        struct console_port *port = &console->ports[i];
+
+        state_field(s, port, ready);
+        state_field(s, port, open);
+        state_field(s, port, due);
+        console_port_state(port, s);
+        console_check_port(port, s);
+        if (s->loading && s->error)
+            console_port_forget(port);
+    }
+}
+
 static void console_destroy(struct virtio_device *v)
 {
     struct virtio_console *console = console_of(v);
@@ -400,6 +456,8 @@ static const struct virtio_ops console_ops = {
     .start = console_start,
     .drain = console_drain,
     .stop = console_stop,
+    .pause = console_pause,
+    .resume = console_resume,
     .kick = console_kick,
     .destroy = console_destroy,
 };
@@ -435,7 +493,7 @@ int virtio_console_create(struct virtio_device **ret, const char *name,
     assert(count > 0 && count <= VIRTIO_CONSOLE_PORTS);
     if (!console)
         return -ENOMEM;
-    error = virtio_init(&console->virtio, &console_ops, virtio_no_state, queues, name, mem, loop);
+    error = virtio_init(&console->virtio, &console_ops, console_state, queues, name, mem, loop);
     if (error < 0) {
         free(console);
         return error;

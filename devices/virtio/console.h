@@ -30,6 +30,10 @@ struct virtio_console_port {
  * that port that the work is done may end the machine at once. A reset, the machine's last one too,
  * waits until the terminals have taken what is queued, or for 2 s took nothing.
  *
+ * A pause loses no byte and repeats none: a request of which a part is out goes on behind it, also
+ * in a console that was restored. There the guest is told again whether each port is open, and of a
+ * console's size: these are the new host's.
+ *
  * At most VIRTIO_CONSOLE_PORTS; one alone without a name is a plain console, without MULTIPORT.
  * Copies `ports`. 0, or -errno; prints nothing.
  */

@@ -3,6 +3,7 @@
 
 #include "devices/console/terminal.h"
 #include "vmm/core/base.h"
+#include "vmm/core/state.h"
 
 enum { RECEIVE, TRANSMIT };
 
@@ -52,13 +53,24 @@ static bool port_has_its_turn(const struct console_port *port)
     return true;
 }
 
+/* The guest may have changed a request that was given back: it may be shorter now. */
+static void port_skip_taken(struct console_port *port)
+{
+    struct sg *rest = &port->transmit.readable;
+
+    sg_skip(rest, port->taken < rest->length ? (size_t)port->taken : rest->length);
+}
+
 static bool port_pop(struct console_port *port, struct virtq *q)
 {
     if (port->sending)
         return true;
     port->sending = virtq_pop(q, &port->transmit);
-    if (port->sending && port->end.ordered)
+    if (port->sending && port->begun)
+        port_skip_taken(port);
+    else if (port->sending && port->end.ordered)
         port_mark_others(port);
+    port->begun |= port->sending;
     return port->sending;
 }
 
@@ -76,6 +88,7 @@ static bool port_send(struct console_port *port, size_t *budget)
     taken = terminal_try_write(port->end.terminal, front.iov_base, size);
     sg_skip(rest, taken);
     port->sent += taken;
+    port->taken += taken;
     *budget -= taken;
     return taken == size;
 }
@@ -83,16 +96,17 @@ static bool port_send(struct console_port *port, size_t *budget)
 static void port_push(struct console_port *port, struct virtq *q)
 {
     virtq_push(q, &port->transmit, 0);
-    port->sending = false;
+    port->sending = port->begun = false;
+    port->taken = 0;
     if (port->ahead > 0 && --port->ahead == 0)
         port->mark = port->sent;
 }
 
+/* `ending` stays set: where the port is restored its output is to end, too. */
 static void port_end_output(struct console_port *port)
 {
     if (port->ending)
         terminal_end_output(port->end.terminal);
-    port->ending = false;
 }
 
 bool console_port_transmit(struct console_port *port)
@@ -102,6 +116,8 @@ bool console_port_transmit(struct console_port *port)
     unsigned steps = 0;
     bool room = true;
 
+    if (port->virtio->paused)
+        return false;
     while (room && steps < PORT_STEPS && budget > 0 && port_pop(port, q)) {
         room = port_has_its_turn(port) && port_send(port, &budget);
         if (room && port->transmit.readable.length == 0)
@@ -139,12 +155,38 @@ size_t console_port_receive(struct console_port *port, const uint8_t *bytes, siz
     return taken;
 }
 
+void console_port_forget(struct console_port *port)
+{
+    port->ready = port->open = port->sending = port->begun = false;
+    port->due = port->ahead = 0;
+    port->taken = 0;
+}
+
 void console_port_stop(struct console_port *port)
 {
     console_port_transmit(port);
     port_end_output(port);
-    port->ready = port->open = port->sending = false;
-    port->due = port->ahead = 0;
+    console_port_forget(port);
+}
+
+void console_port_pause(struct console_port *port)
+{
+    if (port->sending)
+        virtq_rewind(port_virtq(port, TRANSMIT), 1);
+    port->sending = false;
+}
+
+/* `mark` counts bytes that wait in the host's terminal: in a new one there are none. */
+void console_port_state(struct console_port *port, struct state *s)
+{
+    state_field(s, port, begun);
+    state_field(s, port, taken);
+    state_field(s, port, ending);
+    state_field(s, port, ahead);
+    if (port->ending && port->end.console)
+        state_fail(s, "ending: a console does not");
+    if (port->ahead > VIRTQ_MAX_SIZE + 1)
+        state_fail(s, "ahead: %u requests", port->ahead);
 }
 
 bool console_port_has_output(const struct console_port *port, uint64_t *written)

@@ -16,9 +16,11 @@ struct console_port {
     bool closed;  /* the host's end of it */
     unsigned due; /* what the guest is to be told: console.c's */
 
-    bool sending;  /* `transmit` holds a request of which not all is taken */
-    bool ending;   /* the guest has closed it: what is queued is the last */
-    uint64_t sent; /* bytes the terminal took */
+    bool begun;     /* the first request of its queue: popped, maybe before a pause */
+    uint64_t taken; /* bytes of that which the terminal took */
+    bool sending;   /* `transmit` holds it */
+    bool ending;    /* the guest has closed it: what is queued is the last */
+    uint64_t sent;  /* bytes the terminal took, of all requests */
     struct virtq_chain transmit;
 
     unsigned ahead; /* an ordered port waits for so many requests of this one, */
@@ -40,6 +42,15 @@ size_t console_port_receive(struct console_port *port, const uint8_t *bytes, siz
 
 /* Before its queues stop: what finds room still goes out, the rest is forgotten. */
 void console_port_stop(struct console_port *port);
+
+/* Gives the request that it holds back to the queue, to go on with it where it was. */
+void console_port_pause(struct console_port *port);
+
+/* Its fields but those of the control protocol: `ready`, `open` and `due`. */
+void console_port_state(struct console_port *port, struct state *s);
+
+/* Forgets what a driver brought about. */
+void console_port_forget(struct console_port *port);
 
 /* Is anything in the guest's queue left to go out? Adds to *written what is. */
 bool console_port_has_output(const struct console_port *port, uint64_t *written);

@@ -2,7 +2,8 @@
 
 /*
  * A hostile driver of virtio-console. Eight bytes of input are one descriptor or one action; the
- * whole input is also what is typed. The first byte says whether there are several ports.
+ * whole input is also what is typed. The first byte says whether there are several ports. One
+ * action moves the console into another machine, one byte of its state spoilt.
  */
 #include <linux/virtio_console.h>
 #include <stdlib.h>
@@ -15,10 +16,11 @@
 #include "tests/unit/driver.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { PUBLISH, KICK, TURN, LIE, RESET, CONFIG, RESIZE, SAY };
+enum { PUBLISH, KICK, TURN, LIE, RESET, CONFIG, RESIZE, SAY, MOVE = 0x40 };
 
 #define FEATURES       0x83 /* of the first byte: passed on */
 #define SEVERAL        0x08
@@ -58,12 +60,60 @@ static void say(struct driver *d, const uint8_t *bytes)
     driver_kick(d, CONTROL_SENDER);
 }
 
-static void act(struct driver *d, const struct virtio_console_port *port, const uint8_t *bytes)
+/* The ports of the console, with terminals that stay while it moves. */
+struct ends {
+    struct virtio_console_port ports[PORTS];
+    unsigned count;
+};
+
+static struct virtio_device *create(struct driver *d, const struct ends *ends)
 {
+    struct virtio_device *device;
+
+    if (virtio_console_create(&device, "console", ends->ports, ends->count, d->mem, d->loop) < 0)
+        abort();
+    return device;
+}
+
+static void walk(struct driver *d, struct state *s)
+{
+    state_section(s, "console", 1);
+    virtio_state(d->device, s);
+    state_end_section(s);
+}
+
+static void move(struct driver *d, const struct ends *ends, const uint8_t *bytes)
+{
+    struct state saved, s;
+
+    if (virtio_pause(d->device, UINT64_MAX) < 0)
+        abort();
+    loop_turn(d->loop, 0);
+    state_begin_save(&saved);
+    walk(d, &saved);
+    virtio_destroy(d->device);
+    driver_find(d, create(d, ends));
+    if (virtio_pause(d->device, UINT64_MAX) < 0)
+        abort();
+    saved.bytes[(bytes[2] | bytes[3] << 8) % saved.at] ^= bytes[4];
+    state_begin_load(&s, saved.bytes, saved.at);
+    walk(d, &s);
+    state_finish(&saved);
+    if (state_finish(&s) < 0)
+        virtio_reset(d->device);
+    virtio_resume(d->device);
+}
+
+static void act(struct driver *d, const struct ends *ends, unsigned number, const uint8_t *bytes)
+{
+    const struct virtio_console_port *port = &ends->ports[number % ends->count];
     unsigned queue = bytes[2] % d->device->queue_count;
     uint8_t config[VIRTIO_MAX_CONFIG];
 
-    switch (bytes[1] & 7) {
+    switch (bytes[1] & (7 | MOVE)) {
+    case MOVE:
+        move(d, ends, bytes);
+        break;
     case PUBLISH:
         driver_publish(d, queue, bytes[3]);
         break;
@@ -95,37 +145,34 @@ static void act(struct driver *d, const struct virtio_console_port *port, const 
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct virtio_console_port ports[PORTS] = { { .console = true },
-                                                { .name = "one" },
-                                                { .name = "two", .ordered = true } };
-    unsigned count = size > 0 && data[0] & SEVERAL ? PORTS : 1;
+    struct ends ends = {
+        { { .console = true }, { .name = "one" }, { .name = "two", .ordered = true } },
+        .count = size > 0 && data[0] & SEVERAL ? PORTS : 1,
+    };
     struct terminal_config config = { .input = memfd_create("typed", MFD_CLOEXEC), .output = -1 };
-    struct virtio_device *device;
     struct driver driver;
 
     log_set_level(LOG_LEVEL_ERROR);
     driver_init(&driver);
     if (pwrite(config.input, data, size, 0) != (ssize_t)size)
         abort();
-    for (unsigned i = 0; i < count; i++)
-        if (terminal_create(&ports[i].terminal, &config, driver.loop) < 0)
+    for (unsigned i = 0; i < ends.count; i++)
+        if (terminal_create(&ends.ports[i].terminal, &config, driver.loop) < 0)
             abort();
-    if (virtio_console_create(&device, "console", ports, count, driver.mem, driver.loop) < 0)
-        abort();
-    driver_start(&driver, device, size > 0 ? features(data[0]) : 0);
+    driver_start(&driver, create(&driver, &ends), size > 0 ? features(data[0]) : 0);
 
     for (size_t at = 0; size - at >= 8; at += 8) {
         if (data[at] & 0x80)
-            act(&driver, &ports[at % count], data + at);
+            act(&driver, &ends, (unsigned)at, data + at);
         else
             describe(&driver, data + at);
     }
     for (unsigned i = 0; i < 4; i++)
         loop_turn(driver.loop, 0);
 
-    virtio_destroy(device);
-    for (unsigned i = 0; i < count; i++)
-        terminal_destroy(ports[i].terminal, 0);
+    virtio_destroy(driver.device);
+    for (unsigned i = 0; i < ends.count; i++)
+        terminal_destroy(ends.ports[i].terminal, 0);
     close(config.input);
     loop_destroy(driver.loop);
     guest_memory_destroy(driver.mem);

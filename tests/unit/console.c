@@ -9,8 +9,10 @@
 
 #include "tests/unit/driver.h"
 #include "tests/unit/host.h"
+#include "tests/unit/saved.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
 
@@ -341,6 +343,211 @@ START_TEST(emergency_write_needs_no_queue)
 }
 END_TEST
 
+/* Pause, save and load. */
+
+static void pause_console(void)
+{
+    terminal_pause(terminal);
+    ck_assert_int_eq(virtio_pause(driver.device, clock_now_ns() + 1000000000), 0);
+}
+
+static void resume_console(void)
+{
+    virtio_resume(driver.device);
+    terminal_resume(terminal);
+}
+
+/* In place of the console, which is paused, one of another machine gets its state. */
+static void move_to_another_machine(int input, int output)
+{
+    struct saved_virtio from = saved_virtio(driver.device), to;
+    struct virtio_device *device;
+    struct state saved;
+
+    saved_take(&saved, &from.device);
+    virtio_destroy(driver.device);
+    terminal_destroy(terminal, 0);
+    terminal = host_terminal(driver.loop, input, output);
+    ck_assert_int_eq(virtio_console_create(
+                         &device, "console",
+                         &(struct virtio_console_port){ .terminal = terminal, .console = true }, 1,
+                         driver.mem, driver.loop),
+                     0);
+    driver_find(&driver, device);
+    pause_console();
+    to = saved_virtio(device);
+    saved_restore(&saved, &to.device);
+}
+
+/* Test data of a request, as far as the pipe has it now; returns how much that is. */
+static size_t take_data(int fd, size_t from, size_t at_most)
+{
+    static uint8_t bytes[MIB];
+    size_t seen = 0;
+
+    while (seen < at_most && poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 100) > 0) {
+        ssize_t got = read(fd, bytes, at_most - seen);
+
+        ck_assert_int_gt(got, 0);
+        for (ssize_t i = 0; i < got; i++)
+            ck_assert_uint_eq(bytes[i], host_byte(from + seen + (size_t)i));
+        seen += (size_t)got;
+    }
+    return seen;
+}
+
+START_TEST(a_request_half_sent_goes_on_after_each_pause)
+{
+    struct host_pipe out = host_pipe();
+    const uint32_t size = MIB;
+    unsigned used;
+    size_t seen = 0;
+
+    start(-1, out.writer);
+    host_fill(driver_ram(&driver, DRIVER_BUFFERS), 0, size);
+    request(TRANSMIT, 3, DRIVER_BUFFERS, size, 0);
+    while (seen < size) {
+        host_turns(driver.loop);
+        used = used_now(TRANSMIT);
+        pause_console();
+        seen += take_data(out.reader, seen, 100 * KIB); /* there is room, but not for the guest */
+        driver_kick(&driver, TRANSMIT);
+        host_turns(driver.loop);
+        ck_assert_uint_eq(used_now(TRANSMIT), used);
+        resume_console();
+        if (seen > size - 100 * KIB)
+            seen += take_data(out.reader, seen, size - seen);
+    }
+    check_used(TRANSMIT, 3, 0);
+    ck_assert_uint_eq(take_data(out.reader, seen, 1), 0);
+    finish();
+}
+END_TEST
+
+START_TEST(a_request_half_sent_goes_on_in_another_machine)
+{
+    struct host_pipe out = host_pipe(), other = host_pipe();
+    const uint32_t size = MIB;
+    size_t seen;
+
+    start(-1, out.writer);
+    host_fill(driver_ram(&driver, DRIVER_BUFFERS), 0, size);
+    request(TRANSMIT, 3, DRIVER_BUFFERS, size, 0);
+    host_turns(driver.loop);
+    pause_console();
+    seen = take_data(out.reader, 0, size); /* the old host's terminal still says what it knows */
+    ck_assert_uint_gt(seen, 100 * KIB);
+    ck_assert_uint_lt(seen, size);
+    move_to_another_machine(-1, other.writer);
+    resume_console();
+    for (size_t got = 1; seen < size && got > 0; seen += got) {
+        host_turns(driver.loop);
+        got = take_data(other.reader, seen, size - seen);
+    }
+    ck_assert_uint_eq(seen, size);
+    check_used(TRANSMIT, 3, 0);
+    request(TRANSMIT, 4, DRIVER_BUFFERS, 10, 0);
+    check_used(TRANSMIT, 4, 0);
+    ck_assert_uint_eq(take_data(other.reader, 0, 100), 10);
+    finish();
+}
+END_TEST
+
+/* While it was paused the guest, or who wrote its memory, made it shorter. */
+START_TEST(a_request_half_sent_that_is_another_one_now)
+{
+    struct host_pipe out = host_pipe();
+    size_t seen;
+
+    start(-1, out.writer);
+    host_fill(driver_ram(&driver, DRIVER_BUFFERS), 0, MIB);
+    request(TRANSMIT, 3, DRIVER_BUFFERS, MIB, 0);
+    host_turns(driver.loop);
+    pause_console();
+    seen = take_data(out.reader, 0, MIB);
+    driver_describe(&driver, TRANSMIT, 3, DRIVER_BUFFERS, (uint32_t)seen + (unsigned)_i, 0, 0);
+    resume_console();
+    check_used(TRANSMIT, 3, 0);
+    ck_assert_uint_eq(take_data(out.reader, seen, 10), (unsigned)_i);
+    request(TRANSMIT, 4, DRIVER_BUFFERS, 10, 0); /* of which nothing is skipped */
+    ck_assert_uint_eq(take_data(out.reader, 0, 100), 10);
+    finish();
+}
+END_TEST
+
+START_TEST(input_comes_after_the_pause)
+{
+    struct host_pipe in = host_pipe();
+
+    start(in.reader, -1);
+    request(RECEIVE, 0, DRIVER_BUFFERS, 100, DRIVER_WRITE);
+    pause_console();
+    ck_assert_int_eq(write(in.writer, "typed", 5), 5);
+    driver_kick(&driver, RECEIVE);
+    host_turns(driver.loop);
+    ck_assert(!used_now(RECEIVE));
+    move_to_another_machine(in.reader, -1); /* the old terminal has read it, and takes it along */
+    ck_assert_int_eq(write(in.writer, "again", 5), 5);
+    host_turns(driver.loop);
+    ck_assert(!used_now(RECEIVE));
+    ck_assert_uint_eq(driver.interrupts, 0);
+    resume_console();
+    check_used(RECEIVE, 0, 5);
+    ck_assert_mem_eq(driver_ram(&driver, DRIVER_BUFFERS), "again", 5);
+    finish();
+}
+END_TEST
+
+START_TEST(size_of_another_machines_terminal_is_announced)
+{
+    const struct winsize sizes[] = { { .ws_col = 80, .ws_row = 25 },
+                                     { .ws_col = 300, .ws_row = 1 } };
+    struct host_pty pty = host_pty(), other = host_pty();
+    uint8_t config[VIRTIO_MAX_CONFIG];
+
+    ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &sizes[0]), 0);
+    ck_assert_int_eq(ioctl(other.slave, TIOCSWINSZ, &sizes[1]), 0);
+    ck_assert(driver_start(&driver, create(-1, pty.slave), 1ull << VIRTIO_CONSOLE_F_SIZE));
+    pause_console();
+    terminal_window_changed(terminal);
+    move_to_another_machine(-1, other.slave);
+    ck_assert_uint_eq(driver.config_changes, 0);
+    resume_console();
+    ck_assert_uint_eq(driver.config_changes, 1);
+    virtio_read_config(driver.device, config);
+    ck_assert_mem_eq(config, "\x2c\x01\x01\0", 4);
+    pause_console();
+    resume_console();
+    ck_assert_uint_eq(driver.config_changes, 1); /* it knows */
+    finish();
+}
+END_TEST
+
+static const struct {
+    const char *field;
+    uint8_t value;
+    const char *why;
+} damaged[] = {
+    { "ready", 1, "port 0 without MULTIPORT" },
+    { "open", 1, "port 0 without MULTIPORT" },
+    { "due", 4, "port 0 without MULTIPORT" },
+    { "due", 0x10, "due: 0x10 has unknown messages" },
+    { "due", 0x20, "due: 0x20 has unknown messages" },
+    { "ending", 1, "ending: a console does not" },
+};
+
+START_TEST(damaged_state_is_refused)
+{
+    struct saved_virtio console;
+
+    start(-1, -1);
+    pause_console();
+    console = saved_virtio(driver.device);
+    saved_check_refused(&console.device, damaged[_i].field, damaged[_i].value, damaged[_i].why);
+    finish();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("console");
@@ -360,6 +567,12 @@ int main(void)
     tcase_add_test(tcase, size_is_repeated_with_output_but_does_not_flood);
     tcase_add_test(tcase, features_not_offered_are_refused);
     tcase_add_test(tcase, emergency_write_needs_no_queue);
+    tcase_add_test(tcase, a_request_half_sent_goes_on_after_each_pause);
+    tcase_add_test(tcase, a_request_half_sent_goes_on_in_another_machine);
+    tcase_add_loop_test(tcase, a_request_half_sent_that_is_another_one_now, 0, 3);
+    tcase_add_test(tcase, input_comes_after_the_pause);
+    tcase_add_test(tcase, size_of_another_machines_terminal_is_announced);
+    tcase_add_loop_test(tcase, damaged_state_is_refused, 0, ARRAY_SIZE(damaged));
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -12,8 +12,10 @@
 
 #include "tests/unit/driver.h"
 #include "tests/unit/host.h"
+#include "tests/unit/saved.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
 
@@ -738,6 +740,229 @@ START_TEST(an_ordered_port_does_not_wait_for_nobody)
 }
 END_TEST
 
+/* Pause, save and load. */
+
+static void pause_console(void)
+{
+    for (unsigned i = 0; i < port_count; i++)
+        terminal_pause(ports[i].terminal);
+    ck_assert_int_eq(virtio_pause(driver.device, clock_now_ns() + 1000000000), 0);
+}
+
+static void resume_console(void)
+{
+    virtio_resume(driver.device);
+    for (unsigned i = 0; i < port_count; i++)
+        terminal_resume(ports[i].terminal);
+}
+
+/* Descriptors of a port: -1 where there is none. */
+struct ends {
+    int input, output;
+};
+
+/* Reads what a paused console's terminal still writes. */
+static size_t read_rest(int fd, char *bytes, size_t count)
+{
+    size_t seen = 0;
+
+    while (seen < count && poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 100) > 0) {
+        ssize_t got = read(fd, bytes + seen, count - seen);
+
+        ck_assert_int_gt(got, 0);
+        seen += (size_t)got;
+    }
+    return seen;
+}
+
+/* In place of the console, which is paused, one of another machine gets its state. */
+static void move_to_another_machine(const struct ends *ends)
+{
+    struct saved_virtio from = saved_virtio(driver.device), to;
+    struct state saved;
+
+    saved_take(&saved, &from.device);
+    virtio_destroy(driver.device);
+    for (unsigned i = 0; i < port_count; i++) {
+        const struct terminal_config config = { .input = ends[i].input,
+                                                .output = ends[i].output,
+                                                .stream = true };
+
+        terminal_destroy(ports[i].terminal, 0);
+        ck_assert_int_eq(terminal_create(&ports[i].terminal, &config, driver.loop), 0);
+    }
+    driver_find(&driver, create());
+    pause_console();
+    to = saved_virtio(driver.device);
+    saved_restore(&saved, &to.device);
+}
+
+START_TEST(what_is_due_is_told_after_a_pause)
+{
+    init();
+    add("one", -1, -1);
+    add("two", -1, -1);
+    ports[0].console = true;
+    ck_assert(driver_start(&driver, create(), MULTIPORT));
+    say(1, VIRTIO_CONSOLE_PORT_READY, 1);
+    say(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    pause_console();
+    give_control_buffers(10);
+    check_silence();
+    if (_i)
+        move_to_another_machine((struct ends[]){ { -1, -1 }, { -1, -1 } });
+    check_silence();
+    resume_console();
+    check_heard(0, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
+    check_heard(1, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
+    check_open(1, true);
+    check_heard(1, VIRTIO_CONSOLE_PORT_NAME, 1, "two", 3);
+    check_silence();
+    say(0, VIRTIO_CONSOLE_PORT_READY, 1);
+    check_heard(0, VIRTIO_CONSOLE_CONSOLE_PORT, 1, "", 0);
+    finish();
+}
+END_TEST
+
+START_TEST(ports_of_another_machine_are_open_if_the_host_has_them)
+{
+    struct host_pipe in = host_pipe(), ended = host_pipe(), other = host_pipe();
+    uint32_t written;
+
+    init();
+    add("one", in.reader, -1);
+    add("two", ended.reader, -1);
+    start();
+    close(ended.writer);
+    check_open(1, false);
+    pause_console();
+    move_to_another_machine(
+        (struct ends[]){ { open("/dev/null", O_RDONLY), -1 }, { other.reader, -1 } });
+    check_silence();
+    resume_console();
+    check_open(0, true);
+    check_open(1, true);
+    check_open(0, false);
+    check_silence();
+    ck_assert_int_eq(write(other.writer, "in", 2), 2);
+    request(receive_of(1), 0, BYTES, 10, DRIVER_WRITE);
+    ck_assert(driver_wait(&driver, receive_of(1), NULL, &written));
+    ck_assert_uint_eq(written, 2);
+    finish();
+}
+END_TEST
+
+START_TEST(an_ordered_port_waits_across_a_pause)
+{
+    struct host_pipe out = host_pipe(), told = host_pipe(), other = host_pipe();
+    const size_t size = MIB, half = size / 2;
+    static char bytes[MIB];
+    size_t seen;
+
+    start_ordered(out.writer, told.writer);
+    host_fill(driver_ram(&driver, BYTES + BUFFER), 0, size);
+    request(transmit_of(0), 0, BYTES + BUFFER, (uint32_t)half, 0);
+    request(transmit_of(0), 1, BYTES + BUFFER + half, (uint32_t)half, 0);
+    transmit(1, 0, "done");
+    request(transmit_of(0), 2, BYTES, 1, 0); /* behind it: not waited for */
+    host_turns(driver.loop);
+    pause_console();
+    driver_kick(&driver, transmit_of(1));
+    seen = read_rest(out.reader, bytes, size);
+    ck_assert_uint_lt(seen, half);
+    if (_i) {
+        move_to_another_machine((struct ends[]){ { -1, other.writer }, { -1, told.writer } });
+        out = other;
+    }
+    resume_console();
+    while (seen < size) { /* the pipe holds 64 KiB */
+        if (size - seen > 64 * KIB)
+            ck_assert_int_eq(poll(&(struct pollfd){ .fd = told.reader, .events = POLLIN }, 1, 0),
+                             0);
+        seen += drain(out.reader, bytes + seen, size - seen < 5000 ? size - seen : 5000);
+    }
+    ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES + BUFFER), size);
+    check_output(told.reader, "done");
+    finish();
+}
+END_TEST
+
+/* Once closed with something left to go out, and once without. */
+START_TEST(a_closed_port_ends_its_output_in_another_machine)
+{
+    struct host_pipe out = host_pipe(), other = host_pipe();
+    const size_t size = _i ? MIB : 0;
+    static char bytes[MIB + 1];
+    size_t seen;
+
+    init();
+    add("one", -1, out.writer);
+    start();
+    close(out.writer);
+    host_fill(driver_ram(&driver, BYTES), 0, size);
+    request(transmit_of(0), 0, BYTES, (uint32_t)size, 0);
+    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    host_turns(driver.loop);
+    pause_console();
+    seen = read_rest(out.reader, bytes, size);
+    move_to_another_machine((struct ends[]){ { -1, other.writer } });
+    close(other.writer);
+    resume_console();
+    seen += drain(other.reader, bytes + seen, size + 1 - seen);
+    ck_assert_uint_eq(seen, size);
+    ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES), size);
+    check_end(other.reader);
+    finish();
+}
+END_TEST
+
+/* In the order of the state: the last port's fields are spoilt. */
+static const struct {
+    const char *field;
+    uint8_t value;
+    const char *why;
+} damaged[] = {
+    { "due", 0x20, "due: 0x20 has unknown messages" },
+    { "due", 0x10, "due: 0x10 has unknown messages" }, /* a name that it has not */
+    { "ready", 2, "ready: neither true nor false" },
+    { "begun", 2, "begun: neither true nor false" },
+};
+
+START_TEST(damaged_state_is_refused)
+{
+    struct saved_virtio console;
+
+    init();
+    add("one", -1, -1);
+    add(NULL, -1, -1);
+    start();
+    pause_console();
+    console = saved_virtio(driver.device);
+    saved_check_refused(&console.device, damaged[_i].field, damaged[_i].value, damaged[_i].why);
+    finish();
+}
+END_TEST
+
+START_TEST(a_port_that_would_wait_for_ever_is_refused)
+{
+    char why[sizeof(((struct state *)0)->why)];
+    struct saved_virtio console;
+    struct state saved;
+
+    init();
+    add("one", -1, -1);
+    start();
+    pause_console();
+    console = saved_virtio(driver.device);
+    saved_take(&saved, &console.device);
+    saved_field(&saved, "ahead")[1] = 2;
+    ck_assert_int_eq(saved_load(&saved, &console.device, why), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(why, "ahead: 512 requests"));
+    state_finish(&saved);
+    finish();
+}
+END_TEST
+
 static void *reset_device(void *arg)
 {
     virtio_set_status(driver.device, 0);
@@ -810,6 +1035,12 @@ int main(void)
     tcase_add_test(tcase, an_ordered_port_waits_for_the_others);
     tcase_add_test(tcase, an_ordered_port_is_not_held_for_ever);
     tcase_add_loop_test(tcase, an_ordered_port_does_not_wait_for_nobody, 0, 3);
+    tcase_add_loop_test(tcase, what_is_due_is_told_after_a_pause, 0, 2);
+    tcase_add_test(tcase, ports_of_another_machine_are_open_if_the_host_has_them);
+    tcase_add_loop_test(tcase, an_ordered_port_waits_across_a_pause, 0, 2);
+    tcase_add_loop_test(tcase, a_closed_port_ends_its_output_in_another_machine, 0, 2);
+    tcase_add_loop_test(tcase, damaged_state_is_refused, 0, ARRAY_SIZE(damaged));
+    tcase_add_test(tcase, a_port_that_would_wait_for_ever_is_refused);
     tcase_add_loop_test(tcase, reset_waits_while_something_moves, 0, 2);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
