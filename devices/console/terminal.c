@@ -442,11 +442,13 @@ void terminal_continued(struct terminal *terminal)
 void terminal_pause(struct terminal *terminal)
 {
     terminal->paused = true;
+    writer_pause(terminal->writer);
 }
 
 void terminal_resume(struct terminal *terminal)
 {
     terminal->paused = false;
+    writer_resume(terminal->writer);
     if (terminal->size_due)
         terminal_window_changed(terminal);
     if (terminal->room_due)

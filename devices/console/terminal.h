@@ -101,8 +101,10 @@ void terminal_continued(struct terminal *terminal);
 
 /*
  * Until terminal_resume() the client is not called: input is kept back, what else there is to tell
- * it is told then, once. The keys that end the machine work, and what was taken is written out.
- * Resume the client's device first. On the loop.
+ * it is told then, once. The keys that end the machine work, and what was taken is written out. Who
+ * waits in terminal_write() is let go, with room for 4 KiB more, so that a vCPU can be parked
+ * though nobody reads: ask the vCPUs to park, then pause, then wait for them. Resume the client's
+ * device first. On the loop.
  */
 void terminal_pause(struct terminal *terminal);
 void terminal_resume(struct terminal *terminal);

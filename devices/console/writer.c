@@ -20,7 +20,9 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 
-#define WRITER_SIZE (64 * KIB)
+#define WRITER_SIZE  (64 * KIB)
+#define WRITER_SLACK (4 * KIB) /* more, for those who wait when it is paused */
+#define WRITER_RING  (WRITER_SIZE + WRITER_SLACK)
 #define WRITER_CHUNK                                                             \
     (32 * KIB) /* bytes a write(): one half is filled while the other is written \
                 */
@@ -40,6 +42,7 @@ struct writer {
     pthread_cond_t changed;
     uint8_t *ring; /* [start, start + count) modulo its size is to be written */
     size_t start, count;
+    size_t limit;           /* of count, for what is taken */
     uint64_t bytes, writes; /* so far: taken, and calls made */
     unsigned owners;
     bool running; /* there is a thread */
@@ -85,6 +88,7 @@ int writer_create(struct writer **ret, int fd, bool quiet)
         return -ENOMEM;
     writer->owners = 1;
     writer->quiet = quiet;
+    writer->limit = WRITER_SIZE;
     pthread_mutex_init(&writer->mutex, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -155,8 +159,8 @@ static void writer_write_some(struct writer *writer)
     size_t count = writer->count;
     ssize_t written;
 
-    if (count > WRITER_SIZE - start)
-        count = WRITER_SIZE - start;
+    if (count > WRITER_RING - start)
+        count = WRITER_RING - start;
     if (count > WRITER_CHUNK)
         count = WRITER_CHUNK;
 
@@ -171,7 +175,7 @@ static void writer_write_some(struct writer *writer)
         writer->count = 0;
         writer_watch(writer, 0);
     } else {
-        writer->start = (start + (size_t)written) % WRITER_SIZE;
+        writer->start = (start + (size_t)written) % WRITER_RING;
         writer->count -= (size_t)written;
     }
     writer_has_room(writer);
@@ -248,7 +252,7 @@ static void writer_start(struct writer *writer)
 {
     int error = ENOMEM;
 
-    writer->ring = malloc(WRITER_SIZE);
+    writer->ring = malloc(WRITER_RING);
     if (writer->ring)
         error = writer_start_thread(writer);
     if (error) {
@@ -283,7 +287,7 @@ static size_t writer_write_now(struct writer *writer, const uint8_t *bytes, size
 /* With the mutex held: puts what fits into the buffer, or drops all of it where that is due. */
 static size_t writer_put(struct writer *writer, const uint8_t *bytes, size_t count)
 {
-    size_t room = WRITER_SIZE - writer->count;
+    size_t room = writer->count < writer->limit ? writer->limit - writer->count : 0;
     size_t at, until_wrap;
 
     if (!writer->running)
@@ -293,8 +297,8 @@ static size_t writer_put(struct writer *writer, const uint8_t *bytes, size_t cou
 
     if (count > room)
         count = room;
-    at = (writer->start + writer->count) % WRITER_SIZE;
-    until_wrap = WRITER_SIZE - at < count ? WRITER_SIZE - at : count;
+    at = (writer->start + writer->count) % WRITER_RING;
+    until_wrap = WRITER_RING - at < count ? WRITER_RING - at : count;
     memcpy(writer->ring + at, bytes, until_wrap);
     memcpy(writer->ring, bytes + until_wrap, count - until_wrap);
     writer->count += count;
@@ -346,12 +350,29 @@ size_t writer_try_write(struct writer *writer, const void *bytes, size_t count)
     return taken;
 }
 
+static void writer_set_limit(struct writer *writer, size_t limit)
+{
+    LOCK_SCOPE(&writer->mutex);
+    writer->limit = limit;
+    pthread_cond_broadcast(&writer->changed);
+}
+
+void writer_pause(struct writer *writer)
+{
+    writer_set_limit(writer, WRITER_RING);
+}
+
+void writer_resume(struct writer *writer)
+{
+    writer_set_limit(writer, WRITER_SIZE);
+}
+
 size_t writer_waiting(struct writer *writer)
 {
     LOCK_SCOPE(&writer->mutex);
     if (writer->count == 0 || writer->abandoned)
         return 0;
-    writer_watch(writer, WRITER_SIZE);
+    writer_watch(writer, WRITER_RING);
     return writer->count;
 }
 

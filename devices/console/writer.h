@@ -32,6 +32,10 @@ void writer_count(struct writer *writer, uint64_t *ret_bytes, uint64_t *ret_writ
 /* Takes all bytes; waits while the buffer is full, but not after writer_abandon(). */
 void writer_write(struct writer *writer, const void *bytes, size_t count);
 
+/* Until writer_resume() who waits in writer_write() finds room for another 4 KiB. */
+void writer_pause(struct writer *writer);
+void writer_resume(struct writer *writer);
+
 /* Takes what fits, returns how much. Less than all: an eventfd, writer_room_fd(), will be
  * signalled. */
 size_t writer_try_write(struct writer *writer, const void *bytes, size_t count);

@@ -670,6 +670,29 @@ START_TEST(keys_end_a_paused_machine)
 }
 END_TEST
 
+START_TEST(a_vcpu_that_waits_is_let_go_by_a_pause)
+{
+    struct host_pipe out = host_pipe();
+    struct talker talker = { .count = 1000 };
+    pthread_t thread;
+    size_t taken;
+
+    start(-1, out.writer);
+    taken = fill_up();
+    pthread_create(&thread, NULL, talk, &talker);
+    usleep(100000);
+    ck_assert(!__atomic_load_n(&talker.done, __ATOMIC_SEQ_CST));
+    terminal_pause(terminal);
+    pthread_join(thread, NULL);
+    terminal_resume(terminal);
+    ck_assert_uint_eq(terminal_try_write(terminal, "!", 1), 0); /* the room was not for all */
+    ck_assert(host_expect(out.reader, taken, false));
+    ck_assert(host_expect(out.reader, talker.count, false));
+    ck_assert_uint_eq(terminal_try_write(terminal, "!", 1), 1);
+    finish(0);
+}
+END_TEST
+
 START_TEST(output_goes_on_while_paused)
 {
     struct host_pipe out = host_pipe();
@@ -887,6 +910,7 @@ int main(void)
     tcase_add_test(pause, a_paused_terminal_tells_everything_later_and_once);
     tcase_add_test(pause, a_paused_terminal_tells_that_its_reader_is_gone);
     tcase_add_loop_test(pause, keys_end_a_paused_machine, 0, 2);
+    tcase_add_test(pause, a_vcpu_that_waits_is_let_go_by_a_pause);
     tcase_add_test(pause, output_goes_on_while_paused);
     suite_add_tcase(suite, pause);
 
