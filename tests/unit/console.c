@@ -3,6 +3,7 @@
 
 #include <linux/virtio_console.h>
 #include <linux/virtio_ring.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -475,6 +476,62 @@ START_TEST(a_request_half_sent_that_is_another_one_now)
 }
 END_TEST
 
+static void pause_terminal(void *arg)
+{
+    terminal_pause(terminal);
+}
+
+static void resume_terminal(void *arg)
+{
+    terminal_resume(terminal);
+}
+
+static void *read_slowly(void *arg)
+{
+    const struct host_pipe *out = arg;
+
+    return host_expect(out->reader, 2 * MIB, true) ? arg : NULL;
+}
+
+/* As the machine does it: the loop is a thread, pause and state() are on another. */
+START_TEST(many_pauses_lose_no_byte)
+{
+    const uint32_t size = 2 * MIB, count = 8;
+    struct host_pipe out = host_pipe();
+    struct saved_virtio console;
+    struct state saved;
+    pthread_t reader;
+    void *complete;
+
+    start(-1, out.writer);
+    host_fill(driver_ram(&driver, DRIVER_BUFFERS), 0, size);
+    console = saved_virtio(driver.device);
+    for (uint16_t i = 0; i < count; i++) {
+        driver_describe(&driver, TRANSMIT, i, DRIVER_BUFFERS + i * (size / count), size / count, 0,
+                        0);
+        driver_publish(&driver, TRANSMIT, i);
+    }
+    ck_assert_int_eq(loop_start(driver.loop, "console"), 0);
+    virtio_kick(driver.device, TRANSMIT);
+    pthread_create(&reader, NULL, read_slowly, &out);
+    for (unsigned i = 0; i < 500; i++) {
+        loop_call(driver.loop, pause_terminal, NULL);
+        ck_assert_int_eq(virtio_pause(driver.device, clock_now_ns() + 10000000000), 0);
+        saved_take(&saved, &console.device);
+        state_finish(&saved);
+        virtio_resume(driver.device);
+        loop_call(driver.loop, resume_terminal, NULL);
+        usleep(i % 8 * 100);
+    }
+    pthread_join(reader, &complete);
+    ck_assert_ptr_nonnull(complete);
+    loop_join(driver.loop);
+    for (unsigned i = 0; i < count; i++)
+        check_used(TRANSMIT, i, 0);
+    finish();
+}
+END_TEST
+
 START_TEST(input_comes_after_the_pause)
 {
     struct host_pipe in = host_pipe();
@@ -570,6 +627,7 @@ int main(void)
     tcase_add_test(tcase, a_request_half_sent_goes_on_after_each_pause);
     tcase_add_test(tcase, a_request_half_sent_goes_on_in_another_machine);
     tcase_add_loop_test(tcase, a_request_half_sent_that_is_another_one_now, 0, 3);
+    tcase_add_test(tcase, many_pauses_lose_no_byte);
     tcase_add_test(tcase, input_comes_after_the_pause);
     tcase_add_test(tcase, size_of_another_machines_terminal_is_announced);
     tcase_add_loop_test(tcase, damaged_state_is_refused, 0, ARRAY_SIZE(damaged));
