@@ -622,6 +622,11 @@ void fuse_reset(struct fuse *fuse)
     share_forget_all(fuse->share);
 }
 
+unsigned fuse_state(struct fuse *fuse, struct state *s)
+{
+    return share_state(fuse->share, s);
+}
+
 struct fuse *fuse_create(struct share *share)
 {
     struct fuse *fuse = calloc(1, sizeof(*fuse));

@@ -15,11 +15,18 @@
 
 struct fuse;
 struct share;
+struct state;
 
 struct fuse *fuse_create(struct share *share); /* which outlives it; NULL: out of memory */
 void fuse_destroy(struct fuse *fuse);          /* the share stays open */
 
 void fuse_reset(struct fuse *fuse); /* the guest is gone: all it had is closed and forgotten */
+
+/*
+ * share_state(). What INIT agreed on is not part of it: the replies are the same, whatever a guest
+ * takes of what it is offered. So a later server must go on with all that an earlier one offered.
+ */
+unsigned fuse_state(struct fuse *fuse, struct state *s);
 
 /* Returns how many bytes of `reply` were written: 0 where the guest expects none. */
 uint32_t fuse_serve(struct fuse *fuse, struct sg *request, struct sg *reply);

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/fs/node.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "vmm/core/cleanup.h"
+#include "vmm/core/state.h"
 
 #define FIRST_BUCKETS 64u
 
@@ -16,8 +21,7 @@ static struct identity identity_of(const struct statx *seen)
         .dev_minor = seen->stx_dev_minor,
         .mount = seen->stx_mask & STATX_MNT_ID ? seen->stx_mnt_id : 0,
         .born = seen->stx_mask & STATX_BTIME
-                    ? (int64_t)((uint64_t)seen->stx_btime.tv_sec * 1000000000u +
-                                seen->stx_btime.tv_nsec)
+                    ? (uint64_t)seen->stx_btime.tv_sec * 1000000000u + seen->stx_btime.tv_nsec
                     : 0,
         .type = seen->stx_mode & S_IFMT,
     };
@@ -34,6 +38,12 @@ bool node_is(const struct node *node, const struct statx *seen)
     struct identity identity = identity_of(seen);
 
     return identity_equal(&node->identity, &identity);
+}
+
+bool node_name_ok(const char *name)
+{
+    return *name && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..") &&
+           strlen(name) <= NAME_MAX;
 }
 
 static struct node **nodes_bucket(const struct nodes *nodes, const struct identity *identity)
@@ -229,6 +239,7 @@ int nodes_meet(struct nodes *nodes, struct node **ret, const struct statx *seen,
 
     if (node && !nodes_place(nodes, node, parent, name)) {
         nodes_unhash(nodes, node);
+        node->superseded = true;
         node = NULL;
     }
     if (!node) {
@@ -299,4 +310,159 @@ void nodes_finish(struct nodes *nodes)
     nodes_destroy(nodes, nodes->root);
     slots_finish(&nodes->slots);
     free(nodes->buckets);
+}
+
+/* State. */
+
+/*
+ * A host numbers mounts, and many filesystems, anew with every boot and for every namespace of
+ * mounts. So a file on the root's mount, as nearly all are, is saved as one that is on `home`, to
+ * be looked for on the mount the root is on when it is loaded. What is mounted within the share
+ * keeps its numbers: elsewhere they are another mount's or nobody's, and its files are stale.
+ */
+static void identity_state(struct identity *identity, const struct identity *home, struct state *s)
+{
+    bool elsewhere = identity->mount != home->mount || identity->dev_major != home->dev_major ||
+                     identity->dev_minor != home->dev_minor;
+
+    state_field(s, identity, ino);
+    state_field(s, identity, born);
+    state_field(s, identity, type);
+    state_bool(s, "elsewhere", &elsewhere);
+    if (!elsewhere) {
+        identity->mount = home->mount;
+        identity->dev_major = home->dev_major;
+        identity->dev_minor = home->dev_minor;
+        return;
+    }
+    state_field(s, identity, mount);
+    state_field(s, identity, dev_major);
+    state_field(s, identity, dev_minor);
+}
+
+/*
+ * The root is the directory the share is opened with, whichever that is. If it is not the one that
+ * was saved, nothing of that one's is here: no file is on a device 0:0.
+ */
+static struct identity nodes_home_state(struct nodes *nodes, struct state *s)
+{
+    struct identity home = nodes->root->identity;
+    struct identity saved = home;
+
+    state_u64(s, "root_ino", &saved.ino);
+    state_u64(s, "root_born", &saved.born);
+    if (!identity_equal(&saved, &home))
+        home.mount = home.dev_major = home.dev_minor = 0;
+    return home;
+}
+
+/* The fields of a node but for its parent. */
+static void node_state(struct node *node, const struct identity *home, struct state *s)
+{
+    state_field(s, node, id);
+    identity_state(&node->identity, home, s);
+    state_field(s, node, lookups);
+    state_field(s, node, hidden);
+    state_field(s, node, superseded);
+    state_u64(s, "opened_mtime", &node->opened.mtime);
+    state_u64(s, "opened_size", &node->opened.size);
+}
+
+static void node_save(struct node *node, const struct identity *home, struct state *s)
+{
+    uint64_t parent = node->parent ? node->parent->id : 0;
+    uint32_t length = node->name ? (uint32_t)strlen(node->name) : 0;
+
+    node_state(node, home, s);
+    state_u64(s, "parent", &parent);
+    state_data(s, "name", node->name, &length, NAME_MAX);
+}
+
+/*
+ * Every node but the root, and each behind its parent. False: out of memory. Each node goes onto
+ * the way up once, so that this takes no longer than there are nodes.
+ */
+static bool nodes_save_all(struct nodes *nodes, const struct identity *home, struct state *s)
+{
+    cleanup_free struct node **way = calloc(nodes->count, sizeof(struct node *));
+    struct node *node;
+    uint32_t place = 0;
+
+    if (!way)
+        return false;
+    nodes->root->listed = true;
+    while ((node = slots_next(&nodes->slots, &place))) {
+        uint32_t length = 0;
+
+        for (; node && !node->listed; node = node->parent) {
+            node->listed = true;
+            way[length++] = node;
+        }
+        while (length > 0)
+            node_save(way[--length], home, s);
+    }
+    place = 0;
+    while ((node = slots_next(&nodes->slots, &place)))
+        node->listed = false;
+    return true;
+}
+
+/* Takes over a node of the heap; false if there is none such. */
+static bool nodes_adopt(struct nodes *nodes, struct node *node, uint64_t parent_id,
+                        const char *name)
+{
+    struct node *parent = slots_find(&nodes->slots, parent_id);
+
+    /* Its parent was there before it: so every way up ends. */
+    if (parent ? !S_ISDIR(parent->identity.type) || !node_name_ok(name) : parent_id || *name)
+        return false;
+    if (parent && !(node->name = strdup(name)))
+        return false;
+    if (!slots_put(&nodes->slots, node->id, node))
+        return false;
+    node->parent = parent;
+    if (parent)
+        parent->children++;
+    nodes->count++;
+    nodes_grow(nodes);
+    if (!node->superseded)
+        nodes_hash(nodes, node);
+    return true;
+}
+
+static void nodes_load_one(struct nodes *nodes, const struct identity *home, struct state *s)
+{
+    struct node *node = calloc(1, sizeof(*node));
+    char name[NAME_MAX + 1] = "";
+    uint64_t parent = 0;
+    uint32_t length = 0;
+
+    if (!node) {
+        state_fail(s, "out of memory");
+        return;
+    }
+    node->fd = -1;
+    node_state(node, home, s);
+    state_u64(s, "parent", &parent);
+    state_data(s, "name", name, &length, NAME_MAX);
+    if (!s->error && strlen(name) == length && nodes_adopt(nodes, node, parent, name))
+        return;
+    state_fail(s, "node %#llx cannot be in %#llx", (unsigned long long)node->id,
+               (unsigned long long)parent);
+    free(node->name);
+    free(node);
+}
+
+void nodes_state(struct nodes *nodes, struct state *s)
+{
+    struct identity home = nodes_home_state(nodes, s);
+    uint32_t count;
+
+    assert(!s->loading || nodes->count == 1);
+    count = slots_state(&nodes->slots, s);
+
+    if (!s->loading && !nodes_save_all(nodes, &home, s))
+        state_fail(s, "out of memory");
+    while (s->loading && !s->error && nodes->count < count)
+        nodes_load_one(nodes, &home, s);
 }

@@ -17,46 +17,56 @@
 #define NODES_MAX  (1u << 18)
 #define NODES_OPEN 256u /* descriptors that are of use */
 
+struct state;
+
 /* The same for as long as a file is the same file. */
 struct identity {
     uint64_t ino;
     uint32_t dev_major, dev_minor;
     uint64_t mount; /* a directory mounted twice is two: a guest's kernel has it in one place */
-    int64_t born;   /* nanoseconds; 0 where the filesystem keeps no such time */
+    uint64_t born;  /* nanoseconds; 0 where the filesystem keeps no such time */
     mode_t type;    /* S_IFMT's bits */
 };
 
 /* An open file or directory. */
 struct handle {
+    /* Its state. */
     uint64_t id;
-    int fd;
-    bool append;
-    struct node *node;   /* stays as long as the handle */
+    struct node *node; /* stays as long as the handle */
+    uint32_t flags;    /* as of open(), to open it again */
+
+    /* Of this process. */
+    int fd;              /* or -ESTALE: of what could not be opened again */
     struct handle *next; /* of the same node */
 };
 
 struct node {
+    /* Its state. */
     uint64_t id;
     struct identity identity;
-    struct node *hash_next;
     struct node *parent; /* NULL: the root, or a file that has lost its name */
     char *name;
-    uint64_t lookups;  /* how often the guest has yet to forget it */
-    uint32_t children; /* nodes that have this one for their parent */
-    bool hidden;       /* nothing but its attributes is shown */
-
-    struct handle *handles; /* those open now */
+    uint64_t lookups; /* how often the guest has yet to forget it */
+    bool hidden;      /* nothing but its attributes is shown */
+    bool superseded;  /* the file has another node by now, and no lookup finds this one */
     struct {
-        int64_t mtime;
-        uint64_t size;
+        uint64_t mtime, size;
     } opened; /* as it was when last opened */
 
+    /* Of this process. */
+    uint32_t children; /* nodes that have this one for their parent */
+    struct handle *handles;
+    struct node *hash_next;
     int fd;                      /* O_PATH, or -1 */
     struct node *newer, *staler; /* of those with a descriptor */
+    bool listed;                 /* while all are saved: this one is */
 };
 
 struct nodes {
+    /* Their state, and each node's. */
     struct slots slots;
+
+    /* Of this process. */
     struct node **buckets;
     uint32_t bucket_mask, count;
     struct node *root;
@@ -98,5 +108,14 @@ bool node_is(const struct node *node, const struct statx *seen); /* the same fil
 /* Gives the node a descriptor to keep, which may close that of the node longest unused. */
 void nodes_keep(struct nodes *nodes, struct node *node, int fd);
 void nodes_touch(struct nodes *nodes, struct node *node); /* it has one, and it is used */
+
+/* May this be the name of a file in a directory? */
+bool node_name_ok(const char *name);
+
+/*
+ * Saves all nodes, or loads them next to a root that is alone. Asks the host for nothing: a node is
+ * a place and an identity, and whether that file is in that place is seen when it is used.
+ */
+void nodes_state(struct nodes *nodes, struct state *s);
 
 #endif

@@ -16,10 +16,12 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 #define NODES_PART      4    /* of a share's descriptors, for directories */
 #define DESCRIPTORS_MAX 8192 /* as many as we ask the host for */
-#define DIRENT_USUAL    40u  /* bytes of a directory's entry with a name of common length */
+#define HANDLE_FLAGS    (O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC)
+#define DIRENT_USUAL    40u /* bytes of a directory's entry with a name of common length */
 
 /* Descriptors cost us nothing until the guest has files open: what the host gives without asking.
  */
@@ -66,6 +68,13 @@ int share_open(struct share **ret, const struct share_options *options, unsigned
     return 0;
 }
 
+static void share_free_handle(struct handle *handle)
+{
+    if (handle->fd >= 0)
+        close(handle->fd);
+    free(handle);
+}
+
 void share_forget_all(struct share *share)
 {
     uint32_t place = 0;
@@ -74,8 +83,7 @@ void share_forget_all(struct share *share)
     while ((handle = slots_next(&share->handles, &place))) {
         handle->node->handles = NULL;
         slots_remove(&share->handles, handle->id);
-        close(handle->fd);
-        free(handle);
+        share_free_handle(handle);
     }
     nodes_clear(&share->tree.nodes);
 }
@@ -178,6 +186,13 @@ struct handle *share_handle(const struct share *share, uint64_t node, uint64_t i
     return handle && handle->node->id == node ? handle : NULL;
 }
 
+static void share_link_handle(struct handle *handle, struct node *node)
+{
+    handle->node = node;
+    handle->next = node->handles;
+    node->handles = handle;
+}
+
 int share_add_handle(struct share *share, struct node *node, int fd, uint32_t flags,
                      struct share_opened *ret)
 {
@@ -189,10 +204,8 @@ int share_add_handle(struct share *share, struct node *node, int fd, uint32_t fl
         return -ENFILE;
     }
     handle->fd = fd;
-    handle->append = flags & O_APPEND;
-    handle->node = node;
-    handle->next = node->handles;
-    node->handles = handle;
+    handle->flags = flags & HANDLE_FLAGS;
+    share_link_handle(handle, node);
     ret->handle = handle->id;
     return 0;
 }
@@ -208,8 +221,7 @@ int share_release(struct share *share, uint64_t node, uint64_t id)
     *link = handle->next;
     nodes_release(&share->tree.nodes, handle->node);
     slots_remove(&share->handles, id);
-    close(handle->fd);
-    free(handle);
+    share_free_handle(handle);
     return 0;
 }
 
@@ -221,8 +233,7 @@ uint32_t share_open_flags(uint32_t flags)
 /* Has the file changed since it was opened before? Remembers how it is now. */
 static bool share_unchanged(struct node *node, const struct statx *now)
 {
-    int64_t mtime =
-        (int64_t)((uint64_t)now->stx_mtime.tv_sec * 1000000000u + now->stx_mtime.tv_nsec);
+    uint64_t mtime = (uint64_t)now->stx_mtime.tv_sec * 1000000000u + now->stx_mtime.tv_nsec;
     bool same = node->opened.mtime == mtime && node->opened.size == now->stx_size;
 
     node->opened.mtime = mtime;
@@ -271,26 +282,26 @@ int share_open_directory(struct share *share, uint64_t id, struct share_opened *
 ssize_t share_read(struct share *share, uint64_t node, uint64_t id, const struct iovec *iov,
                    unsigned count, uint64_t offset)
 {
-    const struct handle *handle = share_handle(share, node, id);
+    int fd = share_handle_fd(share_handle(share, node, id));
     ssize_t done;
 
-    if (!handle)
-        return -EBADF;
-    done = preadv(handle->fd, iov, (int)count, (off_t)offset);
+    if (fd < 0)
+        return fd;
+    done = preadv(fd, iov, (int)count, (off_t)offset);
     return done < 0 ? -errno : done;
 }
 
 int64_t share_seek(struct share *share, uint64_t node, uint64_t id, uint64_t offset,
                    unsigned whence)
 {
-    const struct handle *handle = share_handle(share, node, id);
+    int fd = share_handle_fd(share_handle(share, node, id));
     off_t place;
 
-    if (!handle)
-        return -EBADF;
+    if (fd < 0)
+        return fd;
     if (whence != SEEK_DATA && whence != SEEK_HOLE)
         return -EINVAL;
-    place = lseek(handle->fd, (off_t)offset, (int)whence);
+    place = lseek(fd, (off_t)offset, (int)whence);
     return place < 0 ? -errno : place;
 }
 
@@ -324,16 +335,103 @@ int share_read_directory(struct share *share, uint64_t node, uint64_t id, uint64
 {
     const struct handle *handle = share_handle(share, node, id);
     size_t most = sizeof(struct dirent64) + count * DIRENT_USUAL;
+    int fd = share_handle_fd(handle);
     ssize_t size;
 
-    if (!handle)
-        return -EBADF;
-    if (lseek(handle->fd, (off_t)offset, SEEK_SET) < 0)
+    if (fd < 0)
+        return fd;
+    if (lseek(fd, (off_t)offset, SEEK_SET) < 0)
         return -errno;
     if (most > sizeof(share->dirents))
         most = sizeof(share->dirents);
     do {
-        size = getdents64(handle->fd, share->dirents, most);
+        size = getdents64(fd, share->dirents, most);
     } while (size > 0 && share_show_entries(share, handle, (size_t)size, &offset, emit, owner));
     return size < 0 ? -errno : 0;
+}
+
+/* State. */
+
+/* The file again, if it is still in its place. */
+static int share_open_again(struct share *share, struct node *node, uint32_t flags)
+{
+    cleanup_close int pinned = tree_pin(&share->tree, node, NULL);
+
+    if (pinned < 0)
+        return pinned;
+    if (S_ISDIR(node->identity.type))
+        return tree_reopen(&share->tree, pinned, O_RDONLY | O_DIRECTORY);
+    return tree_reopen(&share->tree, pinned, (int)(share_open_flags(flags) & ~(uint32_t)O_TRUNC));
+}
+
+/* Is this what share_open_file() or share_open_directory() would have made? */
+static bool share_may_be_open(const struct share *share, const struct node *node, uint32_t flags)
+{
+    if (flags & ~(uint32_t)HANDLE_FLAGS || (!share->writable && flags & O_ACCMODE))
+        return false;
+    return S_ISREG(node->identity.type) || (S_ISDIR(node->identity.type) && !flags);
+}
+
+/* A directory's position is not its handle's: the guest says it each time. */
+static void share_handle_state(struct handle *handle, uint64_t *node, struct state *s)
+{
+    state_field(s, handle, id);
+    state_u64(s, "node", node);
+    state_field(s, handle, flags);
+}
+
+/* Without its file at first. The handle, or NULL. */
+static struct handle *share_load_handle(struct share *share, struct state *s)
+{
+    struct handle *handle = calloc(1, sizeof(*handle));
+    struct node *node;
+    uint64_t id = 0;
+
+    if (!handle) {
+        state_fail(s, "out of memory");
+        return NULL;
+    }
+    handle->fd = -ESTALE;
+    share_handle_state(handle, &id, s);
+    node = slots_find(&share->tree.nodes.slots, id); /* forgotten though it may be */
+    if (!s->error && node && share_may_be_open(share, node, handle->flags) &&
+        slots_put(&share->handles, handle->id, handle)) {
+        share_link_handle(handle, node);
+        return handle;
+    }
+    state_fail(s, "handle %#llx cannot be one of node %#llx", (unsigned long long)handle->id,
+               (unsigned long long)id);
+    free(handle);
+    return NULL;
+}
+
+static unsigned share_load_handles(struct share *share, uint32_t count, struct state *s)
+{
+    unsigned lost = 0;
+
+    for (; count > 0 && !s->error; count--) {
+        struct handle *handle = share_load_handle(share, s);
+        int fd = handle ? share_open_again(share, handle->node, handle->flags) : -ESTALE;
+
+        if (handle && fd >= 0)
+            handle->fd = fd;
+        else
+            lost++;
+    }
+    return lost;
+}
+
+unsigned share_state(struct share *share, struct state *s)
+{
+    uint32_t count, place = 0;
+    struct handle *handle;
+
+    state_same(s, "writable", share->writable);
+    tree_state(&share->tree, s);
+    count = slots_state(&share->handles, s);
+    if (s->loading)
+        return share_load_handles(share, count, s);
+    while ((handle = slots_next(&share->handles, &place)))
+        share_handle_state(handle, &handle->node->id, s);
+    return 0;
 }

@@ -17,6 +17,7 @@
  * process's user may. New files belong to that user; if it is root, to whom the guest says.
  */
 struct share;
+struct state;
 struct statfs;
 
 /*
@@ -45,6 +46,14 @@ void share_confine(void *share);
 
 /* The guest is gone, or begins anew: no nodes but the root, which is 1, and no handles. */
 void share_forget_all(struct share *share);
+
+/*
+ * Saves it, or loads it into a share just opened, of a directory that may have changed: a node is
+ * checked when it is used, and a handle's file is opened again, here. On any thread while none
+ * serves: the one that does may be confined already, and what is opened is beneath the root as
+ * ever. Returns how many handles have lost their files and answer -ESTALE.
+ */
+unsigned share_state(struct share *share, struct state *s);
 
 /* What a guest learns of a file it looks up or makes. */
 struct share_entry {

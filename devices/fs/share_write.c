@@ -18,7 +18,7 @@
 /* Where something is to be made or removed: the directory's descriptor, which stays the tree's. */
 static int share_place(struct share *share, uint64_t parent, const char *name, struct node **ret)
 {
-    if (!tree_name_ok(name))
+    if (!node_name_ok(name))
         return -EINVAL;
     *ret = share_node(share, parent);
     return *ret ? tree_directory(&share->tree, *ret) : -ESTALE;
@@ -221,18 +221,18 @@ int share_rename(struct share *share, uint64_t parent, const char *name, uint64_
 static int share_set_size(struct share *share, const struct node *node, int pinned,
                           const struct share_change *change)
 {
-    const struct handle *handle = share_handle(share, node->id, change->handle);
-    cleanup_close int fd = -1;
+    cleanup_close int opened = -1;
+    int fd;
 
     if (!S_ISREG(node->identity.type))
         return -EINVAL;
-    if (change->by_handle && !handle)
-        return -EBADF;
-    if (!change->by_handle)
-        fd = tree_reopen(&share->tree, pinned, O_WRONLY);
-    if (!change->by_handle && fd < 0)
+    if (change->by_handle)
+        fd = share_handle_fd(share_handle(share, node->id, change->handle));
+    else
+        fd = opened = tree_reopen(&share->tree, pinned, O_WRONLY);
+    if (fd < 0)
         return fd;
-    return ftruncate(change->by_handle ? handle->fd : fd, (off_t)change->size) < 0 ? -errno : 0;
+    return ftruncate(fd, (off_t)change->size) < 0 ? -errno : 0;
 }
 
 static int share_set_owner(int pinned, const struct share_change *change)
@@ -288,36 +288,37 @@ ssize_t share_write(struct share *share, uint64_t node, uint64_t id, const struc
                     unsigned count, uint64_t offset, bool from_cache)
 {
     const struct handle *handle = share_handle(share, node, id);
+    int fd = share_handle_fd(handle);
     ssize_t done;
 
-    if (!handle)
-        return -EBADF;
+    if (fd < 0)
+        return fd;
     if (offset > INT64_MAX) /* -1 would mean something else */
         return -EINVAL;
     /* What a mapping wrote has its place; what write() wrote goes where the end is by now. */
-    done = pwritev2(handle->fd, iov, (int)count, (off_t)offset,
-                    handle->append && !from_cache ? RWF_APPEND : 0);
+    done = pwritev2(fd, iov, (int)count, (off_t)offset,
+                    handle->flags & O_APPEND && !from_cache ? RWF_APPEND : 0);
     return done < 0 ? -errno : done;
 }
 
 int share_fallocate(struct share *share, uint64_t node, uint64_t id, uint64_t offset,
                     uint64_t length, uint32_t mode)
 {
-    const struct handle *handle = share_handle(share, node, id);
     const uint32_t known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+    int fd = share_handle_fd(share_handle(share, node, id));
 
-    if (!handle)
-        return -EBADF;
+    if (fd < 0)
+        return fd;
     if (mode & ~known)
         return -EOPNOTSUPP;
-    return fallocate(handle->fd, (int)mode, (off_t)offset, (off_t)length) < 0 ? -errno : 0;
+    return fallocate(fd, (int)mode, (off_t)offset, (off_t)length) < 0 ? -errno : 0;
 }
 
 int share_fsync(struct share *share, uint64_t node, uint64_t id, bool data_only)
 {
-    const struct handle *handle = share_handle(share, node, id);
+    int fd = share_handle_fd(share_handle(share, node, id));
 
-    if (!handle)
-        return -EBADF;
-    return (data_only ? fdatasync(handle->fd) : fsync(handle->fd)) < 0 ? -errno : 0;
+    if (fd < 0)
+        return fd;
+    return (data_only ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 0;
 }

@@ -3,6 +3,10 @@
 
 #include <stdlib.h>
 
+#include "vmm/core/state.h"
+
+#define SLOTS_LOADED (SLOTS_NONE - 1) /* next_free: taken, but its thing is not put back yet */
+
 struct slot {
     void *thing; /* NULL: free */
     uint32_t generation;
@@ -39,6 +43,11 @@ static struct slot *slots_grow(struct slots *slots)
     return &slots->table[slots->count++];
 }
 
+static uint64_t slots_id(const struct slots *slots, uint32_t place)
+{
+    return (uint64_t)slots->table[place].generation << 32 | (place + 1);
+}
+
 uint64_t slots_add(struct slots *slots, void *thing)
 {
     struct slot *slot;
@@ -52,7 +61,7 @@ uint64_t slots_add(struct slots *slots, void *thing)
     if (!slot)
         return 0;
     slot->thing = thing;
-    return (uint64_t)slot->generation << 32 | (uint32_t)(slot - slots->table + 1);
+    return slots_id(slots, (uint32_t)(slot - slots->table));
 }
 
 static struct slot *slots_at(const struct slots *slots, uint64_t id)
@@ -90,4 +99,94 @@ void *slots_next(const struct slots *slots, uint32_t *place)
             return thing;
     }
     return NULL;
+}
+
+static uint32_t slots_count_free(const struct slots *slots)
+{
+    uint32_t count = 0;
+
+    for (uint32_t place = slots->free; place != SLOTS_NONE; place = slots->table[place].next_free)
+        count++;
+    return count;
+}
+
+/* Makes places for what is loaded. */
+static bool slots_resize(struct slots *slots, uint32_t count)
+{
+    struct slot *table;
+
+    if (count > slots->capacity) {
+        table = realloc(slots->table, count * sizeof(*table));
+        if (!table)
+            return false;
+        slots->table = table;
+        slots->capacity = count;
+    }
+    while (slots->count < count)
+        slots->table[slots->count++] = (struct slot){ .next_free = SLOTS_LOADED };
+    return true;
+}
+
+/* The place of an id whose thing is yet to come; NULL. */
+static struct slot *slots_at_loaded(const struct slots *slots, uint64_t id)
+{
+    uint32_t place = (uint32_t)id - 1;
+    struct slot *slot = place < slots->count ? &slots->table[place] : NULL;
+
+    return slot && !slot->thing && slot->next_free == SLOTS_LOADED ? slot : NULL;
+}
+
+static void slots_save_free(const struct slots *slots, struct state *s)
+{
+    for (uint32_t place = slots->free; place != SLOTS_NONE; place = slots->table[place].next_free) {
+        uint64_t id = slots_id(slots, place);
+
+        state_u64(s, "next_id", &id);
+    }
+}
+
+static void slots_load_free(struct slots *slots, uint32_t count, struct state *s)
+{
+    uint32_t *link = &slots->free;
+
+    for (uint64_t id = 0; count > 0; count--) {
+        struct slot *slot;
+
+        state_u64(s, "next_id", &id);
+        slot = slots_at_loaded(slots, id);
+        if (!slot)
+            state_fail(s, "id %#llx cannot be free", (unsigned long long)id);
+        if (s->error)
+            return;
+        slot->generation = (uint32_t)(id >> 32);
+        slot->next_free = SLOTS_NONE;
+        *link = (uint32_t)(slot - slots->table);
+        link = &slot->next_free;
+    }
+}
+
+uint32_t slots_state(struct slots *slots, struct state *s)
+{
+    uint32_t places = state_count(s, "places", slots->count, slots->max);
+    uint32_t count_free;
+
+    if (s->loading && !s->error && (places < slots->count || !slots_resize(slots, places)))
+        state_fail(s, "%u places are too few, or too many", places);
+    count_free = state_count(s, "free", slots_count_free(slots), places);
+    if (s->loading)
+        slots_load_free(slots, count_free, s);
+    else
+        slots_save_free(slots, s);
+    return s->error ? 0 : places - count_free;
+}
+
+bool slots_put(struct slots *slots, uint64_t id, void *thing)
+{
+    struct slot *slot = slots_at_loaded(slots, id);
+
+    if (!slot)
+        return false;
+    slot->thing = thing;
+    slot->generation = (uint32_t)(id >> 32);
+    return true;
 }

@@ -2,7 +2,10 @@
 #ifndef DEVICES_FS_SLOTS_H
 #define DEVICES_FS_SLOTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+struct state;
 
 /*
  * Things that a guest names by number. An id is the place in a table and how often that place was
@@ -27,5 +30,14 @@ void slots_remove(struct slots *slots, uint64_t id);      /* an id that finds so
 
 /* Any thing there is, or NULL: for emptying a table. `*place` begins at 0. */
 void *slots_next(const struct slots *slots, uint32_t *place);
+
+/*
+ * Which places are free, and how often each was given away: so that new ids are new to whoever has
+ * the old ones. Returns how many things there are. Loading: the table is a new one; what it holds
+ * already stays, and so many in all must be put back, each by the id it had.
+ */
+uint32_t slots_state(struct slots *slots, struct state *s);
+/* False: the id's place is free, or taken, or there is none. */
+bool slots_put(struct slots *slots, uint64_t id, void *thing);
 
 #endif

@@ -15,6 +15,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 #define WANTED       (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
 #define DEVICE_SHIFT 56 /* inode numbers leave the highest bits alone */
@@ -35,12 +36,6 @@ static int tree_statx(int fd, const char *name, struct statx *ret)
     int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH);
 
     return statx(fd, name, flags, WANTED, ret) < 0 ? -errno : 0;
-}
-
-bool tree_name_ok(const char *name)
-{
-    return *name && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..") &&
-           strlen(name) <= NAME_MAX;
 }
 
 /* Is the file on a filesystem that nobody outside this machine should see? */
@@ -122,18 +117,31 @@ static const char *tree_path(const struct node *node, char path[PATH_MAX],
     return start;
 }
 
-/* Is it the file the node stands for? Its attributes, if so. */
-static int tree_check(const struct node *node, int fd, struct statx *ret)
+static bool tree_on_device(const struct statx *seen, const struct identity *identity)
+{
+    return seen->stx_dev_major == identity->dev_major && seen->stx_dev_minor == identity->dev_minor;
+}
+
+/*
+ * Is it the file the node stands for? Its attributes, if so. Whether it is the host kernel's is
+ * asked again: a node whose state was loaded says of itself that it is not hidden.
+ */
+static int tree_check(const struct tree *tree, const struct node *node, int fd, struct statx *ret)
 {
     int error = tree_statx(fd, "", ret);
 
     if (error)
         return error;
-    return node_is(node, ret) ? 0 : -ESTALE;
+    if (!node_is(node, ret))
+        return -ESTALE;
+    if (tree_on_device(ret, &tree->nodes.root->identity))
+        return 0;
+    return tree_is_kernels(fd) ? -EACCES : 0;
 }
 
 /* By its path. The caller's descriptor. */
-static int tree_open_node(const struct node *node, uint64_t flags, struct statx *seen)
+static int tree_open_node(const struct tree *tree, const struct node *node, uint64_t flags,
+                          struct statx *seen)
 {
     char buffer[PATH_MAX];
     const struct node *base;
@@ -143,7 +151,7 @@ static int tree_open_node(const struct node *node, uint64_t flags, struct statx 
 
     if (fd < 0) /* what is not where it was is not this file */
         return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;
-    error = tree_check(node, fd, seen);
+    error = tree_check(tree, node, fd, seen);
     return error ? error : take_fd(&fd);
 }
 
@@ -160,22 +168,31 @@ int tree_directory(struct tree *tree, struct node *node)
         nodes_touch(&tree->nodes, node);
         return node->fd;
     }
-    fd = tree_open_node(node, O_DIRECTORY, &seen);
+    fd = tree_open_node(tree, node, O_DIRECTORY, &seen);
     if (fd >= 0)
         nodes_keep(&tree->nodes, node, fd);
     return fd;
 }
 
+/* A descriptor of the node that is open anyway, or -1. */
+static int tree_known(const struct node *node)
+{
+    for (const struct handle *handle = node->handles; handle; handle = handle->next)
+        if (handle->fd >= 0)
+            return handle->fd;
+    return node->fd;
+}
+
 int tree_pin(struct tree *tree, struct node *node, struct statx *seen)
 {
     struct statx unused;
-    int known = node->handles ? node->handles->fd : node->fd;
+    int known = tree_known(node);
     int fd, error;
 
     if (node->hidden)
         return -EACCES;
     if (known < 0)
-        return tree_open_node(node, 0, seen ? seen : &unused);
+        return tree_open_node(tree, node, 0, seen ? seen : &unused);
     fd = fcntl(known, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
@@ -204,7 +221,7 @@ int tree_reopen(const struct tree *tree, int pinned, int flags)
 
 int tree_stat(struct tree *tree, struct node *node, struct statx *ret)
 {
-    int known = node->handles ? node->handles->fd : node->fd;
+    int known = tree_known(node);
     int directory, error;
 
     if (known >= 0)
@@ -231,10 +248,9 @@ int tree_look(struct tree *tree, struct node *directory, const char *name, struc
 static bool tree_must_hide(struct tree *tree, const struct node *directory, const char *name,
                            struct statx *seen)
 {
-    const struct identity *above = &directory->identity;
     cleanup_close int fd = -1;
 
-    if (seen->stx_dev_major == above->dev_major && seen->stx_dev_minor == above->dev_minor)
+    if (tree_on_device(seen, &directory->identity))
         return false;
     fd = tree_openat2(directory->fd, name, 0);
     return fd < 0 || tree_statx(fd, "", seen) || tree_is_kernels(fd) ||
@@ -247,7 +263,7 @@ int tree_meet(struct tree *tree, struct node *directory, const char *name, struc
     bool hidden;
     int fd, error;
 
-    if (!tree_name_ok(name))
+    if (!node_name_ok(name))
         return strlen(name) > NAME_MAX ? -ENAMETOOLONG : -EINVAL;
     fd = tree_directory(tree, directory);
     if (fd < 0)
@@ -302,4 +318,18 @@ void tree_close(struct tree *tree)
 {
     nodes_finish(&tree->nodes);
     close(tree->self_fds);
+}
+
+void tree_state(struct tree *tree, struct state *s)
+{
+    /* The root's is the one it is on. The others keep their places: inode numbers show them. */
+    uint32_t others = state_count(s, "devices", tree->device_count - 1, TREE_DEVICES - 1);
+
+    for (uint32_t i = 1; i <= others; i++) {
+        state_u32(s, "major", &tree->devices[i].major);
+        state_u32(s, "minor", &tree->devices[i].minor);
+    }
+    if (s->loading)
+        tree->device_count = others + 1;
+    nodes_state(&tree->nodes, s);
 }

@@ -21,20 +21,20 @@
 #define TREE_DEVICES 128u
 
 struct tree {
+    /* Its state. */
     struct nodes nodes;
-    int self_fds; /* /proc/self/fd: opens again what an O_PATH descriptor names */
     struct {
         uint32_t major, minor;
     } devices[TREE_DEVICES]; /* seen so far, the root's first */
-    unsigned device_count;
+    uint32_t device_count;
+
+    /* Of this process. */
+    int self_fds; /* /proc/self/fd: opens again what an O_PATH descriptor names */
 };
 
 /* Keeps up to `directories` open, 3 or more. 0 or -errno, printed. */
 int tree_open(struct tree *tree, const char *path, unsigned directories);
 void tree_close(struct tree *tree);
-
-/* May this be the name of a file in a directory? */
-bool tree_name_ok(const char *name);
 
 /*
  * An O_PATH descriptor of a directory, which stays the tree's and is good until two more have been
@@ -64,5 +64,8 @@ int tree_meet(struct tree *tree, struct node *directory, const char *name, struc
 
 /* The inode number the guest is shown: no other file beneath the root has the same. */
 uint64_t tree_ino(struct tree *tree, const struct identity *identity, uint64_t ino);
+
+/* Saves it, or loads it into one just opened. Asks the host for nothing. */
+void tree_state(struct tree *tree, struct state *s);
 
 #endif

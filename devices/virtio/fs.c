@@ -12,6 +12,7 @@
 #include "devices/virtio/virtio.h"
 #include "vmm/core/base.h"
 #include "vmm/core/endian.h"
+#include "vmm/core/log.h"
 
 /* Virtio 1.2, 5.11.2: the first queue is for what must not wait behind others: forgetting. */
 enum { HIGH_PRIORITY, REQUESTS, QUEUES };
@@ -64,6 +65,16 @@ static void fs_destroy(struct virtio_device *v)
     free(fs);
 }
 
+static void fs_state(struct virtio_device *v, struct state *s)
+{
+    unsigned lost = fuse_state(fs_of(v)->fuse, s);
+
+    if (lost > 0)
+        log_warn("%s: %u open files are not where they were: the guest has lost them", v->name,
+                 lost);
+}
+
+/* Nothing to do for a pause: a request is served in one go, on the loop that is asked to pause. */
 static const struct virtio_ops fs_ops = {
     .type = VIRTIO_ID_FS,
     .queue_size = FUSE_SEGMENTS_MAX,
@@ -79,8 +90,8 @@ int virtio_fs_create(struct virtio_device **ret, const char *name, const char *t
 {
     struct virtio_fs *fs = calloc(1, sizeof(*fs));
     struct fuse *fuse = fs ? fuse_create(share) : NULL;
-    int error = fuse ? virtio_init(&fs->virtio, &fs_ops, virtio_no_state, QUEUES, name, mem, loop)
-                     : -ENOMEM;
+    int error =
+        fuse ? virtio_init(&fs->virtio, &fs_ops, fs_state, QUEUES, name, mem, loop) : -ENOMEM;
 
     if (error) {
         fuse_destroy(fuse);
