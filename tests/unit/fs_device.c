@@ -5,13 +5,17 @@
 
 #include <errno.h>
 #include <linux/virtio_fs.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 
 #include "devices/fs/slots.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/fuse_client.h"
 #include "tests/unit/unit.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/endian.h"
+#include "vmm/core/state.h"
 
 enum { HIGH_PRIORITY, REQUESTS };
 enum { N = DRIVER_NEXT, W = DRIVER_WRITE };
@@ -21,16 +25,21 @@ enum { N = DRIVER_NEXT, W = DRIVER_WRITE };
 
 static struct driver d;
 
-static void setup(void)
+static struct virtio_device *create(const char *path)
 {
-    const struct share_options options = { .path = "/usr" };
+    const struct share_options options = { .path = path };
     struct virtio_device *device;
     struct share *share;
 
-    driver_init(&d);
-    ck_assert_int_eq(share_open(&share, &options, share_descriptors(1)), 0);
+    ck_assert_int_eq(share_open(&share, &options, share_descriptors(2)), 0);
     ck_assert_int_eq(virtio_fs_create(&device, "fs0", "a tag", share, d.mem, d.loop), 0);
-    ck_assert(driver_start(&d, device, 0));
+    return device;
+}
+
+static void setup(void)
+{
+    driver_init(&d);
+    ck_assert(driver_start(&d, create("/usr"), 0));
 }
 
 static void teardown(void)
@@ -167,6 +176,130 @@ START_TEST(the_share_stays_the_callers_if_there_can_be_no_device)
 }
 END_TEST
 
+static uint64_t soon(void)
+{
+    return clock_now_ns() + 50 * 1000000u;
+}
+
+static void walk(struct virtio_device *device, struct state *s)
+{
+    state_section(s, "fs0", 1);
+    virtio_state(device, s);
+    state_end_section(s);
+    ck_assert_int_eq(s->error, 0);
+}
+
+/* The driver goes on with another device, which has the state of the first. */
+START_TEST(saved_and_loaded)
+{
+    const struct fuse_out_header *out = driver_ram(&d, REPLY);
+    struct virtio_device *first = d.device, *second;
+    struct state saved, s;
+    uint64_t node, again;
+
+    put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
+    ask(REQUESTS, 44, 200, 256);
+    memcpy(&node, driver_ram(&d, REPLY + sizeof(*out)), sizeof(node));
+    ck_assert_int_eq(virtio_pause(first, soon()), 0);
+    state_begin_save(&saved);
+    walk(first, &saved);
+
+    second = create("/usr");
+    driver_find(&d, second);
+    ck_assert_int_eq(virtio_pause(second, soon()), 0);
+    state_begin_load(&s, saved.bytes, saved.at);
+    walk(second, &s);
+    ck_assert_int_eq(state_finish(&s), 0);
+    state_finish(&saved);
+    virtio_destroy(first);
+    virtio_resume(second);
+
+    put_request(FUSE_GETATTR, node, "123456789012345");
+    ask(REQUESTS, 56, 200, 256);
+    ck_assert_int_eq(out->error, 0);
+    put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
+    ask(REQUESTS, 44, 200, 256);
+    memcpy(&again, driver_ram(&d, REPLY + sizeof(*out)), sizeof(again));
+    ck_assert_uint_eq(again, node);
+    ck_assert(!driver_broken(&d));
+}
+END_TEST
+
+/* A mount whose server says hello and then nothing more: its end, or -1 where we may not. */
+static int mount_dead(const char *path)
+{
+    struct {
+        struct fuse_out_header header;
+        struct fuse_init_out init;
+    } hello = { .header = { .len = sizeof(hello) },
+                .init = { .major = FUSE_KERNEL_VERSION, .minor = 31 } };
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    char options[64], request[FUSE_MIN_READ_BUFFER];
+
+    snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", fd);
+    if (fd < 0 || unshare(CLONE_NEWNS) < 0 ||
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("dead", path, "fuse", 0, options) < 0)
+        return -1;
+    ck_assert_int_gt(read(fd, request, sizeof(request)), 0);
+    memcpy(&hello.header.unique, request + offsetof(struct fuse_in_header, unique),
+           sizeof(hello.header.unique));
+    ck_assert_int_eq(write(fd, &hello, sizeof(hello)), sizeof(hello));
+    return fd;
+}
+
+static void check_pause_fails_in_time(int server)
+{
+    const struct fuse_out_header *out = driver_ram(&d, REPLY);
+    char request[FUSE_MIN_READ_BUFFER];
+    uint64_t before;
+
+    put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "dead");
+    driver_describe(&d, REQUESTS, 0, REQUEST, 45, N, 1);
+    driver_describe(&d, REQUESTS, 1, REPLY, 200, W, 0);
+    driver_publish(&d, REQUESTS, 0);
+    ck_assert_int_eq(loop_start(d.loop, "fs"), 0);
+    virtio_kick(d.device, REQUESTS);
+    ck_assert_int_gt(read(server, request, sizeof(request)), 0); /* the loop waits from now on */
+    before = clock_now_ns();
+    ck_assert_int_eq(virtio_pause(d.device, soon()), -ETIMEDOUT);
+    ck_assert_uint_lt(clock_now_ns() - before, 5 * 1000000000ull);
+
+    close(server);
+    loop_join(d.loop);
+    ck_assert(driver_wait(&d, REQUESTS, NULL, NULL));
+    ck_assert_int_lt(out->error, 0);
+}
+
+START_TEST(a_dead_mount_does_not_hold_up_a_pause)
+{
+    const struct fuse_out_header *out = driver_ram(&d, REPLY);
+    char top[] = "/tmp/minivmm-fs-XXXXXX", path[64];
+    int server;
+
+    ck_assert_ptr_nonnull(mkdtemp(top));
+    snprintf(path, sizeof(path), "%s/dead", top);
+    ck_assert_int_eq(mkdir(path, 0755), 0);
+    server = mount_dead(path);
+    if (server >= 0) { /* only root may */
+        virtio_destroy(d.device);
+        memset(driver_ram(&d, 0x10000), 0, 0x20000);
+        ck_assert(driver_start(&d, create(top), 0));
+        check_pause_fails_in_time(server);
+        for (unsigned i = 0; i < 2; i++) { /* and the device goes on */
+            put_request(FUSE_STATFS, FUSE_ROOT_ID, NULL);
+            ask(REQUESTS, 40, 200, 256);
+            ck_assert_int_eq(out->error, 0);
+            ck_assert_int_eq(virtio_pause(d.device, soon()), 0);
+            virtio_resume(d.device);
+        }
+        umount2(path, MNT_DETACH);
+    }
+    rmdir(path);
+    rmdir(top);
+}
+END_TEST
+
 START_TEST(numbers_of_things)
 {
     int things[4];
@@ -206,6 +339,8 @@ int main(void)
     tcase_add_test(tcase, reset_forgets);
     tcase_add_test(tcase, a_flood_yields_the_loop);
     tcase_add_test(tcase, the_share_stays_the_callers_if_there_can_be_no_device);
+    tcase_add_test(tcase, saved_and_loaded);
+    tcase_add_test(tcase, a_dead_mount_does_not_hold_up_a_pause);
     tcase_add_test(tcase, numbers_of_things);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
