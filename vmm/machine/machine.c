@@ -175,10 +175,12 @@ int machine_parked_fd(const struct machine *machine)
 
 void machine_pause_consoles(struct machine *machine)
 {
+    consoles_each(&machine->board, terminal_pause);
 }
 
 void machine_resume_consoles(struct machine *machine)
 {
+    consoles_each(&machine->board, terminal_resume);
 }
 
 int machine_pause_devices(struct machine *machine, uint64_t deadline_ns, const char **ret_busy)

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Gives every device work and checks each byte of it, round after round, until a byte comes in on
+ * the virtio console: for a host that disturbs the machine meanwhile. The second CPU counts on the
+ * serial port, the virtio console has a line a round. Ends by saying how many rounds there were.
+ * With "alone" on the command line the disk is the only device beside the consoles.
+ */
+#include <linux/fuse.h>
+#include <linux/virtio_blk.h>
+
+#include "lib/virtio.h"
+
+#define SECTORS    64
+#define WORDS      128        /* of a sector */
+#define CREATE     (2 | 0100) /* O_RDWR | O_CREAT */
+#define NET_HEADER 12u
+#define ARP_SIZE   42u
+
+enum { RECEIVE, TRANSMIT };
+enum { FUSE_REQUESTS = 1 };
+
+static struct virtio disk, console, net, fs, rng;
+static struct queue disk_queue, console_queues[2], net_queues[2], fs_queues[2], rng_queue;
+static uint32_t written_in[SECTORS]; /* the round that wrote a sector last, plus one */
+static volatile bool over, counted;  /* for the second CPU, and by it */
+
+static void count(void)
+{
+    for (uint32_t number = 0; !over; number++)
+        print("%u\n", number);
+    counted = true;
+}
+
+static void pattern(uint32_t words[WORDS], uint32_t round)
+{
+    for (unsigned i = 0; i < WORDS; i++)
+        words[i] = round * 2654435761u + i;
+}
+
+/* Used buffers raise the interrupt: it is there, and goes when it is acknowledged. */
+static void acknowledge(const struct virtio *v)
+{
+    wait_for(virtio_get(v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING);
+    virtio_set(v, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING);
+    wait_for(!(virtio_get(v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING));
+}
+
+static uint32_t ask(const struct virtio *v, struct queue *q, unsigned queue,
+                    const struct request *request)
+{
+    uint32_t size;
+
+    q->avail.used_event = q->seen; /* an interrupt for the next */
+    queue_submit(q, request);
+    virtio_notify(v, queue);
+    size = queue_wait(q, 0);
+    acknowledge(v);
+    return size;
+}
+
+static void transfer(uint32_t type, uint32_t sector, uint32_t words[WORDS])
+{
+    static struct virtio_blk_outhdr header;
+    static volatile uint8_t status;
+    bool read = type == VIRTIO_BLK_T_IN;
+
+    header = (struct virtio_blk_outhdr){ .type = type, .sector = sector };
+    status = 0xff;
+    queue_describe(&disk_queue, 0, &header, sizeof(header), VRING_DESC_F_NEXT, 1);
+    queue_describe(&disk_queue, 1, words, WORDS * 4,
+                   VRING_DESC_F_NEXT | (read ? VRING_DESC_F_WRITE : 0), 2);
+    queue_describe(&disk_queue, 2, &status, 1, VRING_DESC_F_WRITE, 0);
+    disk_queue.avail.used_event = disk_queue.seen;
+    queue_offer(&disk_queue, 0);
+    virtio_notify(&disk, 0);
+    queue_wait(&disk_queue, 0);
+    acknowledge(&disk);
+    expect_equal(status, VIRTIO_BLK_S_OK);
+}
+
+static void check_sector(const uint32_t words[WORDS], uint32_t sector)
+{
+    static uint32_t wanted[WORDS];
+
+    if (written_in[sector])
+        pattern(wanted, written_in[sector] - 1);
+    else
+        memset(wanted, 0, sizeof(wanted));
+    expect(!memcmp(words, wanted, sizeof(wanted)));
+}
+
+static void use_disk(uint32_t round)
+{
+    static uint32_t words[WORDS];
+
+    pattern(words, round);
+    transfer(VIRTIO_BLK_T_OUT, round % SECTORS, words);
+    written_in[round % SECTORS] = round + 1;
+    memset(words, 0xee, sizeof(words));
+    transfer(VIRTIO_BLK_T_IN, round * 7 % SECTORS, words);
+    check_sector(words, round * 7 % SECTORS);
+}
+
+static void use_rng(void)
+{
+    static uint8_t entropy[32];
+
+    expect_equal(
+        ask(&rng, &rng_queue, 0, &(struct request){ .in = entropy, .in_size = sizeof(entropy) }),
+        sizeof(entropy));
+}
+
+/* Who has 10.0.2.2? Other frames of the router's may come first. */
+static void use_net(void)
+{
+    static const uint8_t request[NET_HEADER + ARP_SIZE] = { [NET_HEADER] = 0xff,
+                                                            0xff,
+                                                            0xff,
+                                                            0xff,
+                                                            0xff,
+                                                            0xff,
+                                                            0x52,
+                                                            0x54,
+                                                            0,
+                                                            0x12,
+                                                            0x34,
+                                                            0x56,
+                                                            8,
+                                                            6,
+                                                            0,
+                                                            1,
+                                                            8,
+                                                            0,
+                                                            6,
+                                                            4,
+                                                            0,
+                                                            1,
+                                                            0x52,
+                                                            0x54,
+                                                            0,
+                                                            0x12,
+                                                            0x34,
+                                                            0x56,
+                                                            10,
+                                                            0,
+                                                            2,
+                                                            15,
+                                                            0,
+                                                            0,
+                                                            0,
+                                                            0,
+                                                            0,
+                                                            0,
+                                                            10,
+                                                            0,
+                                                            2,
+                                                            2 };
+    static uint8_t in[2048];
+    const uint8_t *frame = in + NET_HEADER;
+    bool answered = false;
+
+    queue_submit(&net_queues[TRANSMIT],
+                 &(struct request){ .out = request, .out_size = sizeof(request) });
+    virtio_notify(&net, TRANSMIT);
+    expect_equal(queue_wait(&net_queues[TRANSMIT], 0), 0);
+    while (!answered) {
+        expect(ask(&net, &net_queues[RECEIVE], RECEIVE,
+                   &(struct request){ .in = in, .in_size = sizeof(in) }) >= NET_HEADER + ARP_SIZE);
+        answered = frame[12] == 8 && frame[13] == 6 && frame[21] == 2 && frame[31] == 2;
+    }
+}
+
+/* The shared directory: one file, like the disk. */
+static uint64_t file, handle;
+static struct {
+    struct fuse_in_header header;
+    uint8_t bytes[1024];
+} out;
+static struct {
+    struct fuse_out_header header;
+    uint8_t bytes[1024];
+} in;
+
+static void call(uint32_t opcode, uint64_t node, uint32_t size)
+{
+    out.header = (struct fuse_in_header){
+        .len = sizeof(out.header) + size, .opcode = opcode, .unique = 7, .nodeid = node
+    };
+    size = ask(&fs, &fs_queues[FUSE_REQUESTS], FUSE_REQUESTS,
+               &(struct request){
+                   .out = &out, .out_size = out.header.len, .in = &in, .in_size = sizeof(in) });
+    expect_equal(size, in.header.len);
+    expect_equal((uint64_t)-in.header.error, 0);
+}
+
+static void open_file(void)
+{
+    const struct fuse_init_in init = { .major = 7, .minor = 31 };
+    const struct fuse_create_in create = { .flags = CREATE, .mode = 0100600 };
+
+    memcpy(out.bytes, &init, sizeof(init));
+    call(FUSE_INIT, 0, sizeof(init));
+    memcpy(out.bytes, &create, sizeof(create));
+    memcpy(out.bytes + sizeof(create), "file", 5);
+    call(FUSE_CREATE, FUSE_ROOT_ID, sizeof(create) + 5);
+    file = ((const struct fuse_entry_out *)(const void *)in.bytes)->nodeid;
+    handle =
+        ((const struct fuse_open_out *)(const void *)(in.bytes + sizeof(struct fuse_entry_out)))
+            ->fh;
+}
+
+static void use_fs(uint32_t round)
+{
+    static uint32_t words[WORDS];
+    const struct fuse_write_in write = { .fh = handle,
+                                         .offset = round % SECTORS * sizeof(words),
+                                         .size = sizeof(words) };
+    const struct fuse_read_in read = { .fh = handle,
+                                       .offset = round * 7 % SECTORS * sizeof(words),
+                                       .size = sizeof(words) };
+
+    pattern(words, round);
+    memcpy(out.bytes, &write, sizeof(write));
+    memcpy(out.bytes + sizeof(write), words, sizeof(words));
+    call(FUSE_WRITE, file, sizeof(write) + sizeof(words));
+    memcpy(out.bytes, &read, sizeof(read));
+    call(FUSE_READ, file, sizeof(read));
+    if (written_in[round * 7 % SECTORS])
+        check_sector((const uint32_t *)(const void *)in.bytes, round * 7 % SECTORS);
+}
+
+static void use_console(uint32_t round)
+{
+    static char line[] = "00000000\n";
+
+    for (unsigned i = 8; i-- > 0; round /= 10)
+        line[i] = (char)('0' + round % 10);
+    ask(&console, &console_queues[TRANSMIT], TRANSMIT,
+        &(struct request){ .out = line, .out_size = sizeof(line) - 1 });
+}
+
+static bool was_stopped(void)
+{
+    static char byte;
+    static bool asked;
+
+    if (!asked) {
+        console_queues[RECEIVE].avail.used_event = UINT16_MAX / 2; /* it is polled */
+        queue_submit(&console_queues[RECEIVE], &(struct request){ .in = &byte, .in_size = 1 });
+        virtio_notify(&console, RECEIVE);
+    }
+    asked = true;
+    return console_queues[RECEIVE].used.idx != 0;
+}
+
+int main(void)
+{
+    bool alone = word_is(0, "alone");
+    uint32_t round = 0;
+
+    disk = virtio_find(VIRTIO_ID_BLOCK, 0);
+    console = virtio_find(VIRTIO_ID_CONSOLE, 0);
+    virtio_start(&disk, ~0ull, &disk_queue, 1);
+    virtio_start(&console, ~0ull, console_queues, 2);
+    if (!alone) {
+        net = virtio_find(VIRTIO_ID_NET, 0);
+        fs = virtio_find(VIRTIO_ID_FS, 0);
+        rng = virtio_find(VIRTIO_ID_RNG, 0);
+        virtio_start(&net, ~0ull, net_queues, 2);
+        virtio_start(&fs, ~0ull, fs_queues, 2);
+        virtio_start(&rng, ~0ull, &rng_queue, 1);
+        open_file();
+    }
+    expect(platform_start_cpu(1, count));
+    for (; !was_stopped(); round++) {
+        use_disk(round);
+        use_console(round);
+        if (!alone) {
+            use_rng();
+            use_net();
+            use_fs(round);
+        }
+    }
+    over = true;
+    wait_for(counted);
+    print("rounds %u\n", round);
+    return 0;
+}

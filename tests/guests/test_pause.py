@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""A machine that is paused and resumed all the time goes on as if nothing had been."""
+
+import os
+import re
+import socket
+import struct
+import threading
+from pathlib import Path
+
+from vmm import FILES, ROOT, SECTOR, TIME_LIMIT, GuestTest, command, text
+
+PAUSING = Path(f"{FILES}/pausing" if FILES else ROOT / "build/tests/guests/pausing").absolute()
+PAUSES = 1000
+SECTORS = 64
+
+
+def pattern(number: int) -> bytes:
+    """What the payload steady writes in a round."""
+    return struct.pack("<128I", *((number * 2654435761 + i) % 2**32 for i in range(SECTOR // 4)))
+
+
+def contents(rounds: int) -> bytes:
+    """What all rounds leave in the sectors."""
+    sectors = [bytes(SECTOR)] * SECTORS
+    for number in range(max(rounds - SECTORS, 0), rounds):
+        sectors[number % SECTORS] = pattern(number)
+    return b"".join(sectors)
+
+
+class Pause(GuestTest):
+    def pausing(self, name: str, *options: object, cmdline: str = "") -> tuple[bytes, bytes]:
+        """Runs a payload to its end, paused PAUSES times and more; serial and virtio console."""
+        ours, theirs = socket.socketpair()
+        said = bytearray()
+
+        def listen():
+            while more := ours.recv(65536):
+                said.extend(more)
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        # What the program writes to its FD comes in on the guest's console.
+        back = os.dup(ours.fileno())
+        words = command(name, *options, "--cpus", 2, "--memory", "32M",
+                        "--console", f"fd={theirs.fileno()}", cmdline=cmdline)
+        words[0:1] = [str(PAUSING), str(PAUSES), str(back)]
+        try:
+            done = self.run_vmm(words, pass_fds=[theirs.fileno(), back])
+        finally:
+            os.close(back)
+            theirs.close()
+            listener.join(TIME_LIMIT)
+            ours.close()
+        self.check_status(done, 0)
+        print(f"# {text(done.stderr).strip()}")
+        self.assertRegex(text(done.stderr), r"\Apaused \d+ times, \d+ us each[^\n]*\n\Z")
+        return done.stdout, bytes(said)
+
+    def check_steady(self, disk: Path, serial: bytes, console: bytes) -> int:
+        """Every number was said once and in order; how many rounds there were."""
+        numbers, rounds = re.fullmatch(r"((?:\d+\n)*)rounds (\d+)\n", text(serial)).groups()
+        for number, line in enumerate(numbers.split()):
+            self.assertEqual(line, str(number))
+        self.assertGreater(int(rounds), 0)
+        self.assertEqual(console, b"".join(b"%08d\n" % i for i in range(int(rounds))))
+        self.assertEqual(disk.read_bytes()[:SECTORS * SECTOR], contents(int(rounds)))
+        return int(rounds)
+
+    def test_every_device(self):
+        disk = self.disk()
+        share = self.directory / "share"
+        share.mkdir()
+        serial, console = self.pausing("steady", "--net", "user", "--disk", disk,
+                                       "--share", f"{share},rw")
+        rounds = self.check_steady(disk, serial, console)
+        file = (share / "file").read_bytes()
+        self.assertEqual(file.ljust(SECTORS * SECTOR, b"\0"), contents(rounds))
+
+    def test_disk_by_blocking_calls(self):
+        disk = self.disk()
+        self.check_steady(disk, *self.pausing("steady", "--disk", f"{disk},engine=thread",
+                                              cmdline="alone"))
