@@ -69,7 +69,7 @@ static const uint16_t console_events[] = {
 
 struct virtio_console {
     struct virtio_device virtio;
-    bool has_size;    /* found out once: features do not come and go */
+    bool has_size;    /* a console's terminal had one when this was created: it is told */
     bool has_control; /* MULTIPORT was negotiated; the loop's, unlike virtio.features */
     bool loaded;      /* and not yet resumed: the host's ends are other ones than before */
     uint64_t announced_ms;
@@ -285,13 +285,14 @@ static void console_closed(void *owner)
 
 /* The device. */
 
+/*
+ * F_SIZE is offered without a terminal, too, and the size is 0 x 0, unknown to the guest as to us:
+ * a machine saved on a terminal can be restored where there is none.
+ */
 static uint64_t console_features(const struct virtio_device *v)
 {
-    const struct virtio_console *console = container_of(v, const struct virtio_console, virtio);
-
-    return BIT(VIRTIO_CONSOLE_F_EMERG_WRITE) |
-           (console->has_size ? BIT(VIRTIO_CONSOLE_F_SIZE) : 0) |
-           (console->virtio.queue_count > CONTROL_RECEIVE ? BIT(VIRTIO_CONSOLE_F_MULTIPORT) : 0);
+    return BIT(VIRTIO_CONSOLE_F_EMERG_WRITE) | BIT(VIRTIO_CONSOLE_F_SIZE) |
+           (v->queue_count > CONTROL_RECEIVE ? BIT(VIRTIO_CONSOLE_F_MULTIPORT) : 0);
 }
 
 static void console_read_config(struct virtio_device *v, void *config)

@@ -321,8 +321,8 @@ START_TEST(features_not_offered_are_refused)
     struct host_pipe out = host_pipe();
     struct virtio_device *device = create(-1, out.writer);
 
-    ck_assert(!(virtio_offered_features(device) & BIT(VIRTIO_CONSOLE_F_SIZE)));
-    ck_assert(!driver_start(&driver, device, BIT(VIRTIO_CONSOLE_F_SIZE)));
+    ck_assert(!(virtio_offered_features(device) & BIT(VIRTIO_CONSOLE_F_MULTIPORT)));
+    ck_assert(!driver_start(&driver, device, BIT(VIRTIO_CONSOLE_F_MULTIPORT)));
     finish();
 }
 END_TEST
@@ -564,7 +564,7 @@ START_TEST(size_of_another_machines_terminal_is_announced)
 
     ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &sizes[0]), 0);
     ck_assert_int_eq(ioctl(other.slave, TIOCSWINSZ, &sizes[1]), 0);
-    ck_assert(driver_start(&driver, create(-1, pty.slave), 1ull << VIRTIO_CONSOLE_F_SIZE));
+    ck_assert(driver_start(&driver, create(-1, pty.slave), BIT(VIRTIO_CONSOLE_F_SIZE)));
     pause_console();
     terminal_window_changed(terminal);
     move_to_another_machine(-1, other.slave);
@@ -576,6 +576,24 @@ START_TEST(size_of_another_machines_terminal_is_announced)
     pause_console();
     resume_console();
     ck_assert_uint_eq(driver.config_changes, 1); /* it knows */
+    finish();
+}
+END_TEST
+
+START_TEST(a_machine_saved_on_a_terminal_is_restored_on_none)
+{
+    const struct winsize size = { .ws_col = 80, .ws_row = 25 };
+    struct host_pipe out = host_pipe();
+    struct host_pty pty = host_pty();
+
+    ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &size), 0);
+    ck_assert(driver_start(&driver, create(-1, pty.slave), BIT(VIRTIO_CONSOLE_F_SIZE)));
+    pause_console();
+    move_to_another_machine(-1, out.writer);
+    resume_console();
+    request(TRANSMIT, 0, DRIVER_BUFFERS, 1, 0);
+    check_used(TRANSMIT, 0, 0);
+    ck_assert_uint_eq(driver.config_changes, 0); /* it keeps the size that it had */
     finish();
 }
 END_TEST
@@ -630,6 +648,7 @@ int main(void)
     tcase_add_test(tcase, many_pauses_lose_no_byte);
     tcase_add_test(tcase, input_comes_after_the_pause);
     tcase_add_test(tcase, size_of_another_machines_terminal_is_announced);
+    tcase_add_test(tcase, a_machine_saved_on_a_terminal_is_restored_on_none);
     tcase_add_loop_test(tcase, damaged_state_is_refused, 0, ARRAY_SIZE(damaged));
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
