@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 
-from machine import FILES, GuestTest
+from machine import FILES, WAIT, GuestTest
 
 MIB = 1 << 20
 SIZES = [(40, 100), (50, 120)]
@@ -68,12 +68,12 @@ class Streams(GuestTest):
         host_talk.shutdown(socket.SHUT_WR)
         passed = Stream(host_out)
         machine.wait_for("^@@ end 0\nguest: size 40 100$")
-        passed.join(10)
+        passed.join(WAIT)
         cls.passed, cls.ended = passed.data, not passed.is_alive()
         machine.resize(*SIZES[1])
         last = Stream(host_last, pause=0.1)
         cls.status = machine.finish()
-        last.join(10)
+        last.join(WAIT)
         cls.last = last.data
 
     def test_names(self):

@@ -26,12 +26,28 @@ write_for_nobody() {
     kill $!
 }
 
+# In one go: what arrives at a port that nobody has open is dropped.
+talk() {
+    host_connected "$1"
+    {
+        echo question >&3
+        cat <&3
+    } 3<>"$1"
+}
+
 mount -t debugfs debugfs /sys/kernel/debug
+
+# The driver adds ports one after the other, while we run.
+for name in in out gone null talk last; do
+    until [ "$(port $name)" ]; do
+        usleep 20000
+    done
+done
 
 section ports 'cat /sys/class/virtio-ports/*/name'
 section tty 'tty; cat /sys/class/tty/console/active'
 section null 'wc -c <$(port null)'
-section talk 'host_connected $(port talk); echo question >$(port talk); cat $(port talk)'
+section talk 'talk $(port talk)'
 section gone 'write_for_nobody $(port gone)'
 section pass 'cat $(port in) >$(port out)'
 
