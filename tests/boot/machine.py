@@ -31,7 +31,7 @@ SERIAL = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}[MACHINE]
 # What /proc/interrupts has of those that nobody expected.
 NO_STRAY_INTERRUPTS = {"x86_64": ("^ *ERR: +0$", "^ *MIS: +0$"), "aarch64": ("^ *Err: +0$",)}[MACHINE]
 
-WAIT = 120  # seconds: what takes longer than this, in the nested lane, will never come
+WAIT = 400  # seconds: what takes longer than this, in the nested lane of a busy host, will never come
 SECTION = re.compile(r"^@@ (\S+)\n(.*?)^@@ end (\d+)$", re.MULTILINE | re.DOTALL)
 
 # What stock kernels print at these levels on any machine like ours, and why.
@@ -83,7 +83,7 @@ class Machine:
             ends = subprocess.PIPE
             session = []
         self.process = subprocess.Popen(
-            [*session, MINIVMM, "--timeout", "4m", *map(str, arguments)],
+            [*session, MINIVMM, "--timeout", "15m", *map(str, arguments)],
             stdin=ends, stdout=ends, stderr=self.errors, pass_fds=inherit)
         source = self.input if terminal else self.process.stdout.fileno()
         if not terminal:
@@ -135,7 +135,7 @@ class Machine:
     def serves(self, url: str) -> bytes:
         """What the guest's web server says."""
         try:
-            with urllib.request.urlopen(url, timeout=60) as reply:
+            with urllib.request.urlopen(url, timeout=WAIT) as reply:
                 return reply.read()
         except OSError as error:
             raise self.problem(f"{url}: {error}") from None
@@ -216,10 +216,13 @@ def run_tool(*command: object) -> subprocess.CompletedProcess:
                           errors="replace")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@contextmanager
+def reserved_port():
+    """A TCP port of 127.0.0.1 that only a socket with SO_REUSEADDR, as minivmm's, can have."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -10,8 +10,8 @@ import shutil
 import unittest
 from pathlib import Path
 
-from machine import (FILES, MACHINE, NO_STRAY_INTERRUPTS, SERIAL, GuestTest, free_port, only_on,
-                     run_tool, sha256, web_server)
+from machine import (FILES, MACHINE, NO_STRAY_INTERRUPTS, SERIAL, GuestTest, only_on,
+                     reserved_port, run_tool, sha256, web_server)
 
 MIB = 1 << 20
 
@@ -41,7 +41,7 @@ class Cloud(GuestTest):
     def setUpClass(cls):
         super().setUpClass()
         cls.make_files()
-        port = free_port()
+        port = cls.enterClassContext(reserved_port())
         server = cls.enterClassContext(web_server(cls.directory / "www"))
         script = f'minivmm.test="sh /test/cloud.sh http://10.0.2.2:{server}/page"'
         machine = cls.boot(

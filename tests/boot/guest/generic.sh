@@ -39,7 +39,7 @@ section disk 'show /sys/block/vda/size; cat /proc/mounts'
 section write 'dd if=/dev/urandom of=/random bs=64k count=64 conv=fsync 2>/dev/null; sha256sum /random'
 section net 'ip -4 -o address show eth0; cat /sys/class/net/eth0/address'
 section features 'cat /sys/class/net/eth0/device/features'
-section ping 'ping -c 3 -i 0.2 -W 5 10.77.0.1'
+section ping 'ping -c 3 -i 0.2 -W 60 10.77.0.1'
 section fetch "wget -q -O - $1 | sha256sum"
 section net-vhost "ip address add $3/24 dev eth1 && ip link set eth1 up"
 section fetch-vhost "wget -q -O - $2 | sha256sum"
