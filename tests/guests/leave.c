@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Resets the machine, or with "off" powers it off, while a request to the disk is in flight. */
+/*
+ * Resets the machine, or with "off" powers it off, while a request to the disk is in flight: when a
+ * byte comes in on the serial port, for the host knows that it is.
+ */
 #include <linux/virtio_blk.h>
 
 #include "lib/virtio.h"
@@ -13,11 +16,14 @@ int main(void)
 {
     const struct request request = { &header, sizeof(header), sector, sizeof(sector) };
     struct virtio v = virtio_find(VIRTIO_ID_BLOCK, 0);
+    char byte;
 
     virtio_start(&v, ~0ull, &q, 1);
     queue_submit(&q, &request);
     virtio_notify(&v, 0);
     print("leaving\n");
+    while (!platform_get(&byte))
+        platform_relax();
     if (word_is(0, "off"))
         platform_power_off();
     platform_reset();

@@ -11,7 +11,7 @@ import subprocess
 import termios
 
 import vmm
-from vmm import GuestTest, command, only_on, wait_until
+from vmm import TIMEOUTS_MS, GuestTest, command, only_on, wait_until
 
 ESCAPE = b"\x01"
 
@@ -39,15 +39,15 @@ class Terminal(GuestTest):
             process.kill()
             process.wait()
 
+    def sees(self, what: bytes) -> bool:
+        os.set_blocking(self.master, False)
+        with contextlib.suppress(BlockingIOError):
+            self.shown += os.read(self.master, 4096)
+        return what in self.shown
+
     def expect(self, what: bytes):
         """Reads on until WHAT was shown; it and all before it counts as seen."""
-        os.set_blocking(self.master, False)
-
-        def seen() -> bool:
-            with contextlib.suppress(BlockingIOError):
-                self.shown += os.read(self.master, 4096)
-            return what in self.shown
-        wait_until(seen, repr(what))
+        wait_until(lambda: self.sees(what), repr(what))
         self.shown = self.shown.partition(what)[2]
 
     def type(self, keys: bytes):
@@ -105,8 +105,16 @@ class Terminal(GuestTest):
                 self.assertEqual(termios.tcgetattr(self.slave), self.before)
 
     def test_restored_after_timeout(self):
-        with self.guest("end", "--timeout", "500ms", cmdline="spin", says=b"spin") as process:
-            self.check_end(process, 124)
+        for ms in TIMEOUTS_MS:
+            self.shown = b""
+            with self.session("end", "--timeout", f"{ms}ms", cmdline="spin") as process:
+                wait_until(lambda: self.sees(b"spin") or process.poll() is not None, "a word")
+                was_raw = self.is_raw()
+                self.check_end(process, 124)
+            if was_raw:
+                break
+        self.assertTrue(was_raw)
+        self.assertIn(b"spin", self.shown)
 
     def test_escape_x_leaves(self):
         for name, cmdline in (("end", "stop"), ("end", "spin"), ("echo", "")):

@@ -106,7 +106,7 @@ class Net(Rng):
 class Tap(Rng):
     """Its other end has the address that the payload asks for."""
     device = "net"
-    name = "minivmm-guests"
+    name = f"minivmm-{os.getpid()}"  # others test on this host, too
     vhost = "off"
 
     @classmethod

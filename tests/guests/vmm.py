@@ -20,6 +20,8 @@ GUESTS = Path(os.environ.get("GUESTS") or FILES or ROOT / "build/tests/guests").
 TIME_LIMIT = 120  # seconds: a lane may be slow and busy, a hang takes longer
 MACHINE = platform.machine()
 SUFFIX = {"x86_64": "elf", "aarch64": "img"}[MACHINE]  # of payloads
+# To be tried one after the other: on a busy host a guest has not come far when the first is over.
+TIMEOUTS_MS = (300, 3000, 30000)
 SECTOR = 512
 LINE = 4096  # bytes of one of the payload output's
 
@@ -57,6 +59,15 @@ def wait_until(condition, what: str):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited in vain: {what}")
         time.sleep(0.005)
+
+
+def wait_until_noticed(process: subprocess.Popen):
+    """The signals it was sent, so that the next is another one."""
+    def pending() -> int:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        return sum(int(line.split()[1], 16) for line in lines
+                   if line.startswith(("SigPnd:", "ShdPnd:")))
+    wait_until(lambda: not pending(), "signals to be noticed")
 
 
 class GuestTest(unittest.TestCase):
