@@ -195,15 +195,18 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-bool driver_wait(struct driver *d, unsigned queue, uint32_t *ret_head, uint32_t *ret_written)
+bool driver_wait_ms(struct driver *d, unsigned queue, unsigned ms, uint32_t *ret_head,
+                    uint32_t *ret_written)
 {
     uint64_t used = desc_of(queue) + USED_PART;
-    double deadline = now() + 2;
+    double deadline = now() + ms / 1000.0;
+    bool late = false;
     uint64_t elem;
 
     while (le16_load_acquire(driver_ram(d, used + 2)) == d->used_seen[queue]) {
-        if (now() > deadline)
+        if (late)
             return false;
+        late = now() > deadline; /* then one turn more: we may have been held up ourselves */
         loop_turn(d->loop, 10);
     }
     elem = used + 4 + 8ull * (d->used_seen[queue]++ & (d->queue_size - 1));
@@ -212,6 +215,11 @@ bool driver_wait(struct driver *d, unsigned queue, uint32_t *ret_head, uint32_t 
     if (ret_written)
         *ret_written = le32_load(driver_ram(d, elem + 4));
     return true;
+}
+
+bool driver_wait(struct driver *d, unsigned queue, uint32_t *ret_head, uint32_t *ret_written)
+{
+    return driver_wait_ms(d, queue, 30000, ret_head, ret_written);
 }
 
 bool driver_broken(const struct driver *d)

@@ -61,8 +61,11 @@ void driver_kick(struct driver *d, unsigned queue);
 /* The same, but with EVENT_IDX only if the device has asked for it, as real drivers do. */
 void driver_kick_if_asked(struct driver *d, unsigned queue);
 
-/* Turns the loop until the device used one more chain, at most 2 s; false if it did not. */
+/* Turns the loop until the device used one more chain, at most 30 s; false if it did not. */
 bool driver_wait(struct driver *d, unsigned queue, uint32_t *ret_head, uint32_t *ret_written);
+/* The same, at most so long. */
+bool driver_wait_ms(struct driver *d, unsigned queue, unsigned ms, uint32_t *ret_head,
+                    uint32_t *ret_written);
 bool driver_broken(const struct driver *d); /* DEVICE_NEEDS_RESET is set */
 
 /* Guest RAM at `addr`. */

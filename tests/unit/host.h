@@ -53,23 +53,28 @@ static inline double host_seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* How often the loop turns in a tenth of a second: a few times if it sleeps, thousands if not. */
+/*
+ * How often the loop turns in a tenth of a second: a few times if it sleeps, thousands if not; not
+ * less often on a busy host.
+ */
 static inline unsigned host_turns(struct loop *loop)
 {
     double end = host_seconds() + 0.1;
     unsigned turns = 0;
 
-    while (host_seconds() < end) {
+    while (host_seconds() < end || turns < 5) {
         loop_turn(loop, 20);
         turns++;
     }
     return turns;
 }
 
-/* Turns the loop until `*value` is `wanted`, at most 5 s. */
+#define HOST_PATIENCE 30 /* seconds for what takes a moment on an idle host */
+
+/* Turns the loop until `*value` is `wanted`, or patience is over. */
 static inline bool host_turn_until(struct loop *loop, const size_t *value, size_t wanted)
 {
-    double end = host_seconds() + 5;
+    double end = host_seconds() + HOST_PATIENCE;
 
     while (*value != wanted && host_seconds() < end)
         loop_turn(loop, 10);

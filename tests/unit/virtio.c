@@ -6,6 +6,7 @@
 #include <linux/virtio_ring.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/unit/driver.h"
 #include "tests/unit/unit.h"
@@ -280,15 +281,17 @@ END_TEST
 
 struct kicker {
     struct virtio_device *v;
-    bool stop; /* atomic */
+    bool running, stop; /* atomic */
 };
 
 static void *kicker_run(void *arg)
 {
     struct kicker *kicker = arg;
 
-    for (unsigned i = 0; !__atomic_load_n(&kicker->stop, __ATOMIC_RELAXED); i++)
+    for (unsigned i = 0; !__atomic_load_n(&kicker->stop, __ATOMIC_RELAXED); i++) {
         virtio_kick(kicker->v, i % 2);
+        __atomic_store_n(&kicker->running, true, __ATOMIC_RELAXED);
+    }
     return NULL;
 }
 
@@ -296,12 +299,14 @@ static void *kicker_run(void *arg)
 START_TEST(kicks_race_with_resets)
 {
     struct witness w;
-    struct kicker kicker = { &w.virtio, false };
+    struct kicker kicker = { .v = &w.virtio };
     pthread_t thread;
 
     witness_init(&w);
     ck_assert_int_eq(loop_start(w.d.loop, "witness0"), 0);
     ck_assert_int_eq(pthread_create(&thread, NULL, kicker_run, &kicker), 0);
+    while (!__atomic_load_n(&kicker.running, __ATOMIC_RELAXED))
+        usleep(100);
     for (unsigned round = 0; round < 200; round++) {
         ck_assert(driver_start(&w.d, &w.virtio, 0));
         virtio_set_status(&w.virtio, 0);

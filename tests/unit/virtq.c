@@ -527,13 +527,13 @@ START_TEST(fields_changed_while_they_are_read)
     struct guest g;
     struct racer racer = { &g.d, false };
     pthread_t thread;
-    unsigned good = 0;
+    unsigned good = 0, bad = 0;
 
     guest_init(&g);
     g.keeper.keep = false;
     driver_describe(&g.d, 0, 0, B, 16, W, 0);
     pthread_create(&thread, NULL, racer_run, &racer);
-    for (unsigned i = 0; i < 20000 || good == 0; i++) {
+    for (unsigned i = 0; i < 20000 || good == 0 || bad == 0; i++) { /* the racer may be late */
         struct virtq *q = virtio_virtq(&g.keeper.virtio, 0);
         struct virtq_chain *chain = &g.keeper.chains[0];
 
@@ -547,11 +547,11 @@ START_TEST(fields_changed_while_they_are_read)
             virtio_reset(&g.keeper.virtio);
             le16_store(driver_ram(&g.d, 0x14002), 0);
             ck_assert(driver_start(&g.d, &g.keeper.virtio, 0));
+            bad++;
         }
     }
     __atomic_store_n(&racer.stop, true, __ATOMIC_RELAXED);
     pthread_join(thread, NULL);
-    ck_assert_uint_gt(good, 0);
     guest_finish(&g);
 }
 END_TEST
