@@ -8,6 +8,7 @@
 #include <netinet/ip6.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -35,6 +36,7 @@
 #define RX_PLACE (DRIVER_BUFFERS + 0x10000u)
 #define RX_STEP  2048u
 #define ETH      14
+#define PATIENCE 30 /* seconds: the host may be busy */
 
 static const uint8_t guest_mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
 static const uint8_t slirp_mac[6] = { 0x52, 0x55, 10, 0, 2, 2 };
@@ -129,12 +131,12 @@ static void send_frame(const void *frame, size_t size)
     send_frame_with(&(struct net_header){ 0 }, frame, size);
 }
 
-/* The next frame into `frame`, which holds RX_STEP bytes; false if there is none for a while. */
-static bool receive_frame(uint8_t *frame)
+/* The next frame into `frame`, which holds RX_STEP bytes; false if there is none for so long. */
+static bool receive_frame(uint8_t *frame, unsigned ms)
 {
     uint32_t head, written;
 
-    if (!driver_wait(&d, RX, &head, &written))
+    if (!driver_wait_ms(&d, RX, ms, &head, &written))
         return false;
     memset(frame, 0, RX_STEP);
     memcpy(frame, driver_ram(&d, RX_PLACE + head * RX_STEP + NET_HEADER_SIZE),
@@ -147,9 +149,9 @@ static bool receive_frame(uint8_t *frame)
 /* The next frame of this Ethernet type and, if it is IP, this protocol and destination port. */
 static bool receive_kind(uint8_t *frame, uint16_t type, uint8_t protocol, uint16_t port)
 {
-    double deadline = now() + 3;
+    double deadline = now() + PATIENCE;
 
-    while (now() < deadline && receive_frame(frame)) {
+    while (now() < deadline && receive_frame(frame, PATIENCE * 1000)) {
         if (frame[12] << 8 != (type & 0xff00) || frame[13] != (type & 0xff))
             continue;
         if (type != 0x0800 ||
@@ -274,12 +276,17 @@ static bool arp_answered(void)
            !memcmp(frame + ETH + 8, slirp_mac, 6) && !memcmp(frame, guest_mac, 6);
 }
 
-/* A running guest that slirp has heard of. */
+/* From here on slirp has heard of the guest. */
+static void greet(void)
+{
+    post_all();
+    ck_assert(arp_answered());
+}
+
 static void open_guest(const struct slirp_options *options)
 {
     ck_assert_int_eq(open_net(options), 0);
-    post_all();
-    ck_assert(arp_answered());
+    greet();
 }
 
 static void open_plain(void)
@@ -336,7 +343,7 @@ static int connect_guest(struct tcp_peer *peer, struct server *server)
     memcpy(&peer->ack, frame + ETH + 24, 4);
     peer->ack = ntohl(peer->ack) + 1;
     send_tcp(peer, TH_ACK, "");
-    fd = accept_for(server, 2);
+    fd = accept_for(server, PATIENCE);
     ck_assert_int_ge(fd, 0);
     return fd;
 }
@@ -441,12 +448,14 @@ END_TEST
 START_TEST(udp_reaches_the_host)
 {
     struct server server = server_open(AF_INET, SOCK_DGRAM);
+    struct pollfd readable = { .fd = server.fd, .events = POLLIN };
     struct sockaddr_in from;
     socklen_t size = sizeof(from);
     uint8_t frame[RX_STEP];
     char text[16] = "";
 
     send_udp("10.0.2.2", server.port, 4001, "ping", 4);
+    ck_assert_int_eq(poll(&readable, 1, PATIENCE * 1000), 1);
     ck_assert_int_eq(recvfrom(server.fd, text, sizeof(text), 0, (void *)&from, &size), 4);
     ck_assert_int_eq(sendto(server.fd, "pong", 4, 0, (void *)&from, size), 4);
     ck_assert(receive_kind(frame, 0x0800, IPPROTO_UDP, 4001));
@@ -544,17 +553,25 @@ END_TEST
 
 static struct slirp_forward tcp_forward, udp_forward;
 
-/* Forwards a free port of each kind to the guest's 22 and 53. */
+/* Forwards a free port of each kind to the guest's 22 and 53: others, if somebody was quicker. */
 static void open_forwards(void)
 {
-    struct server tcp = server_open(AF_INET, SOCK_STREAM), udp = server_open(AF_INET, SOCK_DGRAM);
+    const struct slirp_options options = { .forwards = &tcp_forward };
+    int error;
 
-    udp_forward = (struct slirp_forward){ true, htonl(INADDR_LOOPBACK), udp.port, 53, NULL };
-    tcp_forward =
-        (struct slirp_forward){ false, htonl(INADDR_LOOPBACK), tcp.port, 22, &udp_forward };
-    close(tcp.fd);
-    close(udp.fd);
-    open_guest(&(struct slirp_options){ .forwards = &tcp_forward });
+    do {
+        struct server tcp = server_open(AF_INET, SOCK_STREAM);
+        struct server udp = server_open(AF_INET, SOCK_DGRAM);
+
+        udp_forward = (struct slirp_forward){ true, htonl(INADDR_LOOPBACK), udp.port, 53, NULL };
+        tcp_forward =
+            (struct slirp_forward){ false, htonl(INADDR_LOOPBACK), tcp.port, 22, &udp_forward };
+        close(tcp.fd);
+        close(udp.fd);
+        error = open_net(&options);
+    } while (error == -EADDRINUSE);
+    ck_assert_int_eq(error, 0);
+    greet();
 }
 
 static int connect_to(int type, uint16_t port)
@@ -600,7 +617,7 @@ START_TEST(guest_without_buffers)
     uint16_t number = 0;
 
     while (d.used_seen[RX] + BUFFERS != d.avail_idx[RX])
-        ck_assert(receive_frame(frame));
+        ck_assert(receive_frame(frame, PATIENCE * 1000));
     for (unsigned i = 0; i < BUFFERS; i++) { /* fills what is posted */
         ck_assert_int_eq(write(fd, &(uint16_t){ 0xffff }, 2), 2);
         loop_turn(d.loop, 1);
@@ -684,7 +701,7 @@ START_TEST(reset_with_frames_waiting)
     for (unsigned i = 0; i < 12000; i++)
         send_arp(2);
     post_all();
-    while (receive_frame(frame))
+    while (receive_frame(frame, 1000)) /* they wait in this process */
         count++;
     ck_assert_uint_ge(count, 1000);
     ck_assert_uint_le(count, 10000);
