@@ -400,8 +400,7 @@ static void console_resume(struct virtio_device *v)
 
     for (unsigned i = 0; console->loaded && i < console->count; i++) {
         console_is_due(&console->ports[i], DUE_OPEN);
-        if (console->has_control) /* else it is configuration, which virtio.c announces */
-            console_resized(&console->ports[i]);
+        console_resized(&console->ports[i]);
     }
     console->loaded = false;
 }

@@ -419,6 +419,18 @@ static int virtio_mmio_pause(struct device *dev, uint64_t deadline_ns)
     return error;
 }
 
+/* On the loop: what the driver was shown of another machine's device may be otherwise in this one.
+ */
+static void virtio_mmio_compare_config(void *arg)
+{
+    uint32_t config[VIRTIO_MAX_CONFIG / sizeof(uint32_t)];
+    struct virtio_mmio *mmio = arg;
+
+    virtio_read_config(mmio->virtio, config);
+    if (memcmp(config, virtio_mmio_register(mmio, VIRTIO_MMIO_CONFIG), sizeof(config)))
+        virtio_config_changed(mmio->virtio);
+}
+
 /* What was loaded is pending is raised: an interrupt too many does no harm, a lost one hangs. */
 static void virtio_mmio_resume(struct device *dev)
 {
@@ -430,6 +442,8 @@ static void virtio_mmio_resume(struct device *dev)
     virtio_resume(mmio->virtio);
     if (mmio->loaded && pending)
         virtio_mmio_raise(mmio, pending);
+    if (mmio->loaded)
+        loop_call(mmio->virtio->loop, virtio_mmio_compare_config, mmio);
     mmio->loaded = false;
 }
 

@@ -443,7 +443,7 @@ void virtio_state(struct virtio_device *v, struct state *s)
     state_field(s, v, features);
     state_u32(s, "status", &status);
     if (s->loading && !s->error) {
-        v->paused = v->config_due = true;
+        v->paused = true;
         virtio_check_state(v, status, s);
         if (!s->error)
             __atomic_store_n(&v->status, status, __ATOMIC_SEQ_CST);

@@ -625,7 +625,7 @@ START_TEST(a_paused_terminal_tells_everything_later_and_once)
     size_t taken;
 
     start_as(in.reader, out.writer, true);
-    taken = fill_up();
+    taken = fill_up(out.writer);
     loop_turn(loop, 0);
     guest.writable = 0;
     terminal_pause(terminal);
@@ -690,7 +690,7 @@ START_TEST(a_vcpu_that_waits_is_let_go_by_a_pause)
     size_t taken;
 
     start(-1, out.writer);
-    taken = fill_up();
+    taken = fill_up(out.writer);
     pthread_create(&thread, NULL, talk, &talker);
     usleep(100000);
     ck_assert(!__atomic_load_n(&talker.done, __ATOMIC_SEQ_CST));
