@@ -229,7 +229,7 @@ START_TEST(a_vcpu_that_does_not_park_in_time)
     await("N");
     ck_assert_str_eq(busy, "vcpu0 (uart16550)");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
-    ck_assert_str_eq(fake.steps, "Spr");
+    ck_assert_str_eq(fake.steps, "SpcCr");
     fake.stubborn = false;
     lifecycle_pause(&life, 10000);
     await("NP");
@@ -264,7 +264,7 @@ START_TEST(a_pause_that_is_called_off)
         loop_turn(loop, 10);
     ck_assert_str_eq(news, "");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
-    ck_assert_str_eq(fake.steps, "Spr");
+    ck_assert_str_eq(fake.steps, "SpcCr");
 }
 END_TEST
 
@@ -319,7 +319,7 @@ START_TEST(stop_while_a_pause_is_under_way)
     loop_turn(loop, 100);
     let_park();
     await("X");
-    ck_assert_str_eq(fake.steps, "Spxz");
+    ck_assert_str_eq(fake.steps, "SpcCxz");
 }
 END_TEST
 

@@ -163,10 +163,23 @@ static void lifecycle_stopped(struct lifecycle *life)
     lifecycle_tell(life, LIFE_HAS_STOPPED, NULL);
 }
 
+/* Held back, the consoles also let a vCPU go that waits for somebody to read its output. */
+static void lifecycle_hold_consoles(struct lifecycle *life, bool hold)
+{
+    if (life->consoles_held == hold)
+        return;
+    life->consoles_held = hold;
+    if (hold)
+        machine_pause_consoles(life->machine);
+    else
+        machine_resume_consoles(life->machine);
+}
+
 static void lifecycle_run_on(struct lifecycle *life)
 {
     life->phase = LIFE_STEADY;
     lifecycle_set_state(life, LIFE_RUNNING);
+    lifecycle_hold_consoles(life, false);
     machine_resume(life->machine);
 }
 
@@ -203,15 +216,10 @@ static void lifecycle_begin_parking(struct lifecycle *life, const struct life_wi
 
     life->phase = LIFE_PARKING;
     machine_park(life->machine);
-    if (!wish->end)
-        alarm_set(&life->late,
-                  wish->deadline_ns > now ? (wish->deadline_ns - now) / 1000000 + 1 : 1);
-}
-
-static void lifecycle_wake_devices(struct lifecycle *life)
-{
-    machine_resume_devices(life->machine);
-    machine_resume_consoles(life->machine);
+    if (wish->end)
+        return;
+    lifecycle_hold_consoles(life, true);
+    alarm_set(&life->late, wish->deadline_ns > now ? (wish->deadline_ns - now) / 1000000 + 1 : 1);
 }
 
 static void lifecycle_has_paused(struct lifecycle *life)
@@ -230,7 +238,7 @@ static void lifecycle_end_pause(struct lifecycle *life)
         LOCK_SCOPE(&life->mutex);
         life->resume = false;
     }
-    lifecycle_wake_devices(life);
+    machine_resume_devices(life->machine);
     lifecycle_run_on(life);
     lifecycle_tell(life, LIFE_HAS_RESUMED, NULL);
 }
@@ -248,8 +256,8 @@ static bool lifecycle_leave_steady(struct lifecycle *life)
         return true;
     case LIFE_PAUSED:
         if (wish.end) {
-            lifecycle_wake_devices(life); /* to end as they do when they run ... */
-            life->phase = LIFE_PARKING;   /* ... but with the vCPUs as they are */
+            machine_resume_devices(life->machine); /* to end as they do when they run ... */
+            life->phase = LIFE_PARKING;            /* ... but with the vCPUs as they are */
         } else if (wish.resume) {
             lifecycle_end_pause(life);
         } else if (wish.pause) {
@@ -274,11 +282,11 @@ static bool lifecycle_leave_parking(struct lifecycle *life)
         alarm_set(&life->late, 0);
         if (wish.end) {
             lifecycle_set_state(life, LIFE_RESETTING);
+            lifecycle_hold_consoles(life, false);
             machine_stop(life->machine);
             lifecycle_work(life, LIFE_CLEARING, lifecycle_clear);
         } else if (wish.pause) {
             life->worker_deadline_ns = wish.deadline_ns;
-            machine_pause_consoles(life->machine);
             lifecycle_work(life, LIFE_PAUSING, lifecycle_pause_devices);
         } else {
             lifecycle_run_on(life); /* it was called off */
@@ -302,7 +310,6 @@ static void lifecycle_paused(struct lifecycle *life)
 
     lifecycle_join(life);
     if (life->result) {
-        machine_resume_consoles(life->machine);
         life->phase = LIFE_PARKING;
         if (!wish.end)
             lifecycle_give_up_pause(life, life->busy);

@@ -77,8 +77,9 @@ struct lifecycle {
     struct watch requested;      /* an eventfd: something is wanted */
     struct watch parked, rested; /* eventfds: the vCPUs are; the worker is done */
     struct watch late;           /* a timer: the deadline has passed */
-    pthread_t worker;            /* while LIFE_PAUSING or LIFE_CLEARING */
-    int result;                  /* the worker's */
+    bool consoles_held;
+    pthread_t worker; /* while LIFE_PAUSING or LIFE_CLEARING */
+    int result;       /* the worker's */
     uint64_t worker_deadline_ns;
     const char *busy; /* what the worker could not bring to rest */
 };
