@@ -409,11 +409,14 @@ static unsigned share_load_handles(struct share *share, uint32_t count, struct s
 {
     unsigned lost = 0;
 
-    for (; count > 0 && !s->error; count--) {
+    for (; count > 0; count--) {
         struct handle *handle = share_load_handle(share, s);
-        int fd = handle ? share_open_again(share, handle->node, handle->flags) : -ESTALE;
+        int fd;
 
-        if (handle && fd >= 0)
+        if (!handle)
+            return 0;
+        fd = share_open_again(share, handle->node, handle->flags);
+        if (fd >= 0)
             handle->fd = fd;
         else
             lost++;

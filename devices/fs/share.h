@@ -51,7 +51,8 @@ void share_forget_all(struct share *share);
  * Saves it, or loads it into a share just opened, of a directory that may have changed: a node is
  * checked when it is used, and a handle's file is opened again, here. On any thread while none
  * serves: the one that does may be confined already, and what is opened is beneath the root as
- * ever. Returns how many handles have lost their files and answer -ESTALE.
+ * ever. Returns how many handles have lost their files and answer -ESTALE. After an error the share
+ * is only good to be closed.
  */
 unsigned share_state(struct share *share, struct state *s);
 

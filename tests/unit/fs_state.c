@@ -41,7 +41,7 @@ static int load_as(const struct state *saved, bool writable, unsigned *ret_lost)
 {
     struct state s;
 
-    fuse_destroy(c.fuse);
+    client_stop(&c);
     client_start(&c, client_path(&c, ""), writable);
     state_begin_load(&s, saved->bytes, saved->at);
     state_section(&s, "fs0", 1);
@@ -509,7 +509,7 @@ START_TEST(names_that_are_none)
         use_all();
         state_finish(&saved);
         ck_assert_int_eq(client_ask(&c, FUSE_DESTROY, 0, NULL, 0, NULL, NULL), 0);
-        fuse_destroy(c.fuse);
+        client_stop(&c);
         client_start(&c, client_path(&c, ""), true);
     }
 }
@@ -553,7 +553,7 @@ START_TEST(the_hosts_kernel_is_not_shown)
     ck_assert_uint_eq(*hidden, 1);
     *hidden = 0;
 
-    fuse_destroy(all.fuse);
+    client_stop(&all);
     client_start(&all, "/", false);
     state_begin_load(&s, saved.bytes, saved.at);
     state_section(&s, "fs0", 1);

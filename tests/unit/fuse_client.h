@@ -81,10 +81,15 @@ static inline int client_remove(const char *path, const struct stat *stat, int t
     return remove(path);
 }
 
-static inline void client_finish(struct client *c)
+static inline void client_stop(struct client *c)
 {
     fuse_destroy(c->fuse);
     share_close(c->share);
+}
+
+static inline void client_finish(struct client *c)
+{
+    client_stop(c);
     if (*c->top)
         nftw(c->top, client_remove, 32, FTW_DEPTH | FTW_PHYS);
 }
