@@ -2,7 +2,8 @@
 
 /*
  * A guest's FUSE client that says what the input says, to a share of a new directory which it may
- * write. Whatever it says, what lies beside the directory stays as it is.
+ * write. At times the share is saved and loaded, from a state that may be forged. Whatever happens,
+ * what lies beside the directory stays as it is.
  */
 #include "devices/fs/fuse.h"
 
@@ -21,13 +22,22 @@
 #include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 #define ROOM       9000u
 #define PIECES     4u
 #define LARGEST    (1u << 20) /* bytes of a file the fuzzer may make */
 #define REMEMBERED 8u
 
+#define RESTORE 0xfe /* in place of an operation */
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct server {
+    const struct share_options *options;
+    struct share *share;
+    struct fuse *fuse;
+};
 
 struct input {
     const uint8_t *data;
@@ -163,6 +173,69 @@ static void remember(struct known *known, uint32_t opcode, const uint8_t *payloa
     }
 }
 
+static void start(struct server *server)
+{
+    demand(share_open(&server->share, server->options, share_descriptors(2)) == 0);
+    demand((server->fuse = fuse_create(server->share)) != NULL);
+}
+
+static void stop(struct server *server)
+{
+    fuse_destroy(server->fuse);
+    share_close(server->share);
+}
+
+static void walk(struct server *server, struct state *s)
+{
+    state_section(s, "fs0", 1);
+    fuse_state(server->fuse, s);
+    state_end_section(s);
+}
+
+static void save(struct server *server, struct state *s)
+{
+    state_begin_save(s);
+    walk(server, s);
+    demand(!s->error);
+}
+
+/* Into a new server. */
+static bool load(struct server *server, const struct state *saved)
+{
+    struct state s;
+
+    stop(server);
+    start(server);
+    state_begin_load(&s, saved->bytes, saved->at);
+    walk(server, &s);
+    return state_finish(&s) == 0;
+}
+
+/*
+ * What is saved can be loaded, and is the same again. What is forged may be refused; then, as with
+ * a machine that cannot be restored, there is nothing to go on with.
+ */
+static void restore(struct server *server, struct input *in)
+{
+    struct state saved, again;
+
+    save(server, &saved);
+    demand(load(server, &saved));
+    save(server, &again);
+    demand(again.at == saved.at && !memcmp(again.bytes, saved.bytes, saved.at));
+    state_finish(&saved);
+    for (unsigned forgeries = take(in) % 8; forgeries > 0; forgeries--) {
+        size_t at = take(in) | (size_t)take(in) << 8;
+
+        again.bytes[at % again.at] ^= take(in);
+    }
+    if (!load(server, &again)) {
+        stop(server);
+        start(server);
+    }
+    state_finish(&again);
+}
+
 static void step(struct fuse *fuse, struct known *known, struct input *in)
 {
     static uint8_t request[ROOM], reply[ROOM];
@@ -198,8 +271,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char top[] = "/tmp/minivmm-fuzz-XXXXXX", path[64];
     struct input in = { data, size };
     struct known known = { .nodes = { 1, 1, 1, 1, 1, 1, 1, 1 } };
-    struct share *share;
-    struct fuse *fuse;
+    struct server server = { .options = &options };
+    struct share *probe;
 
     log_set_level(LOG_LEVEL_ERROR);
     signal(SIGXFSZ, SIG_IGN);
@@ -207,13 +280,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     make_tree(top);
     snprintf(path, sizeof(path), "%s/share", top);
     options.path = path;
-    if (share_open(&share, &options, share_descriptors(1)) ==
+    if (share_open(&probe, &options, share_descriptors(2)) ==
         0) { /* an emulated host may have no openat2 */
-        demand((fuse = fuse_create(share)) != NULL);
+        share_close(probe);
+        start(&server);
         while (in.size > 0)
-            step(fuse, &known, &in);
-        fuse_destroy(fuse);
-        share_close(share);
+            if (*in.data == RESTORE && take(&in))
+                restore(&server, &in);
+            else
+                step(server.fuse, &known, &in);
+        stop(&server);
     }
     check_outside(top);
     nftw(top, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
