@@ -4,9 +4,12 @@
  * pausing COUNT FD MINIVMM-OPTION...
  *
  * Runs a machine as minivmm does, and pauses and resumes it again and again until it ends. After
- * COUNT times writes a byte to FD, unless that is -1. At every 16th pause looks whether guest
- * memory stays as it is. Exits with the guest's own status, or 125 if something went wrong; prints
- * on stderr how often it paused and how long that took.
+ * COUNT times writes a byte to FD, unless that is -1. At every 16th pause checks that guest memory
+ * does not change; after every 8th holds the last vCPU alone for a moment. Exits with the guest's
+ * own status, or 125 if something went wrong; prints on stderr how often it paused and how long
+ * that took.
+ *
+ * With a COUNT of 0 it pauses until a pause fails, prints what held it up, and lets the guest run.
  */
 #include <errno.h>
 #include <signal.h>
@@ -24,10 +27,13 @@
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
+#include "vmm/kvm/vcpu.h"
 
 #define PAUSE_MS    20000
+#define FAIL_MS     300 /* where a pause is to fail */
 #define LOOK_US     500 /* how long guest memory is watched */
 #define LOOK_EVERY  16
+#define HOLD_EVERY  8
 #define LONGEST_RUN 4u /* ms between two pauses */
 
 struct pausing {
@@ -70,7 +76,7 @@ static void look(struct pausing *p)
 static void pause_now(struct pausing *p)
 {
     p->asked_ns = clock_now_ns();
-    lifecycle_pause(&p->life, PAUSE_MS);
+    lifecycle_pause(&p->life, p->wanted ? PAUSE_MS : FAIL_MS);
 }
 
 static void has_paused(struct pausing *p)
@@ -87,13 +93,45 @@ static void has_paused(struct pausing *p)
     lifecycle_resume(&p->life);
 }
 
+/* While a vCPU is held it does not run, whatever the others do. */
+static void hold_one(struct pausing *p)
+{
+    struct vm *vm = &p->machine.vm;
+    unsigned last = vm->vcpu_count - 1;
+    uint64_t exits;
+
+    if (vm_hold_vcpu(vm, last, clock_now_ns() + PAUSE_MS * 1000000ull)) {
+        log_refuse(ETIMEDOUT, "vCPU %u cannot be held", last);
+        p->failed = true;
+        return;
+    }
+    exits = vm->stats[last].exits;
+    usleep(LOOK_US);
+    if (vm->stats[last].exits != exits) {
+        log_refuse(EINVAL, "vCPU %u runs while it is held", last);
+        p->failed = true;
+    }
+    vm_release_vcpu(vm, last);
+}
+
 static void has_resumed(struct pausing *p)
 {
+    if (p->paused % HOLD_EVERY == 0)
+        hold_one(p);
     p->seed = p->seed * 1664525 + 1013904223;
     if (p->seed >> 31)
         pause_now(p);
     else
         alarm_set(&p->again, 1 + (p->seed >> 16) % LONGEST_RUN);
+}
+
+static void cannot_pause(struct pausing *p, const char *name)
+{
+    log_refuse(ETIMEDOUT, "cannot pause: %s is busy", name);
+    if (p->wanted == 0)
+        return; /* as it should be */
+    p->failed = true;
+    lifecycle_stop(&p->life, STATUS_FAILED);
 }
 
 static void happened(void *owner, enum life_news news, const char *name)
@@ -105,9 +143,7 @@ static void happened(void *owner, enum life_news news, const char *name)
         has_paused(p);
         break;
     case LIFE_CANNOT_PAUSE:
-        log_refuse(ETIMEDOUT, "%s does not come to rest", name);
-        p->failed = true;
-        lifecycle_stop(&p->life, STATUS_FAILED);
+        cannot_pause(p, name);
         break;
     case LIFE_HAS_RESUMED:
     case LIFE_HAS_RESET:

@@ -5,10 +5,11 @@ import os
 import re
 import socket
 import struct
+import subprocess
 import threading
 from pathlib import Path
 
-from vmm import FILES, ROOT, SECTOR, TIME_LIMIT, GuestTest, command, text
+from vmm import FILES, GUESTS, ROOT, SECTOR, TIME_LIMIT, GuestTest, command, text, wait_until
 
 PAUSING = Path(f"{FILES}/pausing" if FILES else ROOT / "build/tests/guests/pausing").absolute()
 PAUSES = 1000
@@ -81,3 +82,27 @@ class Pause(GuestTest):
         disk = self.disk()
         self.check_steady(disk, *self.pausing("steady", "--disk", f"{disk},engine=thread",
                                               cmdline="alone"))
+
+    def test_a_disk_that_never_answers(self):
+        """The pause fails with the disk's name, and the machine runs on."""
+        words = command("steady", "--cpus", 2, "--console", "file=console",
+                        "--disk", f"{self.disk()},engine=thread", cmdline="alone")
+        words[0:1] = [str(PAUSING), "0", "-1"]
+        process = subprocess.Popen(words, cwd=self.directory, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env={**os.environ, "LD_PRELOAD": str(GUESTS / "stuck.so"),
+                                        "ASAN_OPTIONS": "verify_asan_link_order=0"})
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, b"")))
+        reader.start()
+        try:
+            said = next((line for line in process.stderr if b"cannot pause" in line), b"")
+            self.assertEqual(text(said), "minivmm: cannot pause: blk0 is busy\n")
+            before = len(lines)
+            wait_until(lambda: len(lines) > before + 100, "the second CPU counts on")
+        finally:
+            process.kill()
+            reader.join(TIME_LIMIT)
+            process.communicate()
+        self.assertEqual([text(line) for line in lines[:-1]],
+                         [f"{number}\n" for number in range(len(lines) - 1)])
