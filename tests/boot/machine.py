@@ -64,8 +64,9 @@ class Machine:
     """Runs from its creation to finish(); its console is read all the time."""
 
     def __init__(self, *arguments: object, terminal: tuple[int, int] | None = None,
-                 inherit: tuple[int, ...] = ()):
-        """With a TERMINAL of so many rows and columns, or on pipes; INHERITs descriptors."""
+                 inherit: tuple[int, ...] = (), program: list[object] = (MINIVMM,)):
+        """With a TERMINAL of so many rows and columns, or on pipes; INHERITs descriptors. PROGRAM
+        is what is given minivmm's arguments."""
         self.started = time.monotonic()
         self.output = bytearray()
         self.sent_at = 0  # how much of the output was there when we last sent something
@@ -83,7 +84,7 @@ class Machine:
             ends = subprocess.PIPE
             session = []
         self.process = subprocess.Popen(
-            [*session, MINIVMM, "--timeout", "15m", *map(str, arguments)],
+            [*session, *map(str, program), "--timeout", "15m", *map(str, arguments)],
             stdin=ends, stdout=ends, stderr=self.errors, pass_fds=inherit)
         source = self.input if terminal else self.process.stdout.fileno()
         if not terminal:

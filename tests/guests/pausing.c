@@ -4,10 +4,10 @@
  * pausing COUNT FD MINIVMM-OPTION...
  *
  * Runs a machine as minivmm does, and pauses and resumes it again and again until it ends. After
- * COUNT times writes a byte to FD, unless that is -1. At every 16th pause checks that guest memory
- * does not change; after every 8th holds the last vCPU alone for a moment. Exits with the guest's
- * own status, or 125 if something went wrong; prints on stderr how often it paused and how long
- * that took.
+ * COUNT times writes a byte to FD; or, if that is -1, pauses no more. At every 16th pause checks
+ * that guest memory does not change; after every 8th holds the last vCPU alone for a moment. Exits
+ * with the guest's own status, or 125 if something went wrong; prints on stderr how often it paused
+ * and how long that took.
  *
  * With a COUNT of 0 it pauses until a pause fails, prints what held it up, and lets the guest run.
  */
@@ -116,6 +116,8 @@ static void hold_one(struct pausing *p)
 
 static void has_resumed(struct pausing *p)
 {
+    if (p->fd < 0 && p->wanted && p->paused >= p->wanted)
+        return;
     if (p->paused % HOLD_EVERY == 0)
         hold_one(p);
     p->seed = p->seed * 1664525 + 1013904223;
