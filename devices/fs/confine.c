@@ -22,7 +22,7 @@
 #define LANDLOCK_ACCESS_FS_TRUNCATE (1ull << 14)
 #endif
 
-#define ABI_REFER    2 /* before it, no rename from one directory to another */
+#define ABI_REFER    2 /* the first Landlock that can allow renames between directories */
 #define ABI_TRUNCATE 3
 
 #define ACCESS_READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
@@ -30,7 +30,7 @@
     (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |                              \
      LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | \
      LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER | LANDLOCK_ACCESS_FS_TRUNCATE)
-/* Of devices, pipes and sockets nobody may read, write or make any. */
+/* Denied in writable shares, too. */
 #define ACCESS_NEVER                                                                             \
     (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK | \
      LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SOCK)
@@ -61,7 +61,7 @@ static int confine_files(int root, bool writable)
     return error;
 }
 
-/* What root's thread keeps: to read and, if it may write, to be whoever a file belongs to. */
+/* If the thread runs as root: it keeps access to all files and, for writing, may set owners. */
 static int confine_capabilities(bool writable)
 {
     const uint32_t keep =
@@ -81,14 +81,14 @@ static int confine_capabilities(bool writable)
 
 static const struct seccomp_rule confine_rules[] = {
     /* The loop that serves the device, and the log. */
-    { SYS_ppoll, .reason = "the loop; a stderr that is full" },
+    { SYS_ppoll, .reason = "the loop; waiting for a full stderr" },
 #ifdef SYS_poll
     { SYS_poll, .reason = "the same" },
 #endif
-    { SYS_read, .reason = "eventfds: kicks, and calls of other threads" },
-    { SYS_write, .reason = "eventfds: interrupts; lines of the log" },
+    { SYS_read, .reason = "eventfds: kicks, and loop_call() of other threads" },
+    { SYS_write, .reason = "eventfds: irqfds; log messages" },
     { SYS_futex, .reason = "mutexes, shared with the vCPUs" },
-    { SYS_clock_gettime, .reason = "the time, if the vDSO cannot tell it" },
+    { SYS_clock_gettime, .reason = "clock_gettime(), if the vDSO cannot" },
     { SYS_ioctl, .argument = { 1, UINT32_MAX, TCGETS }, .reason = "isatty() of stderr" },
 
     /* Names and attributes. */
@@ -97,12 +97,12 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_fcntl, .reason = "F_DUPFD_CLOEXEC of a node's descriptor" },
     { SYS_close, .reason = "FUSE_FORGET, FUSE_RELEASE" },
     { SYS_readlinkat, .reason = "FUSE_READLINK" },
-    { SYS_fstatfs, .reason = "FUSE_STATFS; is this a file system like proc?" },
-    { SYS_newfstatat, .reason = "fstat(): does a directory pass its group on?" },
+    { SYS_fstatfs, .reason = "FUSE_STATFS; is this a pseudo filesystem?" },
+    { SYS_newfstatat, .reason = "fstat(): does the directory have the set-group-ID bit?" },
     { SYS_fstat, .reason = "the same, with an older libc" },
 
     /* Contents. */
-    { SYS_openat, .reason = "FUSE_OPEN, by /proc/self/fd; FUSE_CREATE" },
+    { SYS_openat, .reason = "FUSE_OPEN, through /proc/self/fd; FUSE_CREATE" },
     { SYS_preadv, .reason = "FUSE_READ" },
     { SYS_pwritev2, .reason = "FUSE_WRITE" },
     { SYS_pwritev, .reason = "the same without flags, with some libcs" },
@@ -110,7 +110,7 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_getdents64, .reason = "FUSE_READDIR" },
     { SYS_fallocate, .reason = "FUSE_FALLOCATE" },
     { SYS_fsync, .reason = "FUSE_FSYNC" },
-    { SYS_fdatasync, .reason = "FUSE_FSYNC of data alone" },
+    { SYS_fdatasync, .reason = "FUSE_FSYNC with FUSE_FSYNC_FDATASYNC" },
 
     /* Changes to a writable share. */
     { SYS_mkdirat, .reason = "FUSE_MKDIR" },
@@ -122,18 +122,18 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_fchmodat, .reason = "FUSE_SETATTR: mode" },
     { SYS_fchownat, .reason = "FUSE_SETATTR: owner; the owner of a new file" },
     { SYS_utimensat, .reason = "FUSE_SETATTR: times" },
-    { SYS_geteuid, .reason = "only root can give files away" },
+    { SYS_geteuid, .reason = "does the process run as root? only then set owners" },
 
-    /* The allocator: never executable memory. */
+    /* The allocator; executable memory is denied. */
     { SYS_mmap, .argument = { 2, PROT_EXEC, 0 }, .reason = "malloc()" },
     { SYS_mprotect, .argument = { 2, PROT_EXEC, 0 }, .reason = "malloc(): a new arena" },
     { SYS_brk, .reason = "malloc() in the main arena" },
     { SYS_mremap, .reason = "realloc()" },
     { SYS_munmap, .reason = "free()" },
-    { SYS_madvise, .reason = "free(); the stack of a thread that ends" },
+    { SYS_madvise, .reason = "free(); the stack of an ending thread" },
 
-    /* Signals and ends. */
-    { SYS_rt_sigreturn, .reason = "the end of a signal's handler" },
+    /* Signals, and the end of the thread or the process. */
+    { SYS_rt_sigreturn, .reason = "return from a signal handler" },
     { SYS_restart_syscall, .reason = "poll() after SIGSTOP and SIGCONT" },
     { SYS_rt_sigprocmask, .reason = "abort(); the end of a thread" },
     { SYS_rt_sigaction, .reason = "abort()" },
@@ -144,7 +144,7 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_exit, .reason = "the end of the thread" },
 };
 
-/* Of this thread alone, if it need not share one. */
+/* unshare() first: threads share one umask otherwise. */
 static int confine_umask(void)
 {
     if (unshare(CLONE_FS) < 0)
@@ -156,18 +156,18 @@ static int confine_umask(void)
 void confine_thread(int root, bool writable)
 {
     const struct {
-        const char *what;
+        const char *name;
         int error;
-    } locks[] = {
-        { "a umask of its own", confine_umask() },
+    } layers[] = {
+        { "a separate umask", confine_umask() },
         { "no new privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0 },
         { "capabilities", confine_capabilities(writable) },
         { "Landlock", CONFINE ? confine_files(root, writable) : 0 },
         { "seccomp", CONFINE ? seccomp_restrict(confine_rules, ARRAY_SIZE(confine_rules)) : 0 },
     };
 
-    for (unsigned i = 0; i < ARRAY_SIZE(locks); i++)
-        if (locks[i].error)
-            log_debug("file server not confined by %s: %s", locks[i].what,
-                      strerror(-locks[i].error));
+    for (unsigned i = 0; i < ARRAY_SIZE(layers); i++)
+        if (layers[i].error)
+            log_debug("file server not confined by %s: %s", layers[i].name,
+                      strerror(-layers[i].error));
 }

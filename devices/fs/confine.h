@@ -5,13 +5,15 @@
 #include <stdbool.h>
 
 /*
- * The calling thread can never again reach files outside of what `root` names, nor change them
- * there if not `writable`, nor do with the kernel what a file server does not: Landlock, a seccomp
- * filter, and for root its capabilities. Each is a second lock behind the checks of tree.c and
- * fuse.c; a host that has none of them goes without. The memory of the process it shares with the
- * other threads: this holds a server that was talked into something, not foreign code in it.
+ * Permanently restricts the calling thread to what serving the directory `root` (an O_PATH
+ * descriptor) needs: Landlock allows files beneath it only, and no writes unless `writable`; a
+ * seccomp filter allows a file server's system calls; if it runs as root, capabilities are dropped.
  *
- * It leaves the process's umask behind, too: modes come from the guest, which has applied its own.
+ * This is a second line of defence behind the checks of tree.c and fuse.c. What the host does not
+ * support is skipped with a debug message. The thread still shares its memory with the rest of the
+ * process: this stops a server that was tricked into a system call, not injected code.
+ *
+ * The thread gets a umask of its own, 0: modes come from the guest, which applied its umask.
  */
 void confine_thread(int root, bool writable);
 

@@ -12,18 +12,18 @@
 #include "vmm/core/base.h"
 
 /*
- * How long the guest may trust what it was told without asking again, in seconds. The host may
- * change the directory at any time and nothing can tell the guest, so this is how late it may see
- * a change; a tree that is walked over and over within it costs no requests. Contents are safe
- * longer: open() always asks, and says whether the guest's pages are still good.
+ * How long the guest may cache names and attributes, in seconds. The host may change the directory
+ * at any time and the guest is not notified, so it may see a change this late; in return, walking a
+ * tree repeatedly causes few requests. Contents may be cached for longer, because open() always
+ * causes a request, whose reply says whether the guest's page cache is still valid.
  */
-#define VALID_S 1
+#define CACHE_VALID_S 1
 
-#define OLDEST_MINOR   31         /* of Linux 5.4, the first with virtio-fs */
+#define MIN_MINOR      31         /* that of Linux 5.4, the first with virtio-fs */
 #define MAX_WRITE      (1u << 20) /* bytes */
-#define MAX_PAGES      248        /* with some headers no more pieces than a virtqueue takes */
+#define MAX_PAGES      248        /* and headers: within the segments that a virtqueue allows */
 #define MAX_BACKGROUND 64
-#define TEXT_MAX       (NAME_MAX + 1 + PATH_MAX) /* what SYMLINK brings */
+#define NAMES_MAX      (NAME_MAX + 1 + PATH_MAX) /* of SYMLINK, the longest */
 
 #define FEATURES                                                                           \
     (FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA |      \
@@ -32,11 +32,11 @@
 
 struct fuse {
     struct share *share;
-    char text[TEXT_MAX];
-    struct iovec pieces[FUSE_SEGMENTS_MAX];
+    char names[NAMES_MAX];
+    struct iovec iov[FUSE_SEGMENTS_MAX];
 };
 
-/* One request while it is served. */
+/* A request being handled. */
 struct fuse_call {
     struct fuse *fuse;
     struct share *share;
@@ -62,31 +62,31 @@ struct fuse_call {
         struct fuse_init_in init;
     } args;
     const char *names[2];
-    struct sg data; /* of the request, behind all this */
-    struct sg room; /* of the reply, behind its header */
-    size_t replied; /* bytes put there */
+    struct sg payload; /* rest of the request, after args and names */
+    struct sg reply;   /* rest of the reply buffer */
+    size_t reply_size; /* bytes of the reply, without its header */
 };
 
-/* Adds to the reply what has its room: the table of operations says how much that is. */
+/* Appends to the reply. Fixed sizes fit, because fuse_dispatch() checks reply_min. */
 static int fuse_put(struct fuse_call *call, const void *bytes, size_t size)
 {
-    if (!sg_write(&call->room, bytes, size))
+    if (!sg_write(&call->reply, bytes, size))
         return -EINVAL;
-    call->replied += size;
+    call->reply_size += size;
     return 0;
 }
 
-/* The first `size` bytes as pieces for readv() and friends; how many they are. */
-static unsigned fuse_pieces(struct fuse_call *call, struct sg sg, size_t size)
+/* Fills fuse->iov with the first `size` bytes of `sg`. Returns the number of elements. */
+static unsigned fuse_iov(struct fuse_call *call, struct sg sg, size_t size)
 {
-    struct iovec *pieces = call->fuse->pieces;
+    struct iovec *iov = call->fuse->iov;
     unsigned count = 0;
 
     if (sg.length > size)
         sg.length = size;
     while (sg.length > 0 && count < FUSE_SEGMENTS_MAX) {
-        pieces[count] = sg_front(&sg);
-        sg_skip(&sg, pieces[count].iov_len);
+        iov[count] = sg_front(&sg);
+        sg_skip(&sg, iov[count].iov_len);
         count++;
     }
     return count;
@@ -97,7 +97,7 @@ static struct share_user fuse_user(const struct fuse_call *call)
     return (struct share_user){ call->in.uid, call->in.gid };
 }
 
-/* As the kernel puts a device number in 32 bits. */
+/* The kernel's new_encode_dev(). */
 static uint32_t fuse_rdev(uint32_t major, uint32_t minor)
 {
     return (minor & 0xff) | major << 8 | (minor & ~0xffu) << 12;
@@ -128,13 +128,13 @@ static struct fuse_entry_out fuse_entry_of(const struct share_entry *entry)
 {
     return (struct fuse_entry_out){
         .nodeid = entry->node,
-        .entry_valid = VALID_S,
-        .attr_valid = VALID_S,
+        .entry_valid = CACHE_VALID_S,
+        .attr_valid = CACHE_VALID_S,
         .attr = fuse_attr_of(&entry->attr),
     };
 }
 
-/* Replies with a file found or made, or with `error`. */
+/* Replies with a file looked up or created, unless `error`. */
 static int fuse_put_entry(struct fuse_call *call, int error, const struct share_entry *entry)
 {
     struct fuse_entry_out out;
@@ -151,7 +151,7 @@ static int fuse_put_attr(struct fuse_call *call, int error, const struct statx *
 
     if (error)
         return error;
-    out = (struct fuse_attr_out){ .attr_valid = VALID_S, .attr = fuse_attr_of(attr) };
+    out = (struct fuse_attr_out){ .attr_valid = CACHE_VALID_S, .attr = fuse_attr_of(attr) };
     return fuse_put(call, &out, sizeof(out));
 }
 
@@ -183,7 +183,7 @@ static int fuse_do_init(struct fuse_call *call)
     };
 
     if (in->major < FUSE_KERNEL_VERSION ||
-        (in->major == FUSE_KERNEL_VERSION && in->minor < OLDEST_MINOR))
+        (in->major == FUSE_KERNEL_VERSION && in->minor < MIN_MINOR))
         return -EPROTO;
     share_forget_all(call->share);
     return fuse_put(call, &out, sizeof(out));
@@ -223,7 +223,7 @@ static int fuse_do_lookup(struct fuse_call *call)
     struct share_entry entry = { 0 };
     int error = share_lookup(call->share, call->in.nodeid, call->names[0], &entry);
 
-    /* Node 0: there is no such file, and that may be remembered, too. */
+    /* Node 0 is a negative entry, which the guest may cache. */
     return fuse_put_entry(call, error == -ENOENT ? 0 : error, &entry);
 }
 
@@ -238,7 +238,7 @@ static int fuse_do_batch_forget(struct fuse_call *call)
     struct fuse_forget_one one;
 
     for (uint32_t left = call->args.batch_forget.count;
-         left > 0 && sg_read(&call->data, &one, sizeof(one)); left--)
+         left > 0 && sg_read(&call->payload, &one, sizeof(one)); left--)
         share_forget(call->share, one.nodeid, one.nlookup);
     return 0;
 }
@@ -378,13 +378,13 @@ static int fuse_do_release(struct fuse_call *call)
 static int fuse_do_read(struct fuse_call *call)
 {
     const struct fuse_read_in *in = &call->args.read;
-    unsigned count = fuse_pieces(call, call->room, in->size);
+    unsigned count = fuse_iov(call, call->reply, in->size);
     ssize_t done =
-        share_read(call->share, call->in.nodeid, in->fh, call->fuse->pieces, count, in->offset);
+        share_read(call->share, call->in.nodeid, in->fh, call->fuse->iov, count, in->offset);
 
     if (done < 0)
         return (int)done;
-    call->replied = (size_t)done;
+    call->reply_size = (size_t)done;
     return 0;
 }
 
@@ -395,10 +395,10 @@ static int fuse_do_write(struct fuse_call *call)
     unsigned count;
     ssize_t done;
 
-    if (in->size > call->data.length)
+    if (in->size > call->payload.length)
         return -EINVAL;
-    count = fuse_pieces(call, call->data, in->size);
-    done = share_write(call->share, call->in.nodeid, in->fh, call->fuse->pieces, count, in->offset,
+    count = fuse_iov(call, call->payload, in->size);
+    done = share_write(call->share, call->in.nodeid, in->fh, call->fuse->iov, count, in->offset,
                        in->write_flags & FUSE_WRITE_CACHE);
     if (done < 0)
         return (int)done;
@@ -422,22 +422,22 @@ static int fuse_do_fallocate(struct fuse_call *call)
 static int fuse_do_lseek(struct fuse_call *call)
 {
     const struct fuse_lseek_in *in = &call->args.lseek;
-    int64_t place = share_seek(call->share, call->in.nodeid, in->fh, in->offset, in->whence);
-    const struct fuse_lseek_out out = { .offset = (uint64_t)place };
+    int64_t position = share_seek(call->share, call->in.nodeid, in->fh, in->offset, in->whence);
+    const struct fuse_lseek_out out = { .offset = (uint64_t)position };
 
-    return place < 0 ? (int)place : fuse_put(call, &out, sizeof(out));
+    return position < 0 ? (int)position : fuse_put(call, &out, sizeof(out));
 }
 
 /* Directories. */
 
 struct fuse_listing {
     struct fuse_call *call;
-    size_t left; /* bytes the guest wants at most */
-    bool plus;   /* with attributes: each entry is a lookup, too */
+    size_t left; /* bytes that may still be added */
+    bool plus;   /* READDIRPLUS: each entry is a lookup, too */
     bool full;
 };
 
-/* Not for "." and "..", which the guest has. Node 0: only the name is told. */
+/* Entries without a lookup (".", "..", and errors) have node 0 and no attributes. */
 static int fuse_put_dirent_entry(struct fuse_call *call, const struct share_dirent *dirent)
 {
     struct share_entry entry = { 0 };
@@ -480,26 +480,26 @@ static int fuse_do_readdir(struct fuse_call *call)
     const struct fuse_read_in *in = &call->args.read;
     struct fuse_listing listing = {
         .call = call,
-        .left = in->size < call->room.length ? in->size : call->room.length,
+        .left = in->size < call->reply.length ? in->size : call->reply.length,
         .plus = call->in.opcode == FUSE_READDIRPLUS,
     };
     size_t count = listing.left / (listing.plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET);
     int error = share_read_directory(call->share, call->in.nodeid, in->fh, in->offset, count,
                                      fuse_put_dirent, &listing);
 
-    if (call->replied > 0)
+    if (call->reply_size > 0)
         return 0;
     return error ? error : listing.full ? -EINVAL : 0;
 }
 
-/* What is not here is not done: ENOSYS, and the guest's kernel does without. */
+/* Other operations get ENOSYS: the guest's kernel does without them. */
 static const struct fuse_op {
-    int (*serve)(struct fuse_call *call);
-    size_t args;  /* bytes the request has before its names */
-    size_t names; /* how many */
-    size_t reply; /* bytes the reply needs room for */
-    bool changes; /* not for a read-only share */
-    bool silent;  /* has no reply, not even of an error */
+    int (*handle)(struct fuse_call *call);
+    size_t args_size;  /* bytes of the request before its names */
+    size_t name_count; /* NUL-terminated strings in the request */
+    size_t reply_min;  /* bytes of reply buffer that are required */
+    bool writes;       /* refused if the share is read-only */
+    bool no_reply;     /* not even on error */
 } fuse_ops[] = {
     [FUSE_INIT] = { fuse_do_init, offsetof(struct fuse_init_in, flags2), 0,
                     sizeof(struct fuse_init_out) },
@@ -507,36 +507,36 @@ static const struct fuse_op {
     [FUSE_STATFS] = { fuse_do_statfs, 0, 0, sizeof(struct fuse_statfs_out) },
 
     [FUSE_LOOKUP] = { fuse_do_lookup, 0, 1, sizeof(struct fuse_entry_out) },
-    [FUSE_FORGET] = { fuse_do_forget, sizeof(struct fuse_forget_in), .silent = true },
+    [FUSE_FORGET] = { fuse_do_forget, sizeof(struct fuse_forget_in), .no_reply = true },
     [FUSE_BATCH_FORGET] = { fuse_do_batch_forget, sizeof(struct fuse_batch_forget_in),
-                            .silent = true },
+                            .no_reply = true },
     [FUSE_GETATTR] = { fuse_do_getattr, 0, 0, sizeof(struct fuse_attr_out) },
     [FUSE_READLINK] = { fuse_do_readlink },
     [FUSE_SETATTR] = { fuse_do_setattr, sizeof(struct fuse_setattr_in), 0,
-                       sizeof(struct fuse_attr_out), .changes = true },
+                       sizeof(struct fuse_attr_out), .writes = true },
 
     [FUSE_MKNOD] = { fuse_do_mknod, sizeof(struct fuse_mknod_in), 1, sizeof(struct fuse_entry_out),
-                     .changes = true },
+                     .writes = true },
     [FUSE_MKDIR] = { fuse_do_mkdir, sizeof(struct fuse_mkdir_in), 1, sizeof(struct fuse_entry_out),
-                     .changes = true },
-    [FUSE_SYMLINK] = { fuse_do_symlink, 0, 2, sizeof(struct fuse_entry_out), .changes = true },
+                     .writes = true },
+    [FUSE_SYMLINK] = { fuse_do_symlink, 0, 2, sizeof(struct fuse_entry_out), .writes = true },
     [FUSE_LINK] = { fuse_do_link, sizeof(struct fuse_link_in), 1, sizeof(struct fuse_entry_out),
-                    .changes = true },
-    [FUSE_UNLINK] = { fuse_do_unlink, 0, 1, 0, .changes = true },
-    [FUSE_RMDIR] = { fuse_do_unlink, 0, 1, 0, .changes = true },
-    [FUSE_RENAME] = { fuse_do_rename, sizeof(struct fuse_rename_in), 2, 0, .changes = true },
-    [FUSE_RENAME2] = { fuse_do_rename2, sizeof(struct fuse_rename2_in), 2, 0, .changes = true },
+                    .writes = true },
+    [FUSE_UNLINK] = { fuse_do_unlink, 0, 1, 0, .writes = true },
+    [FUSE_RMDIR] = { fuse_do_unlink, 0, 1, 0, .writes = true },
+    [FUSE_RENAME] = { fuse_do_rename, sizeof(struct fuse_rename_in), 2, 0, .writes = true },
+    [FUSE_RENAME2] = { fuse_do_rename2, sizeof(struct fuse_rename2_in), 2, 0, .writes = true },
 
     [FUSE_OPEN] = { fuse_do_open, sizeof(struct fuse_open_in), 0, sizeof(struct fuse_open_out) },
     [FUSE_CREATE] = { fuse_do_create, sizeof(struct fuse_create_in), 1,
                       sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out),
-                      .changes = true },
+                      .writes = true },
     [FUSE_RELEASE] = { fuse_do_release, sizeof(struct fuse_release_in) },
     [FUSE_READ] = { fuse_do_read, sizeof(struct fuse_read_in) },
     [FUSE_WRITE] = { fuse_do_write, sizeof(struct fuse_write_in), 0, sizeof(struct fuse_write_out),
-                     .changes = true },
+                     .writes = true },
     [FUSE_FSYNC] = { fuse_do_fsync, sizeof(struct fuse_fsync_in) },
-    [FUSE_FALLOCATE] = { fuse_do_fallocate, sizeof(struct fuse_fallocate_in), .changes = true },
+    [FUSE_FALLOCATE] = { fuse_do_fallocate, sizeof(struct fuse_fallocate_in), .writes = true },
     [FUSE_LSEEK] = { fuse_do_lseek, sizeof(struct fuse_lseek_in), 0,
                      sizeof(struct fuse_lseek_out) },
 
@@ -550,18 +550,18 @@ static const struct fuse_op {
 
 static const struct fuse_op *fuse_op_of(uint32_t opcode)
 {
-    return opcode < ARRAY_SIZE(fuse_ops) && fuse_ops[opcode].serve ? &fuse_ops[opcode] : NULL;
+    return opcode < ARRAY_SIZE(fuse_ops) && fuse_ops[opcode].handle ? &fuse_ops[opcode] : NULL;
 }
 
-/* Takes `count` strings that fill the rest of the request. */
+/* Reads `count` NUL-terminated strings, which must fill the rest of the request exactly. */
 static int fuse_read_names(struct fuse_call *call, size_t count)
 {
-    char *text = call->fuse->text;
-    size_t left = call->data.length;
+    char *text = call->fuse->names;
+    size_t left = call->payload.length;
 
-    if (left > sizeof(call->fuse->text))
+    if (left > sizeof(call->fuse->names))
         return -ENAMETOOLONG;
-    sg_read(&call->data, text, left);
+    sg_read(&call->payload, text, left);
     for (size_t i = 0; i < count; i++) {
         size_t length = strnlen(text, left);
 
@@ -580,14 +580,14 @@ static int fuse_dispatch(struct fuse_call *call, const struct fuse_op *op, size_
 
     if (!op)
         return -ENOSYS;
-    if (op->changes && !share_writable(call->share))
+    if (op->writes && !share_writable(call->share))
         return -EROFS;
-    if (call->in.len != size || call->room.length < op->reply ||
-        !sg_read(&call->data, &call->args, op->args))
+    if (call->in.len != size || call->reply.length < op->reply_min ||
+        !sg_read(&call->payload, &call->args, op->args_size))
         return -EINVAL;
-    if (op->names)
-        error = fuse_read_names(call, op->names);
-    return error ? error : op->serve(call);
+    if (op->name_count)
+        error = fuse_read_names(call, op->name_count);
+    return error ? error : op->handle(call);
 }
 
 uint32_t fuse_serve(struct fuse *fuse, struct sg *request, struct sg *reply)
@@ -601,15 +601,15 @@ uint32_t fuse_serve(struct fuse *fuse, struct sg *request, struct sg *reply)
     if (!sg_read(request, &call.in, sizeof(call.in)))
         return 0;
     op = fuse_op_of(call.in.opcode);
-    call.data = *request;
-    call.room = *reply;
-    if (!sg_skip(&call.room, sizeof(out)) && !(op && op->silent))
+    call.payload = *request;
+    call.reply = *reply;
+    if (!sg_skip(&call.reply, sizeof(out)) && !(op && op->no_reply))
         return 0;
     error = fuse_dispatch(&call, op, size);
-    if (op && op->silent)
+    if (op && op->no_reply)
         return 0;
     out = (struct fuse_out_header){
-        .len = (uint32_t)(sizeof(out) + (error ? 0 : call.replied)),
+        .len = (uint32_t)(sizeof(out) + (error ? 0 : call.reply_size)),
         .error = error,
         .unique = call.in.unique,
     };

@@ -7,28 +7,32 @@
 #include "vmm/core/sg.h"
 
 /*
- * FUSE's protocol (<linux/fuse.h>) as a server speaks it: one request in, at most one reply out,
- * done when the call returns. Nothing in a request is believed: a field is copied once, then
- * checked. Whatever would change a share that is read-only ends here, with EROFS.
+ * The server side of the FUSE protocol (<linux/fuse.h>): one request in, at most one reply out,
+ * completed before fuse_serve() returns. Requests are untrusted: each field is copied once, then
+ * checked. Requests that would change a read-only share are refused here, with EROFS.
+ *
+ * Not thread-safe: called by one thread at a time.
  */
-#define FUSE_SEGMENTS_MAX 256u /* pieces of one request or reply that are looked at */
+#define FUSE_SEGMENTS_MAX 256u /* data segments used of one request or reply */
 
 struct fuse;
 struct share;
 struct state;
 
-struct fuse *fuse_create(struct share *share); /* which outlives it; NULL: out of memory */
-void fuse_destroy(struct fuse *fuse);          /* the share stays open */
+/* `share` is borrowed and must outlive the server. NULL: out of memory. */
+struct fuse *fuse_create(struct share *share);
+void fuse_destroy(struct fuse *fuse); /* does not close the share */
 
-void fuse_reset(struct fuse *fuse); /* the guest is gone: all it had is closed and forgotten */
+/* Closes and forgets all that the guest had open or looked up. */
+void fuse_reset(struct fuse *fuse);
 
 /*
- * share_state(). What INIT agreed on is not part of it: the replies are the same, whatever a guest
- * takes of what it is offered. So a later server must go on with all that an earlier one offered.
+ * See share_state(). What INIT negotiated is not saved: the replies do not depend on it. Future
+ * versions must therefore support every feature that an earlier version offered.
  */
 unsigned fuse_state(struct fuse *fuse, struct state *s);
 
-/* Returns how many bytes of `reply` were written: 0 where the guest expects none. */
+/* Handles one request. Returns the bytes written to `reply`, 0 if the request has no reply. */
 uint32_t fuse_serve(struct fuse *fuse, struct sg *request, struct sg *reply);
 
 #endif

@@ -13,17 +13,17 @@
 
 #define FIRST_BUCKETS 64u
 
-static struct identity identity_of(const struct statx *seen)
+static struct identity identity_of(const struct statx *attr)
 {
     return (struct identity){
-        .ino = seen->stx_ino,
-        .dev_major = seen->stx_dev_major,
-        .dev_minor = seen->stx_dev_minor,
-        .mount = seen->stx_mask & STATX_MNT_ID ? seen->stx_mnt_id : 0,
-        .born = seen->stx_mask & STATX_BTIME
-                    ? (uint64_t)seen->stx_btime.tv_sec * 1000000000u + seen->stx_btime.tv_nsec
+        .ino = attr->stx_ino,
+        .dev_major = attr->stx_dev_major,
+        .dev_minor = attr->stx_dev_minor,
+        .mount = attr->stx_mask & STATX_MNT_ID ? attr->stx_mnt_id : 0,
+        .born = attr->stx_mask & STATX_BTIME
+                    ? (uint64_t)attr->stx_btime.tv_sec * 1000000000u + attr->stx_btime.tv_nsec
                     : 0,
-        .type = seen->stx_mode & S_IFMT,
+        .type = attr->stx_mode & S_IFMT,
     };
 }
 
@@ -33,14 +33,14 @@ static bool identity_equal(const struct identity *a, const struct identity *b)
            a->mount == b->mount && a->born == b->born && a->type == b->type;
 }
 
-bool node_is(const struct node *node, const struct statx *seen)
+bool node_matches(const struct node *node, const struct statx *attr)
 {
-    struct identity identity = identity_of(seen);
+    struct identity identity = identity_of(attr);
 
     return identity_equal(&node->identity, &identity);
 }
 
-bool node_name_ok(const char *name)
+bool node_name_valid(const char *name)
 {
     return *name && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..") &&
            strlen(name) <= NAME_MAX;
@@ -71,7 +71,7 @@ static void nodes_unhash(struct nodes *nodes, struct node *node)
         *link = node->hash_next;
 }
 
-/* Without memory for more buckets the chains grow longer, and that is all. */
+/* If there is no memory for more buckets, chains get longer, and lookups slower. */
 static void nodes_grow(struct nodes *nodes)
 {
     uint32_t old_count = nodes->bucket_mask + 1;
@@ -95,9 +95,9 @@ static void nodes_grow(struct nodes *nodes)
     free(old);
 }
 
-struct node *nodes_know(const struct nodes *nodes, const struct statx *seen)
+struct node *nodes_find_identity(const struct nodes *nodes, const struct statx *attr)
 {
-    struct identity identity = identity_of(seen);
+    struct identity identity = identity_of(attr);
     struct node *node = *nodes_bucket(nodes, &identity);
 
     while (node && !identity_equal(&node->identity, &identity))
@@ -105,7 +105,7 @@ struct node *nodes_know(const struct nodes *nodes, const struct statx *seen)
     return node;
 }
 
-static struct node *nodes_create(struct nodes *nodes, const struct statx *seen)
+static struct node *nodes_create(struct nodes *nodes, const struct statx *attr)
 {
     struct node *node = calloc(1, sizeof(*node));
 
@@ -116,7 +116,7 @@ static struct node *nodes_create(struct nodes *nodes, const struct statx *seen)
         free(node);
         return NULL;
     }
-    node->identity = identity_of(seen);
+    node->identity = identity_of(attr);
     node->fd = -1;
     nodes->count++;
     nodes_grow(nodes);
@@ -124,51 +124,51 @@ static struct node *nodes_create(struct nodes *nodes, const struct statx *seen)
     return node;
 }
 
-static void nodes_unlist(struct nodes *nodes, struct node *node)
+static void nodes_lru_remove(struct nodes *nodes, struct node *node)
 {
-    *(node->newer ? &node->newer->staler : &nodes->newest) = node->staler;
-    *(node->staler ? &node->staler->newer : &nodes->stalest) = node->newer;
-    node->newer = node->staler = NULL;
-    nodes->open--;
+    *(node->lru_newer ? &node->lru_newer->lru_older : &nodes->lru_first) = node->lru_older;
+    *(node->lru_older ? &node->lru_older->lru_newer : &nodes->lru_last) = node->lru_newer;
+    node->lru_newer = node->lru_older = NULL;
+    nodes->cached--;
 }
 
-static void nodes_close(struct nodes *nodes, struct node *node)
+static void nodes_evict_fd(struct nodes *nodes, struct node *node)
 {
-    nodes_unlist(nodes, node);
+    nodes_lru_remove(nodes, node);
     close(node->fd);
     node->fd = -1;
 }
 
-static void nodes_list(struct nodes *nodes, struct node *node)
+static void nodes_lru_add(struct nodes *nodes, struct node *node)
 {
-    node->staler = nodes->newest;
-    *(nodes->newest ? &nodes->newest->newer : &nodes->stalest) = node;
-    nodes->newest = node;
-    nodes->open++;
+    node->lru_older = nodes->lru_first;
+    *(nodes->lru_first ? &nodes->lru_first->lru_newer : &nodes->lru_last) = node;
+    nodes->lru_first = node;
+    nodes->cached++;
 }
 
-void nodes_keep(struct nodes *nodes, struct node *node, int fd)
+void nodes_cache_fd(struct nodes *nodes, struct node *node, int fd)
 {
-    if (nodes->open == nodes->open_max)
-        nodes_close(nodes, nodes->stalest);
+    if (nodes->cached == nodes->cached_max)
+        nodes_evict_fd(nodes, nodes->lru_last);
     node->fd = fd;
-    nodes_list(nodes, node);
+    nodes_lru_add(nodes, node);
 }
 
-void nodes_touch(struct nodes *nodes, struct node *node)
+void nodes_mark_used(struct nodes *nodes, struct node *node)
 {
-    if (node == nodes->root || node == nodes->newest)
+    if (node == nodes->root || node == nodes->lru_first)
         return;
-    nodes_unlist(nodes, node);
-    nodes_list(nodes, node);
+    nodes_lru_remove(nodes, node);
+    nodes_lru_add(nodes, node);
 }
 
-/* Frees its memory; nobody points to it but the tables. */
+/* Frees a node that nothing but the tables refers to. */
 static void nodes_destroy(struct nodes *nodes, struct node *node)
 {
     nodes_unhash(nodes, node);
     if (node != nodes->root && node->fd >= 0)
-        nodes_close(nodes, node);
+        nodes_evict_fd(nodes, node);
     slots_remove(&nodes->slots, node->id);
     nodes->count--;
     free(node->name);
@@ -195,7 +195,7 @@ void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
     nodes_release(nodes, node);
 }
 
-static void nodes_unplace(struct nodes *nodes, struct node *node)
+static void nodes_detach(struct nodes *nodes, struct node *node)
 {
     struct node *parent = node->parent;
 
@@ -209,11 +209,11 @@ static void nodes_unplace(struct nodes *nodes, struct node *node)
 }
 
 /*
- * False: out of memory, or `node` is above `parent` by what we know, which is old: the host has
- * moved directories about. Then it is to be a new node, so that every way up ends at the root.
+ * Sets the node's parent and name. False: out of memory, or `node` is an ancestor of `parent`, as
+ * can happen when the host moves directories. Such a file needs a new node, to prevent a cycle.
  */
-static bool nodes_place(struct nodes *nodes, struct node *node, struct node *parent,
-                        const char *name)
+static bool nodes_attach(struct nodes *nodes, struct node *node, struct node *parent,
+                         const char *name)
 {
     char *copy;
 
@@ -225,28 +225,28 @@ static bool nodes_place(struct nodes *nodes, struct node *node, struct node *par
     copy = strdup(name);
     if (!copy)
         return false;
-    parent->children++; /* first, so that it does not go with the old place */
-    nodes_unplace(nodes, node);
+    parent->children++; /* first, so that nodes_detach() does not free it */
+    nodes_detach(nodes, node);
     node->parent = parent;
     node->name = copy;
     return true;
 }
 
-int nodes_meet(struct nodes *nodes, struct node **ret, const struct statx *seen,
-               struct node *parent, const char *name)
+int nodes_insert(struct nodes *nodes, struct node **ret, const struct statx *attr,
+                 struct node *parent, const char *name)
 {
-    struct node *node = nodes_know(nodes, seen);
+    struct node *node = nodes_find_identity(nodes, attr);
 
-    if (node && !nodes_place(nodes, node, parent, name)) {
+    if (node && !nodes_attach(nodes, node, parent, name)) {
         nodes_unhash(nodes, node);
         node->superseded = true;
         node = NULL;
     }
     if (!node) {
-        node = nodes_create(nodes, seen);
+        node = nodes_create(nodes, attr);
         if (!node)
             return nodes->count == NODES_MAX ? -ENFILE : -ENOMEM;
-        if (!nodes_place(nodes, node, parent, name)) {
+        if (!nodes_attach(nodes, node, parent, name)) {
             nodes_release(nodes, node);
             return -ENOMEM;
         }
@@ -258,26 +258,26 @@ int nodes_meet(struct nodes *nodes, struct node **ret, const struct statx *seen,
 
 void nodes_move(struct nodes *nodes, struct node *node, struct node *parent, const char *name)
 {
-    if (!nodes_place(nodes, node, parent, name))
-        nodes_unplace(nodes, node);
+    if (!nodes_attach(nodes, node, parent, name))
+        nodes_detach(nodes, node);
 }
 
-void nodes_lose(struct nodes *nodes, struct node *node, struct node *parent, const char *name)
+void nodes_unlink(struct nodes *nodes, struct node *node, struct node *parent, const char *name)
 {
     if (node->parent == parent && !strcmp(node->name, name))
-        nodes_unplace(nodes, node);
+        nodes_detach(nodes, node);
 }
 
 struct node *nodes_find(const struct nodes *nodes, uint64_t id)
 {
     struct node *node = slots_find(&nodes->slots, id);
 
-    return node && node->lookups ? node : NULL; /* else it is there for its children only */
+    return node && node->lookups ? node : NULL; /* 0: forgotten, kept for children or handles */
 }
 
-int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, unsigned open_max)
+int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, unsigned cached_max)
 {
-    *nodes = (struct nodes){ .bucket_mask = FIRST_BUCKETS - 1, .open_max = open_max };
+    *nodes = (struct nodes){ .bucket_mask = FIRST_BUCKETS - 1, .cached_max = cached_max };
     slots_init(&nodes->slots, NODES_MAX);
     nodes->buckets = calloc(FIRST_BUCKETS, sizeof(struct node *));
     if (nodes->buckets)
@@ -294,10 +294,10 @@ int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, unsig
 
 void nodes_clear(struct nodes *nodes)
 {
-    uint32_t place = 0;
+    uint32_t cursor = 0;
     struct node *node;
 
-    while ((node = slots_next(&nodes->slots, &place)))
+    while ((node = slots_next(&nodes->slots, &cursor)))
         if (node != nodes->root)
             nodes_destroy(nodes, node);
     nodes->root->children = 0;
@@ -315,24 +315,24 @@ void nodes_finish(struct nodes *nodes)
 /* State. */
 
 /*
- * A host numbers mounts, and many filesystems, anew with every boot and for every namespace of
- * mounts. So a file on the root's mount, as nearly all are, is saved as one that is on `home`, to
- * be looked for on the mount the root is on when it is loaded. What is mounted within the share
- * keeps its numbers: elsewhere they are another mount's or nobody's, and its files are stale.
+ * Mount ids, and many device numbers, change with each boot and mount namespace. A file on the
+ * root's mount, as nearly all are, is therefore saved without them, and gets those of the root when
+ * loaded. A file on a mount within the share ("elsewhere") keeps its numbers: if they mean another
+ * mount or none when loaded, it is stale.
  */
-static void identity_state(struct identity *identity, const struct identity *home, struct state *s)
+static void identity_state(struct identity *identity, const struct identity *root, struct state *s)
 {
-    bool elsewhere = identity->mount != home->mount || identity->dev_major != home->dev_major ||
-                     identity->dev_minor != home->dev_minor;
+    bool elsewhere = identity->mount != root->mount || identity->dev_major != root->dev_major ||
+                     identity->dev_minor != root->dev_minor;
 
     state_field(s, identity, ino);
     state_field(s, identity, born);
     state_field(s, identity, type);
     state_bool(s, "elsewhere", &elsewhere);
     if (!elsewhere) {
-        identity->mount = home->mount;
-        identity->dev_major = home->dev_major;
-        identity->dev_minor = home->dev_minor;
+        identity->mount = root->mount;
+        identity->dev_major = root->dev_major;
+        identity->dev_minor = root->dev_minor;
         return;
     }
     state_field(s, identity, mount);
@@ -341,26 +341,26 @@ static void identity_state(struct identity *identity, const struct identity *hom
 }
 
 /*
- * The root is the directory the share is opened with, whichever that is. If it is not the one that
- * was saved, nothing of that one's is here: no file is on a device 0:0.
+ * The root's identity. If the share was opened with another directory than the saved one, the mount
+ * and device are set to 0, which no file has: all nodes loaded become stale.
  */
-static struct identity nodes_home_state(struct nodes *nodes, struct state *s)
+static struct identity nodes_root_state(struct nodes *nodes, struct state *s)
 {
-    struct identity home = nodes->root->identity;
-    struct identity saved = home;
+    struct identity root = nodes->root->identity;
+    struct identity saved = root;
 
     state_u64(s, "root_ino", &saved.ino);
     state_u64(s, "root_born", &saved.born);
-    if (!identity_equal(&saved, &home))
-        home.mount = home.dev_major = home.dev_minor = 0;
-    return home;
+    if (!identity_equal(&saved, &root))
+        root.mount = root.dev_major = root.dev_minor = 0;
+    return root;
 }
 
-/* The fields of a node but for its parent. */
-static void node_state(struct node *node, const struct identity *home, struct state *s)
+/* The fields of a node, except its parent and name. */
+static void node_state(struct node *node, const struct identity *root, struct state *s)
 {
     state_field(s, node, id);
-    identity_state(&node->identity, home, s);
+    identity_state(&node->identity, root, s);
     state_field(s, node, lookups);
     state_field(s, node, hidden);
     state_field(s, node, superseded);
@@ -368,57 +368,57 @@ static void node_state(struct node *node, const struct identity *home, struct st
     state_u64(s, "opened_size", &node->opened.size);
 }
 
-static void node_save(struct node *node, const struct identity *home, struct state *s)
+static void node_save(struct node *node, const struct identity *root, struct state *s)
 {
     uint64_t parent = node->parent ? node->parent->id : 0;
     uint32_t length = node->name ? (uint32_t)strlen(node->name) : 0;
 
-    node_state(node, home, s);
+    node_state(node, root, s);
     state_u64(s, "parent", &parent);
     state_data(s, "name", node->name, &length, NAME_MAX);
 }
 
 /*
- * Every node but the root, and each behind its parent. False: out of memory. Each node goes onto
- * the way up once, so that this takes no longer than there are nodes.
+ * Saves every node but the root, parents first. `path` is the way from a node up to the first one
+ * already saved: each node is on it once, so the time is linear. False: out of memory.
  */
-static bool nodes_save_all(struct nodes *nodes, const struct identity *home, struct state *s)
+static bool nodes_save_all(struct nodes *nodes, const struct identity *root, struct state *s)
 {
-    cleanup_free struct node **way = calloc(nodes->count, sizeof(struct node *));
+    cleanup_free struct node **path = calloc(nodes->count, sizeof(struct node *));
     struct node *node;
-    uint32_t place = 0;
+    uint32_t cursor = 0;
 
-    if (!way)
+    if (!path)
         return false;
-    nodes->root->listed = true;
-    while ((node = slots_next(&nodes->slots, &place))) {
+    nodes->root->saved = true;
+    while ((node = slots_next(&nodes->slots, &cursor))) {
         uint32_t length = 0;
 
-        for (; node && !node->listed; node = node->parent) {
-            node->listed = true;
-            way[length++] = node;
+        for (; node && !node->saved; node = node->parent) {
+            node->saved = true;
+            path[length++] = node;
         }
         while (length > 0)
-            node_save(way[--length], home, s);
+            node_save(path[--length], root, s);
     }
-    place = 0;
-    while ((node = slots_next(&nodes->slots, &place)))
-        node->listed = false;
+    cursor = 0;
+    while ((node = slots_next(&nodes->slots, &cursor)))
+        node->saved = false;
     return true;
 }
 
-/* Takes over a node of the heap; false if there is none such. */
+/* Adds a loaded node, which the table then owns. False: invalid, or out of memory. */
 static bool nodes_adopt(struct nodes *nodes, struct node *node, uint64_t parent_id,
                         const char *name)
 {
     struct node *parent = slots_find(&nodes->slots, parent_id);
 
-    /* Its parent was there before it: so every way up ends. */
-    if (parent ? !S_ISDIR(parent->identity.type) || !node_name_ok(name) : parent_id || *name)
+    /* The parent must have been loaded before: this excludes cycles. */
+    if (parent ? !S_ISDIR(parent->identity.type) || !node_name_valid(name) : parent_id || *name)
         return false;
     if (parent && !(node->name = strdup(name)))
         return false;
-    if (!slots_put(&nodes->slots, node->id, node))
+    if (!slots_restore(&nodes->slots, node->id, node))
         return false;
     node->parent = parent;
     if (parent)
@@ -430,7 +430,7 @@ static bool nodes_adopt(struct nodes *nodes, struct node *node, uint64_t parent_
     return true;
 }
 
-static void nodes_load_one(struct nodes *nodes, const struct identity *home, struct state *s)
+static void nodes_load_one(struct nodes *nodes, const struct identity *root, struct state *s)
 {
     struct node *node = calloc(1, sizeof(*node));
     char name[NAME_MAX + 1] = "";
@@ -442,7 +442,7 @@ static void nodes_load_one(struct nodes *nodes, const struct identity *home, str
         return;
     }
     node->fd = -1;
-    node_state(node, home, s);
+    node_state(node, root, s);
     state_u64(s, "parent", &parent);
     state_data(s, "name", name, &length, NAME_MAX);
     if (!s->error && strlen(name) == length && nodes_adopt(nodes, node, parent, name))
@@ -455,14 +455,14 @@ static void nodes_load_one(struct nodes *nodes, const struct identity *home, str
 
 void nodes_state(struct nodes *nodes, struct state *s)
 {
-    struct identity home = nodes_home_state(nodes, s);
+    struct identity root = nodes_root_state(nodes, s);
     uint32_t count;
 
     assert(!s->loading || nodes->count == 1);
     count = slots_state(&nodes->slots, s);
 
-    if (!s->loading && !nodes_save_all(nodes, &home, s))
+    if (!s->loading && !nodes_save_all(nodes, &root, s))
         state_fail(s, "out of memory");
     while (s->loading && !s->error && nodes->count < count)
-        nodes_load_one(nodes, &home, s);
+        nodes_load_one(nodes, &root, s);
 }

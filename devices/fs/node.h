@@ -9,112 +9,119 @@
 #include "devices/fs/slots.h"
 
 /*
- * What the guest knows of a shared directory: one node for each file it has looked up and not
- * forgotten. A node is no descriptor, of which a host gives few, but the place where the file was
- * last seen, its directory's node and its name there, and what tells it from any other file that
- * may be there by now. Directories keep an O_PATH descriptor, the least idle of them.
+ * The nodes of a shared directory: one for each file that the guest has looked up and not forgotten
+ * (FUSE_LOOKUP, FUSE_FORGET). A host allows few descriptors per process, so a node holds none. It
+ * stores the node of the parent directory, the file's name there, and an identity that tells the
+ * file from another one that may have taken its place. Only the most recently used directories
+ * cache an O_PATH descriptor. Not thread-safe.
  */
-#define NODES_MAX  (1u << 18)
-#define NODES_OPEN 256u /* descriptors that are of use */
+#define NODES_MAX    (1u << 18)
+#define NODES_CACHED 256u /* descriptors: more would not help */
 
 struct state;
 
-/* The same for as long as a file is the same file. */
+/* Stays the same over a file's life, and differs from that of any other file. */
 struct identity {
     uint64_t ino;
     uint32_t dev_major, dev_minor;
-    uint64_t mount; /* a directory mounted twice is two: a guest's kernel has it in one place */
-    uint64_t born;  /* nanoseconds; 0 where the filesystem keeps no such time */
-    mode_t type;    /* S_IFMT's bits */
+    uint64_t mount; /* the guest's kernel allows a directory one parent: one node per mount */
+    uint64_t born;  /* birth time in ns since 1970; 0: the filesystem has none */
+    mode_t type;    /* st_mode & S_IFMT */
 };
 
 /* An open file or directory. */
 struct handle {
-    /* Its state. */
+    /* Saved. */
     uint64_t id;
-    struct node *node; /* stays as long as the handle */
-    uint32_t flags;    /* as of open(), to open it again */
+    struct node *node; /* never NULL; the handle keeps it alive */
+    uint32_t flags;    /* of open() */
 
-    /* Of this process. */
-    int fd;              /* or -ESTALE: of what could not be opened again */
+    /* Not saved. */
+    int fd;              /* -ESTALE: could not be reopened after a load */
     struct handle *next; /* of the same node */
 };
 
 struct node {
-    /* Its state. */
+    /* Saved. */
     uint64_t id;
     struct identity identity;
-    struct node *parent; /* NULL: the root, or a file that has lost its name */
+    struct node *parent; /* NULL: the root, or a file that was unlinked */
     char *name;
-    uint64_t lookups; /* how often the guest has yet to forget it */
-    bool hidden;      /* nothing but its attributes is shown */
-    bool superseded;  /* the file has another node by now, and no lookup finds this one */
+    uint64_t lookups; /* lookup count, as FUSE defines it */
+    bool hidden;      /* the guest may see its attributes only */
+    bool superseded;  /* the file has another node now: lookups no longer find this one */
     struct {
         uint64_t mtime, size;
-    } opened; /* as it was when last opened */
+    } opened; /* the file's, when it was last opened */
 
-    /* Of this process. */
-    uint32_t children; /* nodes that have this one for their parent */
+    /* Not saved. */
+    uint32_t children; /* nodes whose parent this is */
     struct handle *handles;
     struct node *hash_next;
-    int fd;                      /* O_PATH, or -1 */
-    struct node *newer, *staler; /* of those with a descriptor */
-    bool listed;                 /* while all are saved: this one is */
+    int fd; /* O_PATH, or -1 */
+    struct node *lru_newer, *lru_older;
+    bool saved; /* by the nodes_state() in progress */
 };
 
 struct nodes {
-    /* Their state, and each node's. */
+    /* Saved, with each node. */
     struct slots slots;
 
-    /* Of this process. */
-    struct node **buckets;
+    /* Not saved. */
+    struct node **buckets; /* hash table by identity */
     uint32_t bucket_mask, count;
     struct node *root;
-    struct node *newest, *stalest; /* of those with a descriptor */
-    unsigned open, open_max;
+    struct node *lru_first, *lru_last; /* of nodes with a cached descriptor, but the root */
+    unsigned cached, cached_max;
 };
 
 /*
- * With a root, which has id 1, keeps `root_fd` and is never forgotten. `open_max` others keep
- * theirs. 0 or -ENOMEM.
+ * Creates the root node, which has id 1 and is never forgotten. It owns `root_fd` if this succeeds.
+ * At most `cached_max` other nodes cache a descriptor. 0 or -ENOMEM.
  */
-int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, unsigned open_max);
-void nodes_clear(struct nodes *nodes);  /* forgets all but the root; nothing is open */
-void nodes_finish(struct nodes *nodes); /* closes the root's descriptor, too */
+int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, unsigned cached_max);
+void nodes_clear(struct nodes *nodes);  /* frees all but the root; there must be no handles */
+void nodes_finish(struct nodes *nodes); /* frees all, and closes the root's descriptor */
 
-/* A node the guest may name, which lasts until it is forgotten. NULL: it may not. */
+/* The node of an id from the guest; valid until it is forgotten. NULL: the guest has none such. */
 struct node *nodes_find(const struct nodes *nodes, uint64_t id);
 
 /*
- * The node of the file that was seen as `name` in `parent`, an old one or a new one: looked up once
- * more than before. -ENFILE: there are too many; -ENOMEM.
+ * FUSE_LOOKUP: finds or inserts the node of the file that is `name` in `parent` and has these
+ * attributes, and increments its lookup count. -ENFILE: NODES_MAX reached; -ENOMEM.
  */
-int nodes_meet(struct nodes *nodes, struct node **ret, const struct statx *seen,
-               struct node *parent, const char *name);
+int nodes_insert(struct nodes *nodes, struct node **ret, const struct statx *attr,
+                 struct node *parent, const char *name);
 
-/* The node of a file, whatever it is called; NULL if there is none. */
-struct node *nodes_know(const struct nodes *nodes, const struct statx *seen);
+/* The node of the file with these attributes, whatever its name; NULL: none. */
+struct node *nodes_find_identity(const struct nodes *nodes, const struct statx *attr);
 
-/* The file is called `name` in `parent` from now on. */
+/* The file was renamed to `name` in `parent`. */
 void nodes_move(struct nodes *nodes, struct node *node, struct node *parent, const char *name);
-/* No longer, if that is where it was last seen. */
-void nodes_lose(struct nodes *nodes, struct node *node, struct node *parent, const char *name);
+/* `name` in `parent` was unlinked: detaches the node if that is the name it has. */
+void nodes_unlink(struct nodes *nodes, struct node *node, struct node *parent, const char *name);
 
+/* FUSE_FORGET: subtracts from the lookup count, then nodes_release(). */
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count);
-void nodes_release(struct nodes *nodes, struct node *node); /* frees it if nobody needs it */
 
-bool node_is(const struct node *node, const struct statx *seen); /* the same file? */
+/* Frees the node if it has no lookups, children or handles, then likewise its parents. */
+void nodes_release(struct nodes *nodes, struct node *node);
 
-/* Gives the node a descriptor to keep, which may close that of the node longest unused. */
-void nodes_keep(struct nodes *nodes, struct node *node, int fd);
-void nodes_touch(struct nodes *nodes, struct node *node); /* it has one, and it is used */
+/* Are these the attributes of the node's file? */
+bool node_matches(const struct node *node, const struct statx *attr);
 
-/* May this be the name of a file in a directory? */
-bool node_name_ok(const char *name);
+/* Caches `fd`, which the node then owns; may close that of the least recently used node. */
+void nodes_cache_fd(struct nodes *nodes, struct node *node, int fd);
+
+/* The node's cached descriptor was used: makes it the most recently used one. */
+void nodes_mark_used(struct nodes *nodes, struct node *node);
+
+/* Is this one path component, and neither "." nor ".."? */
+bool node_name_valid(const char *name);
 
 /*
- * Saves all nodes, or loads them next to a root that is alone. Asks the host for nothing: a node is
- * a place and an identity, and whether that file is in that place is seen when it is used.
+ * Saves all nodes, or loads them when there is only the root. Accesses no files: whether a node's
+ * file is still in its place is checked when the node is used.
  */
 void nodes_state(struct nodes *nodes, struct state *s);
 

@@ -12,19 +12,17 @@
 #include <unistd.h>
 
 #include "devices/fs/confine.h"
-#include "devices/fs/share_inside.h"
+#include "devices/fs/share_internal.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/core/state.h"
 
-#define NODES_PART      4    /* of a share's descriptors, for directories */
-#define DESCRIPTORS_MAX 8192 /* as many as we ask the host for */
+#define NODES_FRACTION  4 /* one in so many descriptors caches a directory */
+#define DESCRIPTORS_MAX 8192
 #define HANDLE_FLAGS    (O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC)
-#define DIRENT_USUAL    40u /* bytes of a directory's entry with a name of common length */
+#define DIRENT_TYPICAL  40u /* bytes of a directory entry */
 
-/* Descriptors cost us nothing until the guest has files open: what the host gives without asking.
- */
 unsigned share_descriptors(unsigned shares)
 {
     struct rlimit limit;
@@ -46,7 +44,7 @@ unsigned share_descriptors(unsigned shares)
 int share_open(struct share **ret, const struct share_options *options, unsigned descriptors)
 {
     cleanup_free struct share *share = calloc(1, sizeof(*share));
-    unsigned directories = descriptors / NODES_PART;
+    unsigned directories = descriptors / NODES_FRACTION;
     int error;
 
     if (!share)
@@ -56,8 +54,8 @@ int share_open(struct share **ret, const struct share_options *options, unsigned
                           "share %s: too many directories for so few open files "
                           "(see ulimit -n)",
                           options->path);
-    if (directories > NODES_OPEN)
-        directories = NODES_OPEN;
+    if (directories > NODES_CACHED)
+        directories = NODES_CACHED;
     error = tree_open(&share->tree, options->path, directories);
     if (error)
         return error;
@@ -77,10 +75,10 @@ static void share_free_handle(struct handle *handle)
 
 void share_forget_all(struct share *share)
 {
-    uint32_t place = 0;
+    uint32_t cursor = 0;
     struct handle *handle;
 
-    while ((handle = slots_next(&share->handles, &place))) {
+    while ((handle = slots_next(&share->handles, &cursor))) {
         handle->node->handles = NULL;
         slots_remove(&share->handles, handle->id);
         share_free_handle(handle);
@@ -110,34 +108,35 @@ void share_confine(void *arg)
 
 /* Nodes. */
 
-/* What the guest is shown of what the host says. */
-static void share_show(struct share *share, const struct node *node, struct statx *attr)
+/* Replaces the host's inode number by the one the guest is shown. */
+static void share_map_ino(struct share *share, const struct node *node, struct statx *attr)
 {
     attr->stx_ino = tree_ino(&share->tree, &node->identity, attr->stx_ino);
 }
 
-int share_meet(struct share *share, struct node *parent, const char *name, struct share_entry *ret)
+int share_lookup_at(struct share *share, struct node *parent, const char *name,
+                    struct share_entry *ret)
 {
     struct node *node;
-    int error = tree_meet(&share->tree, parent, name, &node, &ret->attr);
+    int error = tree_lookup(&share->tree, parent, name, &node, &ret->attr);
 
     if (error)
         return error;
-    share_show(share, node, &ret->attr);
+    share_map_ino(share, node, &ret->attr);
     ret->node = node->id;
     return 0;
 }
 
 int share_lookup(struct share *share, uint64_t parent, const char *name, struct share_entry *ret)
 {
-    struct node *directory = share_node(share, parent);
+    struct node *directory = share_find_node(share, parent);
 
-    return directory ? share_meet(share, directory, name, ret) : -ESTALE;
+    return directory ? share_lookup_at(share, directory, name, ret) : -ESTALE;
 }
 
 void share_forget(struct share *share, uint64_t id, uint64_t count)
 {
-    struct node *node = share_node(share, id);
+    struct node *node = share_find_node(share, id);
 
     if (node)
         nodes_forget(&share->tree.nodes, node, count);
@@ -145,18 +144,18 @@ void share_forget(struct share *share, uint64_t id, uint64_t count)
 
 int share_getattr(struct share *share, uint64_t id, struct statx *ret)
 {
-    struct node *node = share_node(share, id);
+    struct node *node = share_find_node(share, id);
     int error = node ? tree_stat(&share->tree, node, ret) : -ESTALE;
 
     if (!error)
-        share_show(share, node, ret);
+        share_map_ino(share, node, ret);
     return error;
 }
 
 int share_readlink(struct share *share, uint64_t id, char *target, size_t size)
 {
-    struct node *node = share_node(share, id);
-    cleanup_close int fd = node ? tree_pin(&share->tree, node, NULL) : -ESTALE;
+    struct node *node = share_find_node(share, id);
+    cleanup_close int fd = node ? tree_open_path(&share->tree, node, NULL) : -ESTALE;
     ssize_t length;
 
     if (fd < 0)
@@ -169,8 +168,8 @@ int share_readlink(struct share *share, uint64_t id, char *target, size_t size)
 
 int share_statfs(struct share *share, uint64_t id, struct statfs *ret)
 {
-    struct node *node = share_node(share, id);
-    cleanup_close int fd = node ? tree_pin(&share->tree, node, NULL) : -ESTALE;
+    struct node *node = share_find_node(share, id);
+    cleanup_close int fd = node ? tree_open_path(&share->tree, node, NULL) : -ESTALE;
 
     if (fd < 0)
         return fd;
@@ -179,7 +178,7 @@ int share_statfs(struct share *share, uint64_t id, struct statfs *ret)
 
 /* Handles. */
 
-struct handle *share_handle(const struct share *share, uint64_t node, uint64_t id)
+struct handle *share_find_handle(const struct share *share, uint64_t node, uint64_t id)
 {
     struct handle *handle = slots_find(&share->handles, id);
 
@@ -212,7 +211,7 @@ int share_add_handle(struct share *share, struct node *node, int fd, uint32_t fl
 
 int share_release(struct share *share, uint64_t node, uint64_t id)
 {
-    struct handle *handle = share_handle(share, node, id), **link;
+    struct handle *handle = share_find_handle(share, node, id), **link;
 
     if (!handle)
         return -EBADF;
@@ -230,8 +229,8 @@ uint32_t share_open_flags(uint32_t flags)
     return flags & (O_ACCMODE | O_TRUNC | O_DSYNC | O_SYNC);
 }
 
-/* Has the file changed since it was opened before? Remembers how it is now. */
-static bool share_unchanged(struct node *node, const struct statx *now)
+/* Records the file's mtime and size. True: they are the same as at the last open. */
+static bool share_update_opened(struct node *node, const struct statx *now)
 {
     uint64_t mtime = (uint64_t)now->stx_mtime.tv_sec * 1000000000u + now->stx_mtime.tv_nsec;
     bool same = node->opened.mtime == mtime && node->opened.size == now->stx_size;
@@ -243,8 +242,8 @@ static bool share_unchanged(struct node *node, const struct statx *now)
 
 int share_open_file(struct share *share, uint64_t id, uint32_t flags, struct share_opened *ret)
 {
-    struct node *node = share_node(share, id);
-    cleanup_close int pinned = -1;
+    struct node *node = share_find_node(share, id);
+    cleanup_close int path_fd = -1;
     struct statx now;
     int fd;
 
@@ -252,23 +251,23 @@ int share_open_file(struct share *share, uint64_t id, uint32_t flags, struct sha
         return -ESTALE;
     if (!share->writable && ((flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC))
         return -EROFS;
-    /* Opening a device or a pipe does something; here that is the guest's own kernel's to do. */
+    /* Opening a device or pipe can have side effects on the host; the guest opens its own. */
     if (!S_ISREG(node->identity.type))
         return S_ISDIR(node->identity.type) ? -EISDIR : -ENXIO;
-    pinned = tree_pin(&share->tree, node, &now);
-    if (pinned < 0)
-        return pinned;
-    fd = tree_reopen(&share->tree, pinned, (int)share_open_flags(flags));
+    path_fd = tree_open_path(&share->tree, node, &now);
+    if (path_fd < 0)
+        return path_fd;
+    fd = tree_reopen(&share->tree, path_fd, (int)share_open_flags(flags));
     if (fd < 0)
         return fd;
-    ret->unchanged = share_unchanged(node, &now) && !(flags & O_TRUNC);
+    ret->unchanged = share_update_opened(node, &now) && !(flags & O_TRUNC);
     return share_add_handle(share, node, fd, flags, ret);
 }
 
 int share_open_directory(struct share *share, uint64_t id, struct share_opened *ret)
 {
-    struct node *node = share_node(share, id);
-    int fd = node ? tree_directory(&share->tree, node) : -ESTALE;
+    struct node *node = share_find_node(share, id);
+    int fd = node ? tree_directory_fd(&share->tree, node) : -ESTALE;
 
     if (fd < 0)
         return fd;
@@ -282,7 +281,7 @@ int share_open_directory(struct share *share, uint64_t id, struct share_opened *
 ssize_t share_read(struct share *share, uint64_t node, uint64_t id, const struct iovec *iov,
                    unsigned count, uint64_t offset)
 {
-    int fd = share_handle_fd(share_handle(share, node, id));
+    int fd = share_handle_fd(share_find_handle(share, node, id));
     ssize_t done;
 
     if (fd < 0)
@@ -294,19 +293,19 @@ ssize_t share_read(struct share *share, uint64_t node, uint64_t id, const struct
 int64_t share_seek(struct share *share, uint64_t node, uint64_t id, uint64_t offset,
                    unsigned whence)
 {
-    int fd = share_handle_fd(share_handle(share, node, id));
-    off_t place;
+    int fd = share_handle_fd(share_find_handle(share, node, id));
+    off_t position;
 
     if (fd < 0)
         return fd;
     if (whence != SEEK_DATA && whence != SEEK_HOLE)
         return -EINVAL;
-    place = lseek(fd, (off_t)offset, (int)whence);
-    return place < 0 ? -errno : place;
+    position = lseek(fd, (off_t)offset, (int)whence);
+    return position < 0 ? -errno : position;
 }
 
-/* Shows one buffer of entries: false when there was no room, and *offset is where to go on. */
-static bool share_show_entries(struct share *share, const struct handle *handle, size_t size,
+/* Emits a buffer of entries; *offset becomes that of the next. False: `emit` took no more. */
+static bool share_emit_entries(struct share *share, const struct handle *handle, size_t size,
                                uint64_t *offset,
                                bool (*emit)(void *owner, const struct share_dirent *entry),
                                void *owner)
@@ -333,8 +332,8 @@ int share_read_directory(struct share *share, uint64_t node, uint64_t id, uint64
                          size_t count, bool (*emit)(void *owner, const struct share_dirent *entry),
                          void *owner)
 {
-    const struct handle *handle = share_handle(share, node, id);
-    size_t most = sizeof(struct dirent64) + count * DIRENT_USUAL;
+    const struct handle *handle = share_find_handle(share, node, id);
+    size_t most = sizeof(struct dirent64) + count * DIRENT_TYPICAL;
     int fd = share_handle_fd(handle);
     ssize_t size;
 
@@ -346,33 +345,33 @@ int share_read_directory(struct share *share, uint64_t node, uint64_t id, uint64
         most = sizeof(share->dirents);
     do {
         size = getdents64(fd, share->dirents, most);
-    } while (size > 0 && share_show_entries(share, handle, (size_t)size, &offset, emit, owner));
+    } while (size > 0 && share_emit_entries(share, handle, (size_t)size, &offset, emit, owner));
     return size < 0 ? -errno : 0;
 }
 
 /* State. */
 
-/* The file again, if it is still in its place. */
-static int share_open_again(struct share *share, struct node *node, uint32_t flags)
+/* Opens the file of a loaded handle, if it is still in its place. */
+static int share_reopen(struct share *share, struct node *node, uint32_t flags)
 {
-    cleanup_close int pinned = tree_pin(&share->tree, node, NULL);
+    cleanup_close int path_fd = tree_open_path(&share->tree, node, NULL);
 
-    if (pinned < 0)
-        return pinned;
+    if (path_fd < 0)
+        return path_fd;
     if (S_ISDIR(node->identity.type))
-        return tree_reopen(&share->tree, pinned, O_RDONLY | O_DIRECTORY);
-    return tree_reopen(&share->tree, pinned, (int)(share_open_flags(flags) & ~(uint32_t)O_TRUNC));
+        return tree_reopen(&share->tree, path_fd, O_RDONLY | O_DIRECTORY);
+    return tree_reopen(&share->tree, path_fd, (int)(share_open_flags(flags) & ~(uint32_t)O_TRUNC));
 }
 
-/* Is this what share_open_file() or share_open_directory() would have made? */
-static bool share_may_be_open(const struct share *share, const struct node *node, uint32_t flags)
+/* Could share_open_file() or share_open_directory() have created such a handle? */
+static bool share_handle_allowed(const struct share *share, const struct node *node, uint32_t flags)
 {
     if (flags & ~(uint32_t)HANDLE_FLAGS || (!share->writable && flags & O_ACCMODE))
         return false;
     return S_ISREG(node->identity.type) || (S_ISDIR(node->identity.type) && !flags);
 }
 
-/* A directory's position is not its handle's: the guest says it each time. */
+/* A directory handle needs no position: each READDIR has its own. */
 static void share_handle_state(struct handle *handle, uint64_t *node, struct state *s)
 {
     state_field(s, handle, id);
@@ -380,7 +379,7 @@ static void share_handle_state(struct handle *handle, uint64_t *node, struct sta
     state_field(s, handle, flags);
 }
 
-/* Without its file at first. The handle, or NULL. */
+/* Loads a handle without opening its file. NULL: error in `s`. */
 static struct handle *share_load_handle(struct share *share, struct state *s)
 {
     struct handle *handle = calloc(1, sizeof(*handle));
@@ -393,13 +392,13 @@ static struct handle *share_load_handle(struct share *share, struct state *s)
     }
     handle->fd = -ESTALE;
     share_handle_state(handle, &id, s);
-    node = slots_find(&share->tree.nodes.slots, id); /* forgotten though it may be */
-    if (!s->error && node && share_may_be_open(share, node, handle->flags) &&
-        slots_put(&share->handles, handle->id, handle)) {
+    node = slots_find(&share->tree.nodes.slots, id); /* may be forgotten: nodes_find() would fail */
+    if (!s->error && node && share_handle_allowed(share, node, handle->flags) &&
+        slots_restore(&share->handles, handle->id, handle)) {
         share_link_handle(handle, node);
         return handle;
     }
-    state_fail(s, "handle %#llx cannot be one of node %#llx", (unsigned long long)handle->id,
+    state_fail(s, "handle %#llx is not valid for node %#llx", (unsigned long long)handle->id,
                (unsigned long long)id);
     free(handle);
     return NULL;
@@ -415,7 +414,7 @@ static unsigned share_load_handles(struct share *share, uint32_t count, struct s
 
         if (!handle)
             return 0;
-        fd = share_open_again(share, handle->node, handle->flags);
+        fd = share_reopen(share, handle->node, handle->flags);
         if (fd >= 0)
             handle->fd = fd;
         else
@@ -426,7 +425,7 @@ static unsigned share_load_handles(struct share *share, uint32_t count, struct s
 
 unsigned share_state(struct share *share, struct state *s)
 {
-    uint32_t count, place = 0;
+    uint32_t count, cursor = 0;
     struct handle *handle;
 
     state_same(s, "writable", share->writable);
@@ -434,7 +433,7 @@ unsigned share_state(struct share *share, struct state *s)
     count = slots_state(&share->handles, s);
     if (s->loading)
         return share_load_handles(share, count, s);
-    while ((handle = slots_next(&share->handles, &place)))
+    while ((handle = slots_next(&share->handles, &cursor)))
         share_handle_state(handle, &handle->node->id, s);
     return 0;
 }

@@ -9,29 +9,29 @@
 #include <sys/uio.h>
 
 /*
- * A directory of the host as a guest uses it: files by node and handle, both of them numbers the
- * guest may make up. On one thread. What is called returns 0 or more, or -errno, which is for the
- * guest; it prints nothing. How many nodes and handles a guest may have is limited (-ENFILE).
+ * A host directory shared with the guest, which names files by node id and handle id. Both may be
+ * forged. Except where noted, functions return -errno for the guest on error, log nothing, and are
+ * called on one thread. The number of nodes and handles is limited (-ENFILE).
  *
- * Users and groups are those of the host, unchanged. What the guest may do to a file is what the
- * process's user may. New files belong to that user; if it is root, to whom the guest says.
+ * User and group ids are the host's, not mapped. The guest has the access rights of the process's
+ * user. New files belong to that user, or, if it is root, to the guest's user who created them.
  */
 struct share;
 struct state;
 struct statfs;
 
 /*
- * How many descriptors a guest may hold open through each of `shares`, which are all the process
- * has: together half of those it may have, of which it takes up to 8192 unless the host objects.
+ * The number of descriptors each of the process's `shares` may use: together half of RLIMIT_NOFILE,
+ * which is first raised to the hard limit, but at most to 8192.
  */
 unsigned share_descriptors(unsigned shares);
 
 struct share_options {
     const char *path; /* of a directory */
-    bool writable;    /* else the guest may only read, whatever it does */
+    bool writable;    /* false: read-only for the guest */
 };
 
-/* Prints what is wrong, SHARE_DESCRIPTORS_MIN > `descriptors` included; -errno. */
+/* Opens the directory. 0 or -errno, logged. Fewer descriptors than this minimum are an error. */
 #define SHARE_DESCRIPTORS_MIN 16u
 int share_open(struct share **ret, const struct share_options *options, unsigned descriptors);
 void share_close(struct share *share);
@@ -39,30 +39,31 @@ void share_close(struct share *share);
 bool share_writable(const struct share *share);
 
 /*
- * On the thread that is to serve, before its first request: gives up what else the thread could do
- * (confine.h). Takes a struct share, as loop_call() would have it.
+ * confine_thread() for this share. Called on the serving thread, before its first request, as a
+ * callback of loop_call(): the argument is a struct share.
  */
 void share_confine(void *share);
 
-/* The guest is gone, or begins anew: no nodes but the root, which is 1, and no handles. */
+/* Closes all handles and forgets all nodes but the root, whose id is 1. */
 void share_forget_all(struct share *share);
 
 /*
- * Saves it, or loads it into a share just opened, of a directory that may have changed: a node is
- * checked when it is used, and a handle's file is opened again, here. On any thread while none
- * serves: the one that does may be confined already, and what is opened is beneath the root as
- * ever. Returns how many handles have lost their files and answer -ESTALE. After an error the share
- * is only good to be closed.
+ * Saves the share, or loads it into one just opened, whose directory may have changed meanwhile.
+ * Nodes are checked when they are used; the files of handles are reopened by the load. Returns the
+ * number of handles whose file is lost: using these fails with -ESTALE.
+ *
+ * Called on any thread while no request is served; the serving thread may be confined already.
+ * After an error in `s` the share may only be closed.
  */
 unsigned share_state(struct share *share, struct state *s);
 
-/* What a guest learns of a file it looks up or makes. */
+/* A file looked up or created. */
 struct share_entry {
-    uint64_t node; /* one lookup more to forget */
+    uint64_t node; /* its lookup count was incremented */
     struct statx attr;
 };
 
-/* Who asks: the owner of what is made, if we may say so. */
+/* The guest's user, who becomes the owner of new files if the process runs as root. */
 struct share_user {
     uint32_t uid, gid;
 };
@@ -70,55 +71,54 @@ struct share_user {
 int share_lookup(struct share *share, uint64_t parent, const char *name, struct share_entry *ret);
 void share_forget(struct share *share, uint64_t node, uint64_t count);
 int share_getattr(struct share *share, uint64_t node, struct statx *ret);
-int share_readlink(struct share *share, uint64_t node, char *target, size_t size); /* length */
+/* Returns the target's length; it is not terminated. */
+int share_readlink(struct share *share, uint64_t node, char *target, size_t size);
 int share_statfs(struct share *share, uint64_t node, struct statfs *ret);
 
 struct share_opened {
     uint64_t handle;
-    bool unchanged; /* since it was last opened: what the guest still has of it is good */
+    bool unchanged; /* since it was last opened: the guest may keep its page cache */
 };
 
-/* `flags` as of open(); what may not be is left out or refused. */
+/* `flags` of open(): those that a guest may not set are ignored or refused. */
 int share_open_file(struct share *share, uint64_t node, uint32_t flags, struct share_opened *ret);
 int share_open_directory(struct share *share, uint64_t node, struct share_opened *ret);
 int share_release(struct share *share, uint64_t node, uint64_t handle);
 
-/* Straight to and from the pieces. */
+/* Return the bytes transferred between the file and `iov`. */
 ssize_t share_read(struct share *share, uint64_t node, uint64_t handle, const struct iovec *iov,
                    unsigned count, uint64_t offset);
 ssize_t share_write(struct share *share, uint64_t node, uint64_t handle, const struct iovec *iov,
                     unsigned count, uint64_t offset, bool from_cache);
 int64_t share_seek(struct share *share, uint64_t node, uint64_t handle, uint64_t offset,
-                   unsigned whence); /* SEEK_DATA and SEEK_HOLE */
+                   unsigned whence); /* SEEK_DATA or SEEK_HOLE */
 
 struct share_dirent {
     const char *name;
     size_t length;
     uint64_t ino;
-    uint64_t next; /* the offset behind it */
+    uint64_t next; /* offset of the next entry */
     unsigned type; /* DT_* */
 };
 
 /*
- * Shows the entries from `offset` on until `emit`, which may look them up, says that it has no room
- * for the one it is given. The host is asked for about `count` at a time.
+ * Calls `emit` for each entry from `offset` on, until it returns false, which means that it did not
+ * take the entry. `emit` may look entries up. `count` is about how many are read at a time.
  */
 int share_read_directory(struct share *share, uint64_t node, uint64_t handle, uint64_t offset,
                          size_t count, bool (*emit)(void *owner, const struct share_dirent *entry),
                          void *owner);
 
-/*
- * What changes files, in share_write.c. Not for a share that is not writable: the caller has seen
- * to that, for all of them at one place.
- */
+/* Functions that change files, in share_write.c. The caller checks share_writable() first. */
+
 struct share_change {
     bool set_mode, set_uid, set_gid, set_size, set_atime, set_mtime;
     mode_t mode;
     uint32_t uid, gid;
     uint64_t size;
-    bool by_handle; /* size: of a file that may not be opened for writing again */
+    bool by_handle; /* set the size through `handle`: its file may have no write permission */
     uint64_t handle;
-    struct timespec atime, mtime; /* UTIME_NOW is one */
+    struct timespec atime, mtime; /* tv_nsec may be UTIME_NOW */
 };
 
 int share_setattr(struct share *share, uint64_t node, const struct share_change *change,

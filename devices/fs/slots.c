@@ -5,10 +5,10 @@
 
 #include "vmm/core/state.h"
 
-#define SLOTS_LOADED (SLOTS_NONE - 1) /* next_free: taken, but its thing is not put back yet */
+#define SLOTS_RESERVED (SLOTS_NONE - 1) /* next_free: in use, but not yet restored */
 
 struct slot {
-    void *thing; /* NULL: free */
+    void *object; /* NULL: free */
     uint32_t generation;
     uint32_t next_free;
 };
@@ -43,12 +43,12 @@ static struct slot *slots_grow(struct slots *slots)
     return &slots->table[slots->count++];
 }
 
-static uint64_t slots_id(const struct slots *slots, uint32_t place)
+static uint64_t slots_id(const struct slots *slots, uint32_t index)
 {
-    return (uint64_t)slots->table[place].generation << 32 | (place + 1);
+    return (uint64_t)slots->table[index].generation << 32 | (index + 1);
 }
 
-uint64_t slots_add(struct slots *slots, void *thing)
+uint64_t slots_add(struct slots *slots, void *object)
 {
     struct slot *slot;
 
@@ -60,43 +60,43 @@ uint64_t slots_add(struct slots *slots, void *thing)
     }
     if (!slot)
         return 0;
-    slot->thing = thing;
+    slot->object = object;
     return slots_id(slots, (uint32_t)(slot - slots->table));
 }
 
 static struct slot *slots_at(const struct slots *slots, uint64_t id)
 {
-    uint32_t place = (uint32_t)id - 1; /* of 0: past every table */
+    uint32_t index = (uint32_t)id - 1; /* id 0: past the end of any table */
 
-    if (place >= slots->count || slots->table[place].generation != id >> 32)
+    if (index >= slots->count || slots->table[index].generation != id >> 32)
         return NULL;
-    return &slots->table[place];
+    return &slots->table[index];
 }
 
 void *slots_find(const struct slots *slots, uint64_t id)
 {
     const struct slot *slot = slots_at(slots, id);
 
-    return slot ? slot->thing : NULL;
+    return slot ? slot->object : NULL;
 }
 
 void slots_remove(struct slots *slots, uint64_t id)
 {
     struct slot *slot = slots_at(slots, id);
 
-    slot->thing = NULL;
+    slot->object = NULL;
     slot->generation++;
     slot->next_free = slots->free;
     slots->free = (uint32_t)(slot - slots->table);
 }
 
-void *slots_next(const struct slots *slots, uint32_t *place)
+void *slots_next(const struct slots *slots, uint32_t *cursor)
 {
-    while (*place < slots->count) {
-        void *thing = slots->table[(*place)++].thing;
+    while (*cursor < slots->count) {
+        void *object = slots->table[(*cursor)++].object;
 
-        if (thing)
-            return thing;
+        if (object)
+            return object;
     }
     return NULL;
 }
@@ -105,12 +105,12 @@ static uint32_t slots_count_free(const struct slots *slots)
 {
     uint32_t count = 0;
 
-    for (uint32_t place = slots->free; place != SLOTS_NONE; place = slots->table[place].next_free)
+    for (uint32_t index = slots->free; index != SLOTS_NONE; index = slots->table[index].next_free)
         count++;
     return count;
 }
 
-/* Makes places for what is loaded. */
+/* Grows the table to `count` slots, the new ones reserved. */
 static bool slots_resize(struct slots *slots, uint32_t count)
 {
     struct slot *table;
@@ -123,23 +123,23 @@ static bool slots_resize(struct slots *slots, uint32_t count)
         slots->capacity = count;
     }
     while (slots->count < count)
-        slots->table[slots->count++] = (struct slot){ .next_free = SLOTS_LOADED };
+        slots->table[slots->count++] = (struct slot){ .next_free = SLOTS_RESERVED };
     return true;
 }
 
-/* The place of an id whose thing is yet to come; NULL. */
-static struct slot *slots_at_loaded(const struct slots *slots, uint64_t id)
+/* The reserved slot of an id; NULL: it is not reserved. */
+static struct slot *slots_reserved_at(const struct slots *slots, uint64_t id)
 {
-    uint32_t place = (uint32_t)id - 1;
-    struct slot *slot = place < slots->count ? &slots->table[place] : NULL;
+    uint32_t index = (uint32_t)id - 1;
+    struct slot *slot = index < slots->count ? &slots->table[index] : NULL;
 
-    return slot && !slot->thing && slot->next_free == SLOTS_LOADED ? slot : NULL;
+    return slot && !slot->object && slot->next_free == SLOTS_RESERVED ? slot : NULL;
 }
 
 static void slots_save_free(const struct slots *slots, struct state *s)
 {
-    for (uint32_t place = slots->free; place != SLOTS_NONE; place = slots->table[place].next_free) {
-        uint64_t id = slots_id(slots, place);
+    for (uint32_t index = slots->free; index != SLOTS_NONE; index = slots->table[index].next_free) {
+        uint64_t id = slots_id(slots, index);
 
         state_u64(s, "next_id", &id);
     }
@@ -153,7 +153,7 @@ static void slots_load_free(struct slots *slots, uint32_t count, struct state *s
         struct slot *slot;
 
         state_u64(s, "next_id", &id);
-        slot = slots_at_loaded(slots, id);
+        slot = slots_reserved_at(slots, id);
         if (!slot)
             state_fail(s, "id %#llx cannot be free", (unsigned long long)id);
         if (s->error)
@@ -171,7 +171,7 @@ uint32_t slots_state(struct slots *slots, struct state *s)
     uint32_t count_free;
 
     if (s->loading && !s->error && (places < slots->count || !slots_resize(slots, places)))
-        state_fail(s, "%u places are too few, or too many", places);
+        state_fail(s, "%u slots are too few or too many", places);
     count_free = state_count(s, "free", slots_count_free(slots), places);
     if (s->loading)
         slots_load_free(slots, count_free, s);
@@ -180,13 +180,13 @@ uint32_t slots_state(struct slots *slots, struct state *s)
     return s->error ? 0 : places - count_free;
 }
 
-bool slots_put(struct slots *slots, uint64_t id, void *thing)
+bool slots_restore(struct slots *slots, uint64_t id, void *object)
 {
-    struct slot *slot = slots_at_loaded(slots, id);
+    struct slot *slot = slots_reserved_at(slots, id);
 
     if (!slot)
         return false;
-    slot->thing = thing;
+    slot->object = object;
     slot->generation = (uint32_t)(id >> 32);
     return true;
 }

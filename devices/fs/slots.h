@@ -8,36 +8,37 @@
 struct state;
 
 /*
- * Things that a guest names by number. An id is the place in a table and how often that place was
- * given away before: one that was made up, or kept too long, finds nothing rather than somebody
- * else's thing. The first id of all is 1; none is 0.
+ * A table of objects that the guest names by id. An id is a table index plus the generation of that
+ * slot, so a forged or stale id finds nothing rather than another object. The first id is 1; 0 is
+ * never one. Not thread-safe.
  */
 struct slots {
     struct slot *table;
-    uint32_t count, capacity; /* places ever used, and allocated */
+    uint32_t count, capacity; /* slots ever used, and allocated */
     uint32_t max;
-    uint32_t free; /* the first free place, or SLOTS_NONE */
+    uint32_t free; /* index of the first free slot, or SLOTS_NONE */
 };
 
 #define SLOTS_NONE UINT32_MAX
 
-void slots_init(struct slots *slots, uint32_t max); /* at most `max` things at a time */
-void slots_finish(struct slots *slots);             /* the things are the caller's */
+void slots_init(struct slots *slots, uint32_t max); /* holds at most `max` objects */
+void slots_finish(struct slots *slots);             /* does not free the objects */
 
-uint64_t slots_add(struct slots *slots, void *thing);     /* its id; 0: full, or out of memory */
-void *slots_find(const struct slots *slots, uint64_t id); /* NULL: nothing has this id */
-void slots_remove(struct slots *slots, uint64_t id);      /* an id that finds something */
+uint64_t slots_add(struct slots *slots, void *object);    /* its id; 0: full, or out of memory */
+void *slots_find(const struct slots *slots, uint64_t id); /* NULL: no object has this id */
+void slots_remove(struct slots *slots, uint64_t id);      /* `id` must be in use */
 
-/* Any thing there is, or NULL: for emptying a table. `*place` begins at 0. */
-void *slots_next(const struct slots *slots, uint32_t *place);
+/* Iterates: the next object, or NULL. `*cursor` starts at 0. Objects may be removed meanwhile. */
+void *slots_next(const struct slots *slots, uint32_t *cursor);
 
 /*
- * Which places are free, and how often each was given away: so that new ids are new to whoever has
- * the old ones. Returns how many things there are. Loading: the table is a new one; what it holds
- * already stays, and so many in all must be put back, each by the id it had.
+ * Saves or loads which slots are free and their generations, so that new ids differ from all that
+ * the guest may still have. Returns the number of objects. A table is loaded when new, and may hold
+ * objects already; the caller then puts back the others with slots_restore().
  */
 uint32_t slots_state(struct slots *slots, struct state *s);
-/* False: the id's place is free, or taken, or there is none. */
-bool slots_put(struct slots *slots, uint64_t id, void *thing);
+
+/* Puts an object back under the id it was saved with. False: that slot is free, in use or none. */
+bool slots_restore(struct slots *slots, uint64_t id, void *object);
 
 #endif

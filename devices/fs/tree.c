@@ -17,8 +17,8 @@
 #include "vmm/core/log.h"
 #include "vmm/core/state.h"
 
-#define WANTED       (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
-#define DEVICE_SHIFT 56 /* inode numbers leave the highest bits alone */
+#define STATX_WANTED (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
+#define DEVICE_SHIFT 56 /* in practice, inode numbers do not use the highest 8 bits */
 
 static int tree_openat2(int base, const char *path, uint64_t flags)
 {
@@ -35,11 +35,11 @@ static int tree_statx(int fd, const char *name, struct statx *ret)
 {
     int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH);
 
-    return statx(fd, name, flags, WANTED, ret) < 0 ? -errno : 0;
+    return statx(fd, name, flags, STATX_WANTED, ret) < 0 ? -errno : 0;
 }
 
-/* Is the file on a filesystem that nobody outside this machine should see? */
-static bool tree_is_kernels(int fd)
+/* Is the file on a pseudo filesystem, which must not be shared? True if that is unknown. */
+static bool tree_is_pseudo_fs(int fd)
 {
     static const unsigned long magics[] = {
         PROC_SUPER_MAGIC,
@@ -71,7 +71,7 @@ static bool tree_is_kernels(int fd)
     return false;
 }
 
-static unsigned tree_device(struct tree *tree, uint32_t major, uint32_t minor)
+static unsigned tree_device_index(struct tree *tree, uint32_t major, uint32_t minor)
 {
     unsigned i = 0;
 
@@ -88,16 +88,16 @@ static unsigned tree_device(struct tree *tree, uint32_t major, uint32_t minor)
 
 uint64_t tree_ino(struct tree *tree, const struct identity *identity, uint64_t ino)
 {
-    return ino ^ (uint64_t)tree_device(tree, identity->dev_major, identity->dev_minor)
+    return ino ^ (uint64_t)tree_device_index(tree, identity->dev_major, identity->dev_minor)
                      << DEVICE_SHIFT;
 }
 
 /*
- * The way from the nearest directory with a descriptor down to the node: written from the end of
- * `path` on. NULL: there is none that the host would take.
+ * The path to the node from its nearest ancestor that has a cached descriptor, which becomes
+ * `*ret_base`. Built backwards from the end of `path`. NULL: too long, or the node has no name.
  */
-static const char *tree_path(const struct node *node, char path[PATH_MAX],
-                             const struct node **ret_base)
+static const char *tree_build_path(const struct node *node, char path[PATH_MAX],
+                                   const struct node **ret_base)
 {
     char *start = path + PATH_MAX - 1;
 
@@ -117,47 +117,47 @@ static const char *tree_path(const struct node *node, char path[PATH_MAX],
     return start;
 }
 
-static bool tree_on_device(const struct statx *seen, const struct identity *identity)
+static bool tree_on_device(const struct statx *attr, const struct identity *identity)
 {
-    return seen->stx_dev_major == identity->dev_major && seen->stx_dev_minor == identity->dev_minor;
+    return attr->stx_dev_major == identity->dev_major && attr->stx_dev_minor == identity->dev_minor;
 }
 
 /*
- * Is it the file the node stands for? Its attributes, if so. Whether it is the host kernel's is
- * asked again: a node whose state was loaded says of itself that it is not hidden.
+ * Checks that `fd` is the node's file (else -ESTALE) and gets its attributes. Also repeats the
+ * check for pseudo filesystems, as the `hidden` of a loaded node cannot be trusted.
  */
-static int tree_check(const struct tree *tree, const struct node *node, int fd, struct statx *ret)
+static int tree_verify(const struct tree *tree, const struct node *node, int fd, struct statx *ret)
 {
     int error = tree_statx(fd, "", ret);
 
     if (error)
         return error;
-    if (!node_is(node, ret))
+    if (!node_matches(node, ret))
         return -ESTALE;
     if (tree_on_device(ret, &tree->nodes.root->identity))
         return 0;
-    return tree_is_kernels(fd) ? -EACCES : 0;
+    return tree_is_pseudo_fs(fd) ? -EACCES : 0;
 }
 
-/* By its path. The caller's descriptor. */
+/* Opens the node by its path. The caller owns the descriptor. */
 static int tree_open_node(const struct tree *tree, const struct node *node, uint64_t flags,
-                          struct statx *seen)
+                          struct statx *attr)
 {
     char buffer[PATH_MAX];
     const struct node *base;
-    const char *path = tree_path(node, buffer, &base);
+    const char *path = tree_build_path(node, buffer, &base);
     cleanup_close int fd = path ? tree_openat2(base->fd, path, flags) : -ESTALE;
     int error;
 
-    if (fd < 0) /* what is not where it was is not this file */
+    if (fd < 0) /* no longer in its place */
         return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;
-    error = tree_check(tree, node, fd, seen);
+    error = tree_verify(tree, node, fd, attr);
     return error ? error : take_fd(&fd);
 }
 
-int tree_directory(struct tree *tree, struct node *node)
+int tree_directory_fd(struct tree *tree, struct node *node)
 {
-    struct statx seen;
+    struct statx attr;
     int fd;
 
     if (node->hidden)
@@ -165,17 +165,17 @@ int tree_directory(struct tree *tree, struct node *node)
     if (!S_ISDIR(node->identity.type))
         return -ENOTDIR;
     if (node->fd >= 0) {
-        nodes_touch(&tree->nodes, node);
+        nodes_mark_used(&tree->nodes, node);
         return node->fd;
     }
-    fd = tree_open_node(tree, node, O_DIRECTORY, &seen);
+    fd = tree_open_node(tree, node, O_DIRECTORY, &attr);
     if (fd >= 0)
-        nodes_keep(&tree->nodes, node, fd);
+        nodes_cache_fd(&tree->nodes, node, fd);
     return fd;
 }
 
-/* A descriptor of the node that is open anyway, or -1. */
-static int tree_known(const struct node *node)
+/* A descriptor of the node that is already open, or -1. */
+static int tree_open_fd(const struct node *node)
 {
     for (const struct handle *handle = node->handles; handle; handle = handle->next)
         if (handle->fd >= 0)
@@ -183,20 +183,20 @@ static int tree_known(const struct node *node)
     return node->fd;
 }
 
-int tree_pin(struct tree *tree, struct node *node, struct statx *seen)
+int tree_open_path(struct tree *tree, struct node *node, struct statx *attr)
 {
     struct statx unused;
-    int known = tree_known(node);
+    int open_fd = tree_open_fd(node);
     int fd, error;
 
     if (node->hidden)
         return -EACCES;
-    if (known < 0)
-        return tree_open_node(tree, node, 0, seen ? seen : &unused);
-    fd = fcntl(known, F_DUPFD_CLOEXEC, 0);
+    if (open_fd < 0)
+        return tree_open_node(tree, node, 0, attr ? attr : &unused);
+    fd = fcntl(open_fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    error = seen ? tree_statx(fd, "", seen) : 0;
+    error = attr ? tree_statx(fd, "", attr) : 0;
     if (!error)
         return fd;
     close(fd);
@@ -211,9 +211,9 @@ struct fd_name tree_fd_name(int fd)
     return name;
 }
 
-int tree_reopen(const struct tree *tree, int pinned, int flags)
+int tree_reopen(const struct tree *tree, int path_fd, int flags)
 {
-    struct fd_name name = tree_fd_name(pinned);
+    struct fd_name name = tree_fd_name(path_fd);
     int fd = openat(tree->self_fds, name.text, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
     return fd < 0 ? -errno : fd;
@@ -221,58 +221,61 @@ int tree_reopen(const struct tree *tree, int pinned, int flags)
 
 int tree_stat(struct tree *tree, struct node *node, struct statx *ret)
 {
-    int known = tree_known(node);
+    int open_fd = tree_open_fd(node);
     int directory, error;
 
-    if (known >= 0)
-        return tree_statx(known, "", ret);
+    if (open_fd >= 0)
+        return tree_statx(open_fd, "", ret);
     if (!node->parent)
         return -ESTALE;
-    directory = tree_directory(tree, node->parent);
+    directory = tree_directory_fd(tree, node->parent);
     if (directory < 0)
         return directory;
     error = tree_statx(directory, node->name, ret);
     if (error)
         return error == -ENOENT ? -ESTALE : error;
-    return node_is(node, ret) ? 0 : -ESTALE;
+    return node_matches(node, ret) ? 0 : -ESTALE;
 }
 
-int tree_look(struct tree *tree, struct node *directory, const char *name, struct statx *ret)
+int tree_stat_name(struct tree *tree, struct node *directory, const char *name, struct statx *ret)
 {
-    int fd = tree_directory(tree, directory);
+    int fd = tree_directory_fd(tree, directory);
 
     return fd < 0 ? fd : tree_statx(fd, name, ret);
 }
 
-/* Is it on a filesystem of its own, and on one that is not shown? `seen` may be taken anew. */
+/*
+ * Is `name` on another filesystem than its directory, and one that must be hidden? If it is on
+ * another one, `attr` is updated from the descriptor that was checked.
+ */
 static bool tree_must_hide(struct tree *tree, const struct node *directory, const char *name,
-                           struct statx *seen)
+                           struct statx *attr)
 {
     cleanup_close int fd = -1;
 
-    if (tree_on_device(seen, &directory->identity))
+    if (tree_on_device(attr, &directory->identity))
         return false;
     fd = tree_openat2(directory->fd, name, 0);
-    return fd < 0 || tree_statx(fd, "", seen) || tree_is_kernels(fd) ||
-           tree_device(tree, seen->stx_dev_major, seen->stx_dev_minor) == TREE_DEVICES;
+    return fd < 0 || tree_statx(fd, "", attr) || tree_is_pseudo_fs(fd) ||
+           tree_device_index(tree, attr->stx_dev_major, attr->stx_dev_minor) == TREE_DEVICES;
 }
 
-int tree_meet(struct tree *tree, struct node *directory, const char *name, struct node **ret,
-              struct statx *seen)
+int tree_lookup(struct tree *tree, struct node *directory, const char *name, struct node **ret,
+                struct statx *attr)
 {
     bool hidden;
     int fd, error;
 
-    if (!node_name_ok(name))
+    if (!node_name_valid(name))
         return strlen(name) > NAME_MAX ? -ENAMETOOLONG : -EINVAL;
-    fd = tree_directory(tree, directory);
+    fd = tree_directory_fd(tree, directory);
     if (fd < 0)
         return fd;
-    error = tree_statx(fd, name, seen);
+    error = tree_statx(fd, name, attr);
     if (error)
         return error;
-    hidden = tree_must_hide(tree, directory, name, seen);
-    error = nodes_meet(&tree->nodes, ret, seen, directory, name);
+    hidden = tree_must_hide(tree, directory, name, attr);
+    error = nodes_insert(&tree->nodes, ret, attr, directory, name);
     if (!error)
         (*ret)->hidden = hidden;
     return error;
@@ -281,22 +284,23 @@ int tree_meet(struct tree *tree, struct node *directory, const char *name, struc
 static int tree_open_root(struct tree *tree, const char *path, unsigned directories)
 {
     cleanup_close int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    struct statx seen;
+    struct statx attr;
     int probe, error;
 
     if (fd < 0)
         return log_error(errno, "share %s", path);
-    if (tree_is_kernels(fd))
-        return log_refuse(EINVAL, "share %s: this is the host kernel's, and not shared", path);
+    if (tree_is_pseudo_fs(fd))
+        return log_refuse(EINVAL, "share %s: pseudo filesystems such as /proc are not shared",
+                          path);
     probe = tree_openat2(fd, ".", 0);
     if (probe < 0)
         return log_error(-probe, "share %s%s", path,
-                         probe == -ENOSYS ? ": openat2, which came with Linux 5.6" : "");
+                         probe == -ENOSYS ? ": needs openat2() (Linux 5.6 or later)" : "");
     close(probe);
-    if ((error = tree_statx(fd, "", &seen)) ||
-        (error = nodes_init(&tree->nodes, &seen, fd, directories)))
+    if ((error = tree_statx(fd, "", &attr)) ||
+        (error = nodes_init(&tree->nodes, &attr, fd, directories)))
         return log_error(-error, "share %s", path);
-    tree_device(tree, seen.stx_dev_major, seen.stx_dev_minor);
+    tree_device_index(tree, attr.stx_dev_major, attr.stx_dev_minor);
     take_fd(&fd);
     return 0;
 }
@@ -322,7 +326,7 @@ void tree_close(struct tree *tree)
 
 void tree_state(struct tree *tree, struct state *s)
 {
-    /* The root's is the one it is on. The others keep their places: inode numbers show them. */
+    /* Not the root's, which may change. The others keep their index: inode numbers contain it. */
     uint32_t others = state_count(s, "devices", tree->device_count - 1, TREE_DEVICES - 1);
 
     for (uint32_t i = 1; i <= others; i++) {

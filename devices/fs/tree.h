@@ -9,45 +9,47 @@
 #include "devices/fs/node.h"
 
 /*
- * From nodes to files: the only place that asks the host for a path. Each is resolved by openat2()
- * beneath a directory that was reached the same way, follows no link of any kind, and is only
- * believed if the file found is the one the node stands for. What the host moves out of the share
- * while the guest uses it is the guest's for as long as a descriptor of it is kept; nothing else
- * there is.
+ * From nodes to files. This is the only code that passes paths to the host. openat2() resolves each
+ * path beneath a directory that was reached the same way and follows no links; the file found is
+ * used only if its identity is the node's. A file that the host moves out of the share stays
+ * accessible while a descriptor of it is open, but nothing around it does.
  *
- * Filesystems that are a view of the kernel's insides (/proc, /sys and their like) are not shown
- * but for their mount point: /proc/self/mem is a file, too.
+ * Pseudo filesystems (/proc, /sys, ...) are hidden except for their mount point, because files such
+ * as /proc/self/mem are dangerous.
+ *
+ * Functions return 0, or a descriptor, or -errno for the guest. Not thread-safe.
  */
 #define TREE_DEVICES 128u
 
 struct tree {
-    /* Its state. */
+    /* Saved. */
     struct nodes nodes;
     struct {
         uint32_t major, minor;
-    } devices[TREE_DEVICES]; /* seen so far, the root's first */
+    } devices[TREE_DEVICES]; /* those found so far, the root's first */
     uint32_t device_count;
 
-    /* Of this process. */
-    int self_fds; /* /proc/self/fd: opens again what an O_PATH descriptor names */
+    /* Not saved. */
+    int self_fds; /* /proc/self/fd: reopens the file of an O_PATH descriptor */
 };
 
-/* Keeps up to `directories` open, 3 or more. 0 or -errno, printed. */
+/* Keeps up to `directories` (at least 3) directories open. 0 or -errno, logged. */
 int tree_open(struct tree *tree, const char *path, unsigned directories);
 void tree_close(struct tree *tree);
 
 /*
- * An O_PATH descriptor of a directory, which stays the tree's and is good until two more have been
- * asked for. Of a node that is not what it was, or is nowhere any more: -ESTALE.
+ * An O_PATH descriptor of a directory. It belongs to the tree, and is valid until two more
+ * directories were requested. -ESTALE: another file, or none, has taken the node's place.
  */
-int tree_directory(struct tree *tree, struct node *node);
+int tree_directory_fd(struct tree *tree, struct node *node);
 
-/* An O_PATH descriptor of any file, which is the caller's. `seen` is filled in; may be NULL. */
-int tree_pin(struct tree *tree, struct node *node, struct statx *seen);
+/* An O_PATH descriptor of any file, owned by the caller. `attr` is filled in unless NULL. */
+int tree_open_path(struct tree *tree, struct node *node, struct statx *attr);
 
-/* Opens what was pinned, by `flags` of open(). */
-int tree_reopen(const struct tree *tree, int pinned, int flags);
-/* The same name for calls that take no descriptor: relative to tree->self_fds. */
+/* Opens the file of an O_PATH descriptor with `flags` of open(). The caller owns the result. */
+int tree_reopen(const struct tree *tree, int path_fd, int flags);
+
+/* The file's name relative to tree->self_fds, for system calls that take no descriptor. */
 struct fd_name {
     char text[12];
 };
@@ -55,17 +57,17 @@ struct fd_name tree_fd_name(int fd);
 
 int tree_stat(struct tree *tree, struct node *node, struct statx *ret);
 
-/* What `name` in a directory is; links are not followed. */
-int tree_look(struct tree *tree, struct node *directory, const char *name, struct statx *ret);
+/* Attributes of `name` in a directory, without following links. */
+int tree_stat_name(struct tree *tree, struct node *directory, const char *name, struct statx *ret);
 
-/* The same, and its node, looked up once more than before. */
-int tree_meet(struct tree *tree, struct node *directory, const char *name, struct node **ret,
-              struct statx *seen);
+/* FUSE_LOOKUP: the same, and the node of the file, with its lookup count incremented. */
+int tree_lookup(struct tree *tree, struct node *directory, const char *name, struct node **ret,
+                struct statx *attr);
 
-/* The inode number the guest is shown: no other file beneath the root has the same. */
+/* The inode number to show the guest, unique in the share although devices number their own. */
 uint64_t tree_ino(struct tree *tree, const struct identity *identity, uint64_t ino);
 
-/* Saves it, or loads it into one just opened. Asks the host for nothing. */
+/* Saves the tree, or loads it into one just opened. Accesses no files. */
 void tree_state(struct tree *tree, struct state *s);
 
 #endif
