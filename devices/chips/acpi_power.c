@@ -48,7 +48,7 @@ static void acpi_power_pulse(const struct acpi_power *power)
     irq_set(&power->irq, false);
 }
 
-/* The button may be pressed meanwhile. */
+/* Atomic, because the button may be pressed at any time. */
 static void acpi_power_state(struct chip *chip, struct state *s)
 {
     struct acpi_power *power = container_of(chip, struct acpi_power, chip);
@@ -56,12 +56,12 @@ static void acpi_power_state(struct chip *chip, struct state *s)
 
     state_u8(s, "events", &events);
     if (events & ~ACPI_POWER_BUTTON)
-        state_fail(s, "events: %#x has unknown ones", events);
+        state_fail(s, "events: %#x has unknown bits", events);
     if (s->loading && !s->error)
         __atomic_store_n(&power->events, events, __ATOMIC_SEQ_CST);
 }
 
-/* One interrupt too many finds no event, one too few would be a button that does nothing. */
+/* Raises the interrupt again, in case it was lost. A spurious one is harmless. */
 static void acpi_power_resume(struct chip *chip)
 {
     struct acpi_power *power = container_of(chip, struct acpi_power, chip);

@@ -63,7 +63,7 @@ static void chip_count(struct device *dev, struct device_stats *ret)
     const struct chip *chip = container_of(dev, struct chip, device);
 
     ret->exits = chip->region.accesses;
-    ret->calls = chip->line_changes;
+    ret->calls = chip->irq_changes;
 }
 
 static void chip_destroy(struct device *dev)
@@ -75,8 +75,7 @@ static void chip_destroy(struct device *dev)
     free(chip);
 }
 
-/* Nothing to be waited for: only vCPUs, which are parked, and terminals make a chip do something.
- */
+/* Nothing to wait for: vCPUs are parked, and terminals do not call their clients while paused. */
 static int chip_pause(struct device *dev, uint64_t deadline_ns)
 {
     return 0;

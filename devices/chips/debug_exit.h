@@ -5,9 +5,9 @@
 #include "devices/chips/chip.h"
 #include "vmm/core/event.h"
 
-#define DEBUG_EXIT_SIZE 8 /* bytes, so that a store of any width hits it */
+#define DEBUG_EXIT_SIZE 8 /* bytes, so that stores of all widths lie within */
 
-/* Whatever is written to the first byte ends the machine with that exit code. */
+/* A register that ends the machine: a value written to its first byte is the exit status. */
 struct chip *debug_exit_create(const char *name, uint64_t base, const struct event_sink *sink);
 
 #endif

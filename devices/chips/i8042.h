@@ -6,8 +6,8 @@
 #include "vmm/core/event.h"
 
 /*
- * Of the keyboard controller only the line that resets the machine: the command port, 0x64 on a
- * PC. Its status says that nothing is there to be read and nothing to be waited for.
+ * The command and status port of a keyboard controller, 0x64 on a PC. Its only function is the
+ * command that resets the machine. The status is always 0: no data, and ready for commands.
  */
 struct chip *i8042_create(const char *name, uint64_t base, const struct event_sink *sink);
 

@@ -25,7 +25,7 @@ enum { /* Arm DDI 0183, 3.2 */
        REG_PENDING = 0x40,
        REG_CLEAR = 0x44,
        REG_DMA = 0x48,
-       REGS_STORED = 0x4c, /* those that keep what is written lie below */
+       REGS_STORED = 0x4c, /* end of the registers that can be read back */
 };
 
 enum { FLAG_CTS = 1, FLAG_DSR = 2, FLAG_DCD = 4 };
@@ -34,11 +34,11 @@ enum { LINE_FIFO = 0x10 };
 enum { CONTROL_ENABLE = 1, CONTROL_RECEIVE = 0x200, CONTROL_RTS = 0x800 };
 enum { IRQ_RECEIVE = 0x10, IRQ_TRANSMIT = 0x20, IRQ_TIME_OUT = 0x40, IRQ_ALL = 0x7ff };
 
-#define CONTROL_LISTENING (CONTROL_ENABLE | CONTROL_RECEIVE | CONTROL_RTS)
+#define CONTROL_ACCEPTS_INPUT (CONTROL_ENABLE | CONTROL_RECEIVE | CONTROL_RTS)
 
 struct pl011 {
     struct uart uart;
-    uint32_t regs[REGS_STORED / 4]; /* under uart's mutex */
+    uint32_t regs[REGS_STORED / 4]; /* protected by uart.mutex */
 };
 
 static struct pl011 *pl011_of(struct chip *chip)
@@ -53,14 +53,14 @@ static unsigned pl011_capacity(const struct uart *uart)
     return pl011->regs[REG_LINE / 4] & LINE_FIFO ? FIFO_SIZE : 1;
 }
 
-static bool pl011_listening(const struct uart *uart)
+static bool pl011_accepts_input(const struct uart *uart)
 {
     const struct pl011 *pl011 = container_of(uart, const struct pl011, uart);
 
-    return (pl011->regs[REG_CONTROL / 4] & CONTROL_LISTENING) == CONTROL_LISTENING;
+    return (pl011->regs[REG_CONTROL / 4] & CONTROL_ACCEPTS_INPUT) == CONTROL_ACCEPTS_INPUT;
 }
 
-/* How many received bytes are worth an interrupt: the fraction of the FIFO that the guest chose. */
+/* Number of received bytes that raises an interrupt: the FIFO level selected by the guest. */
 static unsigned pl011_trigger(const struct pl011 *pl011)
 {
     static const uint8_t levels[8] = { 4, 8, 16, 24, 28, 28, 28, 28 };
@@ -68,7 +68,7 @@ static unsigned pl011_trigger(const struct pl011 *pl011)
     return pl011_capacity(&pl011->uart) == 1 ? 1 : levels[pl011->regs[REG_LEVELS / 4] >> 3 & 7];
 }
 
-/* What has been received stays pending until it is read: here a FIFO times out at once. */
+/* The receive timeout has no delay: it is pending while there are bytes in the FIFO. */
 static uint32_t pl011_raw_interrupts(const struct pl011 *pl011)
 {
     const struct uart *uart = &pl011->uart;
@@ -82,7 +82,7 @@ static uint32_t pl011_pending(const struct pl011 *pl011)
     return pl011_raw_interrupts(pl011) & pl011->regs[REG_MASK / 4];
 }
 
-static bool pl011_interrupts(const struct uart *uart)
+static bool pl011_irq_level(const struct uart *uart)
 {
     return pl011_pending(container_of(uart, const struct pl011, uart));
 }
@@ -127,7 +127,7 @@ static void pl011_write_register(struct pl011 *pl011, unsigned reg, uint32_t val
     switch (reg) {
     case REG_LINE:
         if ((value ^ pl011->regs[REG_LINE / 4]) & LINE_FIFO)
-            pl011->uart.count = 0; /* turning the FIFO on or off empties it */
+            pl011->uart.count = 0; /* enabling or disabling the FIFO empties it */
         pl011->regs[REG_LINE / 4] = value & 0xff;
         break;
     case REG_MASK:
@@ -164,7 +164,7 @@ static void pl011_write(struct chip *chip, unsigned reg, uint32_t value)
 static void pl011_power_on(struct pl011 *pl011)
 {
     memset(pl011->regs, 0, sizeof(pl011->regs));
-    pl011->regs[REG_CONTROL / 4] = 0x300; /* both directions, but not the chip */
+    pl011->regs[REG_CONTROL / 4] = 0x300; /* receive and transmit enabled, the UART not */
     pl011->regs[REG_LEVELS / 4] = 0x12;   /* half full, half empty */
     pl011->uart.transmitted = false;
     pl011->uart.count = 0;
@@ -206,8 +206,8 @@ static const struct chip_ops pl011_chip_ops = {
 
 static const struct uart_ops pl011_uart_ops = {
     .capacity = pl011_capacity,
-    .listening = pl011_listening,
-    .interrupts = pl011_interrupts,
+    .accepts_input = pl011_accepts_input,
+    .irq_level = pl011_irq_level,
 };
 
 struct chip *pl011_create(const char *name, uint64_t base, const struct irq_line *irq,

@@ -11,10 +11,12 @@ struct terminal;
 #define PL011_SIZE PRIMECELL_SIZE
 
 /*
- * Arm's serial port, at infinite speed. As with the 16550, a byte is sent when it is written, and
- * bytes come in while the guest raises RTS and has received all before: what is typed or piped in
- * before its driver is ready is not lost. Becomes the client of `terminal`, which outlives it.
- * `irq` is a level.
+ * Arm's serial port. As with uart16550_create(), a byte is sent when written, and input is received
+ * only while the guest raises RTS and the FIFO is empty, so none is lost before the driver is
+ * ready.
+ *
+ * Becomes the client of `terminal`, which must outlive it. `irq` is level-triggered. NULL: out of
+ * memory.
  */
 struct chip *pl011_create(const char *name, uint64_t base, const struct irq_line *irq,
                           struct terminal *terminal);

@@ -12,13 +12,13 @@ enum { /* Arm DDI 0224, 3.2 */
        REG_DATA = 0x00,
        REG_MATCH = 0x04,
        REG_LOAD = 0x08,
-       REG_CONTROL = 0x0c, /* 1: runs, always */
+       REG_CONTROL = 0x0c, /* always 1: enabled */
 };
 
-/* Both words are atomic: each register is one of them and nothing else depends on it. */
+/* No lock: both fields are accessed atomically, and independent of each other. */
 struct pl031 {
     struct chip chip;
-    uint32_t ahead; /* seconds, of the host's clock; wraps as the counter does */
+    uint32_t ahead; /* of the host's clock, in seconds, modulo 2^32 */
     uint32_t match;
 };
 
@@ -57,7 +57,7 @@ static void pl031_reset(struct chip *chip)
     __atomic_store_n(&rtc->match, 0, __ATOMIC_RELAXED);
 }
 
-/* `ahead` of the host's clock, wherever it is loaded: a clock goes on while nothing runs. */
+/* Saved relative to the host's clock: the guest's clock goes on while nothing runs. */
 static void pl031_state(struct chip *chip, struct state *s)
 {
     struct pl031 *rtc = container_of(chip, struct pl031, chip);

@@ -8,8 +8,8 @@
 #define PL031_SIZE PRIMECELL_SIZE
 
 /*
- * A clock that counts the seconds since 1970, from the host's time on. It may be set. There is no
- * alarm: what it would be compared with reads as written.
+ * Arm's real-time clock: counts the seconds since 1970. It starts with the host's time, and the
+ * guest may set it. There is no alarm interrupt: the match register has no function.
  */
 struct chip *pl031_create(const char *name, uint64_t base);
 

@@ -5,13 +5,13 @@
 #include <stdint.h>
 
 /*
- * What Arm's PrimeCell chips have in common: a page of 32-bit registers, at whose end drivers read
- * which chip this is, a byte in each of eight registers.
+ * Common to Arm's PrimeCell chips: a page of 32-bit registers, the last eight of which identify the
+ * chip, with one byte of the id in each.
  */
 #define PRIMECELL_SIZE 0x1000 /* bytes */
-#define PRIMECELL_ID   0xfe0u /* the first of those registers */
+#define PRIMECELL_ID   0xfe0u /* the first of these eight */
 
-/* `part` is the chip's peripheral id; `reg` lies in the window, from PRIMECELL_ID on. */
+/* The value of identification register `reg`, PRIMECELL_ID or above. `part`: peripheral id. */
 static inline uint32_t primecell_id(uint32_t part, unsigned reg)
 {
     uint64_t id = (uint64_t)0xb105f00d << 32 | part;

@@ -10,8 +10,8 @@
 struct pvpanic {
     struct chip chip;
     struct event_sink sink;
-    bool crash_logged; /* atomic: once a boot, for a guest may write what it likes */
-    unsigned told;     /* for log_guest(): it may also boot as often as it likes */
+    bool crash_logged; /* atomic: a crash is logged once per boot */
+    unsigned warnings; /* of log_guest(), which limits them across boots */
 };
 
 static uint8_t pvpanic_read(struct chip *chip, unsigned reg)
@@ -27,7 +27,7 @@ static void pvpanic_write(struct chip *chip, unsigned reg, uint8_t value)
         event_report(&pvpanic->sink, GUEST_PANIC, 0);
     else if (value & PVPANIC_CRASH_LOADED &&
              !__atomic_exchange_n(&pvpanic->crash_logged, true, __ATOMIC_RELAXED))
-        log_guest(&pvpanic->told, "%s: the guest crashed and starts its crash kernel",
+        log_guest(&pvpanic->warnings, "%s: the guest crashed and starts its crash kernel",
                   chip->device.name);
 }
 

@@ -7,25 +7,25 @@
 #include "vmm/core/base.h"
 #include "vmm/core/state.h"
 
-/* How many bytes it would take from the terminal. Once begun, the FIFO is emptied first. */
-static unsigned uart_free(const struct uart *uart)
+/* Bytes to accept from the terminal: none until the guest has emptied the FIFO. */
+static unsigned uart_input_space(const struct uart *uart)
 {
-    return uart->count == 0 && uart->ops->listening(uart) ? uart->ops->capacity(uart) : 0;
+    return uart->count == 0 && uart->ops->accepts_input(uart) ? uart->ops->capacity(uart) : 0;
 }
 
-static void uart_set_line(struct uart *uart, bool line)
+static void uart_set_irq(struct uart *uart, bool level)
 {
-    uart->line = line;
-    uart->chip.line_changes++;
-    irq_set(&uart->irq, line);
+    uart->irq_level = level;
+    uart->chip.irq_changes++;
+    irq_set(&uart->irq, level);
 }
 
-static void uart_update_line(struct uart *uart)
+static void uart_update_irq(struct uart *uart)
 {
-    bool line = uart->ops->interrupts(uart);
+    bool level = uart->ops->irq_level(uart);
 
-    if (line != uart->line) /* an ioctl saved */
-        uart_set_line(uart, line);
+    if (level != uart->irq_level) /* setting it costs an ioctl */
+        uart_set_irq(uart, level);
 }
 
 void uart_lock(struct uart *uart)
@@ -35,10 +35,10 @@ void uart_lock(struct uart *uart)
 
 void uart_unlock(struct uart *uart)
 {
-    unsigned before = uart->room, after = uart_free(uart);
+    unsigned before = uart->input_space, after = uart_input_space(uart);
 
-    uart->room = after;
-    uart_update_line(uart);
+    uart->input_space = after;
+    uart_update_irq(uart);
     pthread_mutex_unlock(&uart->mutex);
 
     if (before == 0 && after > 0)
@@ -69,8 +69,8 @@ static size_t uart_input(void *owner, const uint8_t *bytes, size_t count)
     struct uart *uart = owner;
 
     uart_lock(uart);
-    if (count > uart_free(uart))
-        count = uart_free(uart);
+    if (count > uart_input_space(uart))
+        count = uart_input_space(uart);
     memcpy(uart->fifo + uart->count, bytes, count);
     uart->count += (unsigned)count;
     uart_unlock(uart);
@@ -88,16 +88,16 @@ void uart_init(struct uart *uart, const struct uart_ops *ops, const struct irq_l
 }
 
 /*
- * After a load the level that the interrupt controller has is unknown: the line goes low, so that
- * going high is an edge, too.
+ * After a load, the level that the interrupt controller sees is unknown. The line is set low first,
+ * so that setting it high is an edge.
  */
 void uart_resume(struct chip *chip)
 {
     struct uart *uart = container_of(chip, struct uart, chip);
 
     uart_lock(uart);
-    uart_set_line(uart, false);
-    uart->room = 0; /* asks for input */
+    uart_set_irq(uart, false);
+    uart->input_space = 0; /* so that uart_unlock() requests input */
     uart_unlock(uart);
 }
 

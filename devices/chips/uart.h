@@ -10,24 +10,24 @@
 struct terminal;
 
 /*
- * What serial ports have in common, whatever their registers look like: a FIFO of received bytes, a
- * transmitter at infinite speed, and one interrupt. A port embeds it first and calls
+ * The common part of serial ports: a receive FIFO, a transmitter that is always ready, and one
+ * interrupt. A port embeds struct uart as its first member and wraps register accesses into
  *
  *     uart_lock()
  *     ... registers, uart_receive(), transmitted = true ...
- *     uart_unlock()     sets the interrupt, and asks the terminal for input where there is room now
+ *     uart_unlock()     updates the interrupt line; requests input if there is room again
  *
- * and for a byte that is sent, with the mutex free, uart_transmit().
+ * It sends a byte by uart_transmit(), without the mutex.
  */
-#define UART_FIFO_SIZE 32 /* bytes, at most */
+#define UART_FIFO_SIZE 32 /* bytes; the largest capacity */
 
 struct uart;
 
-/* With the mutex held. */
+/* Called with the mutex held. */
 struct uart_ops {
-    unsigned (*capacity)(const struct uart *uart); /* of the FIFO: 1 to UART_FIFO_SIZE bytes */
-    bool (*listening)(const struct uart *uart);    /* may bytes come in from the terminal? */
-    bool (*interrupts)(const struct uart *uart);   /* the level of its interrupt */
+    unsigned (*capacity)(const struct uart *uart);  /* of the FIFO: 1 to UART_FIFO_SIZE bytes */
+    bool (*accepts_input)(const struct uart *uart); /* does the guest raise RTS? */
+    bool (*irq_level)(const struct uart *uart);     /* what the interrupt line should be */
 };
 
 struct uart {
@@ -36,31 +36,34 @@ struct uart {
     struct irq_line irq;
     struct terminal *terminal;
 
-    /* Of all below and of the port's registers; not held while the terminal is called. */
+    /* Protects the fields below and the port's registers. Not held during terminal calls. */
     pthread_mutex_t mutex;
-    bool transmitted; /* the transmitter ran empty, and the guest does not know */
-    bool line;        /* level of irq */
+    bool transmitted; /* the transmitter became empty: interrupt not yet acknowledged */
+    bool irq_level;   /* of `irq` */
     uint8_t fifo[UART_FIFO_SIZE];
     uint32_t count;
-    unsigned room; /* for input, when the mutex was last released */
+    unsigned input_space; /* for input, when the mutex was last released */
 };
 
-/* For ports, last in their create(): becomes the client of `terminal`. */
+/*
+ * Called last in the create() of a port. The UART becomes the client of `terminal`, which must
+ * outlive it.
+ */
 void uart_init(struct uart *uart, const struct uart_ops *ops, const struct irq_line *irq,
                struct terminal *terminal);
-void uart_resume(struct chip *chip); /* struct chip_ops.resume, */
-void uart_finish(struct chip *chip); /* and .finish */
+void uart_resume(struct chip *chip); /* for chip_ops.resume */
+void uart_finish(struct chip *chip); /* for chip_ops.finish */
 
-/* Behind the port's registers, which say what its FIFO holds. With the mutex held. */
+/* Called after the port's registers, as they determine capacity(). With the mutex held. */
 void uart_state(struct uart *uart, struct state *s);
 
 void uart_lock(struct uart *uart);
 void uart_unlock(struct uart *uart);
 
-/* Takes the oldest byte out of the FIFO; 0 if it is empty. With the mutex held. */
+/* Removes the oldest byte of the FIFO; 0 if it is empty. With the mutex held. */
 uint8_t uart_receive(struct uart *uart);
 
-/* Waits where the terminal cannot take the byte; only then is it sent. */
+/* Sends a byte. Blocks while the terminal's buffer is full. Without the mutex, vCPU threads. */
 void uart_transmit(struct uart *uart, uint8_t byte);
 
 #endif

@@ -6,7 +6,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/state.h"
 
-/* Registers, and what else lies at the same place. */
+/* Registers, two of which share an offset. */
 enum {
     REG_DATA = 0, /* receive and transmit; divisor low while LCR_DLAB */
     REG_IER = 1,  /* divisor high while LCR_DLAB */
@@ -44,13 +44,13 @@ enum {
 
 #define FIFO_SIZE 16
 
-/* All but `uart` under its mutex. */
+/* All fields but `uart` are protected by uart.mutex. */
 struct uart16550 {
     struct uart uart;
     uint8_t ier, lcr, mcr, scr;
     uint8_t divisor[2];
     uint8_t modem_changes; /* low half of MSR */
-    uint8_t trigger;       /* bytes in the FIFO that are worth an interrupt */
+    uint8_t trigger;       /* bytes in the FIFO that raise an interrupt */
     bool fifo_enabled;
     bool overrun;
 };
@@ -65,14 +65,14 @@ static unsigned uart16550_capacity(const struct uart *uart)
     return container_of(uart, const struct uart16550, uart)->fifo_enabled ? FIFO_SIZE : 1;
 }
 
-static bool uart16550_listening(const struct uart *uart)
+static bool uart16550_accepts_input(const struct uart *uart)
 {
     uint8_t mcr = container_of(uart, const struct uart16550, uart)->mcr;
 
     return !(mcr & MCR_LOOP) && mcr & MCR_RTS;
 }
 
-/* The highest pending interrupt that is enabled. A short FIFO times out at once. */
+/* The enabled pending interrupt of highest priority. The receive timeout has no delay. */
 static uint8_t uart16550_interrupt(const struct uart16550 *port)
 {
     if (port->ier & IER_LINE && port->overrun)
@@ -88,7 +88,7 @@ static uint8_t uart16550_interrupt(const struct uart16550 *port)
     return IIR_NONE;
 }
 
-static bool uart16550_interrupts(const struct uart *uart)
+static bool uart16550_irq_level(const struct uart *uart)
 {
     return uart16550_interrupt(container_of(uart, const struct uart16550, uart)) != IIR_NONE;
 }
@@ -114,7 +114,7 @@ static uint8_t uart16550_read_lsr(struct uart16550 *port)
     return status;
 }
 
-/* The modem's lines: a cable to somebody always ready, or in loopback our own. */
+/* The modem lines: in loopback mode the port's own outputs, else a peer that is always ready. */
 static uint8_t uart16550_modem_lines(const struct uart16550 *port)
 {
     if (!(port->mcr & MCR_LOOP))
@@ -173,7 +173,7 @@ static void uart16550_loop_back(struct uart16550 *port, uint8_t byte)
     port->uart.transmitted = true;
 }
 
-/* The 8250 drivers count on it: enabling the interrupt while nothing is to be sent raises it. */
+/* Enabling the interrupt while the transmitter is empty raises it; 8250 drivers rely on that. */
 static void uart16550_write_ier(struct uart16550 *port, uint8_t value)
 {
     if (value & ~port->ier & IER_TRANSMIT)
@@ -181,7 +181,7 @@ static void uart16550_write_ier(struct uart16550 *port, uint8_t value)
     port->ier = value & IER_MASK;
 }
 
-/* The other bits count only with FCR_ENABLE; turning the FIFO on or off empties it. */
+/* Other bits need FCR_ENABLE to have an effect. Enabling or disabling the FIFO empties it. */
 static void uart16550_write_fcr(struct uart16550 *port, uint8_t value)
 {
     static const uint8_t triggers[] = { 1, 4, 8, 14 };
@@ -267,7 +267,7 @@ static void uart16550_reset(struct chip *chip)
 static void uart16550_check_state(const struct uart16550 *port, struct state *s)
 {
     if (port->ier & ~IER_MASK || port->mcr & ~MCR_MASK || port->modem_changes & ~MSR_CHANGES)
-        state_fail(s, "a register has bits that are none");
+        state_fail(s, "a register has undefined bits set");
     if (port->trigger < 1 || port->trigger > uart16550_capacity(&port->uart))
         state_fail(s, "trigger: %u bytes", port->trigger);
 }
@@ -300,8 +300,8 @@ static const struct chip_ops uart16550_chip_ops = {
 
 static const struct uart_ops uart16550_uart_ops = {
     .capacity = uart16550_capacity,
-    .listening = uart16550_listening,
-    .interrupts = uart16550_interrupts,
+    .accepts_input = uart16550_accepts_input,
+    .irq_level = uart16550_irq_level,
 };
 
 struct chip *uart16550_create(const char *name, uint64_t base, const struct irq_line *irq,

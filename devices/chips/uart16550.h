@@ -10,11 +10,13 @@ struct terminal;
 #define UART16550_SIZE 8 /* bytes */
 
 /*
- * The PC's serial port, at infinite speed. A byte is sent when it is written: the write waits where
- * the terminal cannot take it. Bytes come in while the guest raises RTS, as over a cable with
- * hardware handshake, and only as many as the FIFO has room for: none is lost, not even those
- * typed or piped in before the guest's driver has set the port up. The line in loopback mode is
- * cut. Becomes the client of `terminal`, which outlives it. `irq` may be edge-triggered.
+ * The PC's serial port. A byte is sent when written; the write blocks while the terminal's buffer
+ * is full. Input is received only while the guest raises RTS (hardware flow control) and the FIFO
+ * is empty. So none is lost, not even what was typed before the guest's driver set the port up. In
+ * loopback mode the port is disconnected from the terminal.
+ *
+ * Becomes the client of `terminal`, which must outlive it. `irq` may be edge-triggered. NULL: out
+ * of memory.
  */
 struct chip *uart16550_create(const char *name, uint64_t base, const struct irq_line *irq,
                               struct terminal *terminal);

@@ -213,7 +213,7 @@ END_TEST
 
 START_TEST(damaged_state_is_refused)
 {
-    saved_check_refused(&chips[POWER]->device, "events", 2, "events: 0x2 has unknown ones");
+    saved_check_refused(&chips[POWER]->device, "events", 2, "events: 0x2 has unknown bits");
     saved_check_refused(&chips[PVPANIC]->device, "crash_logged", 2, "neither true nor false");
 }
 END_TEST

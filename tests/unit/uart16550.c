@@ -435,9 +435,9 @@ static const struct {
     uint8_t value;
     const char *why;
 } damaged[] = {
-    { "ier", 0x10, "a register has bits that are none" },
-    { "mcr", 0x20, "a register has bits that are none" },
-    { "modem_changes", 0x10, "a register has bits that are none" },
+    { "ier", 0x10, "a register has undefined bits set" },
+    { "mcr", 0x20, "a register has undefined bits set" },
+    { "modem_changes", 0x10, "a register has undefined bits set" },
     { "trigger", 0, "trigger: 0 bytes" },
     { "trigger", 17, "trigger: 17 bytes" },
     { "fifo_enabled", 0, "trigger: 8 bytes" },
