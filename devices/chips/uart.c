@@ -42,7 +42,7 @@ void uart_unlock(struct uart *uart)
     pthread_mutex_unlock(&uart->mutex);
 
     if (before == 0 && after > 0)
-        terminal_take_input(uart->terminal);
+        terminal_request_input(uart->terminal);
 }
 
 uint8_t uart_receive(struct uart *uart)

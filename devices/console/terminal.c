@@ -16,10 +16,10 @@
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 
-#define TERMINAL_PENDING   (64 * KIB)
-#define TERMINAL_ESCAPE    0x01 /* Ctrl-A */
-#define TERMINAL_INTERRUPT 0x03 /* Ctrl-C */
-#define INTERRUPTS_MS      2000 /* between two of them that end the machine */
+#define TERMINAL_PENDING    (64 * KIB)
+#define TERMINAL_ESCAPE     0x01 /* Ctrl-A */
+#define TERMINAL_INTERRUPT  0x03 /* Ctrl-C */
+#define DOUBLE_INTERRUPT_MS 2000 /* between two Ctrl-C that end the machine, at most */
 
 static const char terminal_help[] = "\r\n"
                                     "Ctrl-A x   end the machine\r\n"
@@ -31,35 +31,35 @@ struct terminal {
     struct loop *loop;
     struct terminal_client client;
     struct writer *writer;
-    struct watch input;    /* fd -1 while there is nothing to be read or no place for it */
-    struct watch wake;     /* an eventfd: terminal_take_input() */
-    struct watch writable; /* the writer's eventfd */
-    bool is_tty;           /* the input is, and keys are typed on it */
-    bool ended;            /* the input is at its end, or gives errors */
-    bool background;       /* the terminal is another's for now */
-    bool escaped;          /* the last key was the escape key */
-    bool attended;         /* the guest acts on the first Ctrl-C */
-    uint64_t interrupted;  /* ms, when the last key was Ctrl-C; else 0 */
-    struct terminal_mode *saved;
-    bool told;        /* the client knows that there is an end */
-    bool paused;      /* the client is not called, */
-    bool room_due;    /* but is to be told of room for output, */
-    bool size_due;    /* and of another size */
-    uint8_t *pending; /* [start, start + count) is read, and not yet taken by the guest */
+    struct watch input;         /* fd -1: at its end, in the background, or no room */
+    struct watch wake;          /* eventfd of terminal_request_input() */
+    struct watch writable;      /* writer_event_fd() */
+    bool is_tty;                /* the input is a terminal, with an escape key or Ctrl-C */
+    bool ended;                 /* the input is at its end, or failed */
+    bool background;            /* the terminal's foreground job is another */
+    bool escaped;               /* the last key was the escape key */
+    bool pass_interrupts;       /* terminal_pass_interrupts() was called */
+    uint64_t last_interrupt_ms; /* time of the last key if it was Ctrl-C, else 0 */
+    struct terminal_mode *saved_mode;
+    bool closed_reported; /* client->closed() was called */
+    bool paused;
+    bool writable_due; /* when resumed, call client->writable() */
+    bool resized_due;  /* when resumed, call client->resized() */
+    uint8_t *pending;  /* input; [start, start + count) is not yet delivered to the client */
     size_t pending_start, pending_count;
 };
 
 /*
- * The modes to go back to. The one mutable thing at file scope here: a signal handler is given
- * nothing, and these must reach it. `fd` is set last and cleared first.
+ * The terminal modes to restore. Global, because a signal handler needs them. `fd` is set last and
+ * cleared first.
  */
 static struct terminal_mode {
     int fd; /* atomic; 0 while free, else the descriptor + 1 */
     struct termios termios;
 } terminal_modes[4];
 
-/* Nobody may touch the terminal of another job: the kernel would stop us for it. */
-static bool terminal_is_anothers(int fd)
+/* Is another job in the foreground? The kernel would stop us for using its terminal. */
+static bool terminal_in_background(int fd)
 {
     pid_t foreground = tcgetpgrp(fd);
 
@@ -71,11 +71,11 @@ static void terminal_mode_restore(struct terminal_mode *mode)
 {
     int fd = __atomic_load_n(&mode->fd, __ATOMIC_ACQUIRE) - 1;
 
-    if (fd >= 0 && !terminal_is_anothers(fd))
+    if (fd >= 0 && !terminal_in_background(fd))
         tcsetattr(fd, TCSANOW, &mode->termios);
 }
 
-/* Runs once, SA_RESETHAND having put the default back: the signal raised here kills us then. */
+/* SA_RESETHAND has restored the default action, so that raise() ends the process. */
 static void terminal_deadly_signal(int signal)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(terminal_modes); i++)
@@ -96,7 +96,7 @@ static void terminal_catch_deadly_signals(void)
             sigaction(deadly[i], &restore, NULL);
 }
 
-/* Remembers the mode `fd` is in. NULL, errno set: it cannot be known, or kept. */
+/* Saves the current mode of `fd`. NULL: failed, see errno. */
 static struct terminal_mode *terminal_mode_save(int fd)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(terminal_modes); i++) {
@@ -120,19 +120,19 @@ static void terminal_mode_release(struct terminal_mode *mode)
     __atomic_store_n(&mode->fd, 0, __ATOMIC_RELEASE);
 }
 
-/* The first mode seen is the one to go back to: a later one may be ours, kept by the shell. */
+/* The mode is saved only once: after SIGCONT it may be our raw mode, restored by the shell. */
 static void terminal_set_raw(struct terminal *terminal)
 {
     int fd = terminal->config.input;
     struct termios raw;
 
-    terminal->background = terminal->is_tty && terminal_is_anothers(fd);
+    terminal->background = terminal->is_tty && terminal_in_background(fd);
     if (!terminal->is_tty || terminal->background)
         return;
-    if (!terminal->saved)
-        terminal->saved = terminal_mode_save(fd);
-    if (terminal->saved) {
-        raw = terminal->saved->termios;
+    if (!terminal->saved_mode)
+        terminal->saved_mode = terminal_mode_save(fd);
+    if (terminal->saved_mode) {
+        raw = terminal->saved_mode->termios;
         cfmakeraw(&raw);
         if (tcsetattr(fd, TCSANOW, &raw) == 0)
             return;
@@ -145,23 +145,23 @@ static void terminal_watch_input(struct terminal *terminal)
     bool wanted =
         !terminal->ended && !terminal->background && terminal->pending_count < TERMINAL_PENDING;
 
-    /* poll() tells of a hang-up whatever it is asked for: only -1 keeps it silent. */
+    /* poll() reports POLLHUP even if events is 0; only fd -1 prevents that. */
     terminal->input.fd = wanted ? terminal->config.input : -1;
 }
 
-static void terminal_tell_end(struct terminal *terminal)
+static void terminal_report_closed(struct terminal *terminal)
 {
     const struct terminal_client *client = &terminal->client;
-    bool over = terminal->ended && !terminal->is_tty && terminal->pending_count == 0;
+    bool at_end = terminal->ended && !terminal->is_tty && terminal->pending_count == 0;
 
-    if (terminal->paused || terminal->told || !client->closed ||
-        !(over || writer_failed(terminal->writer)))
+    if (terminal->paused || terminal->closed_reported || !client->closed ||
+        !(at_end || writer_failed(terminal->writer)))
         return;
-    terminal->told = true;
+    terminal->closed_reported = true;
     client->closed(client->owner);
 }
 
-/* Hands the guest what it has room for. */
+/* Delivers pending input to the client until it has no more room. */
 static void terminal_feed(struct terminal *terminal)
 {
     const struct terminal_client *client = &terminal->client;
@@ -174,10 +174,10 @@ static void terminal_feed(struct terminal *terminal)
         terminal->pending_count -= taken;
     }
     terminal_watch_input(terminal);
-    terminal_tell_end(terminal);
+    terminal_report_closed(terminal);
 }
 
-/* What follows Ctrl-A. True: pass the key on. */
+/* Handles the key after Ctrl-A. True: send a Ctrl-A to the guest. */
 static bool terminal_command(struct terminal *terminal, uint8_t key)
 {
     switch (key) {
@@ -195,20 +195,20 @@ static bool terminal_command(struct terminal *terminal, uint8_t key)
     }
 }
 
-/* Ctrl-C goes to the guest. If nobody there hears it, or it is the second, the machine ends. */
-static void terminal_watch_interrupts(struct terminal *terminal, const uint8_t *bytes, size_t count)
+/* Ctrl-C ends the machine if the guest does not handle it, or if pressed twice. */
+static void terminal_check_interrupts(struct terminal *terminal, const uint8_t *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        uint64_t before = terminal->interrupted, now = clock_now_ms();
-        bool again = before && now - before <= INTERRUPTS_MS;
+        uint64_t before = terminal->last_interrupt_ms, now = clock_now_ms();
+        bool again = before && now - before <= DOUBLE_INTERRUPT_MS;
 
-        terminal->interrupted = bytes[i] == TERMINAL_INTERRUPT ? now : 0;
-        if (terminal->interrupted && (again || !terminal->attended))
+        terminal->last_interrupt_ms = bytes[i] == TERMINAL_INTERRUPT ? now : 0;
+        if (terminal->last_interrupt_ms && (again || !terminal->pass_interrupts))
             terminal->config.quit(terminal->config.owner);
     }
 }
 
-/* Takes the escape sequences out of what was typed; returns how many bytes remain. */
+/* Handles and removes escape sequences. Returns the number of bytes that remain. */
 static size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t count)
 {
     size_t kept = 0;
@@ -227,8 +227,7 @@ static size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t 
     return kept;
 }
 
-/* A read from the background would stop us; one that gives EIO came from there, or after hang-up.
- */
+/* In the background, read() would raise SIGTTIN, or fail with EIO as after a hang-up. */
 static void terminal_read(struct terminal *terminal)
 {
     int fd = terminal->config.input;
@@ -239,13 +238,13 @@ static void terminal_read(struct terminal *terminal)
             terminal->pending_count);
     terminal->pending_start = 0;
 
-    terminal->background = terminal->is_tty && terminal_is_anothers(fd);
+    terminal->background = terminal->is_tty && terminal_in_background(fd);
     if (terminal->background)
         return;
 
     count = read(fd, free, TERMINAL_PENDING - terminal->pending_count);
     if (count > 0 && terminal->is_tty && terminal->config.interrupts)
-        terminal_watch_interrupts(terminal, free, (size_t)count);
+        terminal_check_interrupts(terminal, free, (size_t)count);
     else if (count > 0 && terminal->is_tty)
         count = (ssize_t)terminal_filter(terminal, free, (size_t)count);
     else if (count < 0 && errno == EIO && terminal->is_tty)
@@ -272,10 +271,10 @@ static void terminal_wake_ready(struct watch *watch, short revents)
         terminal_feed(container_of(watch, struct terminal, wake));
 }
 
-static void terminal_tell_room(struct terminal *terminal)
+static void terminal_report_writable(struct terminal *terminal)
 {
-    terminal->room_due = terminal->paused;
-    terminal_tell_end(terminal);
+    terminal->writable_due = terminal->paused;
+    terminal_report_closed(terminal);
     if (!terminal->paused && terminal->client.writable)
         terminal->client.writable(terminal->client.owner);
 }
@@ -286,14 +285,14 @@ static void terminal_writable_ready(struct watch *watch, short revents)
     uint64_t count;
 
     if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
-        terminal_tell_room(terminal);
+        terminal_report_writable(terminal);
 }
 
 static void terminal_free(struct terminal *terminal, unsigned linger_ms)
 {
     writer_destroy(terminal->writer, linger_ms);
-    if (terminal->saved)
-        terminal_mode_release(terminal->saved);
+    if (terminal->saved_mode)
+        terminal_mode_release(terminal->saved_mode);
     if (terminal->wake.fd >= 0)
         close(terminal->wake.fd);
     free(terminal->pending);
@@ -326,7 +325,7 @@ int terminal_create(struct terminal **ret, const struct terminal_config *config,
     terminal->input = (struct watch){ .events = POLLIN, .ready = terminal_input_ready };
     terminal->wake.events = POLLIN;
     terminal->wake.ready = terminal_wake_ready;
-    terminal->writable = (struct watch){ .fd = writer_room_fd(terminal->writer),
+    terminal->writable = (struct watch){ .fd = writer_event_fd(terminal->writer),
                                          .events = POLLIN,
                                          .ready = terminal_writable_ready };
     terminal_set_raw(terminal);
@@ -362,8 +361,8 @@ void terminal_destroy(struct terminal *terminal, unsigned linger_ms)
 void terminal_set_client(struct terminal *terminal, const struct terminal_client *client)
 {
     terminal->client = client ? *client : (struct terminal_client){ 0 };
-    terminal->told = false;
-    terminal_take_input(terminal);
+    terminal->closed_reported = false;
+    terminal_request_input(terminal);
 }
 
 void terminal_write(struct terminal *terminal, const void *bytes, size_t count)
@@ -376,9 +375,9 @@ size_t terminal_try_write(struct terminal *terminal, const void *bytes, size_t c
     return writer_try_write(terminal->writer, bytes, count);
 }
 
-size_t terminal_waiting(struct terminal *terminal)
+size_t terminal_queued(struct terminal *terminal)
 {
-    return writer_waiting(terminal->writer);
+    return writer_queued(terminal->writer);
 }
 
 void terminal_end_output(struct terminal *terminal)
@@ -391,7 +390,7 @@ void terminal_abandon(struct terminal *terminal)
     writer_abandon(terminal->writer);
 }
 
-void terminal_take_input(struct terminal *terminal)
+void terminal_request_input(struct terminal *terminal)
 {
     uint64_t one = 1;
 
@@ -422,12 +421,12 @@ bool terminal_size(struct terminal *terminal, uint16_t *ret_columns, uint16_t *r
 
 void terminal_pass_interrupts(struct terminal *terminal)
 {
-    terminal->attended = true;
+    terminal->pass_interrupts = true;
 }
 
 void terminal_window_changed(struct terminal *terminal)
 {
-    terminal->size_due = terminal->paused;
+    terminal->resized_due = terminal->paused;
     if (!terminal->paused && terminal->client.resized)
         terminal->client.resized(terminal->client.owner);
 }
@@ -449,9 +448,9 @@ void terminal_resume(struct terminal *terminal)
 {
     terminal->paused = false;
     writer_resume(terminal->writer);
-    if (terminal->size_due)
+    if (terminal->resized_due)
         terminal_window_changed(terminal);
-    if (terminal->room_due)
-        terminal_tell_room(terminal);
+    if (terminal->writable_due)
+        terminal_report_writable(terminal);
     terminal_feed(terminal);
 }

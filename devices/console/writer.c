@@ -20,42 +20,39 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 
-#define WRITER_SIZE  (64 * KIB)
-#define WRITER_SLACK (4 * KIB) /* more, for those who wait when it is paused */
-#define WRITER_RING  (WRITER_SIZE + WRITER_SLACK)
-#define WRITER_CHUNK                                                             \
-    (32 * KIB) /* bytes a write(): one half is filled while the other is written \
-                */
+#define WRITER_SIZE       (64 * KIB)
+#define WRITER_PAUSE_ROOM (4 * KIB) /* extra room while paused */
+#define WRITER_RING       (WRITER_SIZE + WRITER_PAUSE_ROOM)
+#define WRITER_CHUNK      (32 * KIB) /* per write(), so that one half is filled meanwhile */
 
-/* After silence, so long the thread lets a few bytes gather: a guest may write them one by one. */
-#define WRITER_GATHER_MS 1
-#define WRITER_FEW       (4 * KIB)
+/* An idle thread waits for more than a few bytes before it writes: guests may write them singly. */
+#define WRITER_GATHER_MS  1
+#define WRITER_GATHER_MIN (4 * KIB)
 
 /*
- * Shared with the thread, which may be stuck in write() when the owner has long gone: freed by
- * whoever lets go last.
+ * Reference-counted, because the thread may still be blocked in write() after writer_destroy().
  */
 struct writer {
     int fd;
-    int room_fd;
+    int event_fd;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    uint8_t *ring; /* [start, start + count) modulo its size is to be written */
+    uint8_t *ring; /* of WRITER_RING bytes; [start, start + count) modulo that is queued */
     size_t start, count;
-    size_t limit;           /* of count, for what is taken */
-    uint64_t bytes, writes; /* so far: taken, and calls made */
-    unsigned owners;
-    bool running; /* there is a thread */
-    bool idle;    /* it waits for the first byte */
-    bool spoke;   /* since the last silence */
-    bool watched; /* somebody is to be told by `room_fd` when */
-    size_t level; /* count has come down to this */
+    size_t limit;           /* of count: nothing is queued above it */
+    uint64_t bytes, writes; /* accepted; write() calls */
+    unsigned references;
+    bool running;        /* the thread exists */
+    bool idle;           /* the thread waits for bytes */
+    bool active;         /* there was output since the thread last went idle */
+    bool notify;         /* signal event_fd when */
+    size_t notify_level; /* count has fallen to this */
     bool abandoned;
-    bool closing;                                             /* write what is left, then end */
-    bool broken;                                              /* drop everything */
-    int failed;                                               /* because write() did: errno */
-    bool quiet;                                               /* EPIPE is no error */
-    enum { WRITER_OPEN, WRITER_ENDS, WRITER_SHUTS_DOWN } end; /* what follows the last byte */
+    bool closing; /* the thread ends when the ring is empty */
+    bool broken;  /* drop all output */
+    int failed;   /* errno of write() */
+    bool ignore_epipe;
+    enum { WRITER_KEEP_OPEN, WRITER_CLOSE, WRITER_SHUT_DOWN } end; /* when the thread ends */
 };
 
 static void writer_release(struct writer *writer)
@@ -63,22 +60,22 @@ static void writer_release(struct writer *writer)
     bool last;
 
     pthread_mutex_lock(&writer->mutex);
-    last = --writer->owners == 0;
+    last = --writer->references == 0;
     pthread_mutex_unlock(&writer->mutex);
     if (!last)
         return;
 
     if (writer->fd >= 0)
         close(writer->fd);
-    if (writer->room_fd >= 0)
-        close(writer->room_fd);
+    if (writer->event_fd >= 0)
+        close(writer->event_fd);
     pthread_cond_destroy(&writer->changed);
     pthread_mutex_destroy(&writer->mutex);
     free(writer->ring);
     free(writer);
 }
 
-int writer_create(struct writer **ret, int fd, bool quiet)
+int writer_create(struct writer **ret, int fd, bool ignore_epipe)
 {
     struct writer *writer = calloc(1, sizeof(*writer));
     pthread_condattr_t monotonic;
@@ -86,8 +83,8 @@ int writer_create(struct writer **ret, int fd, bool quiet)
 
     if (!writer)
         return -ENOMEM;
-    writer->owners = 1;
-    writer->quiet = quiet;
+    writer->references = 1;
+    writer->ignore_epipe = ignore_epipe;
     writer->limit = WRITER_SIZE;
     pthread_mutex_init(&writer->mutex, NULL);
     pthread_condattr_init(&monotonic);
@@ -99,8 +96,8 @@ int writer_create(struct writer **ret, int fd, bool quiet)
     if (writer->fd < 0 && errno != EBADF)
         error = -errno;
     writer->broken = writer->fd < 0;
-    writer->room_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (writer->room_fd < 0)
+    writer->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (writer->event_fd < 0)
         error = -errno;
     if (error < 0)
         writer_release(writer);
@@ -109,33 +106,33 @@ int writer_create(struct writer **ret, int fd, bool quiet)
     return error;
 }
 
-int writer_room_fd(const struct writer *writer)
+int writer_event_fd(const struct writer *writer)
 {
-    return writer->room_fd;
+    return writer->event_fd;
 }
 
-/* With the mutex held: asks to be told when `count` has come down to `level`. */
-static void writer_watch(struct writer *writer, size_t level)
+/* With the mutex held: event_fd is to be signalled when `count` falls to `level`. */
+static void writer_request_event(struct writer *writer, size_t level)
 {
-    if (!writer->watched || writer->level < level)
-        writer->level = level;
-    writer->watched = true;
+    if (!writer->notify || writer->notify_level < level)
+        writer->notify_level = level;
+    writer->notify = true;
 }
 
-/* With the mutex held: there is more room, or no need of it. */
-static void writer_has_room(struct writer *writer)
+/* With the mutex held, after `count` fell or nobody needs to wait: wakes all that wait for room. */
+static void writer_signal_room(struct writer *writer)
 {
     uint64_t one = 1;
 
     pthread_cond_broadcast(&writer->changed);
-    if (!writer->watched || (writer->count > writer->level && !writer->abandoned))
+    if (!writer->notify || (writer->count > writer->notify_level && !writer->abandoned))
         return;
-    writer->watched = false;
-    if (write(writer->room_fd, &one, sizeof(one)) < 0)
+    writer->notify = false;
+    if (write(writer->event_fd, &one, sizeof(one)) < 0)
         return; /* full: signalled already */
 }
 
-/* How many bytes were written, 0 if that must be tried again, or -errno. */
+/* Returns the bytes written, 0: retry, or -errno. */
 static ssize_t writer_write_chunk(const struct writer *writer, size_t start, size_t count)
 {
     ssize_t written = write(writer->fd, writer->ring + start, count);
@@ -143,16 +140,16 @@ static ssize_t writer_write_chunk(const struct writer *writer, size_t start, siz
 
     if (written >= 0)
         return written;
-    if (errno == EAGAIN) /* somebody we share it with made it non-blocking */
+    if (errno == EAGAIN) /* another process that shares it made it non-blocking */
         poll(&room, 1, -1);
-    else if (errno == EPIPE && writer->quiet)
+    else if (errno == EPIPE && writer->ignore_epipe)
         return -EPIPE;
     else if (errno != EINTR)
         return log_error(errno, "console output");
     return 0;
 }
 
-/* With the mutex held, which write() does without. */
+/* With the mutex held, which is released during write(). */
 static void writer_write_some(struct writer *writer)
 {
     size_t start = writer->start;
@@ -173,34 +170,34 @@ static void writer_write_some(struct writer *writer)
         writer->broken = true;
         writer->failed = (int)-written;
         writer->count = 0;
-        writer_watch(writer, 0);
+        writer_request_event(writer, 0);
     } else {
         writer->start = (start + (size_t)written) % WRITER_RING;
         writer->count -= (size_t)written;
     }
-    writer_has_room(writer);
+    writer_signal_room(writer);
 }
 
-/* With the mutex held. */
+/* With the mutex held: waits for the first byte, then briefly for more of them. */
 static void writer_wait_for_bytes(struct writer *writer)
 {
     writer->idle = true;
-    writer->spoke = false;
+    writer->active = false;
     pthread_cond_wait(&writer->changed, &writer->mutex);
     writer->idle = false;
-    if (writer->closing || writer->count >= WRITER_FEW)
+    if (writer->closing || writer->count >= WRITER_GATHER_MIN)
         return;
     pthread_mutex_unlock(&writer->mutex);
     poll(NULL, 0, WRITER_GATHER_MS);
     pthread_mutex_lock(&writer->mutex);
 }
 
-/* With the mutex held, when nothing is left to write: lets the reader see it. */
-static void writer_let_go(struct writer *writer)
+/* With the mutex held, when the ring is empty: what writer_end() requested, if it did. */
+static void writer_close_fd(struct writer *writer)
 {
-    if (writer->end == WRITER_OPEN || writer->fd < 0)
+    if (writer->end == WRITER_KEEP_OPEN || writer->fd < 0)
         return;
-    if (writer->end == WRITER_SHUTS_DOWN)
+    if (writer->end == WRITER_SHUT_DOWN)
         shutdown(writer->fd, SHUT_WR); /* fails on all but sockets */
     close(writer->fd);
     writer->fd = -1;
@@ -219,14 +216,14 @@ static void *writer_thread(void *arg)
             writer_wait_for_bytes(writer);
     }
     writer->running = false;
-    writer_let_go(writer);
+    writer_close_fd(writer);
     pthread_cond_broadcast(&writer->changed);
     pthread_mutex_unlock(&writer->mutex);
     writer_release(writer);
     return NULL;
 }
 
-/* Signals are for other threads, but for those a thread brings upon itself. */
+/* The thread blocks all signals but the synchronous ones. */
 static int writer_start_thread(struct writer *writer)
 {
     const int own[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
@@ -247,7 +244,7 @@ static int writer_start_thread(struct writer *writer)
     return 0;
 }
 
-/* With the mutex held, at the first byte. */
+/* With the mutex held: creates ring and thread. */
 static void writer_start(struct writer *writer)
 {
     int error = ENOMEM;
@@ -261,22 +258,23 @@ static void writer_start(struct writer *writer)
         return;
     }
     writer->running = true;
-    writer->owners++;
+    writer->references++;
 }
 
 /*
- * With the mutex held: after silence, writes at once what can be written without waiting, so that a
- * short answer needs no thread. Pipes can say so, since Linux 6.4; others give an error.
+ * With the mutex held: if the thread is idle, writes what is possible without blocking, so that
+ * short output needs no thread. RWF_NOWAIT works with pipes since Linux 6.4; with other files it
+ * fails.
  */
-static size_t writer_write_now(struct writer *writer, const uint8_t *bytes, size_t count)
+static size_t writer_write_nowait(struct writer *writer, const uint8_t *bytes, size_t count)
 {
-    struct iovec piece = { (void *)(uintptr_t)bytes, count };
+    struct iovec iov = { (void *)(uintptr_t)bytes, count };
     ssize_t written;
 
-    if (writer->spoke || writer->count > 0 || (writer->running && !writer->idle))
+    if (writer->active || writer->count > 0 || (writer->running && !writer->idle))
         return 0;
-    writer->spoke = true;
-    written = pwritev2(writer->fd, &piece, 1, -1, RWF_NOWAIT);
+    writer->active = true;
+    written = pwritev2(writer->fd, &iov, 1, -1, RWF_NOWAIT);
     if (written < 0)
         return 0;
     writer->writes++;
@@ -284,8 +282,8 @@ static size_t writer_write_now(struct writer *writer, const uint8_t *bytes, size
     return (size_t)written;
 }
 
-/* With the mutex held: puts what fits into the buffer, or drops all of it where that is due. */
-static size_t writer_put(struct writer *writer, const uint8_t *bytes, size_t count)
+/* With the mutex held: queues and returns what fits, or drops all if the writer is broken. */
+static size_t writer_enqueue(struct writer *writer, const uint8_t *bytes, size_t count)
 {
     size_t room = writer->count < writer->limit ? writer->limit - writer->count : 0;
     size_t at, until_wrap;
@@ -308,17 +306,17 @@ static size_t writer_put(struct writer *writer, const uint8_t *bytes, size_t cou
     return count;
 }
 
-/* With the mutex held: takes what fits, or all of it where it is dropped. */
+/* With the mutex held: writes, queues or drops `bytes`. Returns how many need no retry. */
 static size_t writer_take(struct writer *writer, const uint8_t *bytes, size_t count)
 {
     size_t written;
 
-    if (writer->broken || writer->end != WRITER_OPEN)
+    if (writer->broken || writer->end != WRITER_KEEP_OPEN)
         return count;
-    written = writer_write_now(writer, bytes, count);
+    written = writer_write_nowait(writer, bytes, count);
     if (written == count)
         return count;
-    return written + writer_put(writer, bytes + written, count - written);
+    return written + writer_enqueue(writer, bytes + written, count - written);
 }
 
 void writer_write(struct writer *writer, const void *bytes, size_t count)
@@ -346,7 +344,7 @@ size_t writer_try_write(struct writer *writer, const void *bytes, size_t count)
     if (writer->abandoned)
         return count;
     if (taken < count)
-        writer_watch(writer, WRITER_SIZE / 2);
+        writer_request_event(writer, WRITER_SIZE / 2);
     return taken;
 }
 
@@ -367,12 +365,12 @@ void writer_resume(struct writer *writer)
     writer_set_limit(writer, WRITER_SIZE);
 }
 
-size_t writer_waiting(struct writer *writer)
+size_t writer_queued(struct writer *writer)
 {
     LOCK_SCOPE(&writer->mutex);
     if (writer->count == 0 || writer->abandoned)
         return 0;
-    writer_watch(writer, WRITER_RING);
+    writer_request_event(writer, WRITER_RING);
     return writer->count;
 }
 
@@ -386,18 +384,18 @@ void writer_end(struct writer *writer, bool shut_down)
 {
     LOCK_SCOPE(&writer->mutex);
     writer->closing = true;
-    writer->end = shut_down ? WRITER_SHUTS_DOWN : WRITER_ENDS;
+    writer->end = shut_down ? WRITER_SHUT_DOWN : WRITER_CLOSE;
     if (writer->running)
         pthread_cond_broadcast(&writer->changed);
     else
-        writer_let_go(writer);
+        writer_close_fd(writer);
 }
 
 void writer_abandon(struct writer *writer)
 {
     LOCK_SCOPE(&writer->mutex);
     writer->abandoned = true;
-    writer_has_room(writer);
+    writer_signal_room(writer);
 }
 
 static struct timespec writer_deadline(unsigned ms)
@@ -414,7 +412,7 @@ static struct timespec writer_deadline(unsigned ms)
     return t;
 }
 
-/* With the mutex held. */
+/* With the mutex held: waits for the thread to end. */
 static void writer_wait_for_end(struct writer *writer, unsigned ms)
 {
     struct timespec deadline = writer_deadline(ms);
@@ -435,7 +433,7 @@ void writer_close(struct writer *writer, unsigned linger_ms)
         before = writer->abandoned ? 0 : writer->count;
         writer_wait_for_end(writer, linger_ms);
     }
-    writer->broken = true; /* a thread still stuck ends with what it is writing */
+    writer->broken = true; /* a thread blocked in write() ends after it */
     pthread_mutex_unlock(&writer->mutex);
 }
 

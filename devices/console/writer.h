@@ -7,56 +7,59 @@
 #include <stdint.h>
 
 /*
- * Bytes out to a descriptor that may block for as long as it likes. A bounded buffer stands
- * between, and a thread of the writer's own calls write(); buffer and thread come into being when
- * they are first needed. A descriptor that takes no more (EPIPE, ENOSPC, ...) is reported once, and
- * what is written after that is dropped. SIGPIPE is ignored. Any thread may call.
+ * Buffered output to a descriptor that may block indefinitely. A thread of the writer's own calls
+ * write(), and takes bytes from a bounded ring. Thread and ring are created at the first output
+ * that needs them. If write() fails (EPIPE, ENOSPC, ...), that is logged once, and all further
+ * output is dropped. The process must ignore SIGPIPE. Functions may be called on any thread.
  */
 struct writer;
 
 /*
- * Duplicates `fd`, which may be -1 or closed: then all output is dropped. A `quiet` one does not
- * report that its reader has gone. 0 or -errno; prints nothing.
+ * Duplicates `fd`. If that is -1 or closed, all output is dropped. With `ignore_epipe`, EPIPE is
+ * not logged. 0 or -errno, not logged.
  */
-int writer_create(struct writer **ret, int fd, bool quiet);
+int writer_create(struct writer **ret, int fd, bool ignore_epipe);
 
 /*
- * Waits until all is written, or for `linger_ms` nothing was, or `linger_ms` after
- * writer_abandon(): the rest, and what comes later, is dropped.
+ * Drains: blocks until all is written, or nothing was for `linger_ms`; after writer_abandon(), for
+ * at most `linger_ms`. The rest and all later output is dropped.
  */
 void writer_close(struct writer *writer, unsigned linger_ms);
-void writer_destroy(struct writer *writer, unsigned linger_ms); /* the same, and frees it */
+void writer_destroy(struct writer *writer, unsigned linger_ms); /* and frees it */
 
-void writer_count(struct writer *writer, uint64_t *ret_bytes, uint64_t *ret_writes); /* so far */
+/* Bytes accepted and write() calls made so far. */
+void writer_count(struct writer *writer, uint64_t *ret_bytes, uint64_t *ret_writes);
 
-/* Takes all bytes; waits while the buffer is full, but not after writer_abandon(). */
+/* Queues all bytes. Blocks while the buffer is full, until writer_abandon(). */
 void writer_write(struct writer *writer, const void *bytes, size_t count);
 
-/* Until writer_resume() who waits in writer_write() finds room for another 4 KiB. */
+/* Until writer_resume() there is room for another 4 KiB, to release writer_write() callers. */
 void writer_pause(struct writer *writer);
 void writer_resume(struct writer *writer);
 
-/* Takes what fits, returns how much. Less than all: an eventfd, writer_room_fd(), will be
- * signalled. */
+/* Queues and returns what fits. After a short write, writer_event_fd() is signalled. */
 size_t writer_try_write(struct writer *writer, const void *bytes, size_t count);
-int writer_room_fd(const struct writer *writer);
+
+/* An eventfd, signalled when there is room again; owned by the writer. */
+int writer_event_fd(const struct writer *writer);
 
 /*
- * How many bytes were taken and are neither written nor dropped: none after writer_abandon(). If
- * there are some, writer_room_fd() will be signalled when there are less.
+ * Bytes queued and not yet written; 0 after writer_abandon(). If not 0, writer_event_fd() is
+ * signalled when there are fewer.
  */
-size_t writer_waiting(struct writer *writer);
+size_t writer_queued(struct writer *writer);
 
-/* Why the descriptor took no more, which writer_room_fd() has signalled: errno, or 0. */
+/* The error of write(), or 0. writer_event_fd() is signalled when it occurs. */
 int writer_failed(struct writer *writer);
 
 /*
- * What was taken is written, then the duplicate closed; drops what comes later. With `shut_down`
- * a socket's peer sees the end although others have it open, too. Does not wait.
+ * Closes the duplicate when all that is queued has been written; later output is dropped. With
+ * `shut_down`, a socket is shut down for writing first: its peer sees the end even if other
+ * descriptors of it are open. Does not block.
  */
 void writer_end(struct writer *writer, bool shut_down);
 
-/* From now on what finds no room is dropped. */
+/* From now on, output that does not fit is dropped, and nothing blocks for it. */
 void writer_abandon(struct writer *writer);
 
 #endif

@@ -196,7 +196,7 @@ static void console_set_open(struct console_port *port, bool open)
 
     port->open = open;
     if (open) {
-        terminal_take_input(port->end.terminal);
+        terminal_request_input(port->end.terminal);
     } else if (closes && !port->end.console) {
         port->ending = true;
         console_transmit(port);
@@ -330,7 +330,7 @@ static void console_kick(struct virtio_device *v, unsigned queue)
     else if (queue % 2)
         console_transmit(port);
     else
-        terminal_take_input(port->end.terminal);
+        terminal_request_input(port->end.terminal);
 }
 
 static void console_start(struct virtio_device *v)

@@ -41,7 +41,7 @@ static void port_mark_others(const struct console_port *port)
 static bool port_has_passed_mark(const struct console_port *port)
 {
     return (port->ahead == 0 || !virtq_started(port_virtq(port, TRANSMIT))) &&
-           port->sent >= port->mark + terminal_waiting(port->end.terminal);
+           port->sent >= port->mark + terminal_queued(port->end.terminal);
 }
 
 static bool port_has_its_turn(const struct console_port *port)

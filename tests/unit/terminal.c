@@ -415,7 +415,7 @@ START_TEST(input_waits_for_the_guest)
         size_t before = guest.count;
 
         guest.room = 1000;
-        terminal_take_input(terminal);
+        terminal_request_input(terminal);
         loop_turn(loop, HOST_PATIENCE * 1000);
         ck_assert_uint_gt(guest.count, before);
     }
@@ -583,7 +583,7 @@ START_TEST(end_of_a_stream_is_told_once)
     host_turns(loop);
     ck_assert_uint_eq(guest.closed, 0); /* one byte is not taken */
     guest.room = 1;
-    terminal_take_input(terminal);
+    terminal_request_input(terminal);
     host_turns(loop);
     ck_assert_uint_eq(guest.closed, 1);
     close(out.reader);
@@ -608,7 +608,7 @@ START_TEST(input_of_a_paused_terminal_comes_after_resume)
     ck_assert(host_turn_until(loop, &guest.count, 1000));
     terminal_pause(terminal);
     guest.room = SIZE_MAX;
-    terminal_take_input(terminal);
+    terminal_request_input(terminal);
     ck_assert_uint_lt(host_turns(loop), 20);
     ck_assert_uint_eq(guest.count, 1000);
     ck_assert_int_le(lseek(fd, 0, SEEK_CUR), 1000 + 64 * KIB); /* read ahead, and no more */
