@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A guest's FUSE client that says what the input says, to a share of a new directory which it may
- * write. At times the share is saved and loaded, from a state that may be forged. Whatever happens,
- * what lies beside the directory stays as it is.
+ * A FUSE client that sends requests made of the input to a writable share of a new directory. Some
+ * inputs also save the share and load it, from a state that may be forged. Nothing outside of the
+ * directory may change.
  */
 #include "devices/fs/fuse.h"
 
@@ -26,10 +26,10 @@
 
 #define ROOM       9000u
 #define PIECES     4u
-#define LARGEST    (1u << 20) /* bytes of a file the fuzzer may make */
+#define LARGEST    (1u << 20) /* bytes; limit for files of the fuzzer */
 #define REMEMBERED 8u
 
-#define RESTORE 0xfe /* in place of an operation */
+#define RESTORE 0xfe /* instead of an opcode */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -44,7 +44,7 @@ struct input {
     size_t size;
 };
 
-/* What a guest would know by now. */
+/* Ids from the latest replies. */
 struct known {
     uint64_t nodes[REMEMBERED], handles[REMEMBERED];
     unsigned node, handle;
@@ -90,7 +90,7 @@ static void make_tree(char *top)
     demand(symlink("..", path) == 0);
 }
 
-/* The secret and the share, and nothing else. */
+/* The parent directory contains the unchanged secret, the share, and nothing else. */
 static void check_outside(const char *top)
 {
     unsigned entries = 0;
@@ -126,7 +126,7 @@ static uint64_t take_id(struct input *in, const uint64_t *ids)
                          : (uint64_t)take(in) << (choice & 7) * 8 | (choice & 8);
 }
 
-/* Makes a request of one operation with some bytes that fit it and some that the input has. */
+/* Makes a request of bytes of the input, ids from replies and names that exist. */
 static size_t make_request(struct input *in, const struct known *known, uint8_t *bytes)
 {
     static const char *const names[] = { "a", "b", "c",   "d",    "new", "..",
@@ -137,7 +137,7 @@ static size_t make_request(struct input *in, const struct known *known, uint8_t 
 
     for (unsigned i = 0; i < args; i++)
         bytes[size++] = take(in);
-    if (shape & 1 && args >= 8) /* most arguments begin with a handle, or with a node */
+    if (shape & 1 && args >= 8) /* many structs begin with a handle or node */
         memcpy(bytes + sizeof(header), &known->handles[shape >> 5], 8);
     if (shape & 2 && args >= 8)
         memcpy(bytes + sizeof(header), &known->nodes[shape >> 5], 8);
@@ -147,7 +147,7 @@ static size_t make_request(struct input *in, const struct known *known, uint8_t 
         memcpy(bytes + size, name, strlen(name) + 1);
         size += strlen(name) + 1;
     }
-    if (header.opcode == FUSE_FALLOCATE && args >= 32) /* the disk is not ours to fill */
+    if (header.opcode == FUSE_FALLOCATE && args >= 32) /* do not fill the disk */
         memset(bytes + sizeof(header) + 8 + 8 + 3, 0, 5);
     header.len = (uint32_t)size;
     memcpy(bytes, &header, sizeof(header));
@@ -199,7 +199,7 @@ static void save(struct server *server, struct state *s)
     demand(!s->error);
 }
 
-/* Into a new server. */
+/* Loads into a new server. */
 static bool load(struct server *server, const struct state *saved)
 {
     struct state s;
@@ -212,8 +212,8 @@ static bool load(struct server *server, const struct state *saved)
 }
 
 /*
- * What is saved can be loaded, and is the same again. What is forged may be refused; then, as with
- * a machine that cannot be restored, there is nothing to go on with.
+ * Saving, loading and saving again gives the same state. A forged one may be refused, after which a
+ * new server is started.
  */
 static void restore(struct server *server, struct input *in)
 {
@@ -280,8 +280,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     make_tree(top);
     snprintf(path, sizeof(path), "%s/share", top);
     options.path = path;
-    if (share_open(&probe, &options, share_descriptors(2)) ==
-        0) { /* an emulated host may have no openat2 */
+    /* On qemu-user, which lacks openat2(), no share can be opened. */
+    if (share_open(&probe, &options, share_descriptors(2)) == 0) {
         share_close(probe);
         start(&server);
         while (in.size > 0)

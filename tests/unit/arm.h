@@ -6,7 +6,7 @@
 #include "firmware/hardware.h"
 #include "tests/unit/firmware.h"
 
-/* The machine that tests of Arm's loader and device tree have: told but not made. */
+/* Describes a machine, for tests of Arm's image loader and device tree. */
 static inline struct hardware made_arm(uint64_t memory, unsigned cpus, unsigned virtio)
 {
     struct hardware hw = {
@@ -33,7 +33,7 @@ static inline struct hardware made_arm(uint64_t memory, unsigned cpus, unsigned 
     return hw;
 }
 
-/* The header of an arm64 Image (Documentation/arm64/booting.rst), into 64 bytes. */
+/* Writes the 64-byte header of an arm64 Image (Documentation/arm64/booting.rst). */
 static inline void made_arm64_header(uint8_t *file, uint64_t offset, uint64_t size, uint64_t flags)
 {
     const uint64_t words[] = { offset, size, flags };

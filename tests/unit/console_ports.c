@@ -188,7 +188,7 @@ static void transmit(unsigned port, uint16_t index, const char *text)
 /* Reads what is there, turning the loop meanwhile, until the end or `count` bytes. */
 static size_t drain(int fd, char *bytes, size_t count)
 {
-    double end = host_seconds() + HOST_PATIENCE;
+    double end = host_seconds() + HOST_TIMEOUT_S;
     size_t seen = 0;
 
     while (seen < count && host_seconds() < end) {
@@ -218,7 +218,7 @@ static void check_end(int fd)
 {
     char byte;
 
-    ck_assert(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, HOST_PATIENCE * 1000) > 0);
+    ck_assert(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, HOST_TIMEOUT_S * 1000) > 0);
     ck_assert_int_eq(read(fd, &byte, 1), 0);
 }
 
@@ -700,7 +700,7 @@ START_TEST(an_ordered_port_is_not_held_for_ever)
 {
     struct host_pipe out = host_pipe(), told = host_pipe();
     static char bytes[64 * KIB];
-    double end = host_seconds() + HOST_PATIENCE;
+    double end = host_seconds() + HOST_TIMEOUT_S;
 
     start_ordered(out.writer, told.writer);
     for (uint16_t i = 0; i < 4; i++)
@@ -996,7 +996,7 @@ START_TEST(reset_waits_while_something_moves)
     }
     pthread_join(vcpu, NULL);
     ck_assert_double_gt(host_seconds() - begin, 2);
-    ck_assert_double_lt(host_seconds() - begin, 2 * HOST_PATIENCE);
+    ck_assert_double_lt(host_seconds() - begin, 2 * HOST_TIMEOUT_S);
     if (reads) {
         seen += drain(out.reader, bytes + seen, size - seen);
         ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES), size);

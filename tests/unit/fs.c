@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What a guest reads of a share, and what it tries. */
+/* Requests for a read-only share, valid and hostile. */
 #include <errno.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -30,7 +30,7 @@ static void teardown(void)
     client_finish(&c);
 }
 
-static int say_hello(uint32_t major, uint32_t minor)
+static int send_init(uint32_t major, uint32_t minor)
 {
     const struct fuse_init_in in = { .major = major, .minor = minor, .flags = ~0u };
 
@@ -41,16 +41,16 @@ START_TEST(init)
 {
     const struct fuse_init_out *out = (const void *)c.reply.payload;
 
-    ck_assert_int_eq(say_hello(7, 31), 0);
+    ck_assert_int_eq(send_init(7, 31), 0);
     ck_assert_uint_eq(client_got(&c), sizeof(*out));
     ck_assert_uint_eq(out->major, 7);
     ck_assert_uint_eq(out->flags & (FUSE_EXPORT_SUPPORT | FUSE_WRITEBACK_CACHE | FUSE_POSIX_LOCKS |
                                     FUSE_HANDLE_KILLPRIV),
                       0);
     ck_assert_uint_ne(out->flags & FUSE_DO_READDIRPLUS, 0);
-    ck_assert_int_eq(say_hello(7, 30), EPROTO);
-    ck_assert_int_eq(say_hello(6, 99), EPROTO);
-    ck_assert_int_eq(say_hello(8, 0), 0); /* the guest is to try ours then */
+    ck_assert_int_eq(send_init(7, 30), EPROTO);
+    ck_assert_int_eq(send_init(6, 99), EPROTO);
+    ck_assert_int_eq(send_init(8, 0), 0); /* the guest then retries with our version */
     ck_assert_uint_eq(out->major, 7);
 }
 END_TEST
@@ -73,7 +73,7 @@ START_TEST(lookup_and_getattr)
 }
 END_TEST
 
-/* Node 0: the guest may remember that there is none. */
+/* A negative entry, node 0, which the guest may cache. */
 START_TEST(lookup_of_nothing)
 {
     ck_assert_int_eq(client_ask(&c, FUSE_LOOKUP, ROOT, NULL, 0, "nothing", NULL), 0);
@@ -92,8 +92,8 @@ START_TEST(hard_links_are_one_node)
 }
 END_TEST
 
-/* To the guest's kernel a directory is in one place only. */
-START_TEST(mounted_twice_are_two_nodes)
+/* The guest's kernel allows a directory only one parent. */
+START_TEST(a_directory_mounted_twice_has_two_nodes)
 {
     struct client fresh = { .top = "" };
     uint64_t folder, again;
@@ -103,7 +103,7 @@ START_TEST(mounted_twice_are_two_nodes)
     ck_assert_int_eq(mkdir(second, 0755), 0);
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount(client_path(&c, "folder"), second, NULL, MS_BIND, NULL) < 0)
-        return; /* only root may */
+        return; /* needs root */
     client_start(&fresh, client_path(&c, ""), false);
     folder = client_lookup(&fresh, ROOT, "folder");
     again = client_lookup(&fresh, ROOT, "second");
@@ -115,7 +115,7 @@ START_TEST(mounted_twice_are_two_nodes)
 }
 END_TEST
 
-START_TEST(names_that_are_none)
+START_TEST(invalid_names_are_refused)
 {
     static char long_name[300];
     const char *names[] = { "",          ".",  "..",     "/", "/etc/passwd", "folder/inner",
@@ -127,18 +127,18 @@ START_TEST(names_that_are_none)
         ck_assert_int_ne(client_ask(&c, FUSE_LOOKUP, ROOT, NULL, 0, names[i], NULL), 0);
         ck_assert_int_ne(client_ask(&c, FUSE_LOOKUP, folder, NULL, 0, names[i], NULL), 0);
     }
-    client_begin(&c, FUSE_LOOKUP, ROOT); /* no end */
+    client_begin(&c, FUSE_LOOKUP, ROOT); /* not terminated */
     client_add(&c, "file", 4);
     ck_assert_int_eq(client_send(&c), EINVAL);
-    client_begin(&c, FUSE_LOOKUP, ROOT); /* more behind it */
+    client_begin(&c, FUSE_LOOKUP, ROOT); /* bytes after the name */
     client_add(&c, "file\0more", 10);
     ck_assert_int_eq(client_send(&c), EINVAL);
-    client_begin(&c, FUSE_LOOKUP, ROOT); /* none at all */
+    client_begin(&c, FUSE_LOOKUP, ROOT); /* no name */
     ck_assert_int_eq(client_send(&c), EINVAL);
 }
 END_TEST
 
-START_TEST(forged_nodes)
+START_TEST(forged_node_ids_are_stale)
 {
     uint64_t folder = client_lookup(&c, ROOT, "folder");
     const uint64_t nodes[] = { 0,          folder + 1, 1000,           ROOT | 1ull << 32,
@@ -157,7 +157,7 @@ START_TEST(forged_nodes)
 }
 END_TEST
 
-START_TEST(forgotten_nodes)
+START_TEST(forgotten_node_ids_are_stale)
 {
     uint64_t folder = client_lookup(&c, ROOT, "folder");
     uint64_t inner = client_lookup(&c, folder, "inner");
@@ -165,14 +165,14 @@ START_TEST(forgotten_nodes)
     client_lookup(&c, ROOT, "folder");
     client_forget(&c, folder, 1); /* of two */
     ck_assert_int_eq(client_getattr(&c, folder), 0);
-    client_forget(&c, folder, 1000); /* more than there were; the child is still known */
+    client_forget(&c, folder, 1000); /* more than there were; the child stays */
     ck_assert_int_eq(client_getattr(&c, folder), ESTALE);
     ck_assert_int_eq(client_getattr(&c, inner), 0);
     client_forget(&c, folder, 1);
     client_forget(&c, inner, 1);
     client_forget(&c, inner, 1);
     ck_assert_int_eq(client_getattr(&c, inner), ESTALE);
-    for (unsigned i = 0; i < 10; i++) { /* places are used again, ids are not */
+    for (unsigned i = 0; i < 10; i++) { /* slots are reused, ids are not */
         uint64_t again = client_lookup(&c, ROOT, "folder");
 
         ck_assert_uint_ne(again, folder);
@@ -184,11 +184,13 @@ START_TEST(forgotten_nodes)
 }
 END_TEST
 
-START_TEST(forget_many_at_once)
+START_TEST(batch_forget)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
     const struct fuse_forget_one ones[] = { { file, 1 }, { 12345, 1 }, { folder, 1 } };
-    const struct fuse_batch_forget_in in = { .count = UINT32_MAX }; /* there are three */
+    const struct fuse_batch_forget_in in = {
+        .count = UINT32_MAX
+    }; /* more than the three in the request */
 
     client_begin(&c, FUSE_BATCH_FORGET, 0);
     client_add(&c, &in, sizeof(in));
@@ -200,7 +202,7 @@ START_TEST(forget_many_at_once)
 }
 END_TEST
 
-START_TEST(links_are_told_and_not_followed)
+START_TEST(links_are_read_and_not_followed)
 {
     uint64_t link = client_lookup(&c, ROOT, "link");
     uint64_t up = client_lookup(&c, client_lookup(&c, ROOT, "folder"), "up");
@@ -215,19 +217,19 @@ START_TEST(links_are_told_and_not_followed)
     ck_assert_int_eq(
         client_ask(&c, FUSE_READLINK, client_lookup(&c, ROOT, "file"), NULL, 0, NULL, NULL),
         EINVAL);
-    c.room = sizeof(struct fuse_out_header) + 3; /* less than the link says */
+    c.room = sizeof(struct fuse_out_header) + 3; /* shorter than the target */
     ck_assert_int_eq(client_ask(&c, FUSE_READLINK, link, NULL, 0, NULL, NULL), EINVAL);
 }
 END_TEST
 
-/* The host puts something else in the place of what the guest has looked up. */
-START_TEST(directory_becomes_a_link_out)
+/* The host replaces a directory by a link out of the share. */
+START_TEST(directory_replaced_by_a_link_is_stale)
 {
     uint64_t folder = client_lookup(&c, ROOT, "folder"), inner;
     char moved[128];
 
     inner = client_lookup(&c, folder, "inner");
-    fuse_reset(c.fuse); /* so that no descriptor keeps the directory */
+    fuse_reset(c.fuse); /* closes the cached descriptor of the directory */
     folder = client_lookup(&c, ROOT, "folder");
     strcpy(moved, client_path(&c, "moved"));
     ck_assert_int_eq(rename(client_path(&c, "folder"), moved), 0);
@@ -236,12 +238,12 @@ START_TEST(directory_becomes_a_link_out)
     ck_assert_int_eq(client_ask(&c, FUSE_LOOKUP, folder, NULL, 0, "secret", NULL), ESTALE);
     ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, folder, 0, NULL), ESTALE);
     ck_assert_int_eq(client_getattr(&c, folder), ESTALE);
-    ck_assert_uint_eq(client_lookup(&c, ROOT, "moved"), folder); /* found again */
+    ck_assert_uint_eq(client_lookup(&c, ROOT, "moved"), folder); /* same file, same node */
     client_lookup(&c, folder, "inner");
 }
 END_TEST
 
-START_TEST(file_becomes_another)
+START_TEST(replaced_file_is_stale_when_closed)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
     char other[128];
@@ -249,7 +251,7 @@ START_TEST(file_becomes_another)
     client_write_file(&c, "other", "other");
     strcpy(other, client_path(&c, "other"));
     ck_assert_int_eq(rename(other, client_path(&c, "file")), 0);
-    ck_assert_int_eq(client_getattr(&c, file), 0); /* open: it is still there */
+    ck_assert_int_eq(client_getattr(&c, file), 0); /* still open */
     ck_assert_uint_eq(client_attr(&c)->size, 15);
     ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 100), 0);
     ck_assert_uint_eq(client_got(&c), 15);
@@ -260,8 +262,8 @@ START_TEST(file_becomes_another)
 }
 END_TEST
 
-/* By what the guest has seen, a is in b and b in a. */
-START_TEST(directories_change_places)
+/* By stale names, a is in b and b in a: one needs a new node, to prevent a cycle. */
+START_TEST(directories_that_swap_parents)
 {
     char a[128], b[128];
     uint64_t node_a, node_b, again;
@@ -286,7 +288,7 @@ START_TEST(directories_change_places)
 }
 END_TEST
 
-START_TEST(forged_handles)
+START_TEST(forged_handles_are_refused)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
     uint64_t handle = client_open(&c, file, O_RDONLY), directory;
@@ -298,7 +300,8 @@ START_TEST(forged_handles)
         ck_assert_int_eq(client_read(&c, FUSE_READDIR, folder, forged[i] + 7, 0, 4096), EBADF);
         ck_assert_int_eq(client_release(&c, file, forged[i]), EBADF);
     }
-    ck_assert_int_eq(client_read(&c, FUSE_READ, folder, handle, 0, 10), EBADF); /* of another */
+    ck_assert_int_eq(client_read(&c, FUSE_READ, folder, handle, 0, 10),
+                     EBADF); /* of another node */
     ck_assert_int_eq(client_read(&c, FUSE_READ, folder, directory, 0, 10), EISDIR);
     ck_assert_int_eq(client_read(&c, FUSE_READDIR, file, handle, 0, 4096), ENOTDIR);
     ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 4, 6), 0);
@@ -309,8 +312,8 @@ START_TEST(forged_handles)
 }
 END_TEST
 
-/* The node goes when its last handle does, not before. */
-START_TEST(forgotten_and_still_open)
+/* A node is freed only after its last handle was closed. */
+START_TEST(forgotten_file_stays_readable_while_open)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
 
@@ -338,19 +341,19 @@ START_TEST(offsets_and_lengths)
     ck_assert_uint_eq(client_got(&c), 15);
     ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 0), 0);
     ck_assert_uint_eq(client_got(&c), 0);
-    c.room = sizeof(struct fuse_out_header) + 5; /* less room than it asks for */
+    c.room = sizeof(struct fuse_out_header) + 5; /* a buffer shorter than requested */
     ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle, 0, 100), 0);
     ck_assert_uint_eq(client_got(&c), 5);
     ck_assert_uint_eq(c.reply.payload[5], 0x55);
     c.room = sizeof(c.reply);
     ck_assert_int_eq(client_ask(&c, FUSE_LSEEK, file, &seek, sizeof(seek), NULL, NULL), EINVAL);
-    c.said_len = 17; /* a header that lies */
+    c.header_len = 17; /* not the request's length */
     ck_assert_int_eq(client_getattr(&c, file), EINVAL);
 }
 END_TEST
 
-/* Every operation with every length of its request, and every room for its reply. */
-START_TEST(cut_requests_and_replies)
+/* Every operation with requests and reply buffers of every length. */
+START_TEST(truncated_requests_and_replies)
 {
     static const uint8_t zeroes[160];
     uint64_t file = client_lookup(&c, ROOT, "file");
@@ -393,8 +396,8 @@ START_TEST(unknown_operations)
 }
 END_TEST
 
-/* They are the guest's kernel's to open: the host never does. */
-START_TEST(pipes_and_devices)
+/* The guest's kernel handles opens of these; requests for it are refused. */
+START_TEST(pipes_and_devices_are_not_opened)
 {
     uint64_t pipe = client_lookup(&c, ROOT, "pipe");
 
@@ -411,14 +414,14 @@ START_TEST(pipes_and_devices)
 }
 END_TEST
 
-START_TEST(open_for_writing)
+START_TEST(read_only_share_refuses_open_for_writing)
 {
     uint64_t file = client_lookup(&c, ROOT, "file");
     const uint32_t flags[] = { O_WRONLY, O_RDWR, O_TRUNC, O_RDWR | O_TRUNC, O_ACCMODE };
 
     for (unsigned i = 0; i < ARRAY_SIZE(flags); i++)
         ck_assert_int_eq(client_open_as(&c, FUSE_OPEN, file, flags[i], NULL), EROFS);
-    /* Flags that are not the guest's to give are left out. */
+    /* Flags that a guest may not set are ignored. */
     client_open(&c, file, O_CREAT | O_EXCL | O_DIRECTORY | O_PATH | O_APPEND | O_NOATIME);
     ck_assert_int_eq(client_write(&c, file, 1, 0, "x"), EROFS);
     ck_assert_int_eq(client_getattr(&c, file), 0);
@@ -426,7 +429,7 @@ START_TEST(open_for_writing)
 }
 END_TEST
 
-START_TEST(nothing_is_changed_in_a_read_only_share)
+START_TEST(read_only_share_refuses_all_changes)
 {
     const uint32_t opcodes[] = { FUSE_SETATTR, FUSE_SYMLINK, FUSE_MKNOD,   FUSE_MKDIR,
                                  FUSE_UNLINK,  FUSE_RMDIR,   FUSE_RENAME,  FUSE_LINK,
@@ -440,8 +443,8 @@ START_TEST(nothing_is_changed_in_a_read_only_share)
 }
 END_TEST
 
-/* /proc/self/mem is a file, too. */
-START_TEST(the_hosts_kernel_is_not_shown)
+/* They contain files such as /proc/self/mem. */
+START_TEST(pseudo_filesystems_are_hidden)
 {
     struct client whole = { .top = "" };
     uint64_t proc;
@@ -457,7 +460,7 @@ START_TEST(the_hosts_kernel_is_not_shown)
 }
 END_TEST
 
-START_TEST(shares_that_cannot_be)
+START_TEST(invalid_directories_are_refused)
 {
     const char *paths[] = { "/proc",        "/proc/self/fd", "/sys",
                             "/nonexistent", "/dev/null",     "/etc/passwd" };
@@ -471,8 +474,8 @@ START_TEST(shares_that_cannot_be)
 }
 END_TEST
 
-/* That is the user's affair, not the kernel's age. */
-START_TEST(a_share_that_may_not_be_entered)
+/* The message must not blame a missing openat2(). */
+START_TEST(directory_without_permission_is_refused)
 {
     const struct share_options options = { .path = client_path(&c, "folder") };
     struct share *share;
@@ -493,7 +496,7 @@ START_TEST(a_share_that_may_not_be_entered)
 }
 END_TEST
 
-START_TEST(no_more_handles_than_there_are)
+START_TEST(handles_are_limited)
 {
     struct rlimit limit = { 256, 256 };
     struct client small;
@@ -508,7 +511,7 @@ START_TEST(no_more_handles_than_there_are)
     while (!(error = client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle)))
         opened++;
     ck_assert_int_eq(error, ENFILE);
-    ck_assert_uint_eq(opened, 96); /* of 128 one in four is for directories */
+    ck_assert_uint_eq(opened, 96); /* of 128, a quarter is for cached directories */
     ck_assert_int_eq(client_release(&small, file, handle), 0);
     ck_assert_int_eq(client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle), 0);
     client_finish(&small);
@@ -524,8 +527,8 @@ static unsigned count_descriptors(void)
     return count;
 }
 
-/* A guest that holds all it can: directories it has looked into, and files. */
-static void hold_everything(struct client *greedy, unsigned directories)
+/* Uses all descriptors a guest can: cached directories, and open files. */
+static void use_all_descriptors(struct client *greedy, unsigned directories)
 {
     char name[32];
     int error;
@@ -537,10 +540,10 @@ static void hold_everything(struct client *greedy, unsigned directories)
     do
         error = client_open_as(greedy, FUSE_OPENDIR, ROOT, O_RDONLY, NULL);
     while (!error);
-    ck_assert_int_eq(error, ENFILE); /* ours, not the host's */
+    ck_assert_int_eq(error, ENFILE); /* the share's limit, not EMFILE of the host */
 }
 
-START_TEST(shares_leave_descriptors_to_the_others)
+START_TEST(shares_leave_descriptors_to_each_other)
 {
     enum { DIRECTORIES = 100, SHARES = 7 };
     static struct client shares[SHARES];
@@ -558,7 +561,7 @@ START_TEST(shares_leave_descriptors_to_the_others)
         client_start(&shares[i], client_path(&c, ""), false);
     }
     for (unsigned i = 0; i < SHARES; i++)
-        hold_everything(&shares[i], DIRECTORIES);
+        use_all_descriptors(&shares[i], DIRECTORIES);
     ck_assert_uint_ge(count_descriptors(), before + 100);
     ck_assert_uint_le(count_descriptors(), before + 128 + 2 * SHARES);
     client_lookup(&shares[0], client_lookup(&shares[0], ROOT, "folder"), "inner");
@@ -568,7 +571,7 @@ START_TEST(shares_leave_descriptors_to_the_others)
 }
 END_TEST
 
-START_TEST(too_many_shares_for_so_few_descriptors)
+START_TEST(too_many_shares_are_refused)
 {
     struct rlimit limit = { 256, 256 };
     struct share *share;
@@ -579,8 +582,8 @@ START_TEST(too_many_shares_for_so_few_descriptors)
 }
 END_TEST
 
-/* More directories than descriptors are kept: the old ones are found again by their names. */
-START_TEST(many_deep_directories)
+/* Directories without a cached descriptor are reopened by path. */
+START_TEST(more_directories_than_cached_descriptors)
 {
     enum { DIRECTORIES = 600 };
     static uint64_t nodes[DIRECTORIES], inner[DIRECTORIES];
@@ -609,7 +612,7 @@ struct listed {
     bool dots, seen[1000];
 };
 
-/* Takes the entries of one reply; the offset to go on from. */
+/* Parses the entries of one reply. Returns the offset of the next one. */
 static uint64_t take_entries(struct listed *listed, bool plus, uint64_t offset)
 {
     size_t head = plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET;
@@ -638,7 +641,7 @@ static uint64_t take_entries(struct listed *listed, bool plus, uint64_t offset)
     return offset;
 }
 
-START_TEST(directories_are_listed_in_pieces)
+START_TEST(long_directories_take_several_requests)
 {
     const uint32_t sizes[] = { 300, 1000, 4096, 65536 };
     char name[32];
@@ -665,7 +668,7 @@ START_TEST(directories_are_listed_in_pieces)
 }
 END_TEST
 
-START_TEST(hostile_listings)
+START_TEST(hostile_readdir_requests)
 {
     uint64_t folder = client_lookup(&c, ROOT, "folder"), handle;
     const uint64_t offsets[] = { 1, 12345, INT64_MAX, UINT64_MAX, 1ull << 63 };
@@ -681,8 +684,7 @@ START_TEST(hostile_listings)
 }
 END_TEST
 
-/* What the guest has of a file's contents it may keep, unless they are others by now. */
-START_TEST(contents_are_kept_unless_they_changed)
+START_TEST(page_cache_is_kept_unless_the_file_changed)
 {
     const struct fuse_open_out *out = (const void *)c.reply.payload;
     uint64_t file = client_lookup(&c, ROOT, "file");
@@ -696,7 +698,7 @@ START_TEST(contents_are_kept_unless_they_changed)
 }
 END_TEST
 
-/* An unmount, or a guest that began anew: nothing of before is good, and nothing is open. */
+/* After an unmount, or a guest's reboot: all nodes and handles are invalid and closed. */
 START_TEST(destroy)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
@@ -721,33 +723,33 @@ int main(void)
         lookup_and_getattr,
         lookup_of_nothing,
         hard_links_are_one_node,
-        mounted_twice_are_two_nodes,
-        names_that_are_none,
-        forged_nodes,
-        forgotten_nodes,
-        forget_many_at_once,
-        links_are_told_and_not_followed,
-        directory_becomes_a_link_out,
-        file_becomes_another,
-        directories_change_places,
-        forged_handles,
-        forgotten_and_still_open,
+        a_directory_mounted_twice_has_two_nodes,
+        invalid_names_are_refused,
+        forged_node_ids_are_stale,
+        forgotten_node_ids_are_stale,
+        batch_forget,
+        links_are_read_and_not_followed,
+        directory_replaced_by_a_link_is_stale,
+        replaced_file_is_stale_when_closed,
+        directories_that_swap_parents,
+        forged_handles_are_refused,
+        forgotten_file_stays_readable_while_open,
         offsets_and_lengths,
-        cut_requests_and_replies,
+        truncated_requests_and_replies,
         unknown_operations,
-        pipes_and_devices,
-        open_for_writing,
-        nothing_is_changed_in_a_read_only_share,
-        the_hosts_kernel_is_not_shown,
-        shares_that_cannot_be,
-        a_share_that_may_not_be_entered,
-        no_more_handles_than_there_are,
-        shares_leave_descriptors_to_the_others,
-        too_many_shares_for_so_few_descriptors,
-        many_deep_directories,
-        directories_are_listed_in_pieces,
-        hostile_listings,
-        contents_are_kept_unless_they_changed,
+        pipes_and_devices_are_not_opened,
+        read_only_share_refuses_open_for_writing,
+        read_only_share_refuses_all_changes,
+        pseudo_filesystems_are_hidden,
+        invalid_directories_are_refused,
+        directory_without_permission_is_refused,
+        handles_are_limited,
+        shares_leave_descriptors_to_each_other,
+        too_many_shares_are_refused,
+        more_directories_than_cached_descriptors,
+        long_directories_take_several_requests,
+        hostile_readdir_requests,
+        page_cache_is_kept_unless_the_file_changed,
         destroy,
     };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the thread of a file server can still do: serve, and little else. */
+/* A confined thread can serve requests, and do little else. */
 #include "devices/fs/confine.h"
 
 #include <errno.h>
@@ -24,8 +24,8 @@ static bool have_landlock(void)
            syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 2;
 }
 
-/* All that a guest does, so that no call it needs is missing from the filter. */
-static void serve_all(bool writable)
+/* Sends requests of all kinds, to find system calls missing in the seccomp filter. */
+static void send_all_requests(bool writable)
 {
     const struct fuse_mkdir_in directory = { .mode = 0777 };
     const struct fuse_create_in create = { .flags = O_RDWR, .mode = 0666 };
@@ -55,7 +55,8 @@ static void serve_all(bool writable)
         client_ask(&c, FUSE_CREATE, client_entry(&c)->nodeid, &create, sizeof(create), "new", NULL),
         0);
     file = client_entry(&c)->nodeid;
-    ck_assert_uint_eq(client_entry(&c)->attr.mode, S_IFREG | 0666); /* whatever our umask */
+    ck_assert_uint_eq(client_entry(&c)->attr.mode,
+                      S_IFREG | 0666); /* the process's umask does not apply */
     handle = client_open(&c, file, O_RDWR | O_APPEND | O_TRUNC);
     ck_assert_int_eq(client_write(&c, file, handle, 0, "text"), 0);
     ck_assert_int_eq(client_ask(&c, FUSE_SETATTR, file, &set, sizeof(set), NULL, NULL), 0);
@@ -66,7 +67,7 @@ static void serve_all(bool writable)
     ck_assert_int_eq(client_ask(&c, FUSE_RMDIR, ROOT, NULL, 0, "d", NULL), 0);
 }
 
-static void try_elsewhere(bool writable, bool landlock)
+static void check_denied(bool writable, bool landlock)
 {
     char inside[128];
 
@@ -94,13 +95,13 @@ static void try_elsewhere(bool writable, bool landlock)
 static void *serve(void *arg)
 {
     bool writable = *(const bool *)arg;
-    bool landlock = have_landlock(); /* asked first: the filter refuses the question */
+    bool landlock = have_landlock(); /* before the seccomp filter denies this call */
     int root = open(client_path(&c, ""), O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     confine_thread(root, writable);
-    serve_all(writable);
+    send_all_requests(writable);
     if (CONFINE)
-        try_elsewhere(writable, landlock);
+        check_denied(writable, landlock);
     return NULL;
 }
 
@@ -114,20 +115,20 @@ static void check_confined(bool writable)
     client_write_file(&c, "file", "text");
     ck_assert_int_eq(pthread_create(&thread, NULL, serve, &writable), 0);
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
-    fd = open("/etc/passwd", O_RDONLY); /* the other threads are as they were */
+    fd = open("/etc/passwd", O_RDONLY); /* other threads are not confined */
     ck_assert_int_ge(fd, 0);
     close(fd);
     ck_assert_uint_eq(umask(077), 077);
     client_finish(&c);
 }
 
-START_TEST(read_only)
+START_TEST(confined_read_only_server)
 {
     check_confined(false);
 }
 END_TEST
 
-START_TEST(writable)
+START_TEST(confined_writable_server)
 {
     check_confined(true);
 }
@@ -138,8 +139,8 @@ int main(void)
     Suite *suite = suite_create("fs_confine");
     TCase *tcase = tcase_create("fs_confine");
 
-    tcase_add_test(tcase, read_only);
-    tcase_add_test(tcase, writable);
+    tcase_add_test(tcase, confined_read_only_server);
+    tcase_add_test(tcase, confined_writable_server);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

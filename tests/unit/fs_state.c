@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A share that is saved and loaded into another: what the guest still has, and what it has lost. */
+/* Saves a share and loads it into a new one: which nodes and handles stay valid, which are lost. */
 #include "vmm/core/state.h"
 
 #include <errno.h>
@@ -36,7 +36,7 @@ static void save(struct state *s)
     ck_assert_int_eq(s->error, 0);
 }
 
-/* Into a new share of the same directory, in place of the old one. */
+/* Replaces the share by a new one of the same directory, and loads the state. */
 static int load_as(const struct state *saved, bool writable, unsigned *ret_lost)
 {
     struct state s;
@@ -50,7 +50,7 @@ static int load_as(const struct state *saved, bool writable, unsigned *ret_lost)
     return state_finish(&s);
 }
 
-/* How many files were lost. What was loaded is what was saved. */
+/* Saves and loads, and checks that saving again gives the same. Returns the files lost. */
 static unsigned restore(void)
 {
     struct state saved, again;
@@ -81,14 +81,14 @@ static void rename_on_host(const char *from, const char *to)
     ck_assert_int_eq(rename(old, client_path(&c, to)), 0);
 }
 
-START_TEST(a_share_nobody_has_used)
+START_TEST(an_unused_share_is_restored)
 {
     ck_assert_uint_eq(restore(), 0);
     ck_assert_uint_eq(client_lookup(&c, ROOT, "file"), 2);
 }
 END_TEST
 
-START_TEST(the_guest_goes_on_with_what_it_has)
+START_TEST(nodes_and_handles_survive_a_load)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
     uint64_t inner = client_lookup(&c, folder, "inner");
@@ -102,7 +102,7 @@ START_TEST(the_guest_goes_on_with_what_it_has)
     ck_assert_uint_eq(client_lookup(&c, folder, "inner"), inner);
     ck_assert_int_eq(client_getattr(&c, folder), 0);
 
-    client_forget(&c, inner, 1); /* of two lookups, one after the load */
+    client_forget(&c, inner, 1); /* two lookups: one before, one after the load */
     ck_assert_int_eq(client_getattr(&c, inner), 0);
     client_forget(&c, inner, 1);
     ck_assert_int_eq(client_getattr(&c, inner), ESTALE);
@@ -114,7 +114,7 @@ START_TEST(the_guest_goes_on_with_what_it_has)
 }
 END_TEST
 
-START_TEST(flags_of_open_that_last)
+START_TEST(open_flags_survive_a_load)
 {
     uint64_t file = client_lookup(&c, ROOT, "file");
     uint64_t first = client_open(&c, file, O_RDWR | O_TRUNC | O_SYNC);
@@ -122,14 +122,14 @@ START_TEST(flags_of_open_that_last)
 
     ck_assert_int_eq(client_write(&c, file, first, 0, "text"), 0);
     ck_assert_uint_eq(restore(), 0);
-    check_read(file, first, "text"); /* it was not cut again */
+    check_read(file, first, "text"); /* O_TRUNC was not repeated */
     ck_assert_int_eq(client_write(&c, file, second, 0, "s"), 0);
     check_read(file, first, "texts");
     ck_assert_int_eq(client_read(&c, FUSE_READ, file, second, 0, 10), EBADF);
 }
 END_TEST
 
-/* Names of a listing from `offset` on; the offset behind `most` of them. */
+/* Counts entries from `offset` on. Returns the offset after `most` of them. */
 static uint64_t list(uint64_t handle, uint64_t offset, unsigned most, unsigned *count)
 {
     const struct fuse_dirent *dirent = (const void *)c.reply.payload;
@@ -144,7 +144,7 @@ static uint64_t list(uint64_t handle, uint64_t offset, unsigned most, unsigned *
     return offset;
 }
 
-START_TEST(a_listing_goes_on)
+START_TEST(a_listing_continues_after_a_load)
 {
     unsigned count = 0;
     uint64_t handle, offset;
@@ -162,7 +162,7 @@ START_TEST(a_listing_goes_on)
 }
 END_TEST
 
-START_TEST(ids_of_before_stay_bad_and_new_ones_are_new)
+START_TEST(stale_ids_stay_stale_and_new_ids_are_unused)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), old[6], handle;
     uint64_t folder = client_lookup(&c, ROOT, "folder");
@@ -196,7 +196,7 @@ START_TEST(ids_of_before_stay_bad_and_new_ones_are_new)
 }
 END_TEST
 
-START_TEST(a_file_that_became_another)
+START_TEST(a_replaced_file_is_lost)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDWR);
     uint64_t folder = client_lookup(&c, ROOT, "folder");
@@ -221,7 +221,7 @@ START_TEST(a_file_that_became_another)
                      ESTALE);
     ck_assert_int_eq(client_ask(&c, FUSE_SETATTR, file, &cut, sizeof(cut), NULL, NULL), ESTALE);
     ck_assert_int_eq(client_read(&c, FUSE_READ, file, handle + 7, 0, 10), EBADF);
-    ck_assert_uint_eq(restore(), 1); /* it stays lost */
+    ck_assert_uint_eq(restore(), 1); /* still lost */
     ck_assert_int_eq(client_release(&c, file, handle), 0);
     ck_assert_int_eq(client_release(&c, file, handle), EBADF);
     check_read(inner, good, "inner");
@@ -229,7 +229,7 @@ START_TEST(a_file_that_became_another)
 }
 END_TEST
 
-START_TEST(files_that_are_gone)
+START_TEST(deleted_files_are_lost)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDWR);
     uint64_t folder = client_lookup(&c, ROOT, "folder");
@@ -246,15 +246,15 @@ START_TEST(files_that_are_gone)
     ck_assert_int_eq(client_read(&c, FUSE_READ, inner, other, 0, 10), ESTALE);
     ck_assert_int_eq(client_read(&c, FUSE_READDIR, folder, directory, 0, 100), ESTALE);
     rename_on_host("../folder", "folder");
-    ck_assert_uint_eq(restore(), 1); /* there again */
+    ck_assert_uint_eq(restore(), 1); /* back in its place */
     check_read(inner, other, "inner");
     ck_assert_int_eq(client_release(&c, file, handle), 0);
     ck_assert_int_eq(client_ask(&c, FUSE_DESTROY, 0, NULL, 0, NULL, NULL), 0);
 }
 END_TEST
 
-/* A node may be older than the one it is in. */
-START_TEST(files_that_were_moved)
+/* A node may have a lower id than its parent: parents must be saved first. */
+START_TEST(files_moved_by_the_guest_are_restored)
 {
     const struct fuse_rename_in rename = { .newdir = 4 };
     uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
@@ -273,8 +273,8 @@ START_TEST(files_that_were_moved)
 }
 END_TEST
 
-/* By what the guest has seen, a is in b and b in a. */
-START_TEST(a_directory_that_has_another_node_by_now)
+/* By stale names, a is in b and b in a: the old node of a is superseded. */
+START_TEST(a_superseded_node_is_restored)
 {
     uint64_t a, b, again;
 
@@ -287,15 +287,15 @@ START_TEST(a_directory_that_has_another_node_by_now)
     rename_on_host("a", "b/a");
     again = client_lookup(&c, b, "a");
     ck_assert_uint_ne(again, a);
-    ck_assert_uint_eq(restore(), 1); /* b is not in a, where it was seen */
+    ck_assert_uint_eq(restore(), 1); /* b is no longer in a */
     ck_assert_uint_eq(client_lookup(&c, ROOT, "b"), b);
     ck_assert_uint_eq(client_lookup(&c, b, "a"), again);
     ck_assert_int_eq(client_getattr(&c, again), 0);
 }
 END_TEST
 
-/* A directory that took the place of the share: nothing in it is what the guest had. */
-START_TEST(another_directory_is_shared)
+/* The share's directory was replaced: the same file in it is another node. */
+START_TEST(all_is_stale_in_another_directory)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
     struct state saved;
@@ -315,20 +315,20 @@ START_TEST(another_directory_is_shared)
 }
 END_TEST
 
-/* In a namespace of its own every mount has another number. */
+/* In a new mount namespace, all mount ids differ. */
 static bool renumber_mounts(void)
 {
     return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
 }
 
-START_TEST(the_mount_of_the_share_has_another_number)
+START_TEST(another_mount_id_of_the_share_is_accepted)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
     struct state saved;
     unsigned lost;
 
     save(&saved);
-    if (renumber_mounts()) { /* only root may */
+    if (renumber_mounts()) { /* needs root */
         ck_assert_int_eq(load_as(&saved, true, &lost), 0);
         ck_assert_uint_eq(lost, 0);
         check_read(file, handle, "the file's text");
@@ -340,14 +340,14 @@ START_TEST(the_mount_of_the_share_has_another_number)
 }
 END_TEST
 
-/* The numbers of a mount that is not the root's are good for as long as it is mounted. */
-START_TEST(a_mount_within_the_share)
+/* Files on another mount than the root's are valid only while that stays mounted. */
+START_TEST(mounts_within_the_share_need_the_same_id)
 {
     uint64_t inner, handle;
 
     if (!renumber_mounts() || mount("none", client_path(&c, "folder"), "tmpfs", 0, NULL) < 0)
-        return; /* only root may */
-    restore();  /* with the root of this namespace */
+        return; /* needs root */
+    restore();  /* gives the root its new mount id */
     client_write_file(&c, "folder/inner", "within");
     inner = client_lookup(&c, client_lookup(&c, ROOT, "folder"), "inner");
     handle = client_open(&c, inner, O_RDONLY);
@@ -361,7 +361,7 @@ START_TEST(a_mount_within_the_share)
 }
 END_TEST
 
-START_TEST(a_share_that_may_not_be_written_any_more)
+START_TEST(a_writable_share_is_not_loaded_read_only)
 {
     struct state saved;
     unsigned lost;
@@ -373,7 +373,7 @@ START_TEST(a_share_that_may_not_be_written_any_more)
 }
 END_TEST
 
-/* The value of the nth field of this name, in place. */
+/* Points to the value of the nth field of this name in the state. */
 static uint8_t *field_of(const struct state *saved, const char *name, unsigned nth)
 {
     uint8_t key[32] = { (uint8_t)strlen(name) };
@@ -388,7 +388,7 @@ static uint8_t *field_of(const struct state *saved, const char *name, unsigned n
     return at;
 }
 
-/* Nodes: file 2, folder 3, inner 4; a free place; handles: 1 of file, 2 of folder; a free place. */
+/* Nodes: file 2, folder 3, inner 4, a free slot. Handles: 1 of file, 2 of folder, a free slot. */
 static void save_some(struct state *saved)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
@@ -404,7 +404,7 @@ static void save_some(struct state *saved)
     save(saved);
 }
 
-/* Whatever was loaded: the guest asks for all it could have. */
+/* Sends requests for all nodes and handles there may be. */
 static void use_all(void)
 {
     for (uint64_t node = 0; node < 8; node++) {
@@ -420,7 +420,7 @@ static void use_all(void)
         client_forget(&c, node, UINT64_MAX);
 }
 
-START_TEST(a_state_no_guest_can_have_brought_about)
+START_TEST(impossible_states_are_refused)
 {
     const struct {
         const char *field;
@@ -428,40 +428,40 @@ START_TEST(a_state_no_guest_can_have_brought_about)
         uint64_t value;
         unsigned size; /* bytes */
     } forgeries[] = {
-        { "id", 0, 0, 8 },                  /* the root's number is not free to have */
-        { "id", 0, 1, 8 },                  /* and it is no child */
-        { "id", 0, 1ull << 32 | 1, 8 },     /* */
-        { "id", 1, 2, 8 },                  /* twice */
-        { "id", 1, 5, 8 },                  /* a free place */
-        { "id", 1, 6, 8 },                  /* no place */
-        { "id", 1, UINT64_MAX, 8 },         /* */
-        { "parent", 0, 2, 8 },              /* in itself */
-        { "parent", 1, 4, 8 },              /* a circle: 3 in 4 in 3 */
-        { "parent", 2, 2, 8 },              /* in a file */
-        { "parent", 2, 0, 8 },              /* a name in nothing */
-        { "parent", 2, 77, 8 },             /* */
-        { "parent", 2, 3 | 1ull << 32, 8 }, /* one of before */
-        { "places", 0, UINT32_MAX, 4 },     /* more than may be */
-        { "places", 0, (1u << 18) + 1, 4 }, /* */
-        { "places", 0, 0, 4 },              /* not even the root */
-        { "places", 0, 4, 4 },              /* too few for those free */
+        { "id", 0, 0, 8 },                  /* the root's id */
+        { "id", 0, 1, 8 },                  /* the same */
+        { "id", 0, 1ull << 32 | 1, 8 },     /* the same, of another generation */
+        { "id", 1, 2, 8 },                  /* used twice */
+        { "id", 1, 5, 8 },                  /* of a free slot */
+        { "id", 1, 6, 8 },                  /* of no slot */
+        { "id", 1, UINT64_MAX, 8 },         /* the same */
+        { "parent", 0, 2, 8 },              /* its own parent */
+        { "parent", 1, 4, 8 },              /* a cycle: 3 in 4 in 3 */
+        { "parent", 2, 2, 8 },              /* not a directory */
+        { "parent", 2, 0, 8 },              /* a name without a parent */
+        { "parent", 2, 77, 8 },             /* no such node */
+        { "parent", 2, 3 | 1ull << 32, 8 }, /* of another generation */
+        { "places", 0, UINT32_MAX, 4 },     /* more than the maximum */
+        { "places", 0, (1u << 18) + 1, 4 }, /* the same */
+        { "places", 0, 0, 4 },              /* no slot for the root */
+        { "places", 0, 4, 4 },              /* too few for the free ones */
         { "places", 0, 6, 4 },              /* one more than there are nodes */
-        { "free", 0, 0, 4 },                /* */
-        { "free", 0, 5, 4 },                /* */
+        { "free", 0, 0, 4 },                /* too few */
+        { "free", 0, 5, 4 },                /* too many */
         { "next_id", 0, 1, 8 },             /* the root is free */
-        { "next_id", 0, 0, 8 },             /* */
-        { "next_id", 0, 2, 8 },             /* as a node is taken */
-        { "devices", 0, 128, 4 },           /* */
-        { "hidden", 0, 2, 1 },              /* */
-        { "name", 2, 6, 4 },                /* into the next field */
-        { "name", 2, 256, 4 },              /* */
-        { "name", 2, 5 | (uint64_t)'.' << 32, 5 } /* see below */,
-        { "node", 0, 0, 8 },                 /* a handle of nothing */
-        { "node", 0, 77, 8 },                /* */
-        { "node", 1, 2, 8 },                 /* still good: that file twice */
-        { "flags", 1, O_WRONLY, 4 },         /* a directory to be written */
-        { "flags", 0, O_CREAT, 4 },          /* what is not kept */
-        { "flags", 0, O_RDWR | O_TRUNC, 4 }, /* */
+        { "next_id", 0, 0, 8 },             /* no id */
+        { "next_id", 0, 2, 8 },             /* the id of a node: fails when it is loaded */
+        { "devices", 0, 128, 4 },           /* too many */
+        { "hidden", 0, 2, 1 },              /* no boolean */
+        { "name", 2, 6, 4 },                /* length extends into the next field */
+        { "name", 2, 256, 4 },              /* longer than NAME_MAX */
+        { "name", 2, 5 | (uint64_t)'.' << 32, 5 } /* valid, see below */,
+        { "node", 0, 0, 8 },                 /* a handle without a node */
+        { "node", 0, 77, 8 },                /* no such node */
+        { "node", 1, 2, 8 },                 /* valid: another handle of the file */
+        { "flags", 1, O_WRONLY, 4 },         /* write access to a directory */
+        { "flags", 0, O_CREAT, 4 },          /* a flag that is never saved */
+        { "flags", 0, O_RDWR | O_TRUNC, 4 }, /* the same */
     };
     struct state saved;
     unsigned lost, good = 0;
@@ -476,14 +476,14 @@ START_TEST(a_state_no_guest_can_have_brought_about)
         use_all();
         memcpy(at, before, sizeof(before));
     }
-    ck_assert_uint_eq(good, 2); /* ".nner" is a name, too */
+    ck_assert_uint_eq(good, 2); /* ".nner" is a valid name */
     ck_assert_int_eq(load_as(&saved, true, &lost), 0);
     ck_assert_uint_eq(lost, 0);
     state_finish(&saved);
 }
 END_TEST
 
-START_TEST(names_that_are_none)
+START_TEST(invalid_names_are_refused)
 {
     const char *const names[] = { "..", ".", "/", "a/b", "/etc", "", "../secret", "i\0ner" };
     struct state saved;
@@ -515,8 +515,8 @@ START_TEST(names_that_are_none)
 }
 END_TEST
 
-/* Any byte of it: an error, or another state, but nothing that could not be. */
-START_TEST(a_state_that_is_damaged)
+/* Changes each byte: the result is an error or a valid state. */
+START_TEST(damaged_states_do_no_harm)
 {
     const uint8_t changes[] = { 0xff, 0x01, 0x80 };
     struct state saved;
@@ -535,8 +535,8 @@ START_TEST(a_state_that_is_damaged)
 }
 END_TEST
 
-/* A node of /proc is hidden, whatever its state says. */
-START_TEST(the_hosts_kernel_is_not_shown)
+/* Also if the state says that a node of /proc is not hidden. */
+START_TEST(pseudo_filesystems_are_hidden)
 {
     struct client all = { .top = "" };
     struct state saved, s;
@@ -567,8 +567,7 @@ START_TEST(the_hosts_kernel_is_not_shown)
 }
 END_TEST
 
-/* However many and deep they are. */
-START_TEST(thousands_of_nodes)
+START_TEST(thousands_of_nodes_are_restored)
 {
     enum { DEPTH = 500, WIDTH = 20 };
     static uint64_t nodes[DEPTH];
@@ -596,24 +595,24 @@ int main(void)
     Suite *suite = suite_create("fs_state");
     TCase *tcase = tcase_create("fs_state");
     const TTest *const tests[] = {
-        a_share_nobody_has_used,
-        the_guest_goes_on_with_what_it_has,
-        flags_of_open_that_last,
-        a_listing_goes_on,
-        ids_of_before_stay_bad_and_new_ones_are_new,
-        a_file_that_became_another,
-        files_that_are_gone,
-        files_that_were_moved,
-        a_directory_that_has_another_node_by_now,
-        another_directory_is_shared,
-        the_mount_of_the_share_has_another_number,
-        a_mount_within_the_share,
-        a_share_that_may_not_be_written_any_more,
-        a_state_no_guest_can_have_brought_about,
-        names_that_are_none,
-        a_state_that_is_damaged,
-        the_hosts_kernel_is_not_shown,
-        thousands_of_nodes,
+        an_unused_share_is_restored,
+        nodes_and_handles_survive_a_load,
+        open_flags_survive_a_load,
+        a_listing_continues_after_a_load,
+        stale_ids_stay_stale_and_new_ids_are_unused,
+        a_replaced_file_is_lost,
+        deleted_files_are_lost,
+        files_moved_by_the_guest_are_restored,
+        a_superseded_node_is_restored,
+        all_is_stale_in_another_directory,
+        another_mount_id_of_the_share_is_accepted,
+        mounts_within_the_share_need_the_same_id,
+        a_writable_share_is_not_loaded_read_only,
+        impossible_states_are_refused,
+        invalid_names_are_refused,
+        damaged_states_do_no_harm,
+        pseudo_filesystems_are_hidden,
+        thousands_of_nodes_are_restored,
     };
 
     tcase_set_timeout(tcase, 60);

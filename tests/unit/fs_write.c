@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What a guest changes in a share that it may write, and what it must not reach by that. */
+/* Requests that change a writable share, and attempts to write outside of it. */
 #include <errno.h>
 #include <linux/falloc.h>
 #include <sys/sysmacros.h>
@@ -32,7 +32,7 @@ static void teardown(void)
     client_finish(&c);
 }
 
-/* On the host: what `name` is, or 0 for nothing. */
+/* The host's st_mode of `name`; 0: no such file. */
 static mode_t host_mode(const char *name)
 {
     struct stat stat;
@@ -105,7 +105,7 @@ START_TEST(create_write_read)
 }
 END_TEST
 
-START_TEST(write_that_lies)
+START_TEST(write_with_a_wrong_size_is_refused)
 {
     struct fuse_write_in in = { .size = 1000 };
     uint64_t node = client_lookup(&c, ROOT, "file");
@@ -124,8 +124,8 @@ START_TEST(write_that_lies)
 }
 END_TEST
 
-/* The end is where it is on the host by now; a mapping's page has a place of its own. */
-START_TEST(append)
+/* O_APPEND writes at the host's end of file, except for pages from the guest's page cache. */
+START_TEST(append_goes_to_the_end)
 {
     struct fuse_write_in in = { .size = 3, .write_flags = FUSE_WRITE_CACHE };
     uint64_t node = client_lookup(&c, ROOT, "file");
@@ -142,7 +142,7 @@ START_TEST(append)
 }
 END_TEST
 
-START_TEST(names_that_are_none)
+START_TEST(invalid_names_are_refused)
 {
     const char *names[] = { "", ".", "..", "a/b", "../evil", "/tmp/evil" };
     const struct fuse_mknod_in mknod_in = { .mode = S_IFREG | 0644 };
@@ -167,7 +167,7 @@ START_TEST(names_that_are_none)
 }
 END_TEST
 
-START_TEST(links_out_are_not_written_through)
+START_TEST(links_out_of_the_share_are_not_written_through)
 {
     uint64_t link = client_lookup(&c, ROOT, "link"), node, handle;
 
@@ -178,13 +178,13 @@ START_TEST(links_out_are_not_written_through)
                      EOPNOTSUPP);
     ck_assert_int_eq(setattr(link, (struct fuse_setattr_in){ .valid = FATTR_MTIME, .mtime = 1 }),
                      0);
-    ck_assert_uint_eq(client_attr(&c)->mtime, 1); /* the link's own */
+    ck_assert_uint_eq(client_attr(&c)->mtime, 1); /* of the link itself */
     ck_assert_int_eq(make_directory(link, "d"), ENOTDIR);
     ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, "link", NULL), 0);
 }
 END_TEST
 
-START_TEST(devices_are_not_made)
+START_TEST(devices_are_not_created)
 {
     const mode_t modes[] = { S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK, S_IFDIR, S_IFLNK, 0 };
 
@@ -210,13 +210,13 @@ START_TEST(directories_and_names)
     ck_assert_uint_eq(client_entry(&c)->nodeid, file);
     ck_assert_uint_eq(client_entry(&c)->attr.nlink, 2);
     ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, "file", NULL), 0);
-    ck_assert_int_eq(client_getattr(&c, file), 0); /* it has its other name */
+    ck_assert_int_eq(client_getattr(&c, file), 0); /* has its other name */
     ck_assert_int_eq(make_directory(folder, "inner"), 0);
     inner = client_entry(&c)->nodeid;
     ck_assert_int_eq(client_ask(&c, FUSE_RMDIR, ROOT, NULL, 0, "made", NULL), ENOTEMPTY);
     ck_assert_int_eq(rename_to(ROOT, "made", inner, "loop", 0), EINVAL);
     ck_assert_int_eq(rename_to(ROOT, "made", ROOT, "moved", 0), 0);
-    ck_assert_int_eq(client_getattr(&c, inner), 0); /* its way has changed, and is known */
+    ck_assert_int_eq(client_getattr(&c, inner), 0); /* the node's path was updated */
     ck_assert_int_eq(client_getattr(&c, file), 0);
     ck_assert_int_eq(client_ask(&c, FUSE_RMDIR, folder, NULL, 0, "inner", NULL), 0);
     ck_assert_int_eq(make_directory(inner, "x"), ENOENT);
@@ -253,7 +253,7 @@ START_TEST(replaced_by_rename)
 }
 END_TEST
 
-/* Open, and without a name: as temporary files are used. */
+/* An open file without a name, as temporary files are used. */
 START_TEST(unlinked_and_open)
 {
     uint64_t node, handle;
@@ -341,8 +341,8 @@ START_TEST(allocate_and_sync)
 }
 END_TEST
 
-/* A directory that the host has moved out is still one the guest had: but nothing above it. */
-START_TEST(directory_is_moved_out_of_the_share)
+/* A directory that the host moved away may stay open, but its new parent is out of reach. */
+START_TEST(directory_moved_out_of_the_share)
 {
     uint64_t folder = client_lookup(&c, ROOT, "folder");
     char outside[128];
@@ -360,11 +360,11 @@ int main(void)
     TCase *tcase = tcase_create("fs_write");
     const TTest *const tests[] = {
         create_write_read,
-        write_that_lies,
-        append,
-        names_that_are_none,
-        links_out_are_not_written_through,
-        devices_are_not_made,
+        write_with_a_wrong_size_is_refused,
+        append_goes_to_the_end,
+        invalid_names_are_refused,
+        links_out_of_the_share_are_not_written_through,
+        devices_are_not_created,
         directories_and_names,
         rename_flags,
         replaced_by_rename,
@@ -372,7 +372,7 @@ int main(void)
         attributes,
         owners,
         allocate_and_sync,
-        directory_is_moved_out_of_the_share,
+        directory_moved_out_of_the_share,
     };
 
     tcase_set_timeout(tcase, 30);

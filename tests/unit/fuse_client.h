@@ -18,15 +18,15 @@
 #include "vmm/core/sg.h"
 
 /*
- * A guest's kernel that speaks FUSE to a share of a new directory, politely or not. Beside the
- * directory is what the guest must not reach: a file `secret`.
+ * A FUSE client, as a guest's kernel has one, for a share of a new directory. Next to the directory
+ * is a file `secret`, which the guest must not reach.
  */
 #define CLIENT_ROOM 70000u
 
 struct client {
-    char top[64];    /* has `secret` and `share` */
-    char path[128];  /* of the last client_path() */
-    unsigned others; /* shares of the process besides this one */
+    char top[64];    /* directory with `secret` and `share` */
+    char path[128];  /* result of the last client_path() */
+    unsigned others; /* other shares of this process */
     struct share *share;
     struct fuse *fuse;
     uint8_t request[CLIENT_ROOM];
@@ -35,9 +35,9 @@ struct client {
         struct fuse_out_header header;
         uint8_t payload[CLIENT_ROOM];
     } reply;
-    size_t room;       /* bytes the reply has, header included */
-    uint32_t replied;  /* bytes the server said it wrote */
-    uint32_t said_len; /* in the header, if not 0: a lie */
+    size_t room;         /* bytes of the reply buffer, header included */
+    uint32_t replied;    /* as returned by fuse_serve() */
+    uint32_t header_len; /* if not 0, a wrong length for the request's header */
 };
 
 static inline const char *client_path(struct client *c, const char *name)
@@ -112,13 +112,13 @@ static inline void client_begin(struct client *c, uint32_t opcode, uint64_t node
     client_add(c, &header, sizeof(header));
 }
 
-/* The reply's error, positive; 0 too where there is no reply. */
+/* Returns the reply's error as a positive number; 0: success, or no reply. */
 static inline int client_send(struct client *c)
 {
     struct iovec in = { c->request, c->request_size }, out = { &c->reply, c->room };
     struct sg request = { .iov = &in, .length = in.iov_len };
     struct sg reply = { .iov = &out, .length = out.iov_len };
-    uint32_t len = c->said_len ? c->said_len : (uint32_t)c->request_size;
+    uint32_t len = c->header_len ? c->header_len : (uint32_t)c->request_size;
 
     memcpy(c->request, &len, sizeof(len));
     memset(&c->reply, 0x55, sizeof(c->reply));
@@ -134,7 +134,7 @@ static inline int client_send(struct client *c)
     return -c->reply.header.error;
 }
 
-/* A whole request: arguments, then names, either of which may be missing. */
+/* Sends a request: arguments, then names. Any of these may be NULL. */
 static inline int client_ask(struct client *c, uint32_t opcode, uint64_t node, const void *args,
                              size_t size, const char *name, const char *second)
 {
@@ -157,7 +157,7 @@ static inline const struct fuse_attr *client_attr(const struct client *c)
     return &((const struct fuse_attr_out *)(const void *)c->reply.payload)->attr;
 }
 
-/* Looks up what must be there; the node. */
+/* Looks up a file that must exist. Returns its node. */
 static inline uint64_t client_lookup(struct client *c, uint64_t parent, const char *name)
 {
     ck_assert_int_eq(client_ask(c, FUSE_LOOKUP, parent, NULL, 0, name, NULL), 0);
@@ -206,7 +206,7 @@ static inline int client_release(struct client *c, uint64_t node, uint64_t handl
     return client_ask(c, FUSE_RELEASE, node, &in, sizeof(in), NULL, NULL);
 }
 
-/* FUSE_READ, FUSE_READDIR, FUSE_READDIRPLUS; the bytes are in the payload. */
+/* FUSE_READ, FUSE_READDIR or FUSE_READDIRPLUS: the data is in the reply's payload. */
 static inline int client_read(struct client *c, uint32_t opcode, uint64_t node, uint64_t handle,
                               uint64_t offset, uint32_t size)
 {

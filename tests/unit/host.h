@@ -14,7 +14,7 @@
 #include "devices/console/terminal.h"
 #include "vmm/core/loop.h"
 
-/* What tests of consoles want from the host: descriptors of all kinds, and time. */
+/* Pipes, pseudo-terminals, time and test data, for tests of consoles. */
 
 struct host_pipe {
     int reader, writer;
@@ -28,7 +28,7 @@ static inline struct host_pipe host_pipe(void)
     return (struct host_pipe){ fds[0], fds[1] };
 }
 
-/* A pseudo-terminal: what a test types goes into `master`, the console is given `slave`. */
+/* A pseudo-terminal: the test types on `master`, the console uses `slave`. */
 struct host_pty {
     int master, slave;
 };
@@ -54,8 +54,8 @@ static inline double host_seconds(void)
 }
 
 /*
- * How often the loop turns in a tenth of a second: a few times if it sleeps, thousands if not; not
- * less often on a busy host.
+ * Runs the loop for a tenth of a second, or longer on a busy host. Returns the number of turns: a
+ * few if it sleeps, thousands if it is busy.
  */
 static inline unsigned host_turns(struct loop *loop)
 {
@@ -69,19 +69,19 @@ static inline unsigned host_turns(struct loop *loop)
     return turns;
 }
 
-#define HOST_PATIENCE 30 /* seconds for what takes a moment on an idle host */
+#define HOST_TIMEOUT_S 30 /* generous, for busy hosts */
 
-/* Turns the loop until `*value` is `wanted`, or patience is over. */
+/* Runs the loop until `*value` is `wanted`. False: timed out. */
 static inline bool host_turn_until(struct loop *loop, const size_t *value, size_t wanted)
 {
-    double end = host_seconds() + HOST_PATIENCE;
+    double end = host_seconds() + HOST_TIMEOUT_S;
 
     while (*value != wanted && host_seconds() < end)
         loop_turn(loop, 10);
     return *value == wanted;
 }
 
-/* The bytes test data is made of: no short period, so that a lost or doubled block is seen. */
+/* Byte i of the test data. Without a short period, to detect lost and repeated blocks. */
 static inline uint8_t host_byte(size_t i)
 {
     return (uint8_t)(i * 31 + (i >> 8) * 17 + (i >> 16));
@@ -93,7 +93,7 @@ static inline void host_fill(uint8_t *bytes, size_t from, size_t count)
         bytes[i] = host_byte(from + i);
 }
 
-/* Reads `count` bytes of test data, in small helpings if `slow`; false if they are not that. */
+/* Reads `count` bytes of test data, slowly if `slow`. False: other data, or end of file. */
 static inline bool host_expect(int fd, size_t count, bool slow)
 {
     uint8_t bytes[3000];

@@ -53,7 +53,7 @@ static void start(int (*machine)(void *owner, const struct session_ends *ends),
 
 static void wait_for_end(void)
 {
-    double give_up = host_seconds() + HOST_PATIENCE;
+    double give_up = host_seconds() + HOST_TIMEOUT_S;
 
     while (!ended && host_seconds() < give_up) {
         loop_turn(loop, 10);
@@ -65,7 +65,7 @@ static void wait_for_end(void)
 /* Until the session knows that the command runs, or with `end`, that it has ended. */
 static void wait_until_heard(bool end)
 {
-    double give_up = host_seconds() + HOST_PATIENCE;
+    double give_up = host_seconds() + HOST_TIMEOUT_S;
 
     do {
         loop_turn(loop, 10);
@@ -239,7 +239,7 @@ START_TEST(time_limit)
               (struct session_config){ .boot_timeout_ms = ms, .timeout_ms = 4 * ms });
         wait_for_end();
         ms *= 4;
-    } while (times.command < 0 && ms < HOST_PATIENCE * 1000 / 4);
+    } while (times.command < 0 && ms < HOST_TIMEOUT_S * 1000 / 4);
     expect(OUTCOME_TIMEOUT, 0);
 }
 END_TEST
@@ -250,7 +250,7 @@ START_TEST(a_stuck_machine_is_killed)
 
     start(is_stuck, (struct session_config){ .timeout_ms = 100 });
     expect(OUTCOME_TIMEOUT, 0);
-    ck_assert(host_seconds() - begin < HOST_PATIENCE);
+    ck_assert(host_seconds() - begin < HOST_TIMEOUT_S);
 }
 END_TEST
 
@@ -262,11 +262,11 @@ static int panics(void *owner, const struct session_ends *ends)
 
 START_TEST(panic_without_end)
 {
-    start(panics, (struct session_config){ .timeout_ms = HOST_PATIENCE * 1000 });
+    start(panics, (struct session_config){ .timeout_ms = HOST_TIMEOUT_S * 1000 });
     expect(OUTCOME_PANIC, 0);
     ck_assert_str_eq(outcome.text, "oh");
     ck_assert_uint_eq(session_kernel_log(session)->count, 3);
-    ck_assert_int_lt(times.end, HOST_PATIENCE * 1000 / 2); /* and not at the limit */
+    ck_assert_int_lt(times.end, HOST_TIMEOUT_S * 1000 / 2); /* and not at the limit */
 }
 END_TEST
 
@@ -483,7 +483,7 @@ START_TEST(killing_the_supervisor_leaves_nothing)
     ck_assert_int_eq(read(life.reader, &byte, 1), 1);
     kill(supervisor, SIGKILL);
     ck_assert_int_eq(waitpid(supervisor, NULL, 0), supervisor);
-    ck_assert_int_eq(poll(&ended_fd, 1, HOST_PATIENCE * 1000), 1);
+    ck_assert_int_eq(poll(&ended_fd, 1, HOST_TIMEOUT_S * 1000), 1);
     ck_assert_int_eq(read(life.reader, &byte, 1), 0);
 }
 END_TEST

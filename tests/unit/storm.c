@@ -324,7 +324,7 @@ static void storm_finish(struct storm *s)
 /* Offers one buffer for everything on each queue; true if the device answers on one of them. */
 static bool storm_is_served(struct storm *s)
 {
-    double end = host_seconds() + HOST_PATIENCE;
+    double end = host_seconds() + HOST_TIMEOUT_S;
     bool served = false;
 
     memset(ram(s, RINGS), 0, 2 * RING_STEP);

@@ -130,7 +130,7 @@ static void check_slow_reader(int flags)
     pthread_create(&thread, NULL, talk, &talker);
     ck_assert(host_expect(pipe.reader, talker.count, true));
     pthread_join(thread, NULL);
-    finish(HOST_PATIENCE * 1000);
+    finish(HOST_TIMEOUT_S * 1000);
 }
 
 START_TEST(slow_reader_loses_no_byte)
@@ -152,7 +152,7 @@ START_TEST(regular_file_output_is_complete_after_destroy)
 
     start(-1, fd);
     talk(&talker);
-    finish(HOST_PATIENCE * 1000);
+    finish(HOST_TIMEOUT_S * 1000);
     ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
     ck_assert(host_expect(fd, talker.count, false));
     ck_assert_int_eq(read(fd, &fd, 1), 0);
@@ -201,7 +201,7 @@ START_TEST(stdout_full_or_closed)
     ck_assert_int_eq(dup2(log, STDERR_FILENO), STDERR_FILENO);
     start(-1, open_sink(kind));
     talk(&talker);
-    finish(HOST_PATIENCE * 1000);
+    finish(HOST_TIMEOUT_S * 1000);
     dup2(stderr_before, STDERR_FILENO);
 
     ck_assert_int_lt(pread(log, text, sizeof(text) - 1, 0), (ssize_t)sizeof(text) - 1);
@@ -219,9 +219,9 @@ START_TEST(a_stream_on_a_full_disk_is_lost)
     signal(SIGPIPE, SIG_IGN);
     start_as(-1, open_sink(_i), true);
     terminal_write(terminal, "x", 1);
-    terminal_close(terminal, HOST_PATIENCE * 1000);
+    terminal_close(terminal, HOST_TIMEOUT_S * 1000);
     ck_assert_int_eq(terminal_lost_output(terminal), _i == SINK_FULL);
-    finish(HOST_PATIENCE * 1000);
+    finish(HOST_TIMEOUT_S * 1000);
 }
 END_TEST
 
@@ -252,7 +252,7 @@ START_TEST(a_short_answer_into_a_pipe_needs_no_thread)
     ck_assert_uint_eq(count_threads(), threads);
     terminal_write(terminal, "b", 1);
     terminal_write(terminal, "c", 1);
-    finish(HOST_PATIENCE * 1000);
+    finish(HOST_TIMEOUT_S * 1000);
     ck_assert_int_eq(read(pipe.reader, text + 1, sizeof(text) - 1), 2);
     ck_assert_str_eq(text, "abc");
 }
@@ -311,7 +311,7 @@ START_TEST(destroy_leaves_a_stuck_thread_behind)
     begin = host_seconds();
     finish(50);
     ck_assert_double_ge(host_seconds() - begin, 0.05);
-    ck_assert_double_le(host_seconds() - begin, HOST_PATIENCE);
+    ck_assert_double_le(host_seconds() - begin, HOST_TIMEOUT_S);
 
     close(pipe.writer);
     for (ssize_t got; (got = read(pipe.reader, bytes, sizeof(bytes))) > 0;)
@@ -333,7 +333,7 @@ START_TEST(try_write_takes_what_fits_and_tells_when_there_is_room)
     ck_assert_uint_le(taken, 64 * KIB + 64 * KIB);
 
     ck_assert(host_expect(pipe.reader, taken, false));
-    loop_turn(loop, HOST_PATIENCE * 1000);
+    loop_turn(loop, HOST_TIMEOUT_S * 1000);
     ck_assert_uint_eq(guest.writable, 1);
     finish(0);
 }
@@ -416,7 +416,7 @@ START_TEST(input_waits_for_the_guest)
 
         guest.room = 1000;
         terminal_request_input(terminal);
-        loop_turn(loop, HOST_PATIENCE * 1000);
+        loop_turn(loop, HOST_TIMEOUT_S * 1000);
         ck_assert_uint_gt(guest.count, before);
     }
     ck_assert_mem_eq(guest.bytes, bytes, sizeof(bytes));
@@ -448,7 +448,7 @@ START_TEST(escape_key)
     /* One at a time, then all at once. */
     for (const char *key = keys[_i].typed; *key; key++) {
         ck_assert_int_eq(write(pty.master, key, 1), 1);
-        loop_turn(loop, HOST_PATIENCE * 1000);
+        loop_turn(loop, HOST_TIMEOUT_S * 1000);
     }
     ck_assert_uint_eq(guest.count, strlen(keys[_i].arrived));
     ck_assert_mem_eq(guest.bytes, keys[_i].arrived, guest.count);
@@ -479,7 +479,7 @@ START_TEST(interrupts_in_a_row)
     still_clock_set_ms(10000);
     for (const char *key = typed; *key; key++) {
         ck_assert_int_eq(write(pty.master, key, 1), 1);
-        loop_turn(loop, HOST_PATIENCE * 1000);
+        loop_turn(loop, HOST_TIMEOUT_S * 1000);
     }
     still_clock_set_ms(0);
     ck_assert_uint_eq(guest.count, strlen(typed));
@@ -498,7 +498,7 @@ START_TEST(interrupts_far_apart)
     for (unsigned i = 0; i < 2; i++) {
         still_clock_set_ms(10000 + 2001 * i);
         ck_assert_int_eq(write(pty.master, "\x03", 1), 1);
-        loop_turn(loop, HOST_PATIENCE * 1000);
+        loop_turn(loop, HOST_TIMEOUT_S * 1000);
     }
     still_clock_set_ms(0);
     ck_assert_uint_eq(guest.count, 2);
@@ -520,7 +520,7 @@ START_TEST(a_stream_from_a_terminal)
     ck_assert_int_eq(write(pty.master, "line\n\x04", 6), 6);
     ck_assert(host_turn_until(loop, &guest.count, 5));
     ck_assert_mem_eq(guest.bytes, "line\n", 5);
-    for (unsigned i = 0; i < 10 * HOST_PATIENCE && !guest.closed; i++)
+    for (unsigned i = 0; i < 10 * HOST_TIMEOUT_S && !guest.closed; i++)
         loop_turn(loop, 100);
     ck_assert_uint_eq(guest.closed, 1);
     finish(0);
@@ -727,8 +727,8 @@ START_TEST(help_is_fit_for_a_raw_terminal)
 
     start(pty.slave, pty.slave);
     ck_assert_int_eq(write(pty.master, "\x01h", 2), 2);
-    loop_turn(loop, HOST_PATIENCE * 1000);
-    finish(HOST_PATIENCE * 1000);
+    loop_turn(loop, HOST_TIMEOUT_S * 1000);
+    finish(HOST_TIMEOUT_S * 1000);
     count = read(pty.master, text, sizeof(text) - 1);
     ck_assert_int_gt(count, 0);
     ck_assert_ptr_nonnull(strstr(text, "Ctrl-A x"));

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Directories and files for those who read a host's. */
+/* Temporary directory trees, for tests of code that reads files of the host. */
 
 #define TREE_TEMPLATE "/tmp/minivmm-tree-XXXXXX"
 
@@ -30,7 +30,7 @@ static inline void tree_remove(const char *directory)
     nftw(directory, tree_remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* Writes a file, after the directories that it is in. */
+/* Creates a file with these contents, and the directories of its path. */
 static inline void tree_put(const char *directory, const char *name, const void *bytes, size_t size)
 {
     char path[PATH_MAX];
