@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Random accesses of every width to every chip, as a guest's ports. Six bytes of input are one
- * access, and maybe an event on the host's side: all are saved and loaded again, one byte spoilt.
+ * Port accesses of every width to every chip. Six bytes of input are one access, and may request an
+ * event: a turn of the loop, the power button, or a save and load of all chips with one damaged
+ * byte.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +24,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { ACCESS = 6, RELOAD = 0xd, TURN = 0xe, BUTTON = 0xf };
 
-/* What the interrupt controller sees. */
+/* The interrupt controller. */
 struct lines {
     bool levels[16];
-    bool repeats; /* a level may be told again */
+    bool may_repeat; /* a level may be set again unchanged */
 };
 
 static void ignore_event(void *owner, enum guest_event event, unsigned code)
@@ -37,12 +38,12 @@ static void check_irq(void *owner, uint32_t pin, bool level)
 {
     struct lines *lines = owner;
 
-    if (lines->levels[pin] == level && !lines->repeats)
+    if (lines->levels[pin] == level && !lines->may_repeat)
         abort();
     lines->levels[pin] = level;
 }
 
-/* What is typed: the input itself. */
+/* A file to type from: the fuzzer's input. */
 static int typed(const uint8_t *data, size_t size)
 {
     int fd = memfd_create("typed", MFD_CLOEXEC);
@@ -64,12 +65,12 @@ static void access_port(const struct bus *bus, const uint8_t *bytes)
         bus_write(bus, port, width, value);
     else if (width < 8 && bus_read(bus, port, width) >> 8 * width != 0 &&
              bus_read(bus, port, width) != UINT64_MAX)
-        abort(); /* more than was asked for */
+        abort(); /* wider than the access */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct lines lines = { .repeats = false };
+    struct lines lines = { .may_repeat = false };
     const struct irq_line com1 = { check_irq, &lines, 4 }, gpe = { check_irq, &lines, 9 };
     const struct event_sink sink = { ignore_event, NULL };
     const struct terminal_config config = { .input = typed(data, size), .output = -1 };
@@ -98,11 +99,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             loop_turn(loop, 0);
         else if ((data[at + 1] & 0xf) == BUTTON)
             acpi_power_press_button(chips[3]);
-        lines.repeats = (data[at + 1] & 0xf) == RELOAD;
-        if (lines.repeats)
+        lines.may_repeat = (data[at + 1] & 0xf) == RELOAD;
+        if (lines.may_repeat)
             reload_chips(chips, ARRAY_SIZE(chips), (uint16_t)(data[at + 2] | data[at + 3] << 8),
                          data[at + 4]);
-        lines.repeats = false;
+        lines.may_repeat = false;
     }
 
     for (unsigned i = 0; i < ARRAY_SIZE(chips); i++) {
@@ -110,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         chips[i]->device.ops->destroy(&chips[i]->device);
     }
     if (lines.levels[4])
-        abort(); /* a reset chip holds no line */
+        abort(); /* reset must lower the line */
     terminal_destroy(terminal, 0);
     close(config.input);
     loop_destroy(loop);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Random accesses of every width to Arm's serial port and clock. Eight bytes of input are one
- * access, a turn of the host's loop, or a save and load with one byte spoilt.
+ * Accesses of every width to the PL011 and the PL031. Eight bytes of input are one access, a turn
+ * of the loop, or a save and load of both chips with one damaged byte.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 #include "tests/fuzz/reload.h"
 #include "vmm/core/base.h"
 
-#define BASE 0x9000000 /* the port's page; the clock has the next one */
+#define BASE 0x9000000 /* of the PL011; the PL031 has the next page */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -29,19 +29,19 @@ struct access {
 
 struct line {
     bool level;
-    bool repeats; /* it may be told again */
+    bool may_repeat; /* the level may be set again unchanged */
 };
 
 static void check_irq(void *owner, uint32_t pin, bool level)
 {
     struct line *line = owner;
 
-    if (line->level == level && !line->repeats)
+    if (line->level == level && !line->may_repeat)
         abort();
     line->level = level;
 }
 
-/* Half of the offsets are those of a serial port's registers. */
+/* Half of the accesses are to the registers of the PL011. */
 static void make_access(const struct bus *bus, const struct access *access)
 {
     uint64_t offset = access->offset & 0x8000 ? access->offset & 0x7f : access->offset & 0x1fff;
@@ -51,12 +51,12 @@ static void make_access(const struct bus *bus, const struct access *access)
         bus_write(bus, BASE + offset, width, access->value);
     else if (width < 8 && bus_read(bus, BASE + offset, width) >> 8 * width != 0 &&
              bus_read(bus, BASE + offset, width) != UINT64_MAX)
-        abort(); /* more than was asked for */
+        abort(); /* wider than the access */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct line line = { .repeats = false };
+    struct line line = { .may_repeat = false };
     const struct irq_line irq = { check_irq, &line, 1 };
     int typed = memfd_create("typed", MFD_CLOEXEC);
     const struct terminal_config config = { .input = typed, .output = -1 };
@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
     for (size_t at = 0; size - at >= sizeof(access); at += sizeof(access)) {
         memcpy(&access, data + at, sizeof(access));
-        line.repeats = access.event == RELOAD;
+        line.may_repeat = access.event == RELOAD;
         if (access.event == TURN)
             loop_turn(loop, 0);
         else if (access.event == RELOAD)

@@ -13,8 +13,8 @@
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
-/* What the chips did to the world outside. */
-struct outside {
+/* The events and interrupts of the chips. */
+struct recorded {
     unsigned events;
     enum guest_event event;
     unsigned code;
@@ -22,24 +22,24 @@ struct outside {
     bool level;
 };
 
-static void outside_report(void *owner, enum guest_event event, unsigned code)
+static void record_event(void *owner, enum guest_event event, unsigned code)
 {
-    struct outside *outside = owner;
+    struct recorded *recorded = owner;
 
-    outside->events++;
-    outside->event = event;
-    outside->code = code;
+    recorded->events++;
+    recorded->event = event;
+    recorded->code = code;
 }
 
-static void outside_set(void *chip, uint32_t pin, bool level)
+static void record_irq(void *chip, uint32_t pin, bool level)
 {
-    struct outside *outside = chip;
+    struct recorded *recorded = chip;
 
-    outside->edges += level && !outside->level;
-    outside->level = level;
+    recorded->edges += level && !recorded->level;
+    recorded->level = level;
 }
 
-static struct outside outside;
+static struct recorded recorded;
 static struct bus bus;
 static struct chip *chips[4];
 
@@ -48,11 +48,11 @@ static const uint64_t bases[] = { 0x64, 0xf4, 0x505, 0x600 };
 
 static void set_up(void)
 {
-    const struct event_sink sink = { outside_report, &outside };
-    const struct irq_line irq = { outside_set, &outside, 9 };
+    const struct event_sink sink = { record_event, &recorded };
+    const struct irq_line irq = { record_irq, &recorded, 9 };
 
     log_set_level(LOG_LEVEL_ERROR);
-    outside = (struct outside){ 0 };
+    recorded = (struct recorded){ 0 };
     bus = (struct bus){ 0 };
     chips[I8042] = i8042_create("i8042", bases[I8042], &sink);
     chips[DEBUG_EXIT] = debug_exit_create("debug-exit", bases[DEBUG_EXIT], &sink);
@@ -80,7 +80,7 @@ static const struct {
     { 0x64, 1, 0xfe, GUEST_RESET, 0 },
     { 0x64, 1, 0xfd, NOTHING, 0 },
     { 0x64, 1, 0, NOTHING, 0 },
-    { 0x64, 2, 0xfe, NOTHING, 0 }, /* crosses the window's end */
+    { 0x64, 2, 0xfe, NOTHING, 0 }, /* crosses the end of the region */
     { 0x60, 1, 0xfe, NOTHING, 0 },
     { 0x61, 1, 0xfe, NOTHING, 0 },
     { 0xf4, 1, 0x2a, GUEST_EXIT, 42 },
@@ -97,7 +97,7 @@ static const struct {
     { 0x600, 1, 5 << 2 | 1 << 5, GUEST_POWER_OFF, 0 },
     { 0x600, 2, 5 << 2 | 1 << 5, GUEST_POWER_OFF, 0 },
     { 0x600, 1, 5 << 2, NOTHING, 0 },          /* without SLP_EN */
-    { 0x600, 1, 3 << 2 | 1 << 5, NOTHING, 0 }, /* S3 is not there */
+    { 0x600, 1, 3 << 2 | 1 << 5, NOTHING, 0 }, /* S3 is not supported */
     { 0x600, 1, 7 << 2 | 1 << 5, NOTHING, 0 },
     { 0x601, 1, 5 << 2 | 1 << 5, NOTHING, 0 },
     { 0x602, 1, 1, GUEST_RESET, 0 },
@@ -108,15 +108,15 @@ static const struct {
     { 0x603, 1, 1, NOTHING, 0 },
 };
 
-START_TEST(port_0x64_and_other_reset_paths)
+START_TEST(writes_report_events)
 {
-    int seen;
+    int event;
 
     bus_write(&bus, writes[_i].port, writes[_i].size, writes[_i].value);
-    seen = outside.events == 0 ? NOTHING : (int)outside.event;
-    ck_assert_int_eq(seen, writes[_i].event);
-    ck_assert_uint_eq(outside.code, writes[_i].code);
-    ck_assert_uint_le(outside.events, 1);
+    event = recorded.events == 0 ? NOTHING : (int)recorded.event;
+    ck_assert_int_eq(event, writes[_i].event);
+    ck_assert_uint_eq(recorded.code, writes[_i].code);
+    ck_assert_uint_le(recorded.events, 1);
 }
 END_TEST
 
@@ -127,7 +127,7 @@ static const struct {
 } reads[] = {
     { 0x60, 1, UINT64_MAX },
     { 0x61, 1, UINT64_MAX },
-    { 0x64, 1, 0 }, /* nobody waits */
+    { 0x64, 1, 0 }, /* no data, ready for commands */
     { 0x64, 4, UINT64_MAX },
     { 0xf4, 1, 0 },
     { 0xf4, 8, 0 },
@@ -140,7 +140,7 @@ static const struct {
     { 0x604, 1, UINT64_MAX },
 };
 
-START_TEST(access_across_the_end_of_a_region)
+START_TEST(reads_and_accesses_across_the_end_of_a_region)
 {
     ck_assert_uint_eq(bus_read(&bus, reads[_i].port, reads[_i].size), reads[_i].value);
 }
@@ -157,33 +157,33 @@ START_TEST(every_width_at_every_offset)
             bus_write(&bus, bases[_i] + offset, size, UINT64_MAX);
             ck_assert(size == 8 || bus_read(&bus, bases[_i] + offset, size) >> 8 * size == 0);
         }
-    /* Between them these have hit whatever the chip does. */
-    ck_assert_uint_eq(outside.events > 0, _i != I8042);
+    /* Each chip but the i8042 has an event that some of these writes cause. */
+    ck_assert_uint_eq(recorded.events > 0, _i != I8042);
 }
 END_TEST
 
-START_TEST(power_button_is_seen_once)
+START_TEST(power_button_event_is_read_once)
 {
     acpi_power_press_button(chips[POWER]);
-    ck_assert_uint_eq(outside.edges, 1);
-    ck_assert(!outside.level);
+    ck_assert_uint_eq(recorded.edges, 1);
+    ck_assert(!recorded.level);
     ck_assert_uint_eq(bus_read(&bus, 0x603, 1), ACPI_POWER_BUTTON);
     ck_assert_uint_eq(bus_read(&bus, 0x603, 1), 0);
 
     acpi_power_press_button(chips[POWER]);
-    ck_assert_uint_eq(outside.edges, 2);
+    ck_assert_uint_eq(recorded.edges, 2);
     ck_assert_uint_eq(bus_read(&bus, 0x600, 4), (uint64_t)ACPI_POWER_BUTTON << 24);
 
     acpi_power_press_button(chips[POWER]);
     for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
         chips[i]->device.ops->reset(&chips[i]->device);
     ck_assert_uint_eq(bus_read(&bus, 0x603, 1), 0);
-    ck_assert_uint_eq(outside.events, 0);
+    ck_assert_uint_eq(recorded.events, 0);
 }
 END_TEST
 
-/* Another machine's chips get the state of these. */
-static void move_to_another_machine(void)
+/* Saves the chips, and loads their state into those of a new machine. */
+static void restore_into_new_machine(void)
 {
     struct state saved[ARRAY_SIZE(chips)];
 
@@ -199,14 +199,14 @@ static void move_to_another_machine(void)
 
 START_TEST(a_pressed_button_is_restored)
 {
-    move_to_another_machine();
-    ck_assert_uint_eq(outside.edges, 0);
+    restore_into_new_machine();
+    ck_assert_uint_eq(recorded.edges, 0);
     acpi_power_press_button(chips[POWER]);
-    move_to_another_machine();
-    ck_assert_uint_eq(outside.edges, 1); /* of the new machine's line */
+    restore_into_new_machine();
+    ck_assert_uint_eq(recorded.edges, 1); /* raised again in the new machine */
     ck_assert_uint_eq(bus_read(&bus, 0x603, 1), ACPI_POWER_BUTTON);
-    move_to_another_machine();
-    ck_assert_uint_eq(outside.edges, 0);
+    restore_into_new_machine();
+    ck_assert_uint_eq(recorded.edges, 0);
     ck_assert_uint_eq(bus_read(&bus, 0x603, 1), 0);
 }
 END_TEST
@@ -223,7 +223,7 @@ START_TEST(a_logged_crash_is_restored)
     int log[2];
 
     bus_write(&bus, bases[PVPANIC], 1, PVPANIC_CRASH_LOADED);
-    move_to_another_machine();
+    restore_into_new_machine();
     ck_assert_int_eq(pipe2(log, O_NONBLOCK), 0);
     dup2(log[1], STDERR_FILENO);
     log_set_level(LOG_LEVEL_WARN);
@@ -232,7 +232,7 @@ START_TEST(a_logged_crash_is_restored)
 }
 END_TEST
 
-START_TEST(log_flood)
+START_TEST(crash_messages_are_rate_limited)
 {
     char text[512] = "";
     int log[2];
@@ -244,7 +244,7 @@ START_TEST(log_flood)
         bus_write(&bus, bases[PVPANIC], 1, PVPANIC_CRASH_LOADED);
     ck_assert_int_gt(read(log[0], text, sizeof(text) - 1), 0);
     ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1); /* one line */
-    ck_assert_uint_eq(outside.events, 0);
+    ck_assert_uint_eq(recorded.events, 0);
 }
 END_TEST
 
@@ -254,14 +254,14 @@ int main(void)
     TCase *tcase = tcase_create("registers");
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
-    tcase_add_loop_test(tcase, port_0x64_and_other_reset_paths, 0, ARRAY_SIZE(writes));
-    tcase_add_loop_test(tcase, access_across_the_end_of_a_region, 0, ARRAY_SIZE(reads));
+    tcase_add_loop_test(tcase, writes_report_events, 0, ARRAY_SIZE(writes));
+    tcase_add_loop_test(tcase, reads_and_accesses_across_the_end_of_a_region, 0, ARRAY_SIZE(reads));
     tcase_add_loop_test(tcase, every_width_at_every_offset, 0, ARRAY_SIZE(chips));
-    tcase_add_test(tcase, power_button_is_seen_once);
+    tcase_add_test(tcase, power_button_event_is_read_once);
     tcase_add_test(tcase, a_pressed_button_is_restored);
     tcase_add_test(tcase, damaged_state_is_refused);
     tcase_add_test(tcase, a_logged_crash_is_restored);
-    tcase_add_test(tcase, log_flood);
+    tcase_add_test(tcase, crash_messages_are_rate_limited);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -12,11 +12,11 @@
 
 enum { DATA = 0, FLAGS = 0x18, LINE = 0x2c, CONTROL = 0x30, LEVELS = 0x34 };
 enum { MASK = 0x38, RAW = 0x3c, PENDING = 0x40, CLEAR = 0x44, ID = 0xfe0 };
-enum { LISTEN = 0xb01, FIFO = 0x10 };
+enum { CONTROL_ALL = 0xb01, FIFO = 0x10 };
 enum { IRQ_RECEIVE = 0x10, IRQ_TRANSMIT = 0x20, IRQ_TIME_OUT = 0x40 };
 enum { FLAG_EMPTY = 0x10, FLAG_FULL = 0x40 };
 
-/* The machine around the port: `in` is typed, `out` is what the guest printed. */
+/* The machine around the port. `in` is its input, `out` what the guest sends. */
 static struct {
     struct bus bus;
     struct loop *loop;
@@ -24,13 +24,13 @@ static struct {
     struct chip *uart;
     struct host_pipe in, out;
     bool level;
-    bool repeats; /* the level may be told again */
+    bool may_repeat; /* irq_set() may be called with an unchanged level */
 } board;
 
 static void board_irq(void *chip, uint32_t pin, bool level)
 {
     ck_assert_uint_eq(pin, 1);
-    ck_assert(level != board.level || board.repeats); /* it says something new, or nothing */
+    ck_assert(level != board.level || board.may_repeat); /* no redundant ioctl */
     board.level = level;
 }
 
@@ -76,13 +76,13 @@ static void type(const char *bytes, size_t count)
     turn();
 }
 
-static void listen_with_fifo(void)
+static void enable_receiver_and_fifo(void)
 {
     out(LINE, FIFO);
-    out(CONTROL, LISTEN);
+    out(CONTROL, CONTROL_ALL);
 }
 
-START_TEST(transmits)
+START_TEST(written_bytes_are_sent)
 {
     char got[8] = "";
 
@@ -90,14 +90,14 @@ START_TEST(transmits)
     bus_write(&board.bus, BASE, 2, 'b');
     bus_write(&board.bus, BASE, 4, 'c');
     bus_write(&board.bus, BASE + 1, 1, 'x'); /* no register there */
-    /* In one piece or several: a thread writes them. */
+    /* A thread writes the output, in one or more pieces. */
     for (ssize_t count = 0; count < 3;)
         count += read(board.out.reader, got + count, sizeof(got) - (size_t)count);
     ck_assert_str_eq(got, "abc");
 }
 END_TEST
 
-/* What comes back of each register that is written, and what it is after a reset. */
+/* What each register reads after it was written, and after a reset. */
 static const struct {
     unsigned reg, written, read, reset;
 } registers[] = {
@@ -130,7 +130,7 @@ START_TEST(register_matrix)
 }
 END_TEST
 
-START_TEST(transmit_interrupt)
+START_TEST(transmit_interrupt_until_cleared)
 {
     out(DATA, 'a');
     ck_assert(!board.level); /* masked */
@@ -149,18 +149,18 @@ START_TEST(transmit_interrupt)
 }
 END_TEST
 
-/* Bytes wait until the guest listens: each of these is one reason not to. */
-START_TEST(input_is_kept_until_the_guest_listens)
+/* Each of these values lacks a bit of CONTROL that receiving needs. */
+START_TEST(input_waits_until_the_receiver_is_enabled)
 {
-    static const unsigned deaf[] = {
-        0, 1, 0x800, 0x200, LISTEN & ~1, LISTEN & ~0x200, LISTEN & ~0x800
+    static const unsigned disabled[] = {
+        0, 1, 0x800, 0x200, CONTROL_ALL & ~1, CONTROL_ALL & ~0x200, CONTROL_ALL & ~0x800
     };
 
     out(LINE, FIFO);
-    out(CONTROL, deaf[_i]);
+    out(CONTROL, disabled[_i]);
     type("ab", 2);
     ck_assert_uint_eq(in(FLAGS)&FLAG_EMPTY, FLAG_EMPTY);
-    out(CONTROL, LISTEN);
+    out(CONTROL, CONTROL_ALL);
     turn();
     ck_assert_uint_eq(in(DATA), 'a');
     ck_assert_uint_eq(in(DATA), 'b');
@@ -169,38 +169,38 @@ START_TEST(input_is_kept_until_the_guest_listens)
 }
 END_TEST
 
-START_TEST(receive_interrupts)
+START_TEST(receive_interrupts_until_read)
 {
-    listen_with_fifo();
+    enable_receiver_and_fifo();
     out(MASK, IRQ_RECEIVE | IRQ_TIME_OUT);
     type("abc", 3);
     ck_assert(board.level);
-    ck_assert_uint_eq(in(PENDING), IRQ_TIME_OUT); /* few, and no more come */
+    ck_assert_uint_eq(in(PENDING), IRQ_TIME_OUT); /* below the trigger level */
     out(CLEAR, IRQ_RECEIVE | IRQ_TIME_OUT);
-    ck_assert(board.level); /* they are still there */
+    ck_assert(board.level); /* the bytes are still in the FIFO */
     for (unsigned i = 0; i < 3; i++)
         in(DATA);
     ck_assert(!board.level);
-    type("0123456789abcdef", 16); /* half of the FIFO, as after a reset */
+    type("0123456789abcdef", 16); /* the trigger level after a reset: half of the FIFO */
     ck_assert_uint_eq(in(PENDING), IRQ_RECEIVE | IRQ_TIME_OUT);
     in(DATA);
     ck_assert_uint_eq(in(PENDING), IRQ_TIME_OUT);
 }
 END_TEST
 
-/* Depth of the FIFO, by the line register; more than that waits in the host. */
+/* Depth of the FIFO, set by the line register. More input waits in the terminal. */
 static const struct {
     unsigned line, depth;
 } fifos[] = { { 0, 1 }, { FIFO, 32 } };
 
-START_TEST(more_input_than_the_fifo)
+START_TEST(input_longer_than_the_fifo)
 {
     char text[100];
 
     for (unsigned i = 0; i < sizeof(text); i++)
         text[i] = (char)(i + 1);
     out(LINE, fifos[_i].line);
-    out(CONTROL, LISTEN);
+    out(CONTROL, CONTROL_ALL);
     type(text, sizeof(text));
     ck_assert_uint_eq(in(FLAGS)&FLAG_FULL, FLAG_FULL);
     for (unsigned i = 0; i < sizeof(text); i++) {
@@ -213,9 +213,9 @@ START_TEST(more_input_than_the_fifo)
 }
 END_TEST
 
-START_TEST(turning_the_fifo_empties_it)
+START_TEST(disabling_the_fifo_empties_it)
 {
-    listen_with_fifo();
+    enable_receiver_and_fifo();
     type("abc", 3);
     out(LINE, FIFO | 0x60);
     ck_assert_uint_eq(in(FLAGS)&FLAG_EMPTY, 0);
@@ -226,13 +226,13 @@ END_TEST
 
 static void resume(void)
 {
-    board.repeats = true;
+    board.may_repeat = true;
     board.uart->device.ops->resume(&board.uart->device);
-    board.repeats = false;
+    board.may_repeat = false;
 }
 
-/* The port of a machine that was restored, in place of the one that was saved. */
-static void move_to_another_machine(void)
+/* Saves the port, and loads its state into that of a new machine. */
+static void restore_into_new_machine(void)
 {
     const struct irq_line irq = { board_irq, &board, 1 };
     struct state saved;
@@ -246,18 +246,18 @@ static void move_to_another_machine(void)
     board.level = false;
 }
 
-START_TEST(a_restored_port_goes_on)
+START_TEST(a_restored_port_continues)
 {
     static const struct {
         unsigned reg, value;
-    } written[] = { { 0x20, 0x1234 },    { 0x24, 0x4321 }, { 0x28, 0x3f },  { LINE, 0x70 },
-                    { CONTROL, LISTEN }, { LEVELS, 0x09 }, { MASK, 0x7ff }, { 0x48, 7 } };
+    } written[] = { { 0x20, 0x1234 },         { 0x24, 0x4321 }, { 0x28, 0x3f },  { LINE, 0x70 },
+                    { CONTROL, CONTROL_ALL }, { LEVELS, 0x09 }, { MASK, 0x7ff }, { 0x48, 7 } };
 
     for (unsigned i = 0; i < ARRAY_SIZE(written); i++)
         out(written[i].reg, written[i].value);
     type("received", 8);
     out(DATA, 'x');
-    move_to_another_machine();
+    restore_into_new_machine();
 
     resume();
     ck_assert(board.level);
@@ -273,16 +273,16 @@ START_TEST(a_restored_port_goes_on)
 }
 END_TEST
 
-START_TEST(resume_sets_the_level_again)
+START_TEST(resume_sets_the_interrupt_level_again)
 {
     out(MASK, IRQ_TRANSMIT);
     out(DATA, 'x');
     ck_assert(board.level);
-    board.level = false; /* forgotten */
+    board.level = false; /* lost by the interrupt controller */
     resume();
     ck_assert(board.level);
     out(CLEAR, IRQ_TRANSMIT);
-    board.level = true; /* wrong */
+    board.level = true; /* stale in the interrupt controller */
     resume();
     ck_assert(!board.level);
 }
@@ -294,7 +294,7 @@ START_TEST(damaged_state_is_refused)
 
     saved_check_refused(dev, "fifo", 2, "fifo: 2 bytes, at most 1");
     saved_check_refused(dev, "transmitted", 2, "transmitted: neither true nor false");
-    listen_with_fifo();
+    enable_receiver_and_fifo();
     saved_check_refused(dev, "fifo", 33, "fifo: 33 bytes, at most 32");
 }
 END_TEST
@@ -305,15 +305,15 @@ int main(void)
     TCase *tests = tcase_create("pl011");
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, transmits);
+    tcase_add_test(tests, written_bytes_are_sent);
     tcase_add_loop_test(tests, register_matrix, 0, ARRAY_SIZE(registers));
-    tcase_add_test(tests, transmit_interrupt);
-    tcase_add_loop_test(tests, input_is_kept_until_the_guest_listens, 0, 7);
-    tcase_add_test(tests, receive_interrupts);
-    tcase_add_loop_test(tests, more_input_than_the_fifo, 0, ARRAY_SIZE(fifos));
-    tcase_add_test(tests, turning_the_fifo_empties_it);
-    tcase_add_test(tests, a_restored_port_goes_on);
-    tcase_add_test(tests, resume_sets_the_level_again);
+    tcase_add_test(tests, transmit_interrupt_until_cleared);
+    tcase_add_loop_test(tests, input_waits_until_the_receiver_is_enabled, 0, 7);
+    tcase_add_test(tests, receive_interrupts_until_read);
+    tcase_add_loop_test(tests, input_longer_than_the_fifo, 0, ARRAY_SIZE(fifos));
+    tcase_add_test(tests, disabling_the_fifo_empties_it);
+    tcase_add_test(tests, a_restored_port_continues);
+    tcase_add_test(tests, resume_sets_the_interrupt_level_again);
     tcase_add_test(tests, damaged_state_is_refused);
     suite_add_tcase(suite, tests);
     return unit_run(suite);

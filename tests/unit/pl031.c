@@ -39,15 +39,15 @@ static void expect_ahead(uint32_t seconds)
     ck_assert_uint_le((uint32_t)(in(DATA, 4) - (uint32_t)time(NULL) - seconds + 1), 2);
 }
 
-START_TEST(tells_the_hosts_time)
+START_TEST(starts_with_the_hosts_time)
 {
     expect_ahead(0);
     ck_assert_uint_eq(in(CONTROL, 4), 1);
 }
 END_TEST
 
-/* To any time, past and future, the ends of its range too. */
-START_TEST(may_be_set)
+/* Past and future, and the ends of the range. */
+START_TEST(can_be_set)
 {
     static const uint32_t ahead[] = { 1000, (uint32_t)-1000, 0x80000000, 0x7fffffff };
 
@@ -69,7 +69,7 @@ START_TEST(identifies_itself)
 }
 END_TEST
 
-/* 32-bit registers: a narrow access is to the low bits, one between them to nothing. */
+/* A narrow access reaches the low bits; one at other offsets than multiples of 4, nothing. */
 START_TEST(every_width_at_every_offset)
 {
     out(MATCH, 4, 0x12345678);
@@ -90,7 +90,7 @@ START_TEST(every_width_at_every_offset)
 }
 END_TEST
 
-START_TEST(a_restored_clock_goes_on)
+START_TEST(a_restored_clock_continues)
 {
     struct state saved;
 
@@ -112,11 +112,11 @@ int main(void)
     TCase *tests = tcase_create("pl031");
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, tells_the_hosts_time);
-    tcase_add_test(tests, may_be_set);
+    tcase_add_test(tests, starts_with_the_hosts_time);
+    tcase_add_test(tests, can_be_set);
     tcase_add_test(tests, identifies_itself);
     tcase_add_test(tests, every_width_at_every_offset);
-    tcase_add_test(tests, a_restored_clock_goes_on);
+    tcase_add_test(tests, a_restored_clock_continues);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -18,7 +18,7 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
-/* A guest that takes `room` bytes and then no more. */
+/* A guest that accepts `room` bytes of input. */
 struct guest {
     size_t room;
     size_t count;
@@ -99,36 +99,36 @@ static void finish(unsigned linger_ms)
 
 /* Output. */
 
-/* A vCPU that writes test data, in pieces of odd size. */
-struct talker {
+/* A vCPU that writes test data, in pieces of an odd size. */
+struct vcpu {
     size_t count;
     bool done; /* atomic */
 };
 
-static void *talk(void *arg)
+static void *vcpu_write(void *arg)
 {
-    struct talker *talker = arg;
+    struct vcpu *vcpu = arg;
     uint8_t bytes[1021];
 
-    for (size_t at = 0, size; at < talker->count; at += size) {
-        size = talker->count - at < sizeof(bytes) ? talker->count - at : sizeof(bytes);
+    for (size_t at = 0, size; at < vcpu->count; at += size) {
+        size = vcpu->count - at < sizeof(bytes) ? vcpu->count - at : sizeof(bytes);
         host_fill(bytes, at, size);
         terminal_write(terminal, bytes, size);
     }
-    __atomic_store_n(&talker->done, true, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&vcpu->done, true, __ATOMIC_SEQ_CST);
     return NULL;
 }
 
 static void check_slow_reader(int flags)
 {
-    struct talker talker = { .count = 2 * MIB };
+    struct vcpu vcpu = { .count = 2 * MIB };
     struct host_pipe pipe = host_pipe();
     pthread_t thread;
 
     ck_assert_int_eq(fcntl(pipe.writer, F_SETFL, flags), 0);
     start(-1, pipe.writer);
-    pthread_create(&thread, NULL, talk, &talker);
-    ck_assert(host_expect(pipe.reader, talker.count, true));
+    pthread_create(&thread, NULL, vcpu_write, &vcpu);
+    ck_assert(host_expect(pipe.reader, vcpu.count, true));
     pthread_join(thread, NULL);
     finish(HOST_TIMEOUT_S * 1000);
 }
@@ -147,20 +147,20 @@ END_TEST
 
 START_TEST(regular_file_output_is_complete_after_destroy)
 {
-    struct talker talker = { .count = MIB };
+    struct vcpu vcpu = { .count = MIB };
     int fd = memfd_create("output", MFD_CLOEXEC);
 
     start(-1, fd);
-    talk(&talker);
+    vcpu_write(&vcpu);
     finish(HOST_TIMEOUT_S * 1000);
     ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
-    ck_assert(host_expect(fd, talker.count, false));
+    ck_assert(host_expect(fd, vcpu.count, false));
     ck_assert_int_eq(read(fd, &fd, 1), 0);
 }
 END_TEST
 
-/* A number nobody opens in the meantime. */
-static int closed_fd(int fd)
+/* A descriptor that is closed and will not be reused soon. */
+static int closed_fd_number(int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, 500);
 
@@ -168,7 +168,7 @@ static int closed_fd(int fd)
     return high;
 }
 
-/* stdout full, closed, or gone: says so once, or not at all, and never holds the guest up. */
+/* Kinds of output that drop all bytes. */
 enum { SINK_NONE, SINK_CLOSED, SINK_NULL, SINK_FULL, SINK_NO_READER, SINK_COUNT };
 
 static int open_sink(int kind)
@@ -183,16 +183,16 @@ static int open_sink(int kind)
     case SINK_FULL:
         return open("/dev/full", O_WRONLY);
     case SINK_CLOSED:
-        return closed_fd(pipe.writer);
+        return closed_fd_number(pipe.writer);
     default:
         close(pipe.reader);
         return pipe.writer;
     }
 }
 
-START_TEST(stdout_full_or_closed)
+START_TEST(unusable_output_is_logged_once_and_never_blocks)
 {
-    struct talker talker = { .count = MIB };
+    struct vcpu vcpu = { .count = MIB };
     int kind = _i, log = memfd_create("log", MFD_CLOEXEC);
     int stderr_before = dup(STDERR_FILENO);
     char text[256] = "";
@@ -200,7 +200,7 @@ START_TEST(stdout_full_or_closed)
     signal(SIGPIPE, SIG_IGN);
     ck_assert_int_eq(dup2(log, STDERR_FILENO), STDERR_FILENO);
     start(-1, open_sink(kind));
-    talk(&talker);
+    vcpu_write(&vcpu);
     finish(HOST_TIMEOUT_S * 1000);
     dup2(stderr_before, STDERR_FILENO);
 
@@ -214,7 +214,7 @@ START_TEST(stdout_full_or_closed)
 }
 END_TEST
 
-START_TEST(a_stream_on_a_full_disk_is_lost)
+START_TEST(lost_output_of_a_stream_is_reported)
 {
     signal(SIGPIPE, SIG_IGN);
     start_as(-1, open_sink(_i), true);
@@ -236,8 +236,8 @@ static unsigned count_threads(void)
     return count;
 }
 
-/* What follows at once is gathered by a thread; none of it overtakes. */
-START_TEST(a_short_answer_into_a_pipe_needs_no_thread)
+/* The thread writes further output, in order. */
+START_TEST(short_output_into_a_pipe_needs_no_thread)
 {
     struct host_pipe pipe = host_pipe();
     struct iovec nothing = { 0 };
@@ -245,7 +245,7 @@ START_TEST(a_short_answer_into_a_pipe_needs_no_thread)
     char text[8] = "";
 
     if (pwritev2(pipe.writer, &nothing, 1, -1, RWF_NOWAIT) < 0)
-        return; /* this kernel cannot say whether a pipe has room */
+        return; /* this kernel lacks RWF_NOWAIT for pipes */
     start(-1, pipe.writer);
     terminal_write(terminal, "a", 1);
     ck_assert_int_eq(read(pipe.reader, text, sizeof(text)), 1);
@@ -263,43 +263,43 @@ static bool is_full(int fd)
     return poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, 0) == 0;
 }
 
-START_TEST(abandon_frees_a_waiting_vcpu)
+START_TEST(abandon_unblocks_a_vcpu)
 {
-    struct talker talker = { .count = MIB };
+    struct vcpu vcpu = { .count = MIB };
     struct host_pipe pipe = host_pipe();
     pthread_t thread;
 
     start(-1, pipe.writer);
-    pthread_create(&thread, NULL, talk, &talker);
+    pthread_create(&thread, NULL, vcpu_write, &vcpu);
     while (!is_full(pipe.writer))
         usleep(1000);
     usleep(100000);
-    ck_assert(!__atomic_load_n(&talker.done, __ATOMIC_SEQ_CST));
+    ck_assert(!__atomic_load_n(&vcpu.done, __ATOMIC_SEQ_CST));
     terminal_abandon(terminal);
     pthread_join(thread, NULL);
     finish(0);
 }
 END_TEST
 
-/* Writes test data until pipe and buffer are full, and the thread is stuck; returns how much. */
+/* Writes test data until pipe and ring are full and the thread is blocked. Returns the bytes. */
 static size_t fill_up(int writer)
 {
     uint8_t bytes[1000];
     size_t total = 0, now;
-    unsigned quiet = 0; /* looks in a row at which both were full: the thread may be slow */
+    unsigned full = 0; /* times in a row that both were full: the thread may be slow */
 
-    while (quiet < 10) {
+    while (full < 10) {
         host_fill(bytes, total, sizeof(bytes));
         now = terminal_try_write(terminal, bytes, sizeof(bytes));
         total += now;
-        quiet = now == 0 && is_full(writer) ? quiet + 1 : 0;
+        full = now == 0 && is_full(writer) ? full + 1 : 0;
         if (now < sizeof(bytes))
             usleep(20000);
     }
     return total;
 }
 
-START_TEST(destroy_leaves_a_stuck_thread_behind)
+START_TEST(destroy_does_not_wait_for_a_blocked_write)
 {
     struct host_pipe pipe = host_pipe();
     static uint8_t bytes[128 * KIB];
@@ -315,12 +315,12 @@ START_TEST(destroy_leaves_a_stuck_thread_behind)
 
     close(pipe.writer);
     for (ssize_t got; (got = read(pipe.reader, bytes, sizeof(bytes))) > 0;)
-        total += (size_t)got; /* now it can end, and the end of file comes from its letting go */
-    ck_assert_uint_le(total, 64 * KIB + 32 * KIB); /* the pipe, and the write() it was stuck in */
+        total += (size_t)got; /* until the thread ends, and closes its duplicate */
+    ck_assert_uint_le(total, 64 * KIB + 32 * KIB); /* the pipe, and the blocked write() */
 }
 END_TEST
 
-START_TEST(try_write_takes_what_fits_and_tells_when_there_is_room)
+START_TEST(try_write_queues_what_fits_and_reports_room)
 {
     struct host_pipe pipe = host_pipe();
     size_t taken;
@@ -356,7 +356,7 @@ START_TEST(input_from_a_regular_file)
 }
 END_TEST
 
-/* No spin on an input that is at its end, hung up, or was never there. */
+/* Kinds of input that are at the end, hung up or closed. */
 enum {
     SOURCE_NONE,
     SOURCE_CLOSED,
@@ -376,7 +376,7 @@ static int open_source(int kind)
     close(pty.master);
     switch (kind) {
     case SOURCE_CLOSED:
-        return closed_fd(pipe.reader);
+        return closed_fd_number(pipe.reader);
     case SOURCE_NULL:
         return open("/dev/null", O_RDONLY);
     case SOURCE_HUNG_UP:
@@ -390,7 +390,7 @@ static int open_source(int kind)
     }
 }
 
-START_TEST(closed_stdin_does_not_spin)
+START_TEST(input_without_data_causes_no_busy_loop)
 {
     start(open_source(_i), -1);
     ck_assert_uint_lt(host_turns(loop), 20);
@@ -424,7 +424,7 @@ START_TEST(input_waits_for_the_guest)
 }
 END_TEST
 
-/* Keys typed, what the guest gets, and how often the machine was asked to end. */
+/* Keys typed, bytes the guest gets, and calls of quit(). */
 static const struct {
     const char *typed, *arrived;
     unsigned quits;
@@ -445,7 +445,7 @@ START_TEST(escape_key)
     struct host_pty pty = host_pty();
 
     start(pty.slave, -1);
-    /* One at a time, then all at once. */
+    /* One key per read(). */
     for (const char *key = keys[_i].typed; *key; key++) {
         ck_assert_int_eq(write(pty.master, key, 1), 1);
         loop_turn(loop, HOST_TIMEOUT_S * 1000);
@@ -459,7 +459,7 @@ END_TEST
 
 static const struct {
     const char *typed;
-    bool heard; /* by somebody in the guest */
+    bool passed; /* terminal_pass_interrupts() was called */
     unsigned quits;
 } interrupts[] = {
     { "\x03x\x03", true, 0 },
@@ -474,7 +474,7 @@ START_TEST(interrupts_in_a_row)
     struct host_pty pty = host_pty();
 
     start_with((struct terminal_config){ .input = pty.slave, .output = -1, .interrupts = true });
-    if (interrupts[_i].heard)
+    if (interrupts[_i].passed)
         terminal_pass_interrupts(terminal);
     still_clock_set_ms(10000);
     for (const char *key = typed; *key; key++) {
@@ -507,7 +507,7 @@ START_TEST(interrupts_far_apart)
 }
 END_TEST
 
-/* The terminal keeps its mode: somebody else writes to it. */
+/* The terminal keeps its mode. */
 START_TEST(a_stream_from_a_terminal)
 {
     struct host_pty pty = host_pty();
@@ -527,7 +527,7 @@ START_TEST(a_stream_from_a_terminal)
 }
 END_TEST
 
-START_TEST(escape_key_works_while_the_guest_takes_nothing)
+START_TEST(escape_key_works_while_the_guest_reads_nothing)
 {
     struct host_pty pty = host_pty();
 
@@ -542,7 +542,7 @@ START_TEST(escape_key_works_while_the_guest_takes_nothing)
 }
 END_TEST
 
-START_TEST(control_characters_of_a_pipe_are_passed)
+START_TEST(control_characters_from_a_pipe_reach_the_guest)
 {
     struct host_pipe pipe = host_pipe();
 
@@ -570,8 +570,7 @@ START_TEST(a_stream_typed_on_a_terminal_ends_with_ctrl_d)
 }
 END_TEST
 
-/* Whatever ends the stream. */
-START_TEST(end_of_a_stream_is_told_once)
+START_TEST(end_of_a_stream_is_reported_once)
 {
     struct host_pipe in = host_pipe(), out = host_pipe();
 
@@ -581,7 +580,7 @@ START_TEST(end_of_a_stream_is_told_once)
     ck_assert_int_eq(write(in.writer, "end", 3), 3);
     close(in.writer);
     host_turns(loop);
-    ck_assert_uint_eq(guest.closed, 0); /* one byte is not taken */
+    ck_assert_uint_eq(guest.closed, 0); /* one byte is still pending */
     guest.room = 1;
     terminal_request_input(terminal);
     host_turns(loop);
@@ -596,7 +595,7 @@ END_TEST
 
 /* Pause. */
 
-START_TEST(input_of_a_paused_terminal_comes_after_resume)
+START_TEST(input_is_delivered_after_resume)
 {
     static uint8_t bytes[200 * KIB];
     int fd = memfd_create("input", MFD_CLOEXEC);
@@ -611,7 +610,7 @@ START_TEST(input_of_a_paused_terminal_comes_after_resume)
     terminal_request_input(terminal);
     ck_assert_uint_lt(host_turns(loop), 20);
     ck_assert_uint_eq(guest.count, 1000);
-    ck_assert_int_le(lseek(fd, 0, SEEK_CUR), 1000 + 64 * KIB); /* read ahead, and no more */
+    ck_assert_int_le(lseek(fd, 0, SEEK_CUR), 1000 + 64 * KIB); /* bounded read-ahead */
     terminal_resume(terminal);
     ck_assert(host_turn_until(loop, &guest.count, sizeof(bytes)));
     ck_assert_mem_eq(guest.bytes, bytes, sizeof(bytes));
@@ -619,7 +618,7 @@ START_TEST(input_of_a_paused_terminal_comes_after_resume)
 }
 END_TEST
 
-START_TEST(a_paused_terminal_tells_everything_later_and_once)
+START_TEST(callbacks_are_made_once_after_resume)
 {
     struct host_pipe in = host_pipe(), out = host_pipe();
     size_t taken;
@@ -635,7 +634,7 @@ START_TEST(a_paused_terminal_tells_everything_later_and_once)
     close(in.writer);
     host_turns(loop);
     ck_assert_uint_eq(guest.writable + guest.resized + guest.closed, 0);
-    for (unsigned i = 0; i < 2; i++) { /* the second pause has nothing to tell */
+    for (unsigned i = 0; i < 2; i++) { /* the second pause causes no calls */
         terminal_resume(terminal);
         ck_assert_uint_eq(guest.writable, 1);
         ck_assert_uint_eq(guest.resized, 1);
@@ -647,7 +646,7 @@ START_TEST(a_paused_terminal_tells_everything_later_and_once)
 }
 END_TEST
 
-START_TEST(a_paused_terminal_tells_that_its_reader_is_gone)
+START_TEST(a_closed_output_is_reported_after_resume)
 {
     struct host_pipe out = host_pipe();
 
@@ -682,30 +681,31 @@ START_TEST(keys_end_a_paused_machine)
 }
 END_TEST
 
-START_TEST(a_vcpu_that_waits_is_let_go_by_a_pause)
+START_TEST(pause_unblocks_a_vcpu)
 {
     struct host_pipe out = host_pipe();
-    struct talker talker = { .count = 1000 };
+    struct vcpu vcpu = { .count = 1000 };
     pthread_t thread;
     size_t taken;
 
     start(-1, out.writer);
     taken = fill_up(out.writer);
-    pthread_create(&thread, NULL, talk, &talker);
+    pthread_create(&thread, NULL, vcpu_write, &vcpu);
     usleep(100000);
-    ck_assert(!__atomic_load_n(&talker.done, __ATOMIC_SEQ_CST));
+    ck_assert(!__atomic_load_n(&vcpu.done, __ATOMIC_SEQ_CST));
     terminal_pause(terminal);
     pthread_join(thread, NULL);
     terminal_resume(terminal);
-    ck_assert_uint_eq(terminal_try_write(terminal, "!", 1), 0); /* the room was not for all */
+    ck_assert_uint_eq(terminal_try_write(terminal, "!", 1),
+                      0); /* the extra room is only for the pause */
     ck_assert(host_expect(out.reader, taken, false));
-    ck_assert(host_expect(out.reader, talker.count, false));
+    ck_assert(host_expect(out.reader, vcpu.count, false));
     ck_assert_uint_eq(terminal_try_write(terminal, "!", 1), 1);
     finish(0);
 }
 END_TEST
 
-START_TEST(output_goes_on_while_paused)
+START_TEST(output_is_written_while_paused)
 {
     struct host_pipe out = host_pipe();
     uint8_t bytes[10000];
@@ -719,7 +719,7 @@ START_TEST(output_goes_on_while_paused)
 }
 END_TEST
 
-START_TEST(help_is_fit_for_a_raw_terminal)
+START_TEST(help_has_carriage_returns)
 {
     struct host_pty pty = host_pty();
     char text[1024] = "";
@@ -772,11 +772,11 @@ START_TEST(terminal_is_restored_by_destroy)
     ck_assert(!is_raw(pty.slave));
     start(pty.slave, pty.slave);
     ck_assert(is_raw(pty.slave));
-    /* The shell puts its own mode back while we are stopped. */
+    /* The shell restores its mode while this process is stopped. */
     tcsetattr(pty.slave, TCSANOW, &before);
     terminal_continued(terminal);
     ck_assert(is_raw(pty.slave));
-    terminal_continued(terminal); /* this one had left our mode as it was */
+    terminal_continued(terminal); /* this shell left the raw mode */
     finish(0);
     ck_assert(same_mode(pty.slave, &before));
 }
@@ -807,7 +807,7 @@ START_TEST(terminal_is_not_left_raw_after_a_crash)
 }
 END_TEST
 
-/* In a session of its own with the terminal as its controlling one, in the background at first. */
+/* A process that starts in the background, and is then put into the foreground. */
 static void background_job(int slave, int go)
 {
     struct termios before = mode_of(slave);
@@ -849,7 +849,7 @@ static int job_control_shell(struct host_pty pty)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 12;
 }
 
-START_TEST(terminal_of_another_job_is_left_alone)
+START_TEST(mode_is_not_changed_in_the_background)
 {
     struct host_pty pty = host_pty();
     pid_t shell = fork();
@@ -862,7 +862,7 @@ START_TEST(terminal_of_another_job_is_left_alone)
 }
 END_TEST
 
-START_TEST(size_is_the_terminals)
+START_TEST(size_is_that_of_the_terminal)
 {
     const struct winsize size = { .ws_col = 132, .ws_row = 43 };
     struct host_pty pty = host_pty();
@@ -875,7 +875,7 @@ START_TEST(size_is_the_terminals)
     finish(0);
 
     start(pipe.reader, pty.slave);
-    ck_assert(!terminal_size(terminal, &columns, &rows)); /* a terminal that does not know */
+    ck_assert(!terminal_size(terminal, &columns, &rows)); /* a terminal of size 0 x 0 */
     ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &size), 0);
     ck_assert(terminal_size(terminal, &columns, &rows));
     ck_assert_uint_eq(columns, 132);
@@ -896,40 +896,40 @@ int main(void)
     tcase_add_test(output, slow_reader_loses_no_byte);
     tcase_add_test(output, non_blocking_output_loses_no_byte);
     tcase_add_test(output, regular_file_output_is_complete_after_destroy);
-    tcase_add_loop_test(output, stdout_full_or_closed, 0, SINK_COUNT);
-    tcase_add_loop_test(output, a_stream_on_a_full_disk_is_lost, 0, SINK_COUNT);
-    tcase_add_test(output, a_short_answer_into_a_pipe_needs_no_thread);
-    tcase_add_test(output, abandon_frees_a_waiting_vcpu);
-    tcase_add_test(output, destroy_leaves_a_stuck_thread_behind);
-    tcase_add_test(output, try_write_takes_what_fits_and_tells_when_there_is_room);
+    tcase_add_loop_test(output, unusable_output_is_logged_once_and_never_blocks, 0, SINK_COUNT);
+    tcase_add_loop_test(output, lost_output_of_a_stream_is_reported, 0, SINK_COUNT);
+    tcase_add_test(output, short_output_into_a_pipe_needs_no_thread);
+    tcase_add_test(output, abandon_unblocks_a_vcpu);
+    tcase_add_test(output, destroy_does_not_wait_for_a_blocked_write);
+    tcase_add_test(output, try_write_queues_what_fits_and_reports_room);
     suite_add_tcase(suite, output);
 
     tcase_add_test(input, input_from_a_regular_file);
-    tcase_add_loop_test(input, closed_stdin_does_not_spin, 0, SOURCE_COUNT);
+    tcase_add_loop_test(input, input_without_data_causes_no_busy_loop, 0, SOURCE_COUNT);
     tcase_add_test(input, input_waits_for_the_guest);
     tcase_add_loop_test(input, escape_key, 0, ARRAY_SIZE(keys));
     tcase_add_loop_test(input, interrupts_in_a_row, 0, ARRAY_SIZE(interrupts));
     tcase_add_test(input, interrupts_far_apart);
     tcase_add_test(input, a_stream_from_a_terminal);
-    tcase_add_test(input, escape_key_works_while_the_guest_takes_nothing);
-    tcase_add_test(input, control_characters_of_a_pipe_are_passed);
+    tcase_add_test(input, escape_key_works_while_the_guest_reads_nothing);
+    tcase_add_test(input, control_characters_from_a_pipe_reach_the_guest);
     tcase_add_test(input, a_stream_typed_on_a_terminal_ends_with_ctrl_d);
-    tcase_add_test(input, end_of_a_stream_is_told_once);
-    tcase_add_test(input, help_is_fit_for_a_raw_terminal);
+    tcase_add_test(input, end_of_a_stream_is_reported_once);
+    tcase_add_test(input, help_has_carriage_returns);
     suite_add_tcase(suite, input);
 
-    tcase_add_test(pause, input_of_a_paused_terminal_comes_after_resume);
-    tcase_add_test(pause, a_paused_terminal_tells_everything_later_and_once);
-    tcase_add_test(pause, a_paused_terminal_tells_that_its_reader_is_gone);
+    tcase_add_test(pause, input_is_delivered_after_resume);
+    tcase_add_test(pause, callbacks_are_made_once_after_resume);
+    tcase_add_test(pause, a_closed_output_is_reported_after_resume);
     tcase_add_loop_test(pause, keys_end_a_paused_machine, 0, 2);
-    tcase_add_test(pause, a_vcpu_that_waits_is_let_go_by_a_pause);
-    tcase_add_test(pause, output_goes_on_while_paused);
+    tcase_add_test(pause, pause_unblocks_a_vcpu);
+    tcase_add_test(pause, output_is_written_while_paused);
     suite_add_tcase(suite, pause);
 
     tcase_add_test(mode, terminal_is_restored_by_destroy);
     tcase_add_loop_test(mode, terminal_is_not_left_raw_after_a_crash, 0, ARRAY_SIZE(deadly));
-    tcase_add_test(mode, terminal_of_another_job_is_left_alone);
-    tcase_add_test(mode, size_is_the_terminals);
+    tcase_add_test(mode, mode_is_not_changed_in_the_background);
+    tcase_add_test(mode, size_is_that_of_the_terminal);
     suite_add_tcase(suite, mode);
     return unit_run(suite);
 }

@@ -15,7 +15,7 @@
 enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCR, FCR = IIR };
 enum { RTS = 2, LOOPBACK = 0x10 };
 
-/* The machine around the port: `in` is typed, `out` is what the guest printed. */
+/* The machine around the port. `in` is its input, `out` what the guest sends. */
 static struct {
     struct bus bus;
     struct loop *loop;
@@ -24,13 +24,13 @@ static struct {
     struct host_pipe in, out;
     unsigned edges;
     bool level;
-    bool repeats; /* the level may be told again */
+    bool may_repeat; /* irq_set() may be called with an unchanged level */
 } board;
 
 static void board_irq(void *chip, uint32_t pin, bool level)
 {
     ck_assert_uint_eq(pin, 4);
-    ck_assert(level != board.level || board.repeats); /* it says something new, or nothing */
+    ck_assert(level != board.level || board.may_repeat); /* no redundant ioctl */
     board.edges += level;
     board.level = level;
 }
@@ -80,7 +80,7 @@ static void type(const char *bytes, size_t count)
 
 /* Registers. */
 
-/* What comes back of each register when it is written: masks, read-only ones, side by side. */
+/* What each register reads after it was written: masks, and read-only registers. */
 static const struct {
     unsigned lcr, reg, written, read;
 } registers[] = {
@@ -100,11 +100,11 @@ START_TEST(register_matrix)
 }
 END_TEST
 
-START_TEST(divisor_is_apart_from_data_and_interrupts)
+START_TEST(divisor_has_registers_of_its_own)
 {
     out(IER, 4);
     out(LCR, 0x83);
-    bus_write(&board.bus, COM1, 2, 0x1234); /* as one word: two bytes on the bus */
+    bus_write(&board.bus, COM1, 2, 0x1234); /* two accesses of one byte */
     ck_assert_uint_eq(in(DATA), 0x34);
     ck_assert_uint_eq(in(IER), 0x12);
     ck_assert_uint_eq(bus_read(&board.bus, COM1, 2), 0x1234);
@@ -114,12 +114,12 @@ START_TEST(divisor_is_apart_from_data_and_interrupts)
 }
 END_TEST
 
-/* Each access is what its bytes are, one after the other: compare with a port that got those. */
+/* A wide access has the same effect as its bytes, written to a second port one by one. */
 START_TEST(every_width_at_every_offset)
 {
     for (unsigned size = 1; size <= 8; size *= 2)
         for (unsigned offset = 0; offset + size <= UART16550_SIZE; offset++) {
-            const uint64_t pattern = 0x53b102c71f804113ull; /* DLAB is set by some */
+            const uint64_t pattern = 0x53b102c71f804113ull; /* some bytes set DLAB */
             uint64_t wide, bytes = 0;
 
             board.uart->device.ops->reset(&board.uart->device);
@@ -150,7 +150,7 @@ START_TEST(linux_autoconfig_finds_a_16550a)
     out(MCR, 0);
     out(FCR, 1);
     ck_assert_uint_eq(in(IIR) >> 6, 3);
-    /* Not a 16650, 16750 or XScale. */
+    /* Must not be taken for a 16650, 16750 or XScale. */
     out(LCR, 0xbf);
     ck_assert_uint_ne(in(FCR), 0);
     out(LCR, 0x80);
@@ -162,7 +162,7 @@ START_TEST(linux_autoconfig_finds_a_16550a)
 }
 END_TEST
 
-START_TEST(reset_is_as_after_power_on)
+START_TEST(reset_restores_the_power_on_state)
 {
     out(MCR, LOOPBACK | 0x0f);
     out(FCR, 0xc1);
@@ -178,22 +178,22 @@ END_TEST
 
 /* Transmit. */
 
-START_TEST(what_is_written_is_sent)
+START_TEST(written_bytes_are_sent)
 {
     char text[8] = "";
 
     out_string("abc");
     out(LCR, 0x80);
-    out(DATA, 'd'); /* a divisor */
+    out(DATA, 'd'); /* the divisor */
     out(LCR, 0);
     out(MCR, LOOPBACK);
-    out(DATA, 'e'); /* to ourselves */
+    out(DATA, 'e'); /* looped back */
     out(MCR, 0);
-    bus_write(&board.bus, COM1, 4, 'f'); /* then IER, FCR and LCR */
+    bus_write(&board.bus, COM1, 4, 'f'); /* and IER, FCR and LCR */
     out(DATA, '\x03');
     ck_assert_uint_eq(in(LSR), 0x60 | 1);
     board.uart->device.ops->reset(&board.uart->device);
-    /* In one piece or several: a thread writes them. */
+    /* A thread writes the output, in one or more pieces. */
     for (ssize_t count = 0; count < 5;)
         count += read(board.out.reader, text + count, sizeof(text) - (size_t)count);
     ck_assert_str_eq(text, "abcf\x03");
@@ -207,10 +207,10 @@ START_TEST(transmitter_interrupts_when_enabled_and_when_emptied)
     out(IER, 2);
     ck_assert_uint_eq(board.edges, 1);
     ck_assert_uint_eq(in(IIR), 0x02);
-    ck_assert(!board.level); /* reading it took it back */
+    ck_assert(!board.level); /* acknowledged by reading IIR */
     ck_assert_uint_eq(in(IIR), 0x01);
     out(IER, 2);
-    ck_assert_uint_eq(in(IIR), 0x01); /* it was enabled before */
+    ck_assert_uint_eq(in(IIR), 0x01); /* was enabled already */
     out(IER, 0);
     out(IER, 2);
     ck_assert_uint_eq(in(IIR), 0x02);
@@ -220,7 +220,7 @@ START_TEST(transmitter_interrupts_when_enabled_and_when_emptied)
 }
 END_TEST
 
-START_TEST(interrupts_of_a_burst_are_one)
+START_TEST(a_burst_raises_one_interrupt)
 {
     out(IER, 2);
     for (unsigned i = 0; i < 1000; i++)
@@ -240,7 +240,7 @@ START_TEST(interrupts_by_priority)
     out(MCR, LOOPBACK | 1);
     out(IER, 0x0f);
     ck_assert_uint_eq(in(IIR), expected[i++]);
-    ck_assert_uint_eq(in(LSR)&0x0f, 3); /* overrun, gone by being read */
+    ck_assert_uint_eq(in(LSR)&0x0f, 3); /* overrun, cleared by reading */
     ck_assert_uint_eq(in(IIR), expected[i++]);
     for (unsigned left = 16; left > 3; left--)
         ck_assert_uint_eq(in(DATA), "fedcba9876543210"[left - 1]);
@@ -267,7 +267,7 @@ START_TEST(loopback_of_the_modem_lines)
     out(MCR, LOOPBACK);
     in(MSR);
     out(MCR, loopbacks[_i].mcr);
-    /* Each line that changed is told of once, but a ring only when it ends. */
+    /* A change of a line is reported once; of RI, only its end. */
     ck_assert_uint_eq(in(MSR), loopbacks[_i].lines | (loopbacks[_i].lines >> 4 & ~4u));
     ck_assert_uint_eq(in(MSR), loopbacks[_i].lines);
     out(MCR, LOOPBACK);
@@ -277,10 +277,10 @@ END_TEST
 
 /* Receive. */
 
-START_TEST(nothing_comes_in_before_the_guest_is_ready)
+START_TEST(input_waits_until_the_guest_raises_rts)
 {
     type("early", 5);
-    out(FCR, 7); /* a driver's start: it empties the FIFO and reads at random */
+    out(FCR, 7); /* as drivers do first: they clear the FIFO and read registers */
     in(DATA);
     in(LSR);
     loop_turn(board.loop, 10);
@@ -296,7 +296,7 @@ START_TEST(nothing_comes_in_before_the_guest_is_ready)
 }
 END_TEST
 
-/* Bytes typed, the trigger set, and how the FIFO says so. */
+/* The trigger level, the number of bytes typed, and the interrupt that IIR shows. */
 static const struct {
     unsigned fcr, typed, interrupt;
 } triggers[] = {
@@ -305,7 +305,7 @@ static const struct {
     { 0xc1, 13, 0xcc }, { 0xc1, 14, 0xc4 }, { 0xc1, 40, 0xc4 },
 };
 
-START_TEST(fifo_triggers_and_times_out)
+START_TEST(fifo_trigger_and_timeout_interrupts)
 {
     out(FCR, triggers[_i].fcr);
     out(MCR, RTS);
@@ -331,14 +331,14 @@ START_TEST(piped_input_is_complete)
     host_fill(bytes, 0, total);
     ck_assert_int_eq(write(board.in.writer, bytes, total), total);
     close(board.in.writer);
-    out(FCR, _i); /* without and with FIFO */
+    out(FCR, _i); /* FIFO disabled or enabled */
     out(MCR, RTS);
     for (size_t i = 0; i < total; i++) {
         while (!(in(LSR)&1))
             loop_turn(board.loop, 1000);
         ck_assert_uint_eq(in(DATA), host_byte(i));
     }
-    ck_assert_uint_eq(in(LSR), 0x60); /* and never an overrun */
+    ck_assert_uint_eq(in(LSR), 0x60); /* no overrun */
 }
 END_TEST
 
@@ -346,13 +346,13 @@ END_TEST
 
 static void resume(void)
 {
-    board.repeats = true;
+    board.may_repeat = true;
     board.uart->device.ops->resume(&board.uart->device);
-    board.repeats = false;
+    board.may_repeat = false;
 }
 
-/* The port of a machine that was restored, in place of the one that was saved. */
-static void move_to_another_machine(void)
+/* Saves the port, and loads its state into that of a new machine. */
+static void restore_into_new_machine(void)
 {
     const struct irq_line irq = { board_irq, &board, 4 };
     struct state saved;
@@ -363,11 +363,11 @@ static void move_to_another_machine(void)
     saved_restore(&saved, &board.uart->device);
     board.bus = (struct bus){ 0 };
     ck_assert_int_eq(bus_map(&board.bus, &board.uart->region), 0);
-    board.level = false; /* as its interrupt controller is after a start */
+    board.level = false; /* the state of a new interrupt controller */
     board.edges = 0;
 }
 
-START_TEST(a_restored_port_goes_on)
+START_TEST(a_restored_port_continues)
 {
     out(FCR, 0x81); /* an interrupt at 8 bytes */
     out(LCR, 0x80);
@@ -380,15 +380,15 @@ START_TEST(a_restored_port_goes_on)
     out(MCR, RTS);
     type("received", 8);
     out(DATA, 'x');
-    move_to_another_machine();
+    restore_into_new_machine();
 
     resume();
     ck_assert(board.level);
-    ck_assert_uint_eq(board.edges, 1); /* it was not told before */
+    ck_assert_uint_eq(board.edges, 1); /* raised in the new machine */
     ck_assert_uint_eq(in(IIR), 0xc4);
     for (const char *c = "received"; *c; c++)
         ck_assert_uint_eq(in(DATA), (unsigned)*c);
-    ck_assert_uint_eq(in(IIR), 0xc2); /* 'x' was sent */
+    ck_assert_uint_eq(in(IIR), 0xc2); /* for the transmission of 'x' */
     ck_assert_uint_eq(in(IIR), 0xc0);
     ck_assert_uint_eq(in(MSR)&0x0f, 0x09);
     ck_assert_uint_eq(in(LCR), 0x1b);
@@ -401,14 +401,14 @@ START_TEST(a_restored_port_goes_on)
 }
 END_TEST
 
-START_TEST(a_restored_port_asks_for_input)
+START_TEST(a_restored_port_requests_input)
 {
     out(MCR, RTS);
     loop_turn(board.loop, 10);
     ck_assert_int_eq(write(board.in.writer, "typed", 5), 5);
     terminal_pause(board.terminal);
     loop_turn(board.loop, 10);
-    move_to_another_machine();
+    restore_into_new_machine();
     resume();
     terminal_resume(board.terminal);
     ck_assert_uint_eq(in(DATA), 't');
@@ -455,7 +455,7 @@ START_TEST(damaged_state_is_refused)
 }
 END_TEST
 
-/* Two vCPUs that do what they like, while the terminal types. The thread sanitizer watches. */
+/* Two vCPUs access random registers during input; meant for the thread sanitizer. */
 static void *vcpu(void *arg)
 {
     uint32_t random = *(uint32_t *)arg;
@@ -504,20 +504,20 @@ int main(void)
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_loop_test(tcase, register_matrix, 0, ARRAY_SIZE(registers));
-    tcase_add_test(tcase, divisor_is_apart_from_data_and_interrupts);
+    tcase_add_test(tcase, divisor_has_registers_of_its_own);
     tcase_add_test(tcase, every_width_at_every_offset);
     tcase_add_test(tcase, linux_autoconfig_finds_a_16550a);
-    tcase_add_test(tcase, reset_is_as_after_power_on);
-    tcase_add_test(tcase, what_is_written_is_sent);
+    tcase_add_test(tcase, reset_restores_the_power_on_state);
+    tcase_add_test(tcase, written_bytes_are_sent);
     tcase_add_test(tcase, transmitter_interrupts_when_enabled_and_when_emptied);
-    tcase_add_test(tcase, interrupts_of_a_burst_are_one);
+    tcase_add_test(tcase, a_burst_raises_one_interrupt);
     tcase_add_test(tcase, interrupts_by_priority);
     tcase_add_loop_test(tcase, loopback_of_the_modem_lines, 0, ARRAY_SIZE(loopbacks));
-    tcase_add_test(tcase, nothing_comes_in_before_the_guest_is_ready);
-    tcase_add_loop_test(tcase, fifo_triggers_and_times_out, 0, ARRAY_SIZE(triggers));
+    tcase_add_test(tcase, input_waits_until_the_guest_raises_rts);
+    tcase_add_loop_test(tcase, fifo_trigger_and_timeout_interrupts, 0, ARRAY_SIZE(triggers));
     tcase_add_loop_test(tcase, piped_input_is_complete, 0, 2);
-    tcase_add_test(tcase, a_restored_port_goes_on);
-    tcase_add_test(tcase, a_restored_port_asks_for_input);
+    tcase_add_test(tcase, a_restored_port_continues);
+    tcase_add_test(tcase, a_restored_port_requests_input);
     tcase_add_test(tcase, resume_repeats_the_interrupt);
     tcase_add_loop_test(tcase, damaged_state_is_refused, 0, ARRAY_SIZE(damaged));
     tcase_add_test(tcase, vcpus_race);
