@@ -11,10 +11,10 @@
 /*
  * The back-end of a guest's console: writes its output to one descriptor and reads its input from
  * another, both through bounded buffers. The descriptors may be of any kind (terminal, pipe,
- * regular file, /dev/null, closed): no bytes are lost, and there is no busy waiting. They are never
- * made non-blocking, because that would affect the shell, which shares them. A separate thread
- * writes the output (writer.h), so a reader that stalls blocks no other thread. Input is read on
- * `loop`, at most 64 KiB ahead of the guest.
+ * regular file, /dev/null, closed): no bytes are lost on the way, and nothing busy-waits. They are
+ * never made non-blocking, because that would affect the shell, which shares them. A separate
+ * thread writes the output (writer.h), so a reader that stalls blocks no other thread. Input is
+ * read on `loop`, at most 64 KiB ahead of the guest.
  *
  * A terminal as input is put into raw mode, and restored by terminal_destroy() and by any fatal
  * signal. While this process is in the background, it is left alone until terminal_continued().

@@ -119,7 +119,7 @@ static void writer_request_event(struct writer *writer, size_t level)
     writer->notify = true;
 }
 
-/* With the mutex held, after `count` fell or nobody needs to wait: wakes all that wait for room. */
+/* With the mutex held, after `count` fell or in order to unblock: wakes all that wait for room. */
 static void writer_signal_room(struct writer *writer)
 {
     uint64_t one = 1;

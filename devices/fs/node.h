@@ -98,6 +98,7 @@ struct node *nodes_find_identity(const struct nodes *nodes, const struct statx *
 
 /* The file was renamed to `name` in `parent`. */
 void nodes_move(struct nodes *nodes, struct node *node, struct node *parent, const char *name);
+
 /* `name` in `parent` was unlinked: detaches the node if that is the name it has. */
 void nodes_unlink(struct nodes *nodes, struct node *node, struct node *parent, const char *name);
 

@@ -71,8 +71,10 @@ struct share_user {
 int share_lookup(struct share *share, uint64_t parent, const char *name, struct share_entry *ret);
 void share_forget(struct share *share, uint64_t node, uint64_t count);
 int share_getattr(struct share *share, uint64_t node, struct statx *ret);
+
 /* Returns the target's length; it is not terminated. */
 int share_readlink(struct share *share, uint64_t node, char *target, size_t size);
+
 int share_statfs(struct share *share, uint64_t node, struct statfs *ret);
 
 struct share_opened {
@@ -85,11 +87,13 @@ int share_open_file(struct share *share, uint64_t node, uint32_t flags, struct s
 int share_open_directory(struct share *share, uint64_t node, struct share_opened *ret);
 int share_release(struct share *share, uint64_t node, uint64_t handle);
 
-/* Return the bytes transferred between the file and `iov`. */
+/* Transfer between the file and `iov`, and return the bytes, possibly fewer than requested. */
 ssize_t share_read(struct share *share, uint64_t node, uint64_t handle, const struct iovec *iov,
                    unsigned count, uint64_t offset);
 ssize_t share_write(struct share *share, uint64_t node, uint64_t handle, const struct iovec *iov,
                     unsigned count, uint64_t offset, bool from_cache);
+
+/* Returns the new offset. */
 int64_t share_seek(struct share *share, uint64_t node, uint64_t handle, uint64_t offset,
                    unsigned whence); /* SEEK_DATA or SEEK_HOLE */
 
