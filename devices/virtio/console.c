@@ -213,7 +213,8 @@ static void console_hear_one(struct virtio_console *console, const struct consol
         for (unsigned i = 0; i < console->count && value; i++)
             console->ports[i].due |= 1u << DUE_ADD;
     } else if (number >= console->count) {
-        log_guest(&console->virtio.told, "%s: there is no port %u", console->virtio.name, number);
+        log_guest(&console->virtio.warnings, "%s: there is no port %u", console->virtio.name,
+                  number);
     } else if (event == VIRTIO_CONSOLE_PORT_READY) {
         console_set_ready(&console->ports[number], value);
     } else if (event == VIRTIO_CONSOLE_PORT_OPEN) {

@@ -147,8 +147,8 @@ static void net_give_up_buffers(struct virtio_net *n)
 static void net_drop(struct virtio_net *n)
 {
     if (!n->warned)
-        log_guest(&n->virtio.told, "%s: the guest's receive buffers are too small, frames are lost",
-                  n->virtio.name);
+        log_guest(&n->virtio.warnings,
+                  "%s: the guest's receive buffers are too small, frames are lost", n->virtio.name);
     n->warned = true;
     net_return(n, n->buffer_count, 0);
 }

@@ -53,7 +53,7 @@ static void virtio_broken(void *owner, struct virtq *virtq, const char *why)
     unsigned before = virtio_set_needs_reset(v);
 
     if (!(before & VIRTIO_CONFIG_S_NEEDS_RESET))
-        log_guest(&v->told, "%s: queue %u broken by the guest: %s", v->name,
+        log_guest(&v->warnings, "%s: queue %u broken by the guest: %s", v->name,
                   (unsigned)(queue - v->queues), why);
     v->transport_ops->sync(v->transport);
     v->transport_ops->interrupt_config(v->transport);
@@ -230,7 +230,7 @@ static void virtio_stop(void *arg)
 void virtio_reset(struct virtio_device *v)
 {
     if (virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK) {
-        if (v->ops->drain && !loop_is_here(v->loop))
+        if (v->ops->drain && !loop_is_current(v->loop))
             v->ops->drain(v);
         loop_call(v->loop, virtio_stop, v);
     }

@@ -92,7 +92,7 @@ struct virtio_device {
     bool config_due;   /* while paused the configuration changed */
     uint64_t features; /* as negotiated; fixed from FEATURES_OK on */
     unsigned status;   /* VIRTIO_CONFIG_S_*; atomic: NEEDS_RESET comes from the loop */
-    unsigned told;     /* for log_guest(); no reset clears it */
+    unsigned warnings; /* for log_guest(); no reset clears it */
     const struct virtio_transport_ops *transport_ops; /* set by the transport */
     void *transport;
     struct virtio_queue queues[VIRTIO_MAX_QUEUES];

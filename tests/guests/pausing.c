@@ -159,7 +159,7 @@ static void happened(void *owner, enum life_news news, const char *name)
 
 static void again(struct watch *watch, short revents)
 {
-    if (alarm_rang(watch))
+    if (alarm_expired(watch))
         pause_now(container_of(watch, struct pausing, again));
 }
 

@@ -23,8 +23,8 @@
 #include "vmm/core/state.h"
 
 /*
- * A whole board of this architecture without KVM, as machine.c builds it, and a second one like it:
- * what the first one's devices save the second's load, and save again.
+ * Builds a whole board of this architecture without KVM, as machine.c does, and a second one like
+ * it. The second loads the state that the first saved, and must save the same bytes.
  */
 #define RINGS      0x100000u /* from the start of RAM */
 #define RING_STEP  0x8000u   /* from queue to queue */
@@ -73,7 +73,7 @@ static void quit(void *owner)
 {
 }
 
-/* qemu-user has no openat2, without which nothing can be shared. */
+/* qemu-user lacks openat2, which a share needs. */
 static bool can_share(void)
 {
     struct open_how how = { .flags = O_PATH };
@@ -86,7 +86,7 @@ static bool can_share(void)
     return fd >= 0;
 }
 
-/* One of each device there is. The disk is read only, so two boards may have it. */
+/* One device of each kind. The disk is read-only, so that both boards may open it. */
 static void configure(void)
 {
     struct disk_config *image;
@@ -166,8 +166,7 @@ static void accept_features(struct made *m, const struct hardware_device *place)
     }
 }
 
-/* A polite driver brings the device up: all features, all queues, each ring at a place of its own.
- */
+/* A driver initializes the device: all features, all queues, each with rings of its own. */
 static unsigned drive(struct made *m, const struct hardware_device *place, unsigned rings)
 {
     uint64_t ram = m->board.hardware.ram[0].base + RINGS;
@@ -203,7 +202,7 @@ static void drive_all(struct made *m)
         rings = drive(m, &hw->virtio[i], rings);
 }
 
-/* Every byte-wide or word-wide chip gets a few writes, so that it has something to remember. */
+/* Writes to registers of every chip, so that it has state worth saving. */
 static void scribble(struct made *m)
 {
     struct bus *bus = m->board.ports.count ? &m->board.ports : &m->board.mmio;
@@ -268,7 +267,7 @@ static unsigned devices_of(const struct board *board)
     return count;
 }
 
-START_TEST(every_device_of_a_new_board)
+START_TEST(a_new_board_loads_what_another_saved)
 {
     struct made m;
 
@@ -279,7 +278,7 @@ START_TEST(every_device_of_a_new_board)
 }
 END_TEST
 
-START_TEST(every_device_with_a_driver)
+START_TEST(a_board_with_drivers_loads_what_another_saved)
 {
     struct made m;
 
@@ -291,7 +290,7 @@ START_TEST(every_device_with_a_driver)
 }
 END_TEST
 
-/* The disk's first sector, by a request at head 0; what lies in the queue's rings otherwise. */
+/* Reads the disk's first sector by a request at head 0. */
 static void read_disk(struct made *m, unsigned number)
 {
     const struct hardware *hw = &m->board.hardware;
@@ -315,14 +314,14 @@ static void read_disk(struct made *m, unsigned number)
     ck_assert_uint_eq(le16_load_acquire(used), number + 1);
 }
 
-START_TEST(a_driver_goes_on_with_the_second_board)
+START_TEST(a_driver_continues_on_the_second_board)
 {
     struct made from, to;
     struct state saved;
 
     make(&from);
     drive_all(&from);
-    for (unsigned i = 0; i < 20; i++) /* round its rings */
+    for (unsigned i = 0; i < 20; i++) /* until the rings have wrapped */
         read_disk(&from, i);
     make(&to);
     rest(&from);
@@ -340,7 +339,7 @@ START_TEST(a_driver_goes_on_with_the_second_board)
 }
 END_TEST
 
-START_TEST(a_state_of_another_board)
+START_TEST(the_state_of_a_different_board_is_refused)
 {
     struct made from, to;
     struct state saved, s;
@@ -368,10 +367,10 @@ int main(void)
 
     tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, configure, forget);
-    tcase_add_test(tcase, every_device_of_a_new_board);
-    tcase_add_test(tcase, every_device_with_a_driver);
-    tcase_add_test(tcase, a_driver_goes_on_with_the_second_board);
-    tcase_add_test(tcase, a_state_of_another_board);
+    tcase_add_test(tcase, a_new_board_loads_what_another_saved);
+    tcase_add_test(tcase, a_board_with_drivers_loads_what_another_saved);
+    tcase_add_test(tcase, a_driver_continues_on_the_second_board);
+    tcase_add_test(tcase, the_state_of_a_different_board_is_refused);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

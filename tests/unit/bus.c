@@ -52,7 +52,7 @@ START_TEST(each_access_reaches_its_region)
 }
 END_TEST
 
-START_TEST(unknown_address_and_access_across_the_end)
+START_TEST(accesses_outside_regions_or_across_an_end_read_all_ones)
 {
     struct io_region a = region(0x1000, 0x10, &one), b = region(0x1010, 0x10, &two);
     const uint64_t nowhere[] = { 0, 0xfff, 0x1020, UINT64_MAX, UINT64_MAX - 3 };
@@ -98,7 +98,7 @@ START_TEST(overlapping_empty_and_wrapping_regions_are_refused)
 }
 END_TEST
 
-START_TEST(a_full_bus_says_so)
+START_TEST(a_full_bus_refuses_another_region)
 {
     static struct io_region regions[BUS_MAX_REGIONS + 1];
     struct bus bus = { 0 };
@@ -120,9 +120,9 @@ int main(void)
     TCase *tcase = tcase_create("bus");
 
     tcase_add_test(tcase, each_access_reaches_its_region);
-    tcase_add_test(tcase, unknown_address_and_access_across_the_end);
+    tcase_add_test(tcase, accesses_outside_regions_or_across_an_end_read_all_ones);
     tcase_add_test(tcase, overlapping_empty_and_wrapping_regions_are_refused);
-    tcase_add_test(tcase, a_full_bus_says_so);
+    tcase_add_test(tcase, a_full_bus_refuses_another_region);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -8,7 +8,7 @@
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
 
-/* stderr becomes a pipe; returns its other end. Each test is a process of its own. */
+/* Makes stderr a pipe and returns its read end. Each test runs in its own process. */
 static int catch_stderr(void)
 {
     struct host_pipe log = host_pipe();
@@ -31,15 +31,15 @@ static unsigned count_lines(int fd)
     return lines;
 }
 
-START_TEST(log_flood)
+START_TEST(guest_warnings_are_rate_limited)
 {
     int log = catch_stderr();
-    unsigned told[2] = { 0, 0 };
+    unsigned count[2] = { 0, 0 };
 
     for (unsigned i = 0; i < 100000; i++)
-        log_guest(&told[0], "blk0: once more");
+        log_guest(&count[0], "blk0: once more");
     ck_assert_uint_eq(count_lines(log), 10);
-    log_guest(&told[1], "net0: somebody else is still heard");
+    log_guest(&count[1], "net0: another device has its own limit");
     ck_assert_uint_eq(count_lines(log), 1);
 }
 END_TEST
@@ -62,7 +62,7 @@ START_TEST(the_last_error_is_kept)
     ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 1);
     memcpy(&longer[LOG_REASON_SIZE - 2], "\xc3\xa4", 2);
     log_refuse(EINVAL, "%s", longer);
-    ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 2); /* no half of a character */
+    ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 2); /* cut before a UTF-8 character */
     log_refuse(EINVAL, "%s", longer + 1);
     ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 1);
     log_keep_reason(NULL);
@@ -71,7 +71,7 @@ START_TEST(the_last_error_is_kept)
 }
 END_TEST
 
-START_TEST(stuck_stderr_holds_nobody_up)
+START_TEST(a_line_is_dropped_if_stderr_is_blocked)
 {
     int log = catch_stderr();
     int flags = fcntl(STDERR_FILENO, F_GETFL);
@@ -91,7 +91,7 @@ START_TEST(stuck_stderr_holds_nobody_up)
 }
 END_TEST
 
-START_TEST(names_cannot_break_a_line)
+START_TEST(control_characters_are_replaced)
 {
     int log = catch_stderr();
     char text[128] = "";
@@ -107,10 +107,10 @@ int main(void)
     Suite *suite = suite_create("log");
     TCase *tcase = tcase_create("log");
 
-    tcase_add_test(tcase, log_flood);
+    tcase_add_test(tcase, guest_warnings_are_rate_limited);
     tcase_add_test(tcase, the_last_error_is_kept);
-    tcase_add_test(tcase, stuck_stderr_holds_nobody_up);
-    tcase_add_test(tcase, names_cannot_break_a_line);
+    tcase_add_test(tcase, a_line_is_dropped_if_stderr_is_blocked);
+    tcase_add_test(tcase, control_characters_are_replaced);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

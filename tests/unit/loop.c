@@ -36,7 +36,7 @@ static struct counter counter(struct loop *loop, int fd)
                              .loop = loop };
 }
 
-START_TEST(a_ready_descriptor_is_told_until_it_is_removed)
+START_TEST(ready_is_called_until_the_watch_is_removed)
 {
     struct loop *loop = loop_create();
     int fd = eventfd(1, 0);
@@ -55,7 +55,7 @@ START_TEST(a_ready_descriptor_is_told_until_it_is_removed)
 }
 END_TEST
 
-START_TEST(removed_in_the_same_round_is_not_called)
+START_TEST(a_watch_removed_in_the_same_iteration_is_not_called)
 {
     struct loop *loop = loop_create();
     int fd = eventfd(1, 0);
@@ -78,7 +78,7 @@ static void nothing(void *arg)
 
 static void add_one(void *arg)
 {
-    ++*(unsigned *)arg; /* no atomics: all calls run on one thread */
+    ++*(unsigned *)arg; /* not atomic: all calls run on one thread */
 }
 
 struct caller {
@@ -102,7 +102,7 @@ START_TEST(calls_from_many_threads_run_one_at_a_time)
     unsigned sum = 0;
     struct caller caller = { loop, &sum };
 
-    loop_call(loop, add_one, &sum); /* before it has a thread: here and now */
+    loop_call(loop, add_one, &sum); /* it has no thread yet: called directly */
     ck_assert_uint_eq(sum, 1);
     ck_assert_int_eq(loop_start(loop, "test"), 0);
     for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
@@ -111,7 +111,7 @@ START_TEST(calls_from_many_threads_run_one_at_a_time)
         pthread_join(threads[i], NULL);
     loop_join(loop);
     ck_assert_uint_eq(sum, 1 + 4000);
-    loop_call(loop, add_one, &sum); /* the loop is ours again */
+    loop_call(loop, add_one, &sum); /* the loop belongs to this thread again */
     ck_assert_uint_eq(sum, 2 + 4000);
     loop_destroy(loop);
 }
@@ -137,7 +137,7 @@ START_TEST(a_call_from_the_loop_itself_does_not_wait)
 }
 END_TEST
 
-/* Keeps its loop busy until it is told to end. */
+/* Keeps its loop busy until `stop` is set. */
 struct hog {
     struct loop *loop;
     bool begun, stop; /* atomic */
@@ -172,7 +172,7 @@ static uint64_t in_ms(unsigned ms)
     return clock_now_ns() + ms * 1000000ull;
 }
 
-START_TEST(a_busy_loop_is_given_up_on_and_never_called_later)
+START_TEST(a_call_that_timed_out_is_never_run)
 {
     struct hog hog = { .loop = loop_create() };
     unsigned late = 0, good = 0;
@@ -186,7 +186,7 @@ START_TEST(a_busy_loop_is_given_up_on_and_never_called_later)
     deadline = in_ms(20);
     ck_assert(!loop_call_by(hog.loop, add_one, &late, deadline));
     ck_assert_uint_ge(clock_now_ns(), deadline);
-    ck_assert(!loop_call_by(hog.loop, add_one, &late, 0)); /* a deadline that is over */
+    ck_assert(!loop_call_by(hog.loop, add_one, &late, 0)); /* a deadline in the past */
     __atomic_store_n(&hog.stop, true, __ATOMIC_SEQ_CST);
     pthread_join(thread, NULL);
     ck_assert(loop_call_by(hog.loop, add_one, &good, in_ms(5000)));
@@ -207,7 +207,7 @@ START_TEST(a_call_that_has_begun_is_waited_for)
     for (unsigned i = 0; i < 20; i++)
         begun += loop_call_by(loop, sleep_and_add_one, &sum, in_ms(i));
     loop_call(loop, nothing, NULL);
-    ck_assert_uint_eq(sum, 1 + begun); /* where it was true, it had ended */
+    ck_assert_uint_eq(sum, 1 + begun); /* fn has returned wherever the call returned true */
     ck_assert_uint_ge(begun, 1);
     loop_destroy(loop);
 }
@@ -235,7 +235,7 @@ static void fake_dispatch(struct poller *poller, const struct poll_set *set)
     fake->ready += set->fds[fake->index].revents == POLLIN;
 }
 
-START_TEST(a_poller_brings_its_own_descriptors_and_time_out)
+START_TEST(a_poller_adds_descriptors_and_a_time_out)
 {
     struct loop *loop = loop_create();
     struct fake_poller fake = {
@@ -265,7 +265,7 @@ static void exchange(struct watch *watch, short revents)
     loop_set_poller(counter->loop, counter->poller);
 }
 
-START_TEST(a_poller_is_told_of_rounds_it_was_asked_in_only)
+START_TEST(a_poller_dispatches_only_after_its_own_prepare)
 {
     struct loop *loop = loop_create();
     int fd = eventfd(1, 0);
@@ -307,14 +307,14 @@ int main(void)
     Suite *suite = suite_create("loop");
     TCase *tcase = tcase_create("loop");
 
-    tcase_add_test(tcase, a_ready_descriptor_is_told_until_it_is_removed);
-    tcase_add_test(tcase, removed_in_the_same_round_is_not_called);
+    tcase_add_test(tcase, ready_is_called_until_the_watch_is_removed);
+    tcase_add_test(tcase, a_watch_removed_in_the_same_iteration_is_not_called);
     tcase_add_test(tcase, calls_from_many_threads_run_one_at_a_time);
     tcase_add_test(tcase, a_call_from_the_loop_itself_does_not_wait);
-    tcase_add_test(tcase, a_busy_loop_is_given_up_on_and_never_called_later);
+    tcase_add_test(tcase, a_call_that_timed_out_is_never_run);
     tcase_add_test(tcase, a_call_that_has_begun_is_waited_for);
-    tcase_add_test(tcase, a_poller_is_told_of_rounds_it_was_asked_in_only);
-    tcase_add_test(tcase, a_poller_brings_its_own_descriptors_and_time_out);
+    tcase_add_test(tcase, a_poller_dispatches_only_after_its_own_prepare);
+    tcase_add_test(tcase, a_poller_adds_descriptors_and_a_time_out);
     tcase_add_test(tcase, a_regular_file_and_a_closed_descriptor_can_be_watched);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -27,7 +27,7 @@ static struct guest_memory *two_regions(void)
 #define FILE_PAGES 8
 #define FILE_BYTE  0x5a
 
-/* FILE_PAGES of FILE_BYTE, in a file that has no name. */
+/* An unlinked file of FILE_PAGES pages of FILE_BYTE. */
 static int template_file(void)
 {
     size_t size = FILE_PAGES * PAGE;
@@ -62,7 +62,7 @@ static void assert_template_unchanged(int fd)
     munmap((void *)file, size);
 }
 
-/* FILE_PAGES of RAM at 1 GiB, of any backing; a private file's descriptor is given in *ret_fd. */
+/* FILE_PAGES of RAM at 1 GiB with this backing. *ret_fd is a private file's descriptor. */
 static struct guest_memory *backed_by(enum memory_kind kind, int *ret_fd)
 {
     struct guest_memory *mem = guest_memory_create();
@@ -74,7 +74,7 @@ static struct guest_memory *backed_by(enum memory_kind kind, int *ret_fd)
     return mem;
 }
 
-START_TEST(inside_ram)
+START_TEST(addresses_inside_ram)
 {
     struct guest_memory *mem = two_regions();
     const struct {
@@ -88,7 +88,7 @@ START_TEST(inside_ram)
 }
 END_TEST
 
-START_TEST(outside_ram_in_the_gap_across_an_end_and_wrapping)
+START_TEST(addresses_outside_ram_are_refused)
 {
     struct guest_memory *mem = two_regions();
     const struct {
@@ -112,7 +112,7 @@ START_TEST(outside_ram_in_the_gap_across_an_end_and_wrapping)
 }
 END_TEST
 
-START_TEST(what_is_written_is_read)
+START_TEST(a_write_is_read_back)
 {
     struct guest_memory *mem = two_regions();
     char back[6] = "";
@@ -140,7 +140,7 @@ START_TEST(clear_zeroes_every_byte)
 }
 END_TEST
 
-START_TEST(clear_zeroes_a_region_of_each_backing_in_its_place)
+START_TEST(clear_zeroes_a_region_of_each_backing)
 {
     size_t size = FILE_PAGES * PAGE;
     int fd = -1;
@@ -163,7 +163,7 @@ START_TEST(clear_zeroes_a_region_of_each_backing_in_its_place)
 }
 END_TEST
 
-/* Are pages of the host behind [host, host + len)? All or none. */
+/* Are the pages of [host, host + len) allocated? Fails unless all or none are. */
 static bool has_pages(char *host, size_t len)
 {
     unsigned char present[FILE_PAGES] = { 0 };
@@ -174,7 +174,7 @@ static bool has_pages(char *host, size_t len)
     return present[0] & 1;
 }
 
-START_TEST(discard_gives_pages_of_each_backing_back_and_leaves_their_neighbours)
+START_TEST(discard_frees_only_the_pages_of_the_range_for_each_backing)
 {
     size_t size = FILE_PAGES * PAGE;
     int fd = -1;
@@ -188,7 +188,7 @@ START_TEST(discard_gives_pages_of_each_backing_back_and_leaves_their_neighbours)
     ck_assert(all_are(host + 2 * PAGE, 3 * PAGE, 0));
     ck_assert(all_are(host + 5 * PAGE, size - 5 * PAGE, 1));
 
-    /* And once more: what lies there now may be another mapping. */
+    /* Once more: the first discard may have replaced the mapping. */
     memset(host, 2, size);
     ck_assert(has_pages(host, size));
     ck_assert_int_eq(guest_memory_discard(mem, GIB, size), 0);
@@ -221,7 +221,7 @@ START_TEST(discard_reaches_the_right_bytes_of_a_memfd)
 }
 END_TEST
 
-START_TEST(discard_refuses_what_is_not_whole_pages_of_one_region)
+START_TEST(discard_refuses_partial_pages_and_several_regions)
 {
     struct guest_memory *mem = guest_memory_create();
     const struct {
@@ -232,8 +232,8 @@ START_TEST(discard_refuses_what_is_not_whole_pages_of_one_region)
         { 1, PAGE, -EINVAL },
         { 0, PAGE - 1, -EINVAL },
         { UINT64_MAX, PAGE, -EINVAL },
-        { 2 * MIB, PAGE, -EFAULT },        /* behind RAM */
-        { MIB - PAGE, 2 * PAGE, -EFAULT }, /* across two regions that touch */
+        { 2 * MIB, PAGE, -EFAULT },        /* after the end of RAM */
+        { MIB - PAGE, 2 * PAGE, -EFAULT }, /* across two adjacent regions */
         { 0, 2 * MIB, -EFAULT },
         { PAGE, -(uint64_t)PAGE, -EFAULT }, /* the sum wraps */
         { -(uint64_t)PAGE, 2 * PAGE, -EFAULT },
@@ -252,7 +252,7 @@ START_TEST(discard_refuses_what_is_not_whole_pages_of_one_region)
 }
 END_TEST
 
-START_TEST(a_private_file_is_what_the_guest_reads_and_never_written)
+START_TEST(the_guest_reads_a_private_file_and_never_writes_it)
 {
     struct guest_memory *mem = guest_memory_create();
     int fd = template_file();
@@ -276,7 +276,7 @@ START_TEST(a_private_file_is_what_the_guest_reads_and_never_written)
 }
 END_TEST
 
-/* Another process's half of the next test. Its exit status is 0 if it sees the write. */
+/* The child process of the next test. Its exit status is 0 if it sees the write. */
 static int look_at(const struct memory_backing *backing, struct host_pipe written)
 {
     const char *bytes;
@@ -288,7 +288,7 @@ static int look_at(const struct memory_backing *backing, struct host_pipe writte
     return bytes == MAP_FAILED || memcmp(bytes + 100, "device", 6) != 0;
 }
 
-START_TEST(another_process_with_the_memfd_sees_what_a_device_writes)
+START_TEST(another_process_with_the_memfd_sees_device_writes)
 {
     int fd = _i ? memfd_create("given", MFD_CLOEXEC) : -1;
     struct memory_backing backing = { MEMORY_SHARED, fd, _i ? 2 * PAGE : 0 };
@@ -317,7 +317,7 @@ START_TEST(another_process_with_the_memfd_sees_what_a_device_writes)
 }
 END_TEST
 
-START_TEST(nobody_makes_our_memfd_shorter)
+START_TEST(the_memfd_cannot_be_truncated)
 {
     struct guest_memory *mem = backed_by(MEMORY_SHARED, NULL);
 
@@ -342,7 +342,7 @@ START_TEST(clear_zeroes_a_memfd_that_is_sealed)
 }
 END_TEST
 
-START_TEST(refuses_a_file_that_cannot_be_memory)
+START_TEST(an_unsuitable_file_is_refused)
 {
     struct guest_memory *mem = guest_memory_create();
     int fd = template_file(), huge = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB);
@@ -351,9 +351,9 @@ START_TEST(refuses_a_file_that_cannot_be_memory)
         struct memory_backing backing;
         int error;
     } bad[] = {
-        { { MEMORY_PRIVATE_FILE, fd, PAGE }, -EINVAL },       /* too short by a page */
-        { { MEMORY_PRIVATE_FILE, fd, 2 * size }, -EINVAL },   /* begins behind the end */
-        { { MEMORY_PRIVATE_FILE, fd, UINT64_MAX }, -EINVAL }, /* no sum that wraps */
+        { { MEMORY_PRIVATE_FILE, fd, PAGE }, -EINVAL },       /* one page too short */
+        { { MEMORY_PRIVATE_FILE, fd, 2 * size }, -EINVAL },   /* begins after the end */
+        { { MEMORY_PRIVATE_FILE, fd, UINT64_MAX }, -EINVAL }, /* a sum would wrap */
         { { MEMORY_SHARED, fd, PAGE }, -EINVAL },
         { { MEMORY_SHARED, -1, PAGE }, -EINVAL }, /* a new one has no offset */
         { { MEMORY_PRIVATE_FILE, -1, 0 }, -EBADF },
@@ -364,7 +364,7 @@ START_TEST(refuses_a_file_that_cannot_be_memory)
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
         ck_assert_int_eq(guest_memory_add(mem, 0, size, &bad[i].backing), bad[i].error);
     ck_assert_int_eq(guest_memory_add(mem, 0, PAGE, &unaligned), -EINVAL);
-    if (huge >= 0 && ftruncate(huge, GIB) == 0) /* a kernel with huge pages */
+    if (huge >= 0 && ftruncate(huge, GIB) == 0) /* the kernel has huge pages */
         ck_assert_int_eq(guest_memory_add(mem, 0, GIB, &hugetlb), -EINVAL);
     ck_assert_ptr_null(guest_memory_region(mem, 0));
 
@@ -374,7 +374,7 @@ START_TEST(refuses_a_file_that_cannot_be_memory)
 }
 END_TEST
 
-START_TEST(refuses_what_cannot_be_had)
+START_TEST(more_memory_than_the_host_has_is_refused)
 {
     struct guest_memory *mem = guest_memory_create();
 
@@ -387,7 +387,7 @@ START_TEST(refuses_what_cannot_be_had)
 }
 END_TEST
 
-START_TEST(aligned_for_huge_pages)
+START_TEST(regions_are_aligned_for_huge_pages)
 {
     struct guest_memory *mem = two_regions();
 
@@ -403,23 +403,23 @@ int main(void)
     Suite *suite = suite_create("memory");
     TCase *tcase = tcase_create("memory");
 
-    tcase_add_test(tcase, inside_ram);
-    tcase_add_test(tcase, outside_ram_in_the_gap_across_an_end_and_wrapping);
-    tcase_add_test(tcase, what_is_written_is_read);
+    tcase_add_test(tcase, addresses_inside_ram);
+    tcase_add_test(tcase, addresses_outside_ram_are_refused);
+    tcase_add_test(tcase, a_write_is_read_back);
     tcase_add_test(tcase, clear_zeroes_every_byte);
-    tcase_add_loop_test(tcase, clear_zeroes_a_region_of_each_backing_in_its_place, MEMORY_ANONYMOUS,
+    tcase_add_loop_test(tcase, clear_zeroes_a_region_of_each_backing, MEMORY_ANONYMOUS,
                         MEMORY_PRIVATE_FILE + 1);
-    tcase_add_loop_test(tcase, discard_gives_pages_of_each_backing_back_and_leaves_their_neighbours,
+    tcase_add_loop_test(tcase, discard_frees_only_the_pages_of_the_range_for_each_backing,
                         MEMORY_ANONYMOUS, MEMORY_PRIVATE_FILE + 1);
     tcase_add_test(tcase, discard_reaches_the_right_bytes_of_a_memfd);
-    tcase_add_test(tcase, discard_refuses_what_is_not_whole_pages_of_one_region);
-    tcase_add_test(tcase, a_private_file_is_what_the_guest_reads_and_never_written);
-    tcase_add_loop_test(tcase, another_process_with_the_memfd_sees_what_a_device_writes, 0, 2);
-    tcase_add_test(tcase, nobody_makes_our_memfd_shorter);
+    tcase_add_test(tcase, discard_refuses_partial_pages_and_several_regions);
+    tcase_add_test(tcase, the_guest_reads_a_private_file_and_never_writes_it);
+    tcase_add_loop_test(tcase, another_process_with_the_memfd_sees_device_writes, 0, 2);
+    tcase_add_test(tcase, the_memfd_cannot_be_truncated);
     tcase_add_test(tcase, clear_zeroes_a_memfd_that_is_sealed);
-    tcase_add_test(tcase, refuses_a_file_that_cannot_be_memory);
-    tcase_add_test(tcase, refuses_what_cannot_be_had);
-    tcase_add_test(tcase, aligned_for_huge_pages);
+    tcase_add_test(tcase, an_unsuitable_file_is_refused);
+    tcase_add_test(tcase, more_memory_than_the_host_has_is_refused);
+    tcase_add_test(tcase, regions_are_aligned_for_huge_pages);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

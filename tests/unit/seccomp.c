@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What a thread can still do behind a filter: in a child each, which never gets rid of it. */
+/* What a thread can do under a filter. A filter is permanent, so each test forks a child. */
 #include "vmm/core/seccomp.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
-#define OTHER_ABI 0x40000000 /* x86: calls of x32; no call's number anywhere else */
+#define OTHER_ABI 0x40000000 /* x86: the x32 ABI; on other CPUs not a system call */
 
 static const struct seccomp_rule rules[] = {
     { SYS_fcntl, .argument = { 1, UINT32_MAX, F_GETFD }, .reason = "a value" },
@@ -26,7 +26,7 @@ static const struct seccomp_rule rules[] = {
     { SYS_exit_group, .reason = "the end of the child" },
 };
 
-/* Whether `check` holds in a child behind those rules. No libc there: it may need other calls. */
+/* Runs `check` in a child under these rules. It must not use libc, which makes other calls. */
 static bool holds(bool (*check)(void))
 {
     int status;

@@ -6,7 +6,7 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
-/* "abcdefghij" in every way to cut ten bytes into pieces of at most `most`, empty ones between. */
+/* "abcdefghij", cut into pieces of at most `most` bytes in every possible way, some empty. */
 #define TEXT "abcdefghij"
 
 struct pieces {
@@ -27,7 +27,7 @@ static void cut(struct pieces *p, size_t most)
     p->sg = (struct sg){ .iov = p->iov, .length = 10 };
 }
 
-START_TEST(framing_means_nothing)
+START_TEST(reads_do_not_depend_on_the_pieces)
 {
     for (size_t most = 1; most <= 10; most++) {
         struct pieces p;
@@ -48,7 +48,7 @@ START_TEST(framing_means_nothing)
 }
 END_TEST
 
-START_TEST(too_little_left_does_nothing)
+START_TEST(too_few_bytes_left_consumes_nothing)
 {
     struct pieces p;
     char out[20] = "untouched";
@@ -64,7 +64,7 @@ START_TEST(too_little_left_does_nothing)
 }
 END_TEST
 
-START_TEST(the_last_byte)
+START_TEST(the_last_byte_is_removed)
 {
     for (size_t most = 1; most <= 10; most++) {
         struct pieces p;
@@ -108,9 +108,9 @@ int main(void)
     Suite *suite = suite_create("sg");
     TCase *tcase = tcase_create("sg");
 
-    tcase_add_test(tcase, framing_means_nothing);
-    tcase_add_test(tcase, too_little_left_does_nothing);
-    tcase_add_test(tcase, the_last_byte);
+    tcase_add_test(tcase, reads_do_not_depend_on_the_pieces);
+    tcase_add_test(tcase, too_few_bytes_left_consumes_nothing);
+    tcase_add_test(tcase, the_last_byte_is_removed);
     tcase_add_test(tcase, trim_cuts_the_pieces_to_the_slice);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

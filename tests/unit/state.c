@@ -55,7 +55,7 @@ static void save(struct state *s, struct thing *t)
     ck_assert_int_eq(s->error, 0);
 }
 
-START_TEST(what_is_saved_is_loaded)
+START_TEST(a_saved_state_can_be_loaded)
 {
     struct thing from = full, to = { 0 };
     struct state out, in;
@@ -69,7 +69,7 @@ START_TEST(what_is_saved_is_loaded)
 }
 END_TEST
 
-START_TEST(a_state_larger_than_the_first_buffer)
+START_TEST(a_large_state_grows_the_buffer)
 {
     static uint8_t large[100000], read[sizeof(large)];
     uint32_t length = 0;
@@ -94,7 +94,7 @@ START_TEST(a_state_larger_than_the_first_buffer)
 }
 END_TEST
 
-START_TEST(cut_short_anywhere_is_an_error)
+START_TEST(truncation_anywhere_is_an_error)
 {
     struct thing from = full;
     struct state out, in;
@@ -112,7 +112,7 @@ START_TEST(cut_short_anywhere_is_an_error)
 }
 END_TEST
 
-START_TEST(any_byte_changed_is_an_error_or_another_value)
+START_TEST(a_changed_byte_is_an_error_or_another_value)
 {
     struct thing from = full;
     struct state out, in;
@@ -138,7 +138,7 @@ START_TEST(any_byte_changed_is_an_error_or_another_value)
 }
 END_TEST
 
-START_TEST(bytes_behind_the_last_section)
+START_TEST(bytes_after_the_last_section_are_an_error)
 {
     struct thing from = full, to = { 0 };
     struct state out, in;
@@ -168,7 +168,7 @@ START_TEST(an_error_names_section_and_field)
     state_u16(&in, "a", &to.b);
     ck_assert_str_eq(in.why, "thing0: a: type 2 was expected, not 1");
     ck_assert_uint_eq(to.b, 0);
-    state_fail(&in, "a later one"); /* the first error stays */
+    state_fail(&in, "a later one"); /* the first error is kept */
     ck_assert_str_eq(in.why, "thing0: a: type 2 was expected, not 1");
     state_end_section(&in);
     ck_assert_int_eq(state_finish(&in), -EINVAL);
@@ -206,7 +206,7 @@ START_TEST(versions)
 }
 END_TEST
 
-START_TEST(configuration_must_be_the_same)
+START_TEST(configuration_must_be_equal)
 {
     struct state out, in;
 
@@ -230,14 +230,14 @@ int main(void)
     Suite *suite = suite_create("state");
     TCase *tcase = tcase_create("state");
 
-    tcase_add_test(tcase, what_is_saved_is_loaded);
-    tcase_add_test(tcase, a_state_larger_than_the_first_buffer);
-    tcase_add_test(tcase, cut_short_anywhere_is_an_error);
-    tcase_add_test(tcase, any_byte_changed_is_an_error_or_another_value);
-    tcase_add_test(tcase, bytes_behind_the_last_section);
+    tcase_add_test(tcase, a_saved_state_can_be_loaded);
+    tcase_add_test(tcase, a_large_state_grows_the_buffer);
+    tcase_add_test(tcase, truncation_anywhere_is_an_error);
+    tcase_add_test(tcase, a_changed_byte_is_an_error_or_another_value);
+    tcase_add_test(tcase, bytes_after_the_last_section_are_an_error);
     tcase_add_test(tcase, an_error_names_section_and_field);
     tcase_add_test(tcase, versions);
-    tcase_add_test(tcase, configuration_must_be_the_same);
+    tcase_add_test(tcase, configuration_must_be_equal);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

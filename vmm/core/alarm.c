@@ -37,7 +37,7 @@ void alarm_set(struct watch *alarm, uint64_t ms)
         log_error(errno, "set a timer");
 }
 
-bool alarm_rang(struct watch *alarm)
+bool alarm_expired(struct watch *alarm)
 {
     uint64_t count;
 

@@ -7,16 +7,19 @@
 
 #include "vmm/core/loop.h"
 
-/* A time-out on a loop: its ready() is called once for each alarm_set() that ran out. */
+/*
+ * A one-shot timer on a loop: ready() is called once after each alarm_set() that expires. All
+ * functions on the loop's thread.
+ */
 
-/* Opens a timerfd and adds it to the loop. Prints; -errno, and the watch's fd is then -1. */
+/* Opens a timerfd and adds it to the loop. On error prints, sets alarm->fd to -1; -errno. */
 int alarm_open(struct watch *alarm, struct loop *loop,
                void (*ready)(struct watch *watch, short revents));
-void alarm_close(struct watch *alarm, struct loop *loop); /* a zeroed or closed one, too */
+void alarm_close(struct watch *alarm, struct loop *loop); /* accepts a zeroed or closed one */
 
-void alarm_set(struct watch *alarm, uint64_t ms); /* from now, in place of before; 0: never */
+void alarm_set(struct watch *alarm, uint64_t ms); /* replaces the last setting; 0: disarm */
 
-/* For ready(), which is called for nothing where the alarm was set anew meanwhile. */
-bool alarm_rang(struct watch *alarm);
+/* Reads the timerfd. ready() must check it: the alarm may have been set again since poll(). */
+bool alarm_expired(struct watch *alarm);
 
 #endif

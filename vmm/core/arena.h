@@ -4,15 +4,15 @@
 
 #include <stddef.h>
 
-/* Allocations that are freed together. A zeroed arena is an empty one. */
+/* Allocations that are freed together. A zeroed arena is empty. */
 struct arena {
     struct arena_block *blocks;
 };
 
-/* `size` zeroed bytes, aligned for any type, until arena_free(). NULL: out of memory. */
+/* Allocates `size` zeroed bytes, aligned for any type, until arena_free(). NULL: out of memory. */
 void *arena_alloc(struct arena *arena, size_t size);
 
-/* Frees every allocation; the arena is empty and may be used again. */
+/* Frees every allocation. The arena may be used again. */
 void arena_free(struct arena *arena);
 
 #endif

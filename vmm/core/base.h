@@ -12,14 +12,14 @@
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
 
-/* A feature bit, or any other, of 64. */
+/* Bit `n` of a 64-bit value. */
 #define BIT(n) (1ull << (n))
 
-/* The struct that holds `member`. Refuses a pointer of another type. */
+/* The struct that contains `member`. Does not compile if `ptr` has another type. */
 #define container_of(ptr, type, member) \
     ((type *)((char *)(1 ? (ptr) : &((type *)0)->member) - offsetof(type, member)))
 
-/* Appends `item` to a list linked by `next`; `head` is where the pointer to its first item is. */
+/* Appends `item` to a list linked by `next`; `head` points to the list's first pointer. */
 #define list_append(head, item)              \
     do {                                     \
         __typeof__(*(head)) *link_ = (head); \
@@ -29,7 +29,7 @@
         *link_ = (item);                     \
     } while (0)
 
-/* Round to a multiple of `unit`, a power of two. align_up() may wrap: check `value` before. */
+/* Round to a multiple of `unit`, a power of two. align_up() may wrap: check `value` first. */
 static inline uint64_t align_down(uint64_t value, uint64_t unit)
 {
     return value & ~(unit - 1);

@@ -42,7 +42,7 @@ int bus_map(struct bus *bus, struct io_region *region)
     return 0;
 }
 
-static struct io_region *bus_window(const struct bus *bus, uint64_t addr)
+static struct io_region *bus_lookup(const struct bus *bus, uint64_t addr)
 {
     unsigned above = bus_above(bus, addr);
     struct io_region *region = above > 0 ? bus->regions[above - 1] : NULL;
@@ -52,13 +52,13 @@ static struct io_region *bus_window(const struct bus *bus, uint64_t addr)
 
 const struct io_region *bus_region(const struct bus *bus, uint64_t addr)
 {
-    return bus_window(bus, addr);
+    return bus_lookup(bus, addr);
 }
 
-/* Finds the region that an access lies in and counts the access; NULL if there is none. */
+/* Finds the region that contains the access, and counts the access. NULL: none. */
 static const struct io_region *bus_find(const struct bus *bus, uint64_t addr, unsigned size)
 {
-    struct io_region *region = bus_window(bus, addr);
+    struct io_region *region = bus_lookup(bus, addr);
 
     if (!region || size > region->size - (addr - region->base))
         return NULL;

@@ -7,11 +7,11 @@
 #include <unistd.h>
 
 /*
- * A local that releases itself at the end of its scope:
+ * A local variable that is released at the end of its scope:
  *
  *     cleanup_close int fd = open(path, O_RDWR | O_CLOEXEC);
  *     ...
- *     disk->fd = take_fd(&fd);        // ownership moves; the scope now releases nothing
+ *     disk->fd = take_fd(&fd);        // moves ownership; the scope closes nothing
  */
 #define cleanup_close  __attribute__((cleanup(cleanup_close_fn)))
 #define cleanup_free   __attribute__((cleanup(cleanup_free_fn)))

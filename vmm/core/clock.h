@@ -20,13 +20,14 @@ static inline uint64_t clock_now_ms(void)
     return clock_now_ns() / 1000000;
 }
 
-/* A moment of this clock, and a condition whose pthread_cond_timedwait() goes by it. */
+/* For pthread_cond_timedwait() on a condition made by clock_cond_init(). */
 static inline struct timespec clock_timespec(uint64_t ns)
 {
     return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000u),
                               .tv_nsec = (long)(ns % 1000000000u) };
 }
 
+/* A condition variable that measures time-outs on CLOCK_MONOTONIC. */
 static inline void clock_cond_init(pthread_cond_t *cond)
 {
     pthread_condattr_t monotonic;

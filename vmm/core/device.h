@@ -8,43 +8,43 @@ struct device;
 struct loop;
 struct state;
 
-/* What a device has done since the machine was built. A system call each: kicks, interrupts. */
+/* A device's counters since the machine was built. Each kick and interrupt is one system call. */
 struct device_stats {
-    uint64_t exits;    /* accesses to its registers that came to user space */
-    uint64_t kicks;    /* doorbells it looked after */
-    uint64_t requests; /* given back to the guest */
+    uint64_t exits;    /* register accesses that exited to user space */
+    uint64_t kicks;    /* kick eventfds it has read */
+    uint64_t requests; /* returned to the driver */
     uint64_t interrupts;
-    uint64_t calls;          /* other system calls for its requests, but for its loop's poll() */
-    const struct loop *loop; /* NULL: it has none */
+    uint64_t calls;          /* other system calls for requests, without its loop's poll() */
+    const struct loop *loop; /* or NULL */
 };
 
 /*
- * What the machine asks of every device, with the vCPUs stopped and, unless it says otherwise, on a
- * thread that is no loop's, while the loops run. No operation may be missing, so tables are written
- * without designators: the compiler counts.
+ * What every device implements. Called with the vCPUs stopped and the loops running, on a thread
+ * that runs no loop, unless stated otherwise. No operation may be missing: tables are written
+ * without designators, so that the compiler notices.
  */
 struct device_ops {
-    /* As after power-on, with no I/O in flight. */
+    /* Returns to the state after power-on, with no I/O in flight. */
     void (*reset)(struct device *dev);
     /*
-     * Nothing is in flight at the host any more, and until resume() the device neither reads nor
-     * writes guest memory, nor interrupts. 0; or -ETIMEDOUT at `deadline_ns` (clock_now_ns()), and
-     * the device goes on as before.
+     * Drains requests in flight at the host. Until resume() the device neither touches guest
+     * memory nor interrupts. 0; or -ETIMEDOUT once clock_now_ns() passes `deadline_ns`, and the
+     * device runs on.
      */
     int (*pause)(struct device *dev, uint64_t deadline_ns);
     void (*resume)(struct device *dev);
-    /* Saves or loads a paused device, one section. It is loaded into one just created. */
+    /* Saves a paused device, or loads into one just created: one section of `s`. */
     void (*state)(struct device *dev, struct state *s);
-    /* Adds to a zeroed *ret what it has counted: vCPUs and loops have ended. */
+    /* Adds its counters to *ret, which is zeroed. After vCPU threads and loops have ended. */
     void (*count)(struct device *dev, struct device_stats *ret);
-    void (*destroy)(struct device *dev); /* frees it: the loops have ended */
+    void (*destroy)(struct device *dev); /* frees it; after the loops have ended */
 };
 
-/* The first member of every device. Devices print "NAME: " in front of what they log. */
+/* Embedded in every device. Devices log with the prefix "NAME: ". */
 struct device {
     const char *name; /* unique: "blk0"; lives as long as the device */
     const struct device_ops *ops;
-    struct device *next; /* the machine's list */
+    struct device *next; /* in the board's list */
 };
 
 #endif

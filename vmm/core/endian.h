@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 /*
- * Integers as they lie in guest memory and in files: little-endian, and for guest memory free to
- * change under us. They are structs so that none is used as a number by accident; a load reads
- * memory exactly once.
+ * Little-endian integers in guest memory and in files. The guest may change them at any time, so a
+ * load reads memory exactly once. They are structs so that the compiler rejects direct use as a
+ * number.
  */
 typedef struct {
     uint16_t raw;
@@ -50,7 +50,7 @@ static inline void le64_store(le64 *p, uint64_t value)
     __atomic_store_n(&p->raw, htole64(value), __ATOMIC_RELAXED);
 }
 
-/* Ring indices: what was written before the store is visible after the load. */
+/* For ring indices: writes before the store are visible after the load. */
 static inline uint16_t le16_load_acquire(const le16 *p)
 {
     return le16toh(__atomic_load_n(&p->raw, __ATOMIC_ACQUIRE));

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One wire into the interrupt controller. A value: devices keep a copy, tests make their own. */
+/* An input pin of the interrupt controller. Passed by value. set() may be called on any thread. */
 struct irq_line {
     void (*set)(void *chip, uint32_t pin, bool level);
     void *chip;
@@ -18,17 +18,17 @@ static inline void irq_set(const struct irq_line *line, bool level)
 }
 
 /*
- * What connects a device to its guest without an exit to user space. The machine gives it to a
- * device as a value; tests make their own. Any thread. 0 or -errno; prints nothing.
+ * How a virtio device notifies, and is notified by, the guest without an exit to user space.
+ * Passed by value. All operations: any thread, 0 or -errno, print nothing.
  */
 struct notifiers {
-    /* irqfd: while assigned, each signal of `eventfd` is an edge on `gsi`. */
+    /* Assigns or deassigns an irqfd: each signal of `eventfd` raises an edge on `gsi`. */
     int (*irqfd)(void *vm, uint32_t gsi, int eventfd, bool assign);
-    /* ioeventfd: while assigned, a 32-bit write of `value` to `addr` only signals `eventfd`. */
+    /* Assigns or deassigns an ioeventfd: a 32-bit write of `value` to `addr` signals `eventfd`. */
     int (*ioeventfd)(void *vm, uint64_t addr, uint32_t value, int eventfd, bool assign);
-    /* Maps the shadow page of the registers read-only into the guest: reads no longer exit. */
+    /* Maps the shadow page read-only into the guest: register reads no longer exit. */
     int (*map_shadow)(void *vm);
-    /* Cleans the cache line of a word just written there: guests may read past the caches. */
+    /* Cleans the cache line of a word just written there: a guest may read it uncached. */
     void (*clean_shadow)(const void *word);
     void *vm;
 };

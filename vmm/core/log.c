@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LOG_NAME        "minivmm: "
-#define LOG_GUEST_LINES 10
-#define LOG_PATIENCE_MS 500 /* then a line that nobody takes is lost: we have a guest to run */
+#define LOG_NAME             "minivmm: "
+#define LOG_GUEST_LINES      10
+#define LOG_WRITE_TIMEOUT_MS 500 /* then the line is dropped: the guest must run on */
 
 static enum log_level log_level = LOG_LEVEL_WARN;
 static char *log_reason; /* atomic */
@@ -25,7 +25,7 @@ void log_keep_reason(char text[LOG_REASON_SIZE])
     log_reason = text;
 }
 
-/* A thread that finds another at it leaves it to that one. */
+/* If another thread is storing its message at the same time, this one is not stored. */
 static void log_note_reason(const char *line)
 {
     char *text = __atomic_exchange_n(&log_reason, NULL, __ATOMIC_ACQUIRE);
@@ -33,32 +33,32 @@ static void log_note_reason(const char *line)
 
     if (!text)
         return;
-    while (size > 0 && (line[size] & 0xc0) == 0x80) /* cuts no UTF-8 character in two */
+    while (size > 0 && (line[size] & 0xc0) == 0x80) /* back to the start of a UTF-8 character */
         size--;
     snprintf(text, LOG_REASON_SIZE, "%.*s", (int)size, line);
     __atomic_store_n(&log_reason, text, __ATOMIC_RELEASE);
 }
 
-/* One write() a line, so that threads do not mix; \r because the terminal may be raw. */
+/* One write() per line, so that lines of threads do not mix; \r for a terminal in raw mode. */
 static void log_line(bool reason, const char *fmt, va_list args, int error)
 {
     struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
     char line[1024] = LOG_NAME;
-    size_t size = sizeof(line) - 2; /* room for the line's end */
+    size_t size = sizeof(line) - 2; /* room for "\r\n" */
     size_t used = strlen(line);
 
     vsnprintf(line + used, size - used, fmt, args);
     used = strlen(line);
     if (error)
         snprintf(line + used, size - used, ": %s", strerror(error));
-    for (char *c = line; *c; c++) /* names come from outside: one line stays one line */
+    for (char *c = line; *c; c++) /* names from outside may contain control characters */
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             *c = '?';
     if (reason)
         log_note_reason(line + strlen(LOG_NAME));
     strcat(line, isatty(STDERR_FILENO) ? "\r\n" : "\n");
-    if (poll(&out, 1, LOG_PATIENCE_MS) == 0 || write(STDERR_FILENO, line, strlen(line)) < 0)
-        return; /* nobody left to tell */
+    if (poll(&out, 1, LOG_WRITE_TIMEOUT_MS) == 0 || write(STDERR_FILENO, line, strlen(line)) < 0)
+        return; /* nowhere to report this */
 }
 
 void log_print(enum log_level level, const char *fmt, ...)
@@ -72,21 +72,21 @@ void log_print(enum log_level level, const char *fmt, ...)
     va_end(args);
 }
 
-void log_guest(unsigned *told, const char *fmt, ...)
+void log_guest(unsigned *count, const char *fmt, ...)
 {
     char text[512];
     va_list args;
     unsigned before;
 
-    if (__atomic_load_n(told, __ATOMIC_RELAXED) >= LOG_GUEST_LINES)
+    if (__atomic_load_n(count, __ATOMIC_RELAXED) >= LOG_GUEST_LINES)
         return;
-    before = __atomic_fetch_add(told, 1, __ATOMIC_RELAXED);
+    before = __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
     if (before >= LOG_GUEST_LINES)
         return;
     va_start(args, fmt);
     vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
-    log_warn("%s%s", text, before + 1 == LOG_GUEST_LINES ? " (from now on untold)" : "");
+    log_warn("%s%s", text, before + 1 == LOG_GUEST_LINES ? " (further messages suppressed)" : "");
 }
 
 int log_error(int error, const char *fmt, ...)

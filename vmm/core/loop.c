@@ -15,27 +15,27 @@
 
 #define NEVER_NS UINT64_MAX
 
-/* A loop_call() that waits for its turn. Lives on the caller's stack. */
+/* A pending loop_call(). Lives on the caller's stack. */
 struct loop_request {
     void (*fn)(void *arg);
     void *arg;
-    bool begun, done; /* under the mutex */
+    bool begun, done; /* protected by the mutex */
     struct loop_request *next;
 };
 
 struct loop {
     struct poll_set set;
     struct watch *watches;
-    struct watch **polled; /* the watch behind set.fds[i], or NULL once removed */
+    struct watch **polled; /* the watch of set.fds[i], or NULL once removed */
     unsigned polled_capacity;
     struct poller *poller;
     uint64_t turns;
     bool stop;
 
-    struct watch wake; /* an eventfd: somebody calls */
+    struct watch wake; /* eventfd: `calls` has a new entry */
     pthread_mutex_t mutex;
     pthread_cond_t done;
-    struct loop_request *calls; /* oldest first; those begun are not in it */
+    struct loop_request *calls; /* not yet begun, oldest first */
     pthread_t owner;
     bool threaded;
 };
@@ -55,7 +55,7 @@ int poll_set_add(struct poll_set *set, int fd, short events)
     return (int)set->count++;
 }
 
-/* Takes the oldest call that has come in; NULL: none is left. */
+/* Removes the oldest pending call from the list. NULL: none. */
 static struct loop_request *loop_take_call(struct loop *loop)
 {
     struct loop_request *call;
@@ -72,7 +72,7 @@ static struct loop_request *loop_take_call(struct loop *loop)
 static void loop_finish_call(struct loop *loop, struct loop_request *call)
 {
     LOCK_SCOPE(&loop->mutex);
-    call->done = true; /* now its memory, the caller's stack, may go */
+    call->done = true; /* from here on `call`, on the caller's stack, may be gone */
     pthread_cond_broadcast(&loop->done);
 }
 
@@ -165,7 +165,7 @@ int loop_start(struct loop *loop, const char *name)
     return 0;
 }
 
-/* Lists what to poll, the watches first: how many those are. False if memory ran out. */
+/* Fills `set`: the watches, *ret_watches of them, then the poller's. False: out of memory. */
 static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms, unsigned *ret_watches)
 {
     loop->set.count = 0;
@@ -194,18 +194,18 @@ static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms, unsigned *ret_
 void loop_turn(struct loop *loop, int timeout_ms)
 {
     uint32_t wait_ms = timeout_ms < 0 ? UINT32_MAX : (uint32_t)timeout_ms;
-    struct poller *poller = loop->poller; /* another one has not been asked in this round */
+    struct poller *poller = loop->poller; /* dispatch() only after its own prepare() */
     unsigned watches;
     int ready;
 
     loop->turns++;
     if (!loop_prepare(loop, &wait_ms, &watches)) {
-        poll(NULL, 0, 10); /* out of memory: try again rather than fail a running guest */
+        poll(NULL, 0, 10); /* out of memory: retry rather than end a running guest */
         return;
     }
     ready = poll(loop->set.fds, loop->set.count, wait_ms > INT32_MAX ? -1 : (int)wait_ms);
     if (ready < 0)
-        return; /* EINTR: nothing is ready, revents mean nothing */
+        return; /* EINTR: revents are not valid */
 
     for (unsigned i = 0; ready > 0 && i < watches; i++)
         if (loop->polled[i] && loop->set.fds[i].revents)
@@ -254,12 +254,12 @@ void loop_set_poller(struct loop *loop, struct poller *poller)
     loop->poller = poller;
 }
 
-bool loop_is_here(const struct loop *loop)
+bool loop_is_current(const struct loop *loop)
 {
     return pthread_equal(loop->owner, pthread_self());
 }
 
-/* Under the mutex. False if the deadline passed before the call began; it is withdrawn then. */
+/* With the mutex held. If the deadline passes before the call begins, removes it: false. */
 static bool loop_wait(struct loop *loop, struct loop_request *call, uint64_t deadline_ns)
 {
     const struct timespec deadline = clock_timespec(deadline_ns);
@@ -285,7 +285,7 @@ bool loop_call_by(struct loop *loop, void (*fn)(void *arg), void *arg, uint64_t 
     struct loop_request call = { .fn = fn, .arg = arg }, **link;
     uint64_t one = 1;
 
-    if (loop_is_here(loop)) {
+    if (loop_is_current(loop)) {
         fn(arg);
         return true;
     }

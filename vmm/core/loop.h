@@ -7,22 +7,23 @@
 #include <stdint.h>
 
 /*
- * A poll() loop and the thread that runs it. Whatever it calls runs on that thread, one call at a
- * time. Until loop_start() or loop_run() the loop belongs to the thread that created it. poll()
- * rather than epoll: a loop watches a handful of descriptors, regular files may be among them, and
- * libraries that poll for themselves (libslirp) join in as they are.
+ * An event loop around poll(), and the thread that runs it. All callbacks run on that thread, one
+ * at a time. Until loop_start() or loop_run() the loop belongs to the thread that created it.
+ *
+ * poll() rather than epoll: a loop watches few descriptors, regular files may be among them, and a
+ * library that brings its own descriptors to poll (libslirp) fits in without changes.
  */
 struct loop;
 
-/* A descriptor the loop looks after. Part of its owner, found back with container_of(). */
+/* A descriptor that the loop polls. Embedded in its owner: ready() uses container_of(). */
 struct watch {
-    int fd;       /* stays the owner's to close; -1 is never ready */
+    int fd;       /* closed by the owner; -1 is never ready */
     short events; /* POLLIN, POLLOUT; may be changed on the loop's thread at any time */
     void (*ready)(struct watch *watch, short revents);
-    struct watch *next; /* the loop's */
+    struct watch *next; /* in the loop's list */
 };
 
-/* The descriptors of one round, and how to add to them. */
+/* The descriptors passed to one poll(). */
 struct poll_set {
     struct pollfd *fds;
     unsigned count, capacity;
@@ -31,39 +32,40 @@ struct poll_set {
 /* Returns the entry's index in `fds`, or -ENOMEM. */
 int poll_set_add(struct poll_set *set, int fd, short events);
 
-/* Somebody with descriptors and time-outs of its own: asked before each poll(), told after it. */
+/* A library with descriptors and timers of its own. Called on the loop's thread. */
 struct poller {
+    /* Before each poll(): adds descriptors, and lowers *timeout_ms (UINT32_MAX: none). */
     void (*prepare)(struct poller *poller, struct poll_set *set, uint32_t *timeout_ms);
+    /* After that poll(), with the revents in `set`. */
     void (*dispatch)(struct poller *poller, const struct poll_set *set);
 };
 
 struct loop *loop_create(void);       /* NULL: out of memory or descriptors (errno) */
 void loop_destroy(struct loop *loop); /* accepts NULL; stops and joins its thread */
 
-int loop_start(struct loop *loop, const char *name); /* its own thread; 0 or -errno */
-void loop_join(struct loop *loop); /* ends its thread; the loop is the caller's again */
-void loop_run(struct loop *loop);  /* this thread, until loop_stop() */
-void loop_stop(struct loop *loop); /* from the loop's thread */
-void loop_turn(struct loop *loop, int timeout_ms); /* one round of loop_run(); -1: wait */
-uint64_t
-loop_turns(const struct loop *loop); /* how many there were: on its thread, or afterwards */
+int loop_start(struct loop *loop, const char *name); /* on a new thread; 0 or -errno */
+void loop_join(struct loop *loop); /* ends that thread; the loop belongs to the caller again */
+void loop_run(struct loop *loop);  /* on this thread, until loop_stop() */
+void loop_stop(struct loop *loop); /* on the loop's thread */
+void loop_turn(struct loop *loop, int timeout_ms); /* one iteration of loop_run(); -1: wait */
+uint64_t loop_turns(const struct loop *loop); /* iterations; its thread, or after loop_join() */
 
 /* On the loop's thread, or before it has one. No ready() call follows loop_remove(). */
 void loop_add(struct loop *loop, struct watch *watch);
 void loop_remove(struct loop *loop, struct watch *watch);
-void loop_set_poller(struct loop *loop, struct poller *poller); /* one at most; NULL takes it off */
+void loop_set_poller(struct loop *loop, struct poller *poller); /* at most one; NULL removes it */
 
-bool loop_is_here(const struct loop *loop); /* is this its thread? */
+bool loop_is_current(const struct loop *loop); /* is the caller on its thread? */
 
 /*
- * Runs fn(arg) on the loop's thread and returns when it has. From any thread, its own included;
- * a loop's thread must not call another loop that might be calling it.
+ * Runs fn(arg) on the loop's thread and returns when fn has. Any thread, the loop's own included.
+ * Two loops must not call each other: that would deadlock.
  */
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
 
 /*
- * The same, but gives up if fn has not begun by `deadline_ns` (clock_now_ns()), as where the loop
- * waits for something of the host's: false, and fn will not be called. Once begun fn is waited for.
+ * The same, but returns false, without a call of fn, if fn has not begun when clock_now_ns()
+ * reaches `deadline_ns`: the loop may be blocked in a system call. Waits for fn once it has begun.
  */
 bool loop_call_by(struct loop *loop, void (*fn)(void *arg), void *arg, uint64_t deadline_ns);
 

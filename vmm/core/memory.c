@@ -42,8 +42,8 @@ void guest_memory_destroy(struct guest_memory *mem)
     free(mem);
 }
 
-/* Maps anonymous pages where huge pages can lie. */
-static void *map_aligned(uint64_t size)
+/* Maps anonymous memory at a multiple of the huge page size. */
+static void *region_map_anonymous(uint64_t size)
 {
     char *raw = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -60,17 +60,17 @@ static void *map_aligned(uint64_t size)
 }
 
 /*
- * Huge pages mean twenty times fewer nested page faults. The first 2 MiB of a region are left out:
- * there a guest starts, and touches only a few small pages.
+ * Huge pages cause a twentieth of the nested page faults. The first 2 MiB of a region are left
+ * out: a guest boots there, and touches only a few small pages.
  */
 static void region_advise(const struct ram_region *region)
 {
-    if (region->size > HUGE_PAGE) /* fails harmlessly on hosts without them */
+    if (region->size > HUGE_PAGE) /* fails on hosts without huge pages, which is harmless */
         madvise((char *)region->host + HUGE_PAGE, region->size - HUGE_PAGE, MADV_HUGEPAGE);
 }
 
-/* Sealed: nobody the descriptor is given to can make it shorter. */
-static int create_memfd(uint64_t size)
+/* Sealed against shrinking: another process with the descriptor cannot truncate it. */
+static int region_create_memfd(uint64_t size)
 {
     cleanup_close int fd = memfd_create("guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -79,18 +79,18 @@ static int create_memfd(uint64_t size)
     return take_fd(&fd);
 }
 
-/* Opens what `backing` names: a descriptor of our own, or -errno. */
-static int open_backing(const struct memory_backing *backing, uint64_t size)
+/* Duplicates the backing's descriptor, or creates a memfd. -errno. */
+static int region_open_backing(const struct memory_backing *backing, uint64_t size)
 {
     int fd;
 
     if (backing->kind == MEMORY_SHARED && backing->fd < 0)
-        return create_memfd(size);
+        return region_create_memfd(size);
     fd = fcntl(backing->fd, F_DUPFD_CLOEXEC, 0);
     return fd < 0 ? -errno : fd;
 }
 
-static int check_file(int fd, const struct memory_backing *backing, uint64_t size)
+static int region_check_file(int fd, const struct memory_backing *backing, uint64_t size)
 {
     struct stat file;
     struct statfs fs;
@@ -104,13 +104,13 @@ static int check_file(int fd, const struct memory_backing *backing, uint64_t siz
     return 0;
 }
 
-/* Maps the file over the region's anonymous pages, which keeps their alignment. */
+/* Maps the file over the region's anonymous pages, to keep their alignment. */
 static int region_map_file(struct ram_region *region, const struct memory_backing *backing)
 {
     bool is_shared = backing->kind == MEMORY_SHARED;
     int flags = is_shared ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
-    cleanup_close int fd = open_backing(backing, region->size);
-    int error = fd < 0 ? fd : check_file(fd, backing, region->size);
+    cleanup_close int fd = region_open_backing(backing, region->size);
+    int error = fd < 0 ? fd : region_check_file(fd, backing, region->size);
 
     if (error)
         return error;
@@ -133,7 +133,7 @@ int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size,
     if (size > SIZE_MAX - HUGE_PAGE)
         return -ENOMEM;
 
-    region.host = map_aligned(size);
+    region.host = region_map_anonymous(size);
     if (!region.host)
         return -ENOMEM;
     if (backing && backing->kind != MEMORY_ANONYMOUS)
@@ -147,13 +147,13 @@ int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size,
     return error;
 }
 
-/* The region that holds all of [gpa, gpa + len), or NULL. */
-static const struct ram_region *find_region(const struct guest_memory *mem, gpa_t gpa, uint64_t len)
+/* The region that contains all of [gpa, gpa + len), or NULL. */
+static const struct ram_region *region_find(const struct guest_memory *mem, gpa_t gpa, uint64_t len)
 {
     for (unsigned i = 0; i < mem->count; i++) {
         const struct ram_region *region = &mem->regions[i];
 
-        /* Subtract before comparing: no sum, so nothing to overflow. */
+        /* Subtract rather than add: a sum could overflow. */
         if (gpa >= region->base && gpa - region->base <= region->size &&
             len <= region->size - (gpa - region->base))
             return region;
@@ -174,7 +174,7 @@ static void region_discard(const struct ram_region *region, uint64_t offset, siz
         is_done = fallocate(region->backing.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                             (off_t)(region->backing.offset + offset), (off_t)len) == 0;
         break;
-    case MEMORY_PRIVATE_FILE: /* MADV_DONTNEED would bring the file's bytes back */
+    case MEMORY_PRIVATE_FILE: /* MADV_DONTNEED would restore the file's contents */
         is_done =
             mmap(host, len, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
@@ -186,7 +186,7 @@ static void region_discard(const struct ram_region *region, uint64_t offset, siz
 
 int guest_memory_discard(struct guest_memory *mem, gpa_t gpa, uint64_t len)
 {
-    const struct ram_region *region = find_region(mem, gpa, len);
+    const struct ram_region *region = region_find(mem, gpa, len);
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
     if (gpa % page || len % page)
@@ -217,7 +217,7 @@ const struct ram_region *guest_memory_region(const struct guest_memory *mem, uns
 
 void *guest_ptr(const struct guest_memory *mem, gpa_t gpa, size_t len)
 {
-    const struct ram_region *region = find_region(mem, gpa, len);
+    const struct ram_region *region = region_find(mem, gpa, len);
 
     return region ? (char *)region->host + (gpa - region->base) : NULL;
 }

@@ -15,11 +15,11 @@
 
 #define DENY (SECCOMP_RET_ERRNO | EPERM)
 
-/* Instructions: those before and after all rules, and the most of one rule. */
+/* Numbers of BPF instructions: before and after all rules; at most for one rule. */
 #define FILTER_ENDS 5
 #define FILTER_RULE 6
 
-/* An argument is a 64-bit word, of which the filter loads the first half. */
+/* The filter compares the low half of an argument: the first 32 of its 64 bits. */
 static_assert(HOST_AUDIT_ARCH & __AUDIT_ARCH_LE, "the low half of an argument comes first");
 
 static void seccomp_add(struct sock_fprog *program, struct sock_filter instruction)
@@ -27,7 +27,7 @@ static void seccomp_add(struct sock_fprog *program, struct sock_filter instructi
     program->filter[program->len++] = instruction;
 }
 
-/* Fills the accumulator from struct seccomp_data. */
+/* Loads the accumulator from this offset in struct seccomp_data. */
 static void seccomp_load(struct sock_fprog *program, size_t offset)
 {
     seccomp_add(program, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset));
@@ -38,7 +38,7 @@ static void seccomp_return(struct sock_fprog *program, uint32_t what)
     seccomp_add(program, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, what));
 }
 
-/* Goes on behind the next `equal` instructions if the accumulator is `value`, else `other`. */
+/* Skips `equal` instructions if the accumulator is `value`, otherwise `other`. */
 static void seccomp_compare(struct sock_fprog *program, uint32_t value, uint8_t equal,
                             uint8_t other)
 {
@@ -46,7 +46,7 @@ static void seccomp_compare(struct sock_fprog *program, uint32_t value, uint8_t 
                 (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, equal, other));
 }
 
-/* Before and after, the accumulator holds the call's number. */
+/* The accumulator contains the system call's number on entry, and again at the end. */
 static void seccomp_add_rule(struct sock_fprog *program, const struct seccomp_rule *rule)
 {
     assert(rule->reason);

@@ -5,23 +5,22 @@
 #include <stdint.h>
 
 /*
- * A system call that is still allowed; if `argument` has a mask, only with a matching argument. One
- * call may have several rules, of which one must match.
+ * An allowed system call; with argument.mask != 0, only if that argument matches. A call may have
+ * several rules: it is allowed if one of them matches.
  */
 struct seccomp_rule {
     uint16_t call; /* SYS_... */
     struct {
         uint8_t index;        /* from 0 */
-        uint32_t mask, value; /* the low half of the argument, masked, is `value` */
+        uint32_t mask, value; /* matches if (low half of the argument & mask) == value */
     } argument;
-    const char *reason; /* what makes the call; for those who read the table, never NULL */
+    const char *reason; /* what makes the call: documents the table; never NULL */
 };
 
 /*
- * From now on every system call of the calling thread that no rule allows fails with EPERM, as
- * does any of another ABI of this CPU. Threads it starts inherit that, the others stay as they
- * are. The thread must have no_new_privs (PR_SET_NO_NEW_PRIVS) or CAP_SYS_ADMIN. Prints nothing;
- * -errno.
+ * From now on system calls of the calling thread fail with EPERM unless a rule allows them, and so
+ * do all calls of another ABI of this CPU. Threads it creates inherit the filter; existing threads
+ * do not. Needs no_new_privs (PR_SET_NO_NEW_PRIVS) or CAP_SYS_ADMIN. Prints nothing; -errno.
  */
 int seccomp_restrict(const struct seccomp_rule *rules, unsigned count);
 

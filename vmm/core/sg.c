@@ -9,7 +9,7 @@ struct iovec sg_front(struct sg *sg)
 {
     size_t run;
 
-    while (sg->skip >= sg->iov->iov_len) { /* step over used-up pieces */
+    while (sg->skip >= sg->iov->iov_len) { /* skip consumed pieces */
         sg->skip -= sg->iov->iov_len;
         sg->iov++;
     }
@@ -19,7 +19,7 @@ struct iovec sg_front(struct sg *sg)
     return (struct iovec){ (char *)sg->iov->iov_base + sg->skip, run };
 }
 
-/* Takes the front, at most `max` > 0 bytes of it. */
+/* Consumes a contiguous run at the front, at most `max` > 0 bytes. */
 static struct iovec sg_take(struct sg *sg, size_t max)
 {
     struct iovec front = sg_front(sg);

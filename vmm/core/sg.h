@@ -7,30 +7,30 @@
 #include <sys/uio.h>
 
 /*
- * A slice of guest memory that lies in pieces: `length` bytes, from `skip` bytes into `iov` on.
- * Taking bytes off either end moves the slice. Where the cuts lie means nothing.
+ * A scattered slice of guest memory: `length` bytes that begin `skip` bytes into `iov`. Reads and
+ * writes consume bytes from its front. Where one piece ends and the next begins has no meaning.
  */
 struct sg {
-    struct iovec *iov; /* the pieces belong to whoever made the slice */
+    struct iovec *iov; /* the pieces; they belong to the creator of the slice */
     size_t skip;       /* bytes */
     size_t length;     /* bytes */
 };
 
-/* Copy `len` bytes and step past them; false, with nothing done, if fewer are left. */
+/* Copy, zero or skip `len` bytes and consume them; false, with nothing done, if fewer are left. */
 bool sg_read(struct sg *sg, void *dst, size_t len);
 bool sg_write(struct sg *sg, const void *src, size_t len);
 bool sg_zero(struct sg *sg, size_t len);
 bool sg_skip(struct sg *sg, size_t len);
 
-/* The longest contiguous run at the front of a non-empty slice. Takes nothing. */
+/* The longest contiguous run at the front of a non-empty slice. Consumes nothing. */
 struct iovec sg_front(struct sg *sg);
 
-/* Cuts the last byte off and gives its address, or NULL: where virtio-blk wants its status. */
+/* Removes the last byte (virtio-blk's status) and returns its address; NULL: empty. */
 void *sg_take_last_byte(struct sg *sg);
 
 /*
- * Cuts the pieces themselves down to the slice, so that sg->iov can go to readv() and friends;
- * returns how many they are. Slices that share a piece with this one are no longer valid.
+ * Trims the pieces themselves to the slice, so that sg->iov can be passed to readv() and the like.
+ * Returns the number of pieces. Invalidates other slices that share a piece with this one.
  */
 unsigned sg_trim(struct sg *sg);
 

@@ -9,15 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a field is; part of the format. */
+/* The type of a field; part of the format. */
 enum state_type {
     STATE_U8 = 1,
     STATE_U16,
     STATE_U32,
     STATE_U64,
     STATE_BOOL,
-    STATE_BYTES, /* as many as the walk knows */
-    STATE_DATA,  /* u32 length, then so many bytes */
+    STATE_BYTES, /* a number of bytes that is not saved */
+    STATE_DATA,  /* u32 length, then that many bytes */
     STATE_COUNT, /* u32 */
     STATE_SAME,  /* u64 */
 };
@@ -97,13 +97,13 @@ static void state_put(struct state *s, const void *bytes, size_t count)
     s->at += count;
 }
 
-/* How many bytes are left in the open section, or in all where none is open. */
+/* The number of bytes left in the open section, or in the whole state if none is open. */
 static size_t state_left(const struct state *s)
 {
     return (s->name ? s->end : s->size) - s->at;
 }
 
-/* NULL after an error. */
+/* Consumes `count` loaded bytes. NULL on error. */
 static const uint8_t *state_take(struct state *s, size_t count)
 {
     const uint8_t *bytes = s->bytes + s->at;
@@ -144,7 +144,7 @@ void state_section(struct state *s, const char *name, uint16_t version)
     assert(!s->name);
     s->version = version;
     if (!s->loading) {
-        state_put(s, &length, sizeof(length)); /* known at the end */
+        state_put(s, &length, sizeof(length)); /* filled in by state_end_section() */
         s->section = s->at;
         state_put(s, &stored, sizeof(stored));
         state_put_name(s, name);
@@ -189,7 +189,7 @@ bool state_since(const struct state *s, uint16_t version)
     return s->version >= version;
 }
 
-/* The head of a field. False if there is nothing to take its value from. */
+/* Saves or checks a field's type and name. True if its value can be loaded. */
 static bool state_head(struct state *s, enum state_type type, const char *name)
 {
     uint8_t byte = (uint8_t)type;
@@ -209,8 +209,7 @@ static bool state_head(struct state *s, enum state_type type, const char *name)
     return !s->error;
 }
 
-/* An integer of `size` bytes, which lies at `little` in little-endian order. True: it was loaded.
- */
+/* A field of `size` bytes at `little`, in little-endian order. True: it was loaded. */
 static bool state_number(struct state *s, enum state_type type, const char *name, void *little,
                          size_t size)
 {

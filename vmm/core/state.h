@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 /*
- * A machine's state while it is saved or loaded. A device describes its fields once, in one walk
- * that goes both ways:
+ * A machine's state while it is saved or loaded. Each device describes its fields once, in one
+ * function that both saves and loads them:
  *
  *     static void pl031_state(struct chip *chip, struct state *s)
  *     {
@@ -18,47 +18,47 @@
  *         state_field(s, rtc, match);
  *     }
  *
- * Saved are sections, one for each device, and in them fields; both have names, so that an error
- * can say where it is:
+ * The format is a sequence of sections, one per device, each a sequence of fields. Both have
+ * names, for error messages:
  *
  *     section := u32 length  u16 version  u8 n  name[n]  field...    (length: of what follows it)
  *     field   := u8 type  u8 n  name[n]  value
  *
- * all little-endian. What is loaded is input: it may be damaged or made to do harm. A field whose
- * name, type or size is not the expected one is an error. The first error stays, every call after
- * it does nothing, and what was not loaded keeps its value; so a walk needs no checks of its own
- * but of values (state_fail()). One thread at a time.
+ * all little-endian. A loaded state is untrusted: it may be damaged or malicious. A field with an
+ * unexpected name, type or size is an error. After the first error all calls do nothing, and
+ * fields not yet loaded keep their values; so a device only has to check values (state_fail()).
+ * One thread at a time.
  */
 struct state {
     bool loading;
-    uint8_t *bytes;   /* saving: ours; loading: the caller's */
-    size_t size;      /* saving: allocated; loading: how many there are */
-    size_t at;        /* the next byte */
-    size_t section;   /* where the open section's contents begin */
-    size_t end;       /* loading: where they end */
-    const char *name; /* of the open section; NULL: none is */
+    uint8_t *bytes;   /* saving: owned; loading: the caller's */
+    size_t size;      /* saving: allocated bytes; loading: bytes to load */
+    size_t at;        /* offset of the next byte */
+    size_t section;   /* offset of the open section's contents */
+    size_t end;       /* loading: offset of their end */
+    const char *name; /* of the open section; NULL: no section is open */
     uint16_t version; /* of the open section, as it was saved */
     int error;        /* -errno of the first error, or 0 */
-    char why[160];    /* and what it was, for people */
+    char why[160];    /* message of that error */
 };
 
 void state_begin_save(struct state *s);
-/* `bytes` stay the caller's, unchanged, until state_finish(). */
+/* `bytes` belong to the caller, and must stay unchanged until state_finish(). */
 void state_begin_load(struct state *s, const void *bytes, size_t size);
-/* Frees what was saved. Returns the first error; loading: -EINVAL, too, if bytes are left over. */
+/* Frees the saved bytes. Returns the first error; loading: -EINVAL also if bytes are left over. */
 int state_finish(struct state *s);
 
 /*
- * Opens a section. Saving: with this version. Loading: it must have this name, and a version from
- * 1 to this one, which state_since() then tells apart.
+ * Opens a section. Saving: writes it with this version. Loading: expects this name, and a version
+ * from 1 to this one; state_since() tells which fields it has.
  */
 void state_section(struct state *s, const char *name, uint16_t version);
 void state_end_section(struct state *s);
 
-/* Does the section have what came with `version`? Always, when saving. */
+/* Does the open section have the fields added in `version`? Always true when saving. */
 bool state_since(const struct state *s, uint16_t version);
 
-/* The name of a field is the name in the struct. */
+/* A field, named as in its struct. */
 #define state_field(s, p, f)       \
     _Generic((p)->f, uint8_t       \
              : state_u8, uint16_t  \
@@ -73,17 +73,17 @@ void state_u32(struct state *s, const char *name, uint32_t *field);
 void state_u64(struct state *s, const char *name, uint64_t *field);
 void state_bool(struct state *s, const char *name, bool *field);
 
-/* Bytes whose number is fixed; or *length of them, 0 to `max`. */
+/* A fixed number of bytes; or *length of them, from 0 to `max`. */
 void state_bytes(struct state *s, const char *name, void *field, size_t size);
 void state_data(struct state *s, const char *name, void *field, uint32_t *length, uint32_t max);
 
-/* How many entries follow, 0 to `max`: returns `count` when saving, 0 after an error. */
+/* The number of entries that follow, from 0 to `max`. Returns it: saved or loaded; 0 on error. */
 uint32_t state_count(struct state *s, const char *name, uint32_t count, uint32_t max);
 
-/* What is configuration, not state: loading fails unless the saved value is ours. */
+/* Configuration rather than state: loading fails unless the saved value equals `ours`. */
 void state_same(struct state *s, const char *name, uint64_t ours);
 
-/* For a walk that finds a loaded value impossible. -EINVAL; prints nothing. */
+/* Sets the error -EINVAL, for an invalid value that was loaded. Prints nothing. */
 void state_fail(struct state *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -6,9 +6,9 @@
 
 #include "vmm/core/clock.h"
 
-/* Where the time of a start goes: when each of its steps was done. */
+/* The steps of a start. Each is marked when it is done, for --stats. */
 enum phase {
-    PHASE_BEGIN, /* the command line is read */
+    PHASE_BEGIN, /* the command line has been read */
     PHASE_MEMORY,
     PHASE_KVM,
     PHASE_DEVICES,
@@ -19,7 +19,7 @@ enum phase {
     PHASE_IMAGE,
     PHASE_THREADS,
     PHASE_ENTRY, /* the first vCPU is about to enter the guest */
-    PHASE_EXIT,  /* and back for the first time */
+    PHASE_EXIT,  /* its first exit */
     PHASE_COUNT,
 };
 
@@ -27,7 +27,7 @@ struct timeline {
     uint64_t done_ns[PHASE_COUNT]; /* CLOCK_MONOTONIC; 0: not yet */
 };
 
-/* Only the first time counts: a reset is no start. Each phase belongs to one thread. */
+/* Keeps the first time only: later calls are of a reset. Each phase is marked by one thread. */
 static inline void timeline_mark(struct timeline *timeline, enum phase phase)
 {
     if (!timeline->done_ns[phase])

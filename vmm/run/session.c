@@ -48,7 +48,7 @@ struct session {
     struct outcome outcome; /* from SESSION_FINISHED on */
     char *reason;           /* shared with the process: what it said last of why it failed */
     int signals;            /* passed on to the command */
-    unsigned told;          /* for log_guest() */
+    unsigned warnings;      /* for log_guest() */
     uint64_t begin_ns;
     struct session_times times;
 
@@ -128,8 +128,9 @@ static void session_obey(struct session *session, const struct control_message *
         }
         break;
     case CONTROL_NOTE:
-        log_guest(&session->told, "%sin the guest: %s%s%s", session->config.label, message->text,
-                  message->error ? ": " : "", message->error ? strerror(message->error) : "");
+        log_guest(&session->warnings, "%sin the guest: %s%s%s", session->config.label,
+                  message->text, message->error ? ": " : "",
+                  message->error ? strerror(message->error) : "");
         break;
     case CONTROL_EXIT:
         session_decide(session, SESSION_FINISHED, OUTCOME_EXIT, message->number);
@@ -253,7 +254,7 @@ static void session_limit_over(struct watch *watch, short revents)
 {
     struct session *session = container_of(watch, struct session, limit);
 
-    if (alarm_rang(watch) && !session_decide(session, SESSION_STOPPING, OUTCOME_TIMEOUT, 0))
+    if (alarm_expired(watch) && !session_decide(session, SESSION_STOPPING, OUTCOME_TIMEOUT, 0))
         session_give_up(session, OUTCOME_TIMEOUT, 0);
 }
 
@@ -269,7 +270,7 @@ static void session_phase_over(struct watch *watch, short revents)
 {
     struct session *session = container_of(watch, struct session, phase);
 
-    if (!alarm_rang(watch))
+    if (!alarm_expired(watch))
         return;
     if (session->state == SESSION_BOOTING)
         session_decide(session, SESSION_STOPPING, OUTCOME_HANG, 0);
