@@ -13,9 +13,9 @@
 #include "vmm/kvm/arch.h"
 
 #define CMDLINE_MAX  2047  /* Linux/arm64's COMMAND_LINE_SIZE, without the NUL */
-#define INITRD_ALIGN 65536 /* the largest page a guest has */
+#define INITRD_ALIGN 65536 /* the largest page size of a guest */
 
-/* Right below the device tree, so that the kernel has room to grow. */
+/* Loads it just below the device tree, to leave the kernel room to grow. */
 static int boot_load_initrd(struct guest_memory *mem, const struct hardware *hw,
                             const struct image *initrd, gpa_t kernel_end, struct fdt_chosen *chosen)
 {
@@ -23,7 +23,7 @@ static int boot_load_initrd(struct guest_memory *mem, const struct hardware *hw,
 
     if (initrd->size > room)
         return log_refuse(ENOMEM,
-                          "%s has %llu KiB, beside the kernel there is room for %llu; raise "
+                          "%s has %llu KiB, but beside the kernel there is room for %llu; raise "
                           "--memory",
                           initrd->path, (unsigned long long)(initrd->size / KIB),
                           (unsigned long long)(room / KIB));
@@ -41,8 +41,8 @@ int boot_load(struct guest_memory *mem, const struct hardware *hw, const struct 
 
     if (!error && strlen(chosen.cmdline) > CMDLINE_MAX)
         error = log_refuse(E2BIG,
-                           "the command line has %zu bytes, an arm64 kernel takes %d; shorten "
-                           "--cmdline",
+                           "the command line has %zu bytes, but an arm64 kernel accepts %d; "
+                           "shorten --cmdline",
                            strlen(chosen.cmdline), CMDLINE_MAX);
     if (!error && files->initrd)
         error = boot_load_initrd(mem, hw, files->initrd, kernel.end, &chosen);

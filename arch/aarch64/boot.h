@@ -8,9 +8,9 @@ struct boot_files;
 struct hardware;
 
 /*
- * Kernel, initrd and device tree into RAM that is all zero. For the start and after each reset.
- * The device tree is then at hw->fdt.base: what X0 holds at `ret_entry`. Prints what is wrong with
- * a file and what to do about it; -errno.
+ * Loads kernel, initrd and device tree into zeroed RAM, at start and after each reset. The first
+ * vCPU starts at *ret_entry with the device tree's address, hw->fdt.base, in X0. Prints what is
+ * wrong with a file and the remedy; -errno.
  */
 int boot_load(struct guest_memory *mem, const struct hardware *hw, const struct boot_files *files,
               gpa_t *ret_entry);

@@ -12,7 +12,7 @@
 #include "vmm/kvm/vcpu.h"
 #include "vmm/kvm/vm.h"
 
-#define FIRST_SPI 32 /* as an interrupt number of the GIC */
+#define FIRST_SPI 32 /* the GIC's interrupt ID of SPI 0 */
 
 #define DEFAULT_IPA_BITS 40
 
@@ -21,7 +21,7 @@ const char *arch_kvm_hint(void)
     return "start the host's kernel at EL2, and build it with CONFIG_KVM";
 }
 
-/* How wide guest-physical addresses are: what KVM gives unasked, or as much as RAM needs. */
+/* The width of guest-physical addresses: KVM's default, or more if RAM needs it. */
 unsigned long arch_vm_type(const struct vm *vm)
 {
     int most = vm_ioctl(vm->kvm, KVM_CHECK_EXTENSION, (void *)KVM_CAP_ARM_VM_IPA_SIZE);
@@ -30,13 +30,13 @@ unsigned long arch_vm_type(const struct vm *vm)
     unsigned bits = DEFAULT_IPA_BITS;
 
     if (most <= 0)
-        return 0; /* a KVM with one size only */
+        return 0; /* this KVM has a fixed width */
     while (last >> bits)
         bits++;
     return KVM_VM_TYPE_ARM_IPA_SIZE(bits > (unsigned)most ? (unsigned)most : bits);
 }
 
-/* Accesses that KVM cannot decode come to us, rather than end the machine: see vcpu.c. */
+/* Accesses that KVM cannot decode exit instead of failing KVM_RUN: see arch_vcpu_exit(). */
 int arch_vm_init(struct vm *vm)
 {
     struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_NISV_TO_USER };
@@ -76,7 +76,7 @@ static int irqchip_place(int gic, unsigned version)
     return error ? error : irqchip_set(gic, KVM_DEV_ARM_VGIC_GRP_ADDR, cpus_type, &cpus);
 }
 
-/* The GIC wants to know all its CPUs before it is ready, and their counters want the GIC. */
+/* The GIC is initialized after all vCPUs are created, and the PMUs after the GIC. */
 int arch_vm_complete(struct vm *vm)
 {
     unsigned version = irqchip_version(vm);
@@ -95,7 +95,7 @@ int arch_vm_complete(struct vm *vm)
         (error = irqchip_set(gic, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, NULL)))
         return error;
     for (unsigned i = 0; i < vm->vcpu_count && !error; i++)
-        error = vcpu_start_counters(&vm->vcpus[i]);
+        error = vcpu_init_pmu(&vm->vcpus[i]);
     return error;
 }
 

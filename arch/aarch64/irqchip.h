@@ -4,7 +4,7 @@
 
 struct vm;
 
-/* The interrupt controller that the host can give a guest: GIC version 3, or 2. */
+/* The GIC version that the host can emulate: 3, otherwise 2. */
 unsigned irqchip_version(const struct vm *vm);
 
 #endif

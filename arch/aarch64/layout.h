@@ -7,7 +7,7 @@
 /*
  * Guest-physical addresses:
  *
- *     0x0000_0000  nothing, for null pointers to run into
+ *     0x0000_0000  unmapped, to catch null pointers
  *     0x0800_0000  GIC: distributor
  *     0x0801_0000  GIC, version 2: CPU interface
  *     0x0900_0000  PL011: the serial port
@@ -17,8 +17,8 @@
  *     0x0a00_0000  GIC, version 3: redistributors, 128 KiB a CPU
  *     0x0e00_0000  virtio-mmio, a page each; the last one is the power button
  *     0x4000_0000  1 GiB: RAM, with the kernel at its start
- *            ...   initrd, as high as it may lie
- *            ...   the last whole 2 MiB that the kernel can reach: the device tree
+ *            ...   initrd, just below the device tree
+ *            ...   device tree, in the last 2 MiB of RAM that the kernel can reach
  *
  * Interrupts: SPI 1 PL011 · 2... virtio
  */
@@ -41,16 +41,16 @@
 
 #define RAM_BASE GIB
 
-#define FDT_SIZE \
-    (2 * MIB) /* the most a kernel takes, which must not cross such a boundary either */
+/* The largest device tree a kernel accepts; it must not cross a multiple of this either. */
+#define FDT_SIZE (2 * MIB)
 
-/* A kernel reaches an initrd in the 32 GiB window that it lies in (Documentation/arm64/booting). */
+/* Kernel and initrd must lie in the same 32 GiB (Documentation/arm64/booting). */
 #define BOOT_WINDOW (32 * GIB)
 
 #define PL011_SPI        1
 #define VIRTIO_SPI_FIRST 2
 
-#define MAX_CPUS    512 /* redistributors up to the virtio pages */
+#define MAX_CPUS    512 /* their redistributors fit below the virtio pages */
 #define MAX_CPUS_V2 8
 
 #endif

@@ -19,13 +19,13 @@
 #include "vmm/kvm/vcpu.h"
 #include "vmm/kvm/vm.h"
 
-static struct hardware_device virtio_place(unsigned n)
+static struct hardware_device arch_virtio_place(unsigned n)
 {
     return (struct hardware_device){ VIRTIO_MMIO_BASE + (uint64_t)n * VIRTIO_MMIO_STRIDE,
                                      VIRTIO_MMIO_STRIDE, VIRTIO_SPI_FIRST + n, "power" };
 }
 
-static void describe_memory(struct hardware *hw, uint64_t size)
+static void arch_describe_memory(struct hardware *hw, uint64_t size)
 {
     uint64_t reachable = size < BOOT_WINDOW - RAM_BASE ? size : BOOT_WINDOW - RAM_BASE;
 
@@ -35,7 +35,7 @@ static void describe_memory(struct hardware *hw, uint64_t size)
     hw->fdt.size = FDT_SIZE;
 }
 
-static void describe_gic(struct hardware *hw, unsigned version)
+static void arch_describe_gic(struct hardware *hw, unsigned version)
 {
     hw->gic_version = version;
     hw->gic = (struct hardware_device){ GIC_DIST_BASE, GIC_DIST_SIZE, 0, "gic" };
@@ -47,7 +47,7 @@ static void describe_gic(struct hardware *hw, unsigned version)
         hw->gic_cpus = (struct hardware_device){ GIC_CPU_BASE, GIC_CPU_SIZE, 0, "gic_cpu" };
 }
 
-/* Version 3 of the GIC until the host is known. */
+/* Assumes a GICv3; arch_boot() corrects that once /dev/kvm is open. */
 int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
 {
     if (cpus > MAX_CPUS)
@@ -57,26 +57,26 @@ int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
     hw->rtc = (struct hardware_device){ PL031_BASE, PL031_SIZE, 0, "pl031" };
     hw->pvpanic = (struct hardware_device){ PVPANIC_BASE, PVPANIC_SIZE, 0, "pvpanic" };
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_BASE, DEBUG_EXIT_SIZE, 0, "debug_exit" };
-    hw->power = virtio_place(HARDWARE_MAX_VIRTIO);
-    describe_gic(hw, 3);
+    hw->power = arch_virtio_place(HARDWARE_MAX_VIRTIO);
+    arch_describe_gic(hw, 3);
     hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_MMIO_SIZE };
-    describe_memory(hw, memory);
+    arch_describe_memory(hw, memory);
     return 0;
 }
 
 int arch_place_virtio(struct hardware *hw, struct hardware_device *ret_place)
 {
-    *ret_place = virtio_place(hw->virtio_count);
+    *ret_place = arch_virtio_place(hw->virtio_count);
     return 0;
 }
 
-static void press_power_button(void *owner)
+static void arch_press_power_button(void *owner)
 {
     virtio_input_press(owner);
 }
 
-/* A key of a virtio keyboard: no other button has a driver in every kernel distributions ship. */
-static int add_power_button(struct board *board)
+/* A key of a virtio keyboard: the one button that every distribution's kernel has a driver for. */
+static int arch_add_power_button(struct board *board)
 {
     const struct hardware_device *place = &board->hardware.power;
     struct virtio_device *button;
@@ -85,7 +85,7 @@ static int add_power_button(struct board *board)
     if (error)
         return log_error(-error, "%s", place->name);
     error = board_add_virtio(board, place, button, board->host.loop);
-    board->press_power_button = press_power_button;
+    board->press_power_button = arch_press_power_button;
     board->power_button = button;
     return error;
 }
@@ -107,7 +107,7 @@ int arch_add_platform(struct board *board)
         (error = board_add_chip(
              board, debug_exit_create(hw->debug_exit.name, hw->debug_exit.base, events), mmio)))
         return error;
-    return add_power_button(board);
+    return arch_add_power_button(board);
 }
 
 const char *arch_default_console(void)
@@ -121,10 +121,10 @@ int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
     gpa_t entry;
     int error;
 
-    describe_gic(hw, irqchip_version(vm));
-    hw->pmu = vcpu_has_counters(vm);
+    arch_describe_gic(hw, irqchip_version(vm));
+    hw->pmu = vcpu_has_pmu(vm);
     error = boot_load(mem, hw, files, &entry);
     if (!error && files->dump)
         error = fdt_dump(mem, hw, files->dump);
-    return error ? error : vcpu_enter(&vm->vcpus[0], entry, hw->fdt.base);
+    return error ? error : vcpu_set_entry(&vm->vcpus[0], entry, hw->fdt.base);
 }

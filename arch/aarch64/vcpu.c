@@ -13,7 +13,7 @@
 #include "vmm/kvm/vcpu.h"
 #include "vmm/kvm/vm.h"
 
-#define PSTATE_EL1H_MASKED 0x3c5 /* EL1 with its own stack; debug, SError, IRQ, FIQ masked */
+#define PSTATE_EL1H_MASKED 0x3c5 /* EL1h; debug, SError, IRQ, FIQ masked */
 #define SCTLR_MMU          1u
 
 #define CORE_REG(member)                                   \
@@ -21,14 +21,14 @@
      (offsetof(struct kvm_regs, member) / sizeof(uint32_t)))
 #define SYS_REG(op1, crn, crm, op2) ARM64_SYS_REG(3, op1, crn, crm, op2)
 
-static bool vm_has(const struct vm *vm, unsigned capability)
+static bool vcpu_check_extension(const struct vm *vm, unsigned capability)
 {
     return ioctl(vm->fd, KVM_CHECK_EXTENSION, capability) > 0;
 }
 
-bool vcpu_has_counters(const struct vm *vm)
+bool vcpu_has_pmu(const struct vm *vm)
 {
-    return vm_has(vm, KVM_CAP_ARM_PMU_V3);
+    return vcpu_check_extension(vm, KVM_CAP_ARM_PMU_V3);
 }
 
 static void vcpu_add_feature(struct kvm_vcpu_init *init, unsigned feature)
@@ -37,15 +37,15 @@ static void vcpu_add_feature(struct kvm_vcpu_init *init, unsigned feature)
 }
 
 /*
- * A guest maps registers as device memory: without FEAT_S2FWB it reads past the caches, in which
- * our write still is.
+ * The guest maps registers as device memory. Without FEAT_S2FWB its reads bypass the caches, where
+ * our write may still be.
  */
 void arch_clean_shadow(const void *word)
 {
     __asm__ volatile("dc cvac, %0\n\tdsb sy" ::"r"(word) : "memory");
 }
 
-/* The host's own kind of CPU. Secondary ones wait for the guest to start them by PSCI. */
+/* The host's CPU type. Secondary vCPUs wait until the guest starts them by PSCI. */
 int arch_vcpu_init(struct vcpu *vcpu)
 {
     const struct vm *vm = vcpu->vm;
@@ -56,9 +56,10 @@ int arch_vcpu_init(struct vcpu *vcpu)
     vcpu_add_feature(&init, KVM_ARM_VCPU_PSCI_0_2);
     if (vcpu->index > 0)
         vcpu_add_feature(&init, KVM_ARM_VCPU_POWER_OFF);
-    if (vcpu_has_counters(vm))
+    if (vcpu_has_pmu(vm))
         vcpu_add_feature(&init, KVM_ARM_VCPU_PMU_V3);
-    if (vm_has(vm, KVM_CAP_ARM_PTRAUTH_ADDRESS) && vm_has(vm, KVM_CAP_ARM_PTRAUTH_GENERIC)) {
+    if (vcpu_check_extension(vm, KVM_CAP_ARM_PTRAUTH_ADDRESS) &&
+        vcpu_check_extension(vm, KVM_CAP_ARM_PTRAUTH_GENERIC)) {
         vcpu_add_feature(&init, KVM_ARM_VCPU_PTRAUTH_ADDRESS);
         vcpu_add_feature(&init, KVM_ARM_VCPU_PTRAUTH_GENERIC);
     }
@@ -67,7 +68,7 @@ int arch_vcpu_init(struct vcpu *vcpu)
     return 0;
 }
 
-static int vcpu_set_counters(const struct vcpu *vcpu, uint64_t attribute, void *value)
+static int vcpu_set_pmu(const struct vcpu *vcpu, uint64_t attribute, void *value)
 {
     struct kvm_device_attr attr = { .group = KVM_ARM_VCPU_PMU_V3_CTRL,
                                     .attr = attribute,
@@ -78,15 +79,15 @@ static int vcpu_set_counters(const struct vcpu *vcpu, uint64_t attribute, void *
     return 0;
 }
 
-int vcpu_start_counters(struct vcpu *vcpu)
+int vcpu_init_pmu(struct vcpu *vcpu)
 {
     int interrupt = FDT_PMU_INTERRUPT;
     int error;
 
-    if (!vcpu_has_counters(vcpu->vm))
+    if (!vcpu_has_pmu(vcpu->vm))
         return 0;
-    error = vcpu_set_counters(vcpu, KVM_ARM_VCPU_PMU_V3_IRQ, &interrupt);
-    return error ? error : vcpu_set_counters(vcpu, KVM_ARM_VCPU_PMU_V3_INIT, NULL);
+    error = vcpu_set_pmu(vcpu, KVM_ARM_VCPU_PMU_V3_IRQ, &interrupt);
+    return error ? error : vcpu_set_pmu(vcpu, KVM_ARM_VCPU_PMU_V3_INIT, NULL);
 }
 
 static int vcpu_set_register(const struct vcpu *vcpu, uint64_t id, uint64_t value)
@@ -96,7 +97,7 @@ static int vcpu_set_register(const struct vcpu *vcpu, uint64_t id, uint64_t valu
     return vm_ioctl(vcpu->fd, KVM_SET_ONE_REG, &reg);
 }
 
-int vcpu_enter(struct vcpu *vcpu, gpa_t pc, gpa_t x0)
+int vcpu_set_entry(struct vcpu *vcpu, gpa_t pc, gpa_t x0)
 {
     if (vcpu_set_register(vcpu, CORE_REG(regs.pc), pc) < 0 ||
         vcpu_set_register(vcpu, CORE_REG(regs.regs[0]), x0) < 0 ||
@@ -105,7 +106,10 @@ int vcpu_enter(struct vcpu *vcpu, gpa_t pc, gpa_t x0)
     return 0;
 }
 
-/* An access to no device by an instruction that KVM does not decode: an abort, as on a real bus. */
+/*
+ * KVM could not decode an access outside RAM. Injects an external abort, as a real bus does where
+ * there is no device.
+ */
 bool arch_vcpu_exit(struct vcpu *vcpu)
 {
     struct kvm_vcpu_events events = { .exception.ext_dabt_pending = 1 };
@@ -114,7 +118,7 @@ bool arch_vcpu_exit(struct vcpu *vcpu)
            vm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events) == 0;
 }
 
-/* Zero where KVM does not tell. */
+/* 0 if KVM does not have the register. */
 static uint64_t vcpu_register(const struct vcpu *vcpu, uint64_t id)
 {
     uint64_t value = 0;
@@ -124,10 +128,10 @@ static uint64_t vcpu_register(const struct vcpu *vcpu, uint64_t id)
     return value;
 }
 
-/* The instructions the vCPU was at, if they are where the program counter says. */
+/* Logs the instructions at the program counter, if the MMU is off and they lie in RAM. */
 static void vcpu_dump_code(const struct vcpu *vcpu, uint64_t pc)
 {
-    char text[4 * 9 + 1] = "behind the MMU";
+    char text[4 * 9 + 1] = "not shown, the MMU is on";
     uint32_t code[4];
 
     if (!(vcpu_register(vcpu, SYS_REG(0, 1, 0, 0)) & SCTLR_MMU)) {

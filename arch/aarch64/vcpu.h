@@ -9,11 +9,12 @@
 struct vcpu;
 struct vm;
 
-/* Where the first vCPU starts, and what X0 holds then. Prints; -errno. */
-int vcpu_enter(struct vcpu *vcpu, gpa_t pc, gpa_t x0);
+/* Sets the vCPU's program counter and X0. Prints; -errno. */
+int vcpu_set_entry(struct vcpu *vcpu, gpa_t pc, gpa_t x0);
 
-/* Does the host lend its performance counters? They start once the GIC is ready. Prints; -errno. */
-bool vcpu_has_counters(const struct vm *vm);
-int vcpu_start_counters(struct vcpu *vcpu);
+/* Can the host give guests a PMU (performance counters)? */
+bool vcpu_has_pmu(const struct vm *vm);
+/* Initializes the PMU, if there is one; after the GIC. Prints; -errno. */
+int vcpu_init_pmu(struct vcpu *vcpu);
 
 #endif

@@ -25,7 +25,7 @@
 #define PAGE_PRESENT  (1u << 0)
 #define PAGE_WRITABLE (1u << 1)
 #define PAGE_LARGE    (1u << 7)
-#define DIRECTORIES   4 /* 1 GiB each: everything below 4 GiB, devices too */
+#define DIRECTORIES   4 /* 1 GiB each: maps the first 4 GiB */
 
 /* Flat descriptors: base 0, limit 4 GiB. */
 #define CODE64_DESCRIPTOR 0x00af9b000000ffffull
@@ -38,21 +38,21 @@ struct boot {
     const struct hardware *hw;
     const struct boot_files *files;
     struct pc_kernel kernel;
-    struct setup_header header; /* a bzImage's */
+    struct setup_header header; /* of a bzImage */
     bool has_header;
     struct pc_boot_data data;
 };
 
-/* The loader is chosen by what the file holds. */
+/* Chooses the loader by the file's contents. */
 static int boot_load_kernel(struct boot *boot)
 {
     const struct image *image = boot->files->kernel;
     uint8_t head[FILE_KIND_HEAD] = { 0 };
     size_t size = image->size < sizeof(head) ? image->size : sizeof(head);
-    int r = image_read(image, 0, head, size);
+    int error = image_read(image, 0, head, size);
 
-    if (r < 0)
-        return r;
+    if (error)
+        return error;
     if (elf_match(head))
         return elf_load(image, boot->mem, boot->hw, &boot->kernel);
     if (!bzimage_match(head))
@@ -62,7 +62,7 @@ static int boot_load_kernel(struct boot *boot)
     return bzimage_load(image, boot->mem, boot->hw, &boot->kernel, &boot->header);
 }
 
-/* As high as it may lie, so that the kernel has room to grow. */
+/* Loads it as high as the kernel allows, to leave the kernel room to grow. */
 static int boot_load_initrd(struct boot *boot)
 {
     const struct image *initrd = boot->files->initrd;
@@ -73,10 +73,11 @@ static int boot_load_initrd(struct boot *boot)
     if (!initrd)
         return 0;
     if (initrd->size > room)
-        return log_refuse(ENOMEM, "%s has %llu KiB, beside the kernel there is room for %llu; %s",
-                          initrd->path, (unsigned long long)(initrd->size / KIB),
-                          (unsigned long long)(room / KIB),
-                          top == ram_end ? "raise --memory" : "the kernel takes no larger initrd");
+        return log_refuse(
+            ENOMEM, "%s has %llu KiB, but beside the kernel there is room for %llu; %s",
+            initrd->path, (unsigned long long)(initrd->size / KIB),
+            (unsigned long long)(room / KIB),
+            top == ram_end ? "raise --memory" : "the kernel accepts no larger initrd");
 
     boot->data.initrd = align_down(top - initrd->size, PAGE_SIZE);
     boot->data.initrd_size = initrd->size;
@@ -91,7 +92,8 @@ static int boot_write_cmdline(struct boot *boot)
     if (boot->kernel.cmdline_size < limit)
         limit = boot->kernel.cmdline_size;
     if (len > limit)
-        return log_refuse(E2BIG, "the command line has %zu bytes, %s takes %zu; shorten --cmdline",
+        return log_refuse(E2BIG,
+                          "the command line has %zu bytes, but %s accepts %zu; shorten --cmdline",
                           len, boot->files->kernel->path, limit);
 
     boot->data.cmdline = CMDLINE_BASE;
@@ -117,8 +119,8 @@ static int boot_write_gdt(struct boot *boot)
 }
 
 /*
- * One to one, in 2 MiB pages: a PML4, a PDPT and the directories behind it, in this order. PVH
- * starts without paging.
+ * An identity mapping with 2 MiB pages: PML4, PDPT and page directories, in this order in memory.
+ * PVH starts without paging.
  */
 static int boot_write_page_tables(struct boot *boot)
 {
@@ -141,8 +143,8 @@ static int boot_write_page_tables(struct boot *boot)
 }
 
 /*
- * Linux passes over the reset register of hardware-reduced ACPI, as it hopes for EFI, and in the
- * end jumps to the BIOS: this is all of ours.
+ * On hardware-reduced ACPI without EFI, Linux skips the reset register and in the end jumps to the
+ * BIOS's reset vector. This code is our whole BIOS.
  */
 static int boot_write_reset_vector(struct boot *boot)
 {
@@ -166,10 +168,10 @@ int boot_load(struct guest_memory *mem, const struct hardware *hw, const struct 
                                             boot_write_reset_vector };
 
     for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
-        int r = steps[i](&boot);
+        int error = steps[i](&boot);
 
-        if (r < 0)
-            return r;
+        if (error)
+            return error;
     }
     *ret_entry = (struct boot_entry){
         .protocol = boot.kernel.pvh ? BOOT_PVH : BOOT_LINUX64,

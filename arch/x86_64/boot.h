@@ -20,9 +20,9 @@ struct boot_entry {
 };
 
 /*
- * Kernel, initrd, parameters, ACPI tables, GDT and page tables (the first 4 GiB mapped one to one)
- * into RAM that is all zero, at the places of layout.h. For the start and after each reset.
- * Prints what is wrong with a file and what to do about it; -errno.
+ * Loads kernel, initrd, parameters, ACPI tables, GDT and page tables (an identity mapping of the
+ * first 4 GiB) into zeroed RAM, at the addresses of layout.h. At start and after each reset. Prints
+ * what is wrong with a file and the remedy; -errno.
  */
 int boot_load(struct guest_memory *mem, const struct hardware *hw, const struct boot_files *files,
               struct boot_entry *ret_entry);

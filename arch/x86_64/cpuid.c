@@ -15,42 +15,41 @@
 #define MAX_ENTRIES 256
 
 #define LEAF_KVM_SIGNATURE 0x40000000u
-#define LEAF_FREQUENCIES \
-    0x40000010u /* TSC and local APIC timer in kHz, an agreement of hypervisors */
+#define LEAF_FREQUENCIES   0x40000010u /* kHz of TSC and local APIC; VMware's, others have it */
 
 #define APIC_TIMER_KHZ 1000000u /* KVM's local APIC counts nanoseconds */
 
-/* What a vCPU's leaves are corrected with. */
+/* What differs from the host's CPUID, or between vCPUs. */
 struct cpuid_topology {
     uint32_t apic_id;
-    uint32_t cpus;    /* one socket, a core each, no hyper-threads */
-    uint32_t id_bits; /* how many bits of an APIC id number the cores */
+    uint32_t cpus;    /* one socket, one core each, no hyper-threads */
+    uint32_t id_bits; /* width of the core number in an APIC id */
     uint32_t tsc_khz; /* 0: unknown */
     bool deadline_timer;
 };
 
-static uint32_t set_field(uint32_t reg, unsigned low, unsigned bits, uint32_t value)
+static uint32_t cpuid_set_field(uint32_t reg, unsigned low, unsigned bits, uint32_t value)
 {
     uint32_t mask = ((1u << bits) - 1) << low;
 
     return (reg & ~mask) | ((value << low) & mask);
 }
 
-static uint32_t set_bit(uint32_t reg, unsigned bit, bool value)
+static uint32_t cpuid_set_bit(uint32_t reg, unsigned bit, bool value)
 {
-    return set_field(reg, bit, 1, value);
+    return cpuid_set_field(reg, bit, 1, value);
 }
 
-/* Leaves 4 and 0x8000001d, one sub-leaf a cache: the last level is shared, the others are not. */
+/* Leaves 4 and 0x8000001d, one sub-leaf per cache: all vCPUs share the last level only. */
 static void cpuid_fix_cache(struct kvm_cpuid_entry2 *entry, const struct cpuid_topology *t)
 {
     uint32_t level = entry->eax >> 5 & 7;
 
     if ((entry->eax & 0x1f) == 0)
         return; /* no more caches */
-    entry->eax = set_field(entry->eax, 14, 12, level >= 3 ? t->cpus - 1 : 0);
+    entry->eax = cpuid_set_field(entry->eax, 14, 12, level >= 3 ? t->cpus - 1 : 0);
     if (entry->function == 4)
-        entry->eax = set_field(entry->eax, 26, 6, t->cpus - 1);
+        entry->eax = cpuid_set_field(entry->eax, 26, 6, t->cpus - 1);
 }
 
 /* Leaves 0xb and 0x1f (Intel SDM 2A, CPUID): threads of a core, then cores of the socket. */
@@ -73,12 +72,12 @@ static void cpuid_fix_topology(struct kvm_cpuid_entry2 *entry, const struct cpui
 
 static void cpuid_fix_features(struct kvm_cpuid_entry2 *entry, const struct cpuid_topology *t)
 {
-    entry->ebx = set_field(entry->ebx, 16, 8, t->cpus);
-    entry->ebx = set_field(entry->ebx, 24, 8, t->apic_id);
-    entry->ecx = set_bit(entry->ecx, 21, true); /* x2APIC: KVM's local APIC always has it */
-    entry->ecx = set_bit(entry->ecx, 24, t->deadline_timer);
-    entry->ecx = set_bit(entry->ecx, 31, true); /* running on a hypervisor */
-    entry->edx = set_bit(entry->edx, 28, t->cpus > 1);
+    entry->ebx = cpuid_set_field(entry->ebx, 16, 8, t->cpus);
+    entry->ebx = cpuid_set_field(entry->ebx, 24, 8, t->apic_id);
+    entry->ecx = cpuid_set_bit(entry->ecx, 21, true); /* x2APIC: KVM's local APIC always has it */
+    entry->ecx = cpuid_set_bit(entry->ecx, 24, t->deadline_timer);
+    entry->ecx = cpuid_set_bit(entry->ecx, 31, true); /* running on a hypervisor */
+    entry->edx = cpuid_set_bit(entry->edx, 28, t->cpus > 1);
 }
 
 static void cpuid_fix(struct kvm_cpuid_entry2 *entry, const struct cpuid_topology *t)
@@ -91,8 +90,8 @@ static void cpuid_fix(struct kvm_cpuid_entry2 *entry, const struct cpuid_topolog
     case 0x8000001d:
         cpuid_fix_cache(entry, t);
         break;
-    case 0x6: /* no energy-performance bias: its MSR is not there */
-        entry->ecx = set_bit(entry->ecx, 3, false);
+    case 0x6: /* no energy-performance bias: KVM does not have its MSR */
+        entry->ecx = cpuid_set_bit(entry->ecx, 3, false);
         break;
     case 0xb:
     case 0x1f:
@@ -106,11 +105,11 @@ static void cpuid_fix(struct kvm_cpuid_entry2 *entry, const struct cpuid_topolog
     case LEAF_KVM_SIGNATURE:
         entry->eax = LEAF_FREQUENCIES;
         break;
-    case 0x80000008: /* AMD: cores of the socket, and how many id bits number them */
-        entry->ecx = set_field(entry->ecx, 0, 8, t->cpus - 1);
-        entry->ecx = set_field(entry->ecx, 12, 4, t->id_bits);
+    case 0x80000008: /* AMD: cores of the socket, and width of the core number */
+        entry->ecx = cpuid_set_field(entry->ecx, 0, 8, t->cpus - 1);
+        entry->ecx = cpuid_set_field(entry->ecx, 12, 4, t->id_bits);
         break;
-    case 0x8000001e: /* AMD: ids of the APIC, the core (one thread) and the node */
+    case 0x8000001e: /* AMD: ids of APIC, core (of one thread) and node */
         entry->eax = t->apic_id;
         entry->ebx = t->apic_id & 0xff;
         entry->ecx = 0;
@@ -126,7 +125,7 @@ static bool cpuid_has(const struct kvm_cpuid2 *cpuid, uint32_t function, uint32_
     return false;
 }
 
-/* Adds a leaf the host did not list; cpuid_fix() fills it. Full tables stay as they are. */
+/* Adds a leaf if it is missing; cpuid_fix() fills it. Does nothing if the table is full. */
 static void cpuid_add(struct kvm_cpuid2 *cpuid, struct kvm_cpuid_entry2 entry)
 {
     if (cpuid->nent < MAX_ENTRIES && !cpuid_has(cpuid, entry.function, entry.index))
@@ -169,8 +168,8 @@ static struct cpuid_topology cpuid_topology(const struct vcpu *vcpu)
 }
 
 /*
- * The host executes CPUID for every leaf it is asked for, which takes long where it is a guest
- * itself; so only the first vCPU asks, and the others ask the first.
+ * For KVM_GET_SUPPORTED_CPUID the host executes CPUID for every leaf, which is slow if the host is
+ * itself a guest. So only the first vCPU does that, and the others copy from it.
  */
 static int cpuid_get(const struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
 {
@@ -182,7 +181,7 @@ static int cpuid_get(const struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
     if (vm_ioctl(vm->vcpus[0].fd, KVM_GET_CPUID2, cpuid) < 0)
         return -1;
     while (cpuid->nent > 1 && cpuid->entries[cpuid->nent - 1].function == 0)
-        cpuid->nent--; /* older kernels do not say how many there are; leaf 0 comes first */
+        cpuid->nent--; /* older kernels do not set nent: drop the unused entries at the end */
     return 0;
 }
 

@@ -5,8 +5,8 @@
 struct vcpu;
 
 /*
- * Gives the vCPU what the host's KVM supports, corrected for what differs per vCPU (APIC id,
- * topology) and with the clock frequencies, so that the guest calibrates nothing. Prints; -errno.
+ * Sets the vCPU's CPUID to what the host's KVM supports, with its own APIC id and topology, and
+ * with the clock frequencies, so that the guest need not calibrate. Prints; -errno.
  */
 int cpuid_set(struct vcpu *vcpu);
 

@@ -18,9 +18,9 @@ unsigned long arch_vm_type(const struct vm *vm)
 }
 
 /*
- * KVM's table of interrupts feeds the two 8259s beside the I/O APIC. No guest of ours programs
- * them, so all their inputs are masked, as firmware would leave them: they would else raise
- * whatever vector they like. Another table would have to wait until all CPUs know of it.
+ * KVM's default GSI routing drives the two 8259s as well as the I/O APIC. Our guests do not program
+ * the 8259s, so mask all inputs, as firmware does: otherwise they raise arbitrary vectors. Routes
+ * of our own would cost more time: KVM_SET_GSI_ROUTING waits for an SRCU grace period.
  */
 static int irqchip_mask_8259(const struct vm *vm, uint32_t chip)
 {
@@ -30,7 +30,7 @@ static int irqchip_mask_8259(const struct vm *vm, uint32_t chip)
     return vm_ioctl(vm->fd, KVM_SET_IRQCHIP, &state);
 }
 
-/* Local APICs and the I/O APIC in the kernel. No PIT: a hardware-reduced guest has other clocks. */
+/* Local APICs and I/O APIC in the kernel. No PIT: hardware-reduced ACPI guests do not need one. */
 int arch_vm_init(struct vm *vm)
 {
     if (vm_ioctl(vm->fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)KVM_TSS_BASE) < 0)

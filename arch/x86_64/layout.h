@@ -8,13 +8,13 @@
 /*
  * Guest-physical addresses:
  *
- *     0x0000_0500  GDT                        what boot.c leaves for the first
- *     0x0000_6000  setup data (RNG seed)      instructions; the guest may use
- *     0x0000_7000  zero page, or PVH start    all of it as RAM afterwards
+ *     0x0000_0500  GDT                        written by boot.c for the kernel's
+ *     0x0000_6000  setup data (RNG seed)      entry; ordinary RAM for the guest
+ *     0x0000_7000  zero page, or PVH start    afterwards
  *     0x0000_8000  stack, up to 0x8ff0
  *     0x0000_9000  page tables: PML4, PDPT, four directories
  *     0x0002_0000  command line
- *     0x000a_0000  no RAM in the guest's eyes, as on any PC
+ *     0x000a_0000  not reported as RAM, as on any PC
  *     0x000e_0000  ACPI: RSDP, then the tables
  *     0x000f_fff0  real-mode reset vector: a few instructions that reset the machine
  *     0x0010_0000  RAM: kernel, and at its end the initrd
@@ -23,7 +23,7 @@
  *     0xc000_0000  virtio-mmio, a page each
  *     0xfec0_0000  I/O APIC
  *     0xfee0_0000  local APIC
- *     0xfffb_c000  KVM's own: a page table and a TSS, for CPUs without unrestricted guest mode
+ *     0xfffb_c000  KVM's identity page table and TSS, for CPUs without unrestricted guest
  *   0x1_0000_0000  4 GiB: the rest of RAM
  *
  * Ports: 0x60 i8042 · 0xf4 debug exit · 0x3f8 COM1 · 0x505 pvpanic · 0x600 power
@@ -49,7 +49,7 @@
 #define KVM_IDENTITY_BASE  0xfffbc000
 #define KVM_TSS_BASE       0xfffbd000
 
-/* Selectors in that GDT, as the Linux boot protocol has them. */
+/* Selectors in the GDT, as the Linux boot protocol requires them. */
 #define BOOT_CS  0x10
 #define BOOT_DS  0x18
 #define BOOT_TSS 0x20

@@ -19,10 +19,10 @@
 #include "vmm/kvm/vcpu.h"
 #include "vmm/kvm/vm.h"
 
-/* x2APIC ids above 254 would need interrupt remapping, which the guest is not given. */
+/* x2APIC ids above 254 need interrupt remapping, which the machine does not have. */
 #define MAX_CPUS 254
 
-static void describe_memory(struct hardware *hw, uint64_t size)
+static void arch_describe_memory(struct hardware *hw, uint64_t size)
 {
     hw->ram[0].size = size < PC_LOW_RAM_END ? size : PC_LOW_RAM_END;
     hw->ram_ranges = 1;
@@ -46,7 +46,7 @@ int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
     hw->pvpanic = (struct hardware_device){ PVPANIC_PORT, PVPANIC_SIZE, 0, "pvpanic" };
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_PORT, DEBUG_EXIT_SIZE, 0, "debug_exit" };
     hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_MMIO_SIZE };
-    describe_memory(hw, memory);
+    arch_describe_memory(hw, memory);
     return 0;
 }
 
@@ -62,7 +62,7 @@ int arch_place_virtio(struct hardware *hw, struct hardware_device *ret_place)
     return 0;
 }
 
-static void press_power_button(void *owner)
+static void arch_press_power_button(void *owner)
 {
     acpi_power_press_button(owner);
 }
@@ -79,7 +79,7 @@ int arch_add_platform(struct board *board)
 
     if (error)
         return error;
-    board->press_power_button = press_power_button;
+    board->press_power_button = arch_press_power_button;
     board->power_button = button;
     if ((error = board_add_chip(
              board, uart16550_create(hw->serial.name, hw->serial.base, &serial, board->serial),
@@ -105,5 +105,5 @@ int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
 
     if (!error && files->dump)
         error = acpi_dump(mem, hw, files->dump);
-    return error ? error : vcpu_enter(&vm->vcpus[0], &entry);
+    return error ? error : vcpu_set_entry(&vm->vcpus[0], &entry);
 }

@@ -29,9 +29,9 @@
 #define MSR_MISC_ENABLE      0x1a0u
 #define MISC_ENABLE_FAST_STR 1u
 #define MSR_MTRR_DEF_TYPE    0x2ffu
-#define MTRR_ENABLE_WB       0x806u /* on, and all memory is write-back unless told otherwise */
+#define MTRR_ENABLE_WB       0x806u /* enabled; default type write-back */
 
-#define LAPIC_LINT1 0x360     /* offset among its registers */
+#define LAPIC_LINT1 0x360     /* register offset */
 #define LVT_NMI     (4u << 8) /* delivery mode */
 
 static int vcpu_set_msrs(struct vcpu *vcpu)
@@ -46,15 +46,15 @@ static int vcpu_set_msrs(struct vcpu *vcpu)
         return log_error(ENOMEM, "vCPU %u: set MSRs", vcpu->index);
     msrs->nmsrs = ARRAY_SIZE(wanted);
     memcpy(msrs->entries, wanted, sizeof(wanted));
-    /* Fewer set than asked for: a host without one of them, and its guests do without too. */
+    /* KVM_SET_MSRS may set fewer: a host without one of them. Its guests do without, too. */
     if (vm_ioctl(vcpu->fd, KVM_SET_MSRS, msrs) < 0)
         return log_error(errno, "vCPU %u: set MSRs", vcpu->index);
     return 0;
 }
 
 /*
- * LINT1 is the NMI, as firmware/acpi.c tells the guest. Setting the state also enters this vCPU
- * where KVM looks up an interrupt's target; the last one made would else be missed by a start-up.
+ * LINT1 is the NMI, as the ACPI tables say. KVM_SET_LAPIC also makes KVM update its map of APIC
+ * ids; without it the vCPU created last would miss a start-up IPI.
  */
 static int vcpu_set_lapic(struct vcpu *vcpu)
 {
@@ -69,23 +69,23 @@ static int vcpu_set_lapic(struct vcpu *vcpu)
     return 0;
 }
 
-/* Caches are coherent here, whatever memory type the guest's page tables say. */
+/* On x86 caches stay coherent, whatever memory type the guest maps the page with. */
 void arch_clean_shadow(const void *word)
 {
 }
 
-/* The rest is as KVM makes a vCPU: the FPU after power-on, secondaries waiting. */
+/* Everything else is as KVM_CREATE_VCPU leaves it: FPU at power-on, secondaries halted. */
 int arch_vcpu_init(struct vcpu *vcpu)
 {
     int error;
 
-    /* CPUID before the MSRs: newer hosts check those against it. */
+    /* CPUID before the MSRs: newer hosts check MSRs against it. */
     if ((error = cpuid_set(vcpu)) || (error = vcpu_set_msrs(vcpu)))
         return error;
     return vcpu_set_lapic(vcpu);
 }
 
-static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
+static struct kvm_segment vcpu_flat_segment(uint16_t selector, uint8_t type)
 {
     return (struct kvm_segment){
         .limit = 0xffffffff,
@@ -98,10 +98,10 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
     };
 }
 
-static void sregs_set_segments(struct kvm_sregs *sregs, bool long_mode)
+static void vcpu_set_segments(struct kvm_sregs *sregs, bool long_mode)
 {
-    struct kvm_segment code = flat_segment(BOOT_CS, 0xb); /* execute, read, accessed */
-    struct kvm_segment data = flat_segment(BOOT_DS, 0x3); /* read, write, accessed */
+    struct kvm_segment code = vcpu_flat_segment(BOOT_CS, 0xb); /* execute, read, accessed */
+    struct kvm_segment data = vcpu_flat_segment(BOOT_DS, 0x3); /* read, write, accessed */
 
     code.l = long_mode;
     code.db = !long_mode;
@@ -115,8 +115,8 @@ static void sregs_set_segments(struct kvm_sregs *sregs, bool long_mode)
     sregs->idt.limit = 0;
 }
 
-/* The 64-bit boot protocol wants paging on; PVH a flat 32-bit machine without it. */
-int vcpu_enter(struct vcpu *vcpu, const struct boot_entry *entry)
+/* The 64-bit boot protocol requires paging; PVH flat 32-bit segments without paging. */
+int vcpu_set_entry(struct vcpu *vcpu, const struct boot_entry *entry)
 {
     bool long_mode = entry->protocol == BOOT_LINUX64;
     struct kvm_regs regs = { .rip = entry->rip, .rflags = RFLAGS_FIXED };
@@ -125,7 +125,7 @@ int vcpu_enter(struct vcpu *vcpu, const struct boot_entry *entry)
     if (vm_ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
         return log_error(errno, "vCPU %u: get registers", vcpu->index);
 
-    sregs_set_segments(&sregs, long_mode);
+    vcpu_set_segments(&sregs, long_mode);
     sregs.cr0 = CR0_PE | CR0_ET;
     if (long_mode) {
         sregs.cr0 |= CR0_PG;
@@ -144,7 +144,7 @@ int vcpu_enter(struct vcpu *vcpu, const struct boot_entry *entry)
     return 0;
 }
 
-/* One IN or OUT, or a string of them (INS, OUTS) to the same port. */
+/* One IN or OUT, or an INS or OUTS of several values to the same port. */
 static void vcpu_port_io(struct vcpu *vcpu)
 {
     struct kvm_run *run = vcpu->run;
@@ -174,7 +174,7 @@ bool arch_vcpu_exit(struct vcpu *vcpu)
     return true;
 }
 
-/* The bytes the vCPU was at, if they can be found without a fault. */
+/* Logs the bytes at RIP, if they can be translated and read. */
 static void vcpu_dump_code(struct vcpu *vcpu, uint64_t rip)
 {
     struct kvm_translation translation = { .linear_address = rip };

@@ -5,7 +5,7 @@
 struct boot_entry;
 struct vcpu;
 
-/* Sets the first vCPU's registers as its boot protocol wants them. Prints; -errno. */
-int vcpu_enter(struct vcpu *vcpu, const struct boot_entry *entry);
+/* Sets the vCPU's registers as the boot protocol requires. Prints; -errno. */
+int vcpu_set_entry(struct vcpu *vcpu, const struct boot_entry *entry);
 
 #endif

@@ -21,7 +21,7 @@ static struct hardware hw;
 static struct boot_files files;
 static struct boot_entry entry;
 
-/* The smallest bzImage that is one. */
+/* The smallest valid bzImage. */
 static struct image made_bzimage(uint64_t initrd_max, uint32_t cmdline_size)
 {
     const struct setup_header header = {
@@ -172,7 +172,7 @@ START_TEST(e820)
 }
 END_TEST
 
-START_TEST(a_fresh_seed_each_time)
+START_TEST(each_load_has_a_new_seed)
 {
     uint8_t first[48], second[48];
 
@@ -187,7 +187,7 @@ START_TEST(a_fresh_seed_each_time)
 }
 END_TEST
 
-START_TEST(loads_again_after_a_reset)
+START_TEST(a_second_load_after_a_reset)
 {
     struct boot_entry before;
     struct boot_params params;
@@ -212,7 +212,7 @@ static const struct {
     { UINT32_MAX, 4096, RAM - 4096 },
 };
 
-START_TEST(initrd_placed)
+START_TEST(the_initrd_is_loaded_as_high_as_possible)
 {
     struct image kernel = made_bzimage(places[_i].initrd_max, 255);
     struct image initrd = made_image("initrd", 6);
@@ -236,12 +236,12 @@ static const struct {
 } too_large[] = {
     { 0x7fffffff, RAM - KERNEL_END + 1, "raise --memory" },
     { 0x7fffffff, 1ull << 62, "raise --memory" },
-    { 64 * MIB - 1, 32 * MIB + 1, "takes no larger initrd" },
-    { 0, 1, "takes no larger initrd" },
-    { KERNEL_BASE, 1, "takes no larger initrd" },
+    { 64 * MIB - 1, 32 * MIB + 1, "accepts no larger initrd" },
+    { 0, 1, "accepts no larger initrd" },
+    { KERNEL_BASE, 1, "accepts no larger initrd" },
 };
 
-START_TEST(initrd_too_large)
+START_TEST(a_too_large_initrd_is_refused)
 {
     struct image kernel = made_bzimage(too_large[_i].initrd_max, 255);
     struct image initrd = made_image("initrd", 6);
@@ -254,15 +254,15 @@ START_TEST(initrd_too_large)
 }
 END_TEST
 
-/* What the kernel takes, and what there is room for. */
+/* The limits of the kernel, and of the space for it. */
 static const struct {
-    uint32_t takes;
+    uint32_t accepts;
     size_t limit;
 } cmdlines[] = { { 2047, 2047 }, { 0, 0 }, { UINT32_MAX, CMDLINE_SIZE - 1 } };
 
-START_TEST(command_line_too_long)
+START_TEST(a_too_long_command_line_is_refused)
 {
-    struct image kernel = made_bzimage(0x7fffffff, cmdlines[_i].takes);
+    struct image kernel = made_bzimage(0x7fffffff, cmdlines[_i].accepts);
     size_t limit = cmdlines[_i].limit;
     char *text = calloc(1, limit + 2);
 
@@ -327,7 +327,7 @@ START_TEST(page_tables_and_gdt)
 END_TEST
 
 /* A guest that jumps to the BIOS, as Linux does, writes 1 to the reset register. */
-START_TEST(reset_by_way_of_the_bios)
+START_TEST(the_reset_vector_resets_the_machine)
 {
     const uint8_t code[] = { 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee };
 
@@ -336,7 +336,7 @@ START_TEST(reset_by_way_of_the_bios)
 }
 END_TEST
 
-/* Files that are something else: `magic` at `offset` of an otherwise empty file. */
+/* Files of other kinds: `magic` at `offset` of an otherwise empty file. */
 static const struct {
     size_t offset;
     const char *magic;
@@ -365,7 +365,7 @@ static const struct {
       "is a big-endian program" },
 };
 
-START_TEST(no_kernel_but_named)
+START_TEST(other_kinds_of_files_are_refused_by_name)
 {
     char bytes[FILE_KIND_HEAD] = { 0 };
     struct image image;
@@ -378,7 +378,7 @@ START_TEST(no_kernel_but_named)
 }
 END_TEST
 
-START_TEST(memory_too_small)
+START_TEST(too_little_memory_is_refused)
 {
     guest_memory_destroy(mem);
     mem = made_memory(8 * MIB);
@@ -396,16 +396,16 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, zero_page_of_a_bzimage);
     tcase_add_loop_test(tests, e820, 0, ARRAY_SIZE(maps));
-    tcase_add_test(tests, a_fresh_seed_each_time);
-    tcase_add_test(tests, loads_again_after_a_reset);
-    tcase_add_loop_test(tests, initrd_placed, 0, ARRAY_SIZE(places));
-    tcase_add_loop_test(tests, initrd_too_large, 0, ARRAY_SIZE(too_large));
-    tcase_add_loop_test(tests, command_line_too_long, 0, ARRAY_SIZE(cmdlines));
+    tcase_add_test(tests, each_load_has_a_new_seed);
+    tcase_add_test(tests, a_second_load_after_a_reset);
+    tcase_add_loop_test(tests, the_initrd_is_loaded_as_high_as_possible, 0, ARRAY_SIZE(places));
+    tcase_add_loop_test(tests, a_too_large_initrd_is_refused, 0, ARRAY_SIZE(too_large));
+    tcase_add_loop_test(tests, a_too_long_command_line_is_refused, 0, ARRAY_SIZE(cmdlines));
     tcase_add_test(tests, pvh_start_info);
     tcase_add_test(tests, page_tables_and_gdt);
-    tcase_add_test(tests, reset_by_way_of_the_bios);
-    tcase_add_loop_test(tests, no_kernel_but_named, 0, ARRAY_SIZE(others));
-    tcase_add_test(tests, memory_too_small);
+    tcase_add_test(tests, the_reset_vector_resets_the_machine);
+    tcase_add_loop_test(tests, other_kinds_of_files_are_refused_by_name, 0, ARRAY_SIZE(others));
+    tcase_add_test(tests, too_little_memory_is_refused);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -77,7 +77,7 @@ void machine_resume(struct machine *m)
     fake.parked = false;
 }
 
-bool machine_is_busy(struct machine *m, char *name, size_t size)
+bool machine_find_unparked(struct machine *m, char *name, size_t size)
 {
     LOCK_SCOPE(&fake.mutex);
     if (!fake.parked)

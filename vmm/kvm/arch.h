@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 /*
- * What an architecture provides. KVM runs guests of the host's own architecture only, so exactly
- * one implementation is linked in: plain functions, no table. Those that return int print why they
- * failed and return -errno, unless they say otherwise.
+ * What an architecture implements. KVM runs guests of the host's architecture only, so exactly one
+ * implementation is linked in: plain functions, no table. Unless stated otherwise, functions that
+ * return int print the reason of a failure and return -errno.
  */
 struct board;
 struct guest_memory;
@@ -18,52 +18,51 @@ struct image;
 struct vcpu;
 struct vm;
 
-/* The memory map: where RAM lies, and the platform's own registers and interrupts. */
+/* Fills the memory map: RAM, and the registers and interrupts of the platform's devices. */
 int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory);
 
-/* Fills base, size and gsi of the next virtio device; -ENOSPC, unprinted, when the board is full.
- */
+/* Fills base, size and gsi of the next virtio device. -ENOSPC, not printed: no place is left. */
 int arch_place_virtio(struct hardware *hw, struct hardware_device *ret_place);
 
-/* Serial port, power button, ... onto the board. */
+/* Adds the platform's devices to the board: serial port, power button, ... */
 int arch_add_platform(struct board *board);
 
-/* What is to be booted. The images stay open: every reset loads them again. */
+/* What to boot. The images stay open: every reset loads them again. */
 struct boot_files {
     const struct image *kernel;
     const struct image *initrd; /* or NULL */
-    const struct image *dtb;    /* aarch64: in place of the machine's own tree, or NULL */
+    const struct image *dtb;    /* aarch64: replaces the generated device tree; or NULL */
     const char *cmdline;
-    const char *dump; /* where to write the tables that the guest is given, or NULL */
+    const char *dump; /* path to write the guest's ACPI tables or device tree to, or NULL */
 };
 
 /*
- * The kernel, its parameters and the tables into RAM, and the first vCPU at its entry: at start and
- * after every reset, with RAM all zero and the vCPUs new.
+ * Loads the kernel, its parameters and the tables into RAM and sets the first vCPU's entry point.
+ * Called at start and after every reset, with zeroed RAM and new vCPUs.
  */
 int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
               const struct boot_files *files);
 
 const char *arch_default_console(void); /* for the kernel's command line: "ttyS0" */
 
-const char *arch_kvm_hint(void); /* what to do if there is no /dev/kvm: "load kvm_intel ..." */
+const char *arch_kvm_hint(void); /* the remedy if /dev/kvm is missing: "load kvm_intel ..." */
 
-unsigned long arch_vm_type(const struct vm *vm); /* what KVM_CREATE_VM takes; vm->mem is known */
-int arch_vm_init(struct vm *vm);                 /* before the vCPUs */
-int arch_vm_complete(struct vm *vm);             /* after them: what must know how many they are */
+unsigned long arch_vm_type(const struct vm *vm); /* KVM_CREATE_VM's argument; vm->mem is set */
+int arch_vm_init(struct vm *vm);                 /* before the vCPUs are created */
+int arch_vm_complete(struct vm *vm);             /* after the vCPUs are created */
 
-/* What KVM_IRQ_LINE calls an interrupt that irqfds and devices know as `gsi`. */
+/* Converts a GSI, as irqfds and devices use it, to KVM_IRQ_LINE's number. */
 uint32_t arch_irq_line(uint32_t gsi);
 
-/* What was just written at `word` reaches who reads memory past the caches. */
+/* Cleans the cache line of `word` in the shadow page: the guest may read it uncached. */
 void arch_clean_shadow(const void *word);
 
 int arch_vcpu_init(struct vcpu *vcpu);
 
-/* Answers an exit that only this architecture has. False: nobody knows this exit. */
+/* Handles an exit that only this architecture has. False: an unknown exit. */
 bool arch_vcpu_exit(struct vcpu *vcpu);
 
-/* Registers and the bytes at the program counter, on the log: KVM could not go on. */
+/* Logs registers and the bytes at the program counter, after a failure of KVM. */
 void arch_vcpu_dump(struct vcpu *vcpu);
 
 #endif

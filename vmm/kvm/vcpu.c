@@ -19,7 +19,7 @@
 
 static void vcpu_on_kick(int signal)
 {
-    /* Its arrival is its effect: KVM_RUN returns EINTR. */
+    /* Nothing to do: the signal makes KVM_RUN return EINTR. */
 }
 
 int vcpu_setup_kick(void)
@@ -94,7 +94,7 @@ static void vcpu_system_event(struct vcpu *vcpu)
     event_report(&vcpu->vm->events, event, 0);
 }
 
-/* KVM gave up: says why, and what the vCPU was at. */
+/* KVM cannot run the vCPU any more: logs the reason and the vCPU's state. */
 static void vcpu_fail(struct vcpu *vcpu, const char *why, unsigned long long detail)
 {
     log_refuse(EIO, "vCPU %u: KVM could not go on: %s (%#llx)", vcpu->index, why, detail);
@@ -102,7 +102,7 @@ static void vcpu_fail(struct vcpu *vcpu, const char *why, unsigned long long det
     event_report(&vcpu->vm->events, GUEST_KVM_FAILURE, 0);
 }
 
-/* Answers one exit. */
+/* Handles one exit. */
 static void vcpu_exit(struct vcpu *vcpu)
 {
     const struct kvm_run *run = vcpu->run;
@@ -133,8 +133,8 @@ static void vcpu_exit(struct vcpu *vcpu)
 }
 
 /*
- * Runs the guest until the vCPU is kicked. Leaves only on an EINTR: by then KVM has completed the
- * last register access, so the vCPU's state is whole.
+ * Runs the guest until the vCPU is kicked. Returns only after an EINTR, when KVM has completed the
+ * last register access and the vCPU's state is consistent.
  */
 static void vcpu_run(struct vcpu *vcpu)
 {
@@ -160,7 +160,7 @@ static void *vcpu_thread(void *arg)
 {
     struct vcpu *vcpu = arg;
 
-    while (vm_await_go(vcpu->vm, vcpu)) {
+    while (vm_wait_to_run(vcpu->vm, vcpu)) {
         if (vcpu->index == 0)
             timeline_mark(vcpu->vm->timeline, PHASE_ENTRY);
         vcpu_run(vcpu);

@@ -10,9 +10,9 @@
 struct kvm_run;
 struct vm;
 
-/* How often this vCPU left the guest for user space, and what for. Its thread's alone. */
+/* This vCPU's exits to user space, by reason. Written by its thread only. */
 struct vcpu_stats {
-    _Alignas(64) uint64_t exits; /* all of them; a cache line is one vCPU's */
+    _Alignas(64) uint64_t exits; /* all; aligned so that vCPUs share no cache line */
     uint64_t mmio_reads, mmio_writes, port_ins, port_outs;
     uint64_t interrupted; /* by a signal */
 };
@@ -26,27 +26,27 @@ struct vcpu {
     struct vcpu_stats *stats;
     pthread_t thread;
     bool started;
-    bool parked; /* under vm->mutex, like the next */
-    bool held;   /* vm_hold_vcpu() */
+    bool parked; /* protected by vm->mutex, like `held` */
+    bool held;   /* by vm_hold_vcpu() */
 };
 
-/* Prints why it failed; -errno. */
+/* Creates KVM's vCPU. Prints; -errno. */
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size);
-void vcpu_finish(struct vcpu *vcpu); /* the thread has ended, or never was; accepts a zeroed one */
+void vcpu_finish(struct vcpu *vcpu); /* joins its thread; accepts a zeroed vCPU */
 
-int vcpu_start(struct vcpu *vcpu); /* its thread begins parked; prints, -errno */
+int vcpu_start(struct vcpu *vcpu); /* starts its thread, parked; prints, -errno */
 
-/* Makes the vCPU leave KVM_RUN soon, once its pending register access is complete. Any thread. */
+/* Makes the vCPU leave KVM_RUN once its pending register access is complete. Any thread. */
 void vcpu_kick(struct vcpu *vcpu);
-void vcpu_clear_kick(struct vcpu *vcpu); /* on its own thread, before it runs on */
+void vcpu_clear_kick(struct vcpu *vcpu); /* on its own thread, before KVM_RUN */
 
 /*
- * The registers that the vCPU's last exit was about, or NULL: a glance from another thread at one
- * that seems to wait there. May be out of date.
+ * The name of the register region of the vCPU's last exit, or NULL. For messages: read from another
+ * thread, so it may be out of date.
  */
 const char *vcpu_region(const struct vcpu *vcpu);
 
-/* Once in a process, before the first vCPU: the signal behind vcpu_kick(). */
+/* Installs the handler of the signal that vcpu_kick() sends. Once per process, before any vCPU. */
 int vcpu_setup_kick(void);
 
 #endif

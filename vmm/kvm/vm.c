@@ -41,8 +41,7 @@ static int vm_open_kvm(void)
     return log_error(errno, "open /dev/kvm");
 }
 
-/* What every KVM of the last ten years has; asked for so that an odd one is named, not met later.
- */
+/* Required capabilities; checked here so that a missing one is reported by name. */
 static int vm_check_kvm(int kvm)
 {
     static const struct {
@@ -99,10 +98,10 @@ void vm_finish(struct vm *vm)
         close(vm->all_parked);
 }
 
-/* KVM's memory slots: all that the guest's memory map holds. */
+/* Numbers of KVM's memory slots. */
 enum vm_slot {
-    VM_SLOT_RAM, /* of the first region; those of the others follow */
-    VM_SLOT_SHADOW = VM_SLOT_RAM + GUEST_MEMORY_REGIONS, /* registers of virtio devices */
+    VM_SLOT_RAM,                                         /* one for each region */
+    VM_SLOT_SHADOW = VM_SLOT_RAM + GUEST_MEMORY_REGIONS, /* shadow pages of virtio devices */
     VM_SLOT_ROM,                                         /* reserved for firmware */
 };
 
@@ -128,14 +127,13 @@ static int vm_add_memory(struct vm *vm, const struct guest_memory *mem)
         int error = vm_add_slot(vm, VM_SLOT_RAM + i, region, 0);
 
         if (error)
-            return log_error(-error,
-                             "--memory: KVM does not take %llu MiB in one piece; ask for less",
+            return log_error(-error, "--memory: KVM cannot map %llu MiB as one slot; ask for less",
                              (unsigned long long)region->size >> 20);
     }
     return 0;
 }
 
-/* Once, for all machines to come. */
+/* Allocated once: the counters outlive a reset. */
 static bool vm_create_stats(struct vm *vm, unsigned vcpus)
 {
     size_t size = vcpus * sizeof(*vm->stats);
@@ -174,7 +172,7 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     int error;
 
     vm->park = true;
-    vm->tell = vm->ending = vm->shadow_mapped = false;
+    vm->notify_parked = vm->ending = vm->shadow_mapped = false;
     vm->parked = 0;
     vm->mem = mem;
     vm->vcpus_wanted = vcpus;
@@ -183,7 +181,7 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
         return log_error(errno, "create a virtual machine");
     timeline_mark(vm->timeline, PHASE_VM);
 
-    /* Memory before the interrupt controller: a slot is cheapest while nothing else is there. */
+    /* Memory before the interrupt controller: adding a slot is fastest in an empty VM. */
     if ((error = vm_add_memory(vm, mem)))
         return error;
     timeline_mark(vm->timeline, PHASE_SLOTS);
@@ -205,46 +203,46 @@ int vm_start(struct vm *vm)
     return error;
 }
 
-/* Under the mutex. */
-static void vm_tell_if_parked(struct vm *vm)
+/* With the mutex held. */
+static void vm_notify_if_parked(struct vm *vm)
 {
-    if (!vm->tell || vm->parked < vm->vcpu_count)
+    if (!vm->notify_parked || vm->parked < vm->vcpu_count)
         return;
-    vm->tell = false;
+    vm->notify_parked = false;
     if (write(vm->all_parked, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0)
         log_error(errno, "report that the vCPUs are parked");
 }
 
-bool vm_await_go(struct vm *vm, struct vcpu *vcpu)
+bool vm_wait_to_run(struct vm *vm, struct vcpu *vcpu)
 {
     LOCK_SCOPE(&vm->mutex);
     vcpu->parked = true;
     vm->parked++;
-    vm_tell_if_parked(vm);
-    pthread_cond_broadcast(&vm->changed); /* vm_hold_vcpu() waits for it */
+    vm_notify_if_parked(vm);
+    pthread_cond_broadcast(&vm->changed); /* for vm_hold_vcpu() */
     while ((vm->park || vcpu->held) && !vm->ending)
         pthread_cond_wait(&vm->changed, &vm->mutex);
     vcpu->parked = false;
     vm->parked--;
-    vcpu_clear_kick(vcpu); /* under the mutex: whoever asks from now on kicks it again */
+    vcpu_clear_kick(vcpu); /* with the mutex held: any later request kicks it again */
     return !vm->ending;
 }
 
 void vm_park(struct vm *vm)
 {
     LOCK_SCOPE(&vm->mutex);
-    vm->park = vm->tell = true;
+    vm->park = vm->notify_parked = true;
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         if (!vm->vcpus[i].parked)
             vcpu_kick(&vm->vcpus[i]);
-    vm_tell_if_parked(vm);
+    vm_notify_if_parked(vm);
 }
 
 void vm_resume(struct vm *vm)
 {
     LOCK_SCOPE(&vm->mutex);
     timeline_mark(vm->timeline, PHASE_THREADS);
-    vm->park = vm->tell = false;
+    vm->park = vm->notify_parked = false;
     pthread_cond_broadcast(&vm->changed);
 }
 
@@ -271,7 +269,7 @@ void vm_release_vcpu(struct vm *vm, unsigned index)
     pthread_cond_broadcast(&vm->changed);
 }
 
-bool vm_find_busy(struct vm *vm, char *text, size_t size)
+bool vm_find_unparked(struct vm *vm, char *text, size_t size)
 {
     LOCK_SCOPE(&vm->mutex);
     for (unsigned i = 0; i < vm->vcpu_count; i++)
@@ -342,7 +340,7 @@ static int vm_assign_ioeventfd(void *opaque, uint64_t addr, uint32_t value, int 
     return vm_ioctl(vm->fd, KVM_IOEVENTFD, &ioeventfd) < 0 ? -errno : 0;
 }
 
-/* A read-only slot: writes still exit. Added with the first driver, as adding a slot is slow. */
+/* Read-only memslot: writes still exit. Added by the first driver, because adding one is slow. */
 static int vm_map_shadow(void *opaque)
 {
     struct vm *vm = opaque;

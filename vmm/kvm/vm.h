@@ -13,11 +13,11 @@
 #include "vmm/core/timeline.h"
 
 /*
- * One KVM virtual machine and its vCPU threads. A reset makes a new one: KVM's own state has no
- * other way back to power-on that is as sure. Devices and memory outlive it.
+ * One KVM virtual machine and its vCPU threads. A reset creates a new one, as the surest way to
+ * return all of KVM's state to power-on. Devices and memory outlive it.
  *
- * A vCPU thread runs the guest, or it is parked: out of KVM_RUN, its last register access complete,
- * so that its state is whole and can be read and written. All are parked until vm_resume().
+ * A vCPU thread either runs the guest or is parked: out of KVM_RUN, with its last register access
+ * complete, so that the vCPU's state can be read and written. All are parked until vm_resume().
  */
 struct vcpu;
 struct vcpu_stats;
@@ -27,69 +27,70 @@ struct vm {
     int fd;
     const struct guest_memory *mem;
     struct vcpu *vcpus;
-    struct ram_region shadow;          /* what registers say, for the guest to read; or size 0 */
-    unsigned vcpus_wanted, vcpu_count; /* as many as are made so far */
-    const struct bus *mmio, *ports;    /* what the vCPUs' exits go to; ports on x86 only */
+    struct ram_region shadow;          /* shadow pages of virtio registers; size 0: none */
+    unsigned vcpus_wanted, vcpu_count; /* configured; created so far */
+    const struct bus *mmio, *ports;    /* handle the vCPUs' exits; ports on x86 only */
     struct event_sink events;
-    struct vcpu_stats *stats;  /* of each vCPU; over all resets */
+    struct vcpu_stats *stats;  /* of each vCPU, summed over resets */
     struct timeline *timeline; /* the caller's */
 
-    int all_parked; /* an eventfd: see vm_park() */
+    int all_parked; /* eventfd: see vm_park() */
 
-    pthread_mutex_t mutex; /* of all below */
+    pthread_mutex_t mutex; /* protects all below */
     pthread_cond_t changed;
-    bool park;          /* every vCPU is to be parked */
-    bool tell;          /* and somebody waits for all_parked */
-    bool ending;        /* the threads end instead of being parked */
-    unsigned parked;    /* how many are */
+    bool park;          /* all vCPUs are to park */
+    bool notify_parked; /* signal all_parked when they have */
+    bool ending;        /* the threads are to end instead of parking */
+    unsigned parked;    /* number of parked vCPUs */
     bool shadow_mapped; /* `shadow` is in the guest's memory map */
 };
 
-/* Opens /dev/kvm and checks what it offers. Prints why it cannot, and the remedy; -errno. */
+/* Opens /dev/kvm and checks its capabilities. Prints; -errno. */
 int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
             const struct event_sink *events, struct timeline *timeline);
-void vm_finish(struct vm *vm); /* accepts a half-made one */
+void vm_finish(struct vm *vm); /* also after a failed vm_init() */
 
-/* The virtual machine itself with `mem` as its RAM, and its vCPUs, not yet running. */
+/* Creates the virtual machine with `mem` as its RAM, and its vCPUs. Prints; -errno. */
 int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
 
-/* Starts a thread for each vCPU, parked. */
+/* Starts a thread for each vCPU, parked. Prints; -errno. */
 int vm_start(struct vm *vm);
 
 /*
- * Asks every vCPU to park; `all_parked` is signalled once when they are, or at once if they are
- * already. Any thread, a vCPU's own included. Does not wait.
+ * Asks every vCPU to park. `all_parked` is signalled once when all have, or at once if they
+ * already had. Does not wait. Any thread, a vCPU's included.
  */
 void vm_park(struct vm *vm);
-void vm_resume(struct vm *vm); /* takes that back, or lets them go on; any thread */
+void vm_resume(struct vm *vm); /* cancels vm_park(), or unparks the vCPUs; any thread */
 
 /*
- * Parks one vCPU by itself, whatever the others do, until vm_release_vcpu(); -ETIMEDOUT if it does
- * not get there by `deadline_ns`, and it runs on. Any thread but a vCPU's. It counts as parked for
- * vm_park(), and vm_resume() leaves it where it is.
+ * Parks one vCPU, independently of the others, until vm_release_vcpu(). Waits; -ETIMEDOUT if it
+ * has not parked when clock_now_ns() reaches `deadline_ns`: it then runs on. Any thread but a
+ * vCPU's. A held vCPU counts as parked for vm_park(); vm_resume() does not unpark it.
  */
 int vm_hold_vcpu(struct vm *vm, unsigned index, uint64_t deadline_ns);
 void vm_release_vcpu(struct vm *vm, unsigned index);
 
 /*
- * Which vCPU is not parked, and what of the machine it waits in, for a message about one that does
- * not come: "vcpu1 (uart16550)". False if all are parked. Any thread.
+ * Writes to `text` the name of a vCPU that is not parked, and of the register region it may be
+ * blocked in, for a message: "vcpu1 (uart16550)". False if all are parked. Any thread.
  */
-bool vm_find_busy(struct vm *vm, char *text, size_t size);
+bool vm_find_unparked(struct vm *vm, char *text, size_t size);
 
-/* Ends the threads, wherever they are, and gives the machine back to KVM. Not a vCPU's thread. */
+/* Ends the vCPU threads and closes the virtual machine. Any thread but a vCPU's. */
 void vm_destroy(struct vm *vm);
 
 /*
- * For the vCPU's thread: parks while it is asked to. False if the thread is to end, else it may
- * enter the guest.
+ * On the vCPU's thread: blocks while the vCPU is to be parked. True: enter the guest; false: end
+ * the thread.
  */
-bool vm_await_go(struct vm *vm, struct vcpu *vcpu);
+bool vm_wait_to_run(struct vm *vm, struct vcpu *vcpu);
 
+/* Interrupt line and notifiers for devices; both refer to `vm`. */
 struct irq_line vm_irq_line(struct vm *vm, uint32_t gsi);
 struct notifiers vm_notifiers(struct vm *vm);
 
-/* ioctl() again while it is interrupted: KVM's set-up calls are restartable. */
+/* ioctl() that restarts on EINTR, as KVM's set-up calls allow. */
 int vm_ioctl(int fd, unsigned long request, void *arg);
 
 #endif

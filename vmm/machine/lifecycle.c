@@ -278,7 +278,7 @@ static bool lifecycle_leave_parking(struct lifecycle *life)
     struct life_wish wish = lifecycle_wish(life);
     char busy[64];
 
-    if (!machine_is_busy(life->machine, busy, sizeof(busy))) {
+    if (!machine_find_unparked(life->machine, busy, sizeof(busy))) {
         alarm_set(&life->late, 0);
         if (wish.end) {
             lifecycle_set_state(life, LIFE_RESETTING);

@@ -163,9 +163,9 @@ void machine_resume(struct machine *machine)
     vm_resume(&machine->vm);
 }
 
-bool machine_is_busy(struct machine *machine, char *name, size_t size)
+bool machine_find_unparked(struct machine *machine, char *name, size_t size)
 {
-    return vm_find_busy(&machine->vm, name, size);
+    return vm_find_unparked(&machine->vm, name, size);
 }
 
 int machine_parked_fd(const struct machine *machine)

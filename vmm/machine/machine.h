@@ -56,10 +56,10 @@ void machine_press_power_button(struct machine *machine);
 /* Loads the guest and lets the vCPUs go. Prints; -errno. */
 int machine_start(struct machine *machine);
 
-/* vm_park() and vm_resume(); vm_find_busy(). */
+/* vm_park() and vm_resume(); vm_find_unparked(). */
 void machine_park(struct machine *machine);
 void machine_resume(struct machine *machine);
-bool machine_is_busy(struct machine *machine, char *name, size_t size);
+bool machine_find_unparked(struct machine *machine, char *name, size_t size);
 int machine_parked_fd(const struct machine *machine); /* vm->all_parked */
 
 /* Input and other calls of the consoles are held back, or come again. On the main loop. */
