@@ -15,32 +15,32 @@
 #include "vmm/core/log.h"
 #include "vmm/run/supervisor.h"
 
-#define DESCRIPTORS 256       /* what a machine with every device needs */
+#define DESCRIPTORS 256       /* enough for a machine with every device */
 #define STACK_SIZE  (1 * MIB) /* address space; ThreadSanitizer needs more than half of it */
 
-/* Nothing we open may become somebody's standard output: closed ones lead to /dev/null. */
+/* If descriptors 0 to 2 are closed, opens /dev/null on them: no file of ours may take them. */
 static void open_standard_descriptors(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0)
-            _exit(STATUS_FAILED); /* with nowhere to say why */
+            _exit(STATUS_FAILED); /* there is no stderr to print to */
 }
 
 /*
- * While there is one thread the table of descriptors grows for nothing; later the kernel waits for
- * every CPU to let go of the old one, milliseconds at each doubling.
+ * Makes the kernel grow the descriptor table now: that is cheap with one thread. With several, each
+ * doubling waits for an RCU grace period, which takes milliseconds.
  */
 static void reserve_descriptors(void)
 {
     int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, DESCRIPTORS - 1);
 
-    if (fd >= 0) /* else there is a low limit, and it will have to do */
+    if (fd >= 0) /* fails if RLIMIT_NOFILE is lower, which is harmless */
         close(fd);
 }
 
 /*
- * Ours and the libraries' threads are shallow. A stack of the usual 8 MiB would begin with a huge
- * page where the host gives those unasked: 2 MiB for each thread.
+ * Threads here, and those of libraries, need little stack. A stack of the usual 8 MiB would get a
+ * transparent huge page if the host enables those everywhere: 2 MiB for each thread.
  */
 static void limit_stacks(void)
 {

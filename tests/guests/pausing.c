@@ -136,11 +136,11 @@ static void cannot_pause(struct pausing *p, const char *name)
     lifecycle_stop(&p->life, STATUS_FAILED);
 }
 
-static void happened(void *owner, enum life_news news, const char *name)
+static void on_event(void *owner, enum life_event event, const char *name)
 {
     struct pausing *p = owner;
 
-    switch (news) {
+    switch (event) {
     case LIFE_HAS_PAUSED:
         has_paused(p);
         break;
@@ -169,7 +169,7 @@ static void leave(void *owner)
 
 static int run(struct pausing *p, const struct config *config)
 {
-    const struct life_client client = { .happened = happened, .owner = p };
+    const struct life_client client = { .on_event = on_event, .owner = p };
     struct machine_host host = { .quit = leave };
     const struct life_end *end;
     int status = STATUS_FAILED;

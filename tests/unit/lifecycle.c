@@ -13,15 +13,15 @@
 #include "vmm/machine/machine.h"
 
 /*
- * A machine without KVM, in place of machine.c: its vCPUs park when the test says so, its devices
- * come to rest or do not, and what was asked of it is written down, a letter for each step.
+ * A fake of machine.c, without KVM. The test controls when its vCPUs park and whether its devices
+ * pause, and checks a record of the calls, one letter each.
  */
 static struct fake {
-    pthread_mutex_t mutex; /* of all below: a worker calls, too */
+    pthread_mutex_t mutex; /* protects all below: the worker calls, too */
     char steps[128];
-    bool stubborn;   /* the vCPU does not park by itself */
-    bool parked;     /* it is */
-    bool stuck;      /* a device does not come to rest */
+    bool stubborn;   /* the vCPU parks only by let_park() */
+    bool parked;     /* the vCPU is parked */
+    bool stuck;      /* a device cannot be paused */
     bool hold_reset; /* machine_reset() waits */
     bool fail_start;
     int parked_fd;
@@ -30,7 +30,7 @@ static struct fake {
 static struct machine machine;
 static struct loop *loop;
 static struct lifecycle life;
-static char news[128];
+static char events[128];
 static char busy[64];
 
 static void step(char what)
@@ -134,7 +134,7 @@ void machine_reset(struct machine *m)
     step('z');
 }
 
-static void happened(void *owner, enum life_news what, const char *name)
+static void on_event(void *owner, enum life_event what, const char *name)
 {
     static const char letters[] = { [LIFE_HAS_PAUSED] = 'P',
                                     [LIFE_CANNOT_PAUSE] = 'N',
@@ -142,18 +142,18 @@ static void happened(void *owner, enum life_news what, const char *name)
                                     [LIFE_HAS_RESET] = 'Z',
                                     [LIFE_HAS_STOPPED] = 'X' };
 
-    news[strlen(news)] = letters[what];
+    events[strlen(events)] = letters[what];
     if (what == LIFE_CANNOT_PAUSE)
         snprintf(busy, sizeof(busy), "%s", name);
 }
 
 static void set_up(void)
 {
-    const struct life_client client = { .happened = happened };
+    const struct life_client client = { .on_event = on_event };
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
     fake = (struct fake){ .mutex = PTHREAD_MUTEX_INITIALIZER, .parked_fd = fd };
-    memset(news, 0, sizeof(news));
+    memset(events, 0, sizeof(events));
     loop = loop_create();
     ck_assert_int_eq(lifecycle_init(&life, &machine, loop, &client, true), 0);
 }
@@ -171,12 +171,12 @@ static void start(void)
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
 }
 
-/* Turns the loop until the client has been told all of `expected`. */
+/* Runs the loop until the client has been notified of all of `expected`. */
 static void await(const char *expected)
 {
-    for (unsigned i = 0; i < 2000 && strlen(news) < strlen(expected); i++)
+    for (unsigned i = 0; i < 2000 && strlen(events) < strlen(expected); i++)
         loop_turn(loop, 10);
-    ck_assert_str_eq(news, expected);
+    ck_assert_str_eq(events, expected);
 }
 
 static void report(enum guest_event event, unsigned code)
@@ -190,7 +190,7 @@ START_TEST(pause_and_resume)
 {
     start();
     for (unsigned i = 0; i < 3; i++) {
-        memset(news, 0, sizeof(news));
+        memset(events, 0, sizeof(events));
         memset(fake.steps, 0, sizeof(fake.steps));
         lifecycle_pause(&life, 10000);
         await("P");
@@ -213,7 +213,7 @@ START_TEST(a_pause_of_a_paused_machine_is_told_again)
     await("PP");
     lifecycle_resume(&life);
     await("PPR");
-    lifecycle_resume(&life); /* of a running one: nothing */
+    lifecycle_resume(&life); /* no effect on a running machine */
     loop_turn(loop, 0);
     lifecycle_pause(&life, 10000);
     await("PPRP");
@@ -262,7 +262,7 @@ START_TEST(a_pause_that_is_called_off)
     let_park();
     for (unsigned i = 0; i < 5; i++)
         loop_turn(loop, 10);
-    ck_assert_str_eq(news, "");
+    ck_assert_str_eq(events, "");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
     ck_assert_str_eq(fake.steps, "SpcCr");
 }
@@ -272,19 +272,19 @@ START_TEST(stop_while_running)
 {
     start();
     lifecycle_stop(&life, 7);
-    lifecycle_stop(&life, 8); /* the first counts */
+    lifecycle_stop(&life, 8); /* ignored: the first wins */
     await("X");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_STOPPED);
     ck_assert_int_eq(lifecycle_end(&life)->reason, END_REQUEST);
     ck_assert_uint_eq(lifecycle_end(&life)->code, 7);
     ck_assert_str_eq(fake.steps, "Spxz");
-    lifecycle_pause(&life, 10); /* nothing more happens */
+    lifecycle_pause(&life, 10); /* requests have no effect any more */
     lifecycle_resume(&life);
     lifecycle_reset(&life);
     lifecycle_stop(&life, 9);
     loop_turn(loop, 50);
     loop_turn(loop, 50);
-    ck_assert_str_eq(news, "X");
+    ck_assert_str_eq(events, "X");
     ck_assert_uint_eq(lifecycle_end(&life)->code, 7);
 }
 END_TEST
@@ -296,7 +296,7 @@ START_TEST(stop_while_paused)
     await("P");
     lifecycle_stop(&life, 0);
     await("PX");
-    ck_assert_str_eq(fake.steps, "SpcdDCxz"); /* devices end as they do when they run */
+    ck_assert_str_eq(fake.steps, "SpcdDCxz"); /* devices resume before they are reset */
 }
 END_TEST
 
@@ -327,10 +327,10 @@ START_TEST(the_guest_resets)
 {
     start();
     for (unsigned i = 0; i < 3; i++) {
-        memset(news, 0, sizeof(news));
+        memset(events, 0, sizeof(events));
         memset(fake.steps, 0, sizeof(fake.steps));
         report(GUEST_RESET, 0);
-        report(GUEST_POWER_OFF, 0); /* by another vCPU, too late */
+        report(GUEST_POWER_OFF, 0); /* by another vCPU: ignored */
         await("Z");
         ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
         ck_assert_str_eq(fake.steps, "ppxzS");
@@ -456,7 +456,7 @@ START_TEST(requests_from_many_threads)
     for (unsigned i = 0; i < 3; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, ask_often, NULL), 0);
     for (unsigned i = 0; i < 100; i++) {
-        memset(news, 0, sizeof(news)); /* whatever it is */
+        memset(events, 0, sizeof(events)); /* discard what has been notified so far */
         {
             LOCK_SCOPE(&fake.mutex);
             memset(fake.steps, 0, sizeof(fake.steps));
@@ -465,7 +465,7 @@ START_TEST(requests_from_many_threads)
     }
     for (unsigned i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
-    memset(news, 0, sizeof(news));
+    memset(events, 0, sizeof(events));
     {
         LOCK_SCOPE(&fake.mutex);
         memset(fake.steps, 0, sizeof(fake.steps));

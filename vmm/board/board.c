@@ -117,7 +117,7 @@ int board_add_chip(struct board *board, struct chip *chip, struct bus *bus)
     return board_add_device(board, &chip->device, bus, &chip->region);
 }
 
-/* A device's part of the shadow pages, which come into being with the first. */
+/* The device's shadow page. Allocates the pages of all devices with the first. */
 static void *board_shadow(struct board *board, const struct hardware_device *place)
 {
     const struct hardware_range *range = &board->hardware.virtio_pages;

@@ -10,8 +10,8 @@
 #include "vmm/core/memory.h"
 
 /*
- * The main board: what the guest finds on its buses, and where. It knows nothing of KVM: what it
- * needs of a virtual machine is given to it, so a test can build a whole board without one.
+ * The main board: buses, devices and consoles. It does not depend on KVM: interrupts and notifiers
+ * are passed in, so a test can build a whole board without a virtual machine.
  */
 struct chip;
 struct config;
@@ -20,12 +20,12 @@ struct loop;
 struct terminal;
 struct terminal_config;
 
-/* What the board is built on. Copied. */
+/* What the board needs from its creator. Copied. */
 struct board_host {
-    struct loop *loop; /* the main thread's: terminals and slow devices */
+    struct loop *loop; /* the main loop: terminals and slow devices */
     struct guest_memory *memory;
     struct event_sink events;
-    struct irq_line irq;        /* of any pin */
+    struct irq_line irq;        /* of any pin: see board_irq() */
     struct notifiers notifiers; /* for virtio devices */
 };
 
@@ -34,65 +34,68 @@ struct board {
     struct hardware hardware;
     struct board_host host;
     struct bus mmio, ports;
-    struct ram_region shadow; /* the shadow pages of virtio registers; size 0 until there is one */
-    struct device *devices;   /* the last one added first */
+    struct ram_region shadow; /* shadow pages of all virtio devices; size 0: none yet */
+    struct device *devices;   /* the one added last comes first */
     struct loop *device_loops[HARDWARE_MAX_VIRTIO];
     unsigned device_loop_count;
 
     /* consoles.c */
-    struct terminal *serial, *console;              /* NULL: not there */
+    struct terminal *serial, *console;              /* or NULL */
     int serial_fd, console_fd;                      /* files opened for them, or -1 */
-    const char *console_name;                       /* of the virtio console's device, or NULL */
-    struct terminal *streams[VIRTIO_CONSOLE_PORTS]; /* of the configured ports */
+    const char *console_name;                       /* of the virtio console device, or NULL */
+    struct terminal *streams[VIRTIO_CONSOLE_PORTS]; /* of --port */
     unsigned stream_count;
 
-    /* Asks the guest to power off: the architecture's. Main loop. */
+    /* Asks the guest to power off. Set by the architecture. On the main loop. */
     void (*press_power_button)(void *owner);
     void *power_button;
 };
 
-/* What the configuration describes, without touching the host. Prints; -errno. */
+/* Plans the board of a configuration: memory map and devices. Opens nothing. Prints; -errno. */
 int board_describe(struct board *board, const struct config *config);
 
 /*
- * Builds what board_describe() described, with terminals like `terminal`. Prints what went wrong;
- * -errno. board_destroy() follows in any case.
+ * Builds the board that board_describe() planned. `terminal` is the template of all terminals.
+ * Prints; -errno. board_destroy() must follow even after an error.
  */
 int board_create(struct board *board, const struct board_host *host,
                  const struct terminal_config *terminal);
 
-/* Ends the devices' threads: afterwards their counters may be read, and board_destroy() follows. */
+/* Ends the devices' loops. Afterwards their counters may be read until board_destroy(). */
 void board_join(struct board *board);
-/* Frees all, having written out what the consoles still hold. Accepts a half-built board. */
+/* Drains the consoles and frees everything. Accepts a half-built board. */
 void board_destroy(struct board *board);
 
-/* Every device as after power-on. As struct device_ops has it: not on a loop's thread. */
+/* Resets every device. With the vCPUs stopped; not on a loop's thread (see struct device_ops). */
 void board_reset(struct board *board);
 
 /*
- * With the vCPUs parked, brings every device to rest. -ETIMEDOUT, and *ret_busy names the device,
- * if one does not get there by `deadline_ns`; then all go on. Not on a loop's thread.
+ * Pauses every device. With the vCPUs parked; not on a loop's thread. If a device is not paused
+ * when clock_now_ns() reaches `deadline_ns`: all devices resume, *ret_busy is its name; -ETIMEDOUT.
  */
 int board_pause(struct board *board, uint64_t deadline_ns, const char **ret_busy);
 void board_resume(struct board *board);
 
-/* Saves or loads all devices of a paused board, a section each. */
+/* Saves all devices of a paused board, or loads them into a new one: one section each. */
 struct state;
 void board_state(struct board *board, struct state *s);
 
 /* For parts.c and the architecture, while the board is built. */
 
-/* The line of an interrupt pin. */
+/* The interrupt line of `gsi`. */
 struct irq_line board_irq(const struct board *board, uint32_t gsi);
 
-/* A chip onto `bus` and into the list, which destroys it in the end. NULL: -ENOMEM. Prints. */
+/* Maps a chip on `bus`. The board owns it, even on error. `chip` NULL: -ENOMEM. Prints; -errno. */
 int board_add_chip(struct board *board, struct chip *chip, struct bus *bus);
 
-/* The same for a virtio device, at `place`; `loop` is the device's. Destroys it if that fails. */
+/*
+ * Maps a virtio device at `place` and starts its loop. The board owns the device, even on error.
+ * Prints; -errno.
+ */
 int board_add_virtio(struct board *board, const struct hardware_device *place,
                      struct virtio_device *virtio, struct loop *loop);
 
-/* A loop for a device with a fast data path; NULL: printed. */
+/* Creates a loop for a device with a fast data path; owned by the board. Prints; NULL on error. */
 struct loop *board_add_loop(struct board *board);
 
 #endif

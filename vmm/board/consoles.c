@@ -11,10 +11,10 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 
-#define OUTPUT_LINGER_MS 2000 /* how long the last words may take to reach a slow reader */
-#define PORT_LINGER_MS   500  /* those of a port: the reset has waited for all of them */
+#define OUTPUT_DRAIN_MS 2000 /* how long a slow reader may take for the last output */
+#define PORT_DRAIN_MS   500  /* less for ports: their device's reset has drained them already */
 
-/* A terminal for what --serial or --console says. Leaves *ret NULL for "none". */
+/* Creates the terminal of --serial or --console. */
 static int consoles_open_terminal(struct terminal **ret, int *ret_fd, struct board *board,
                                   const struct console_config *config, struct terminal_config host)
 {
@@ -41,19 +41,20 @@ static int consoles_open_terminal(struct terminal **ret, int *ret_fd, struct boa
     return terminal_create(ret, &host, board->host.loop);
 }
 
-/* *ret is `fd`, or -1 if that is not open for it. */
-static int consoles_check_fd(int *ret, const char *port, int fd, int useless)
+/* Sets *ret to `fd`, or to -1 if its access mode is `wrong_mode`. */
+static int consoles_check_fd(int *ret, const char *port, int fd, int wrong_mode)
 {
-    int flags = fd < 0 ? useless : fcntl(fd, F_GETFL);
+    int flags = fd < 0 ? wrong_mode : fcntl(fd, F_GETFL);
 
     if (flags < 0)
         return log_error(errno, "port %s: descriptor %d", port, fd);
-    *ret = (flags & O_ACCMODE) == useless ? -1 : fd;
+    *ret = (flags & O_ACCMODE) == wrong_mode ? -1 : fd;
     return 0;
 }
 
-/* The terminal has a duplicate, which is to be the last. */
-static int consoles_let_go(const char *port, int fd)
+/* Replaces `fd` by /dev/null: the terminal has a duplicate, and closing that must end the output.
+ */
+static int consoles_release_fd(const char *port, int fd)
 {
     cleanup_close int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
@@ -76,7 +77,7 @@ static int consoles_open_port(struct board *board, const struct port_config *con
         return error;
     board->stream_count++;
     return host.stream && host.output >= 0 && host.output != host.input
-               ? consoles_let_go(config->name, host.output)
+               ? consoles_release_fd(config->name, host.output)
                : 0;
 }
 
@@ -96,16 +97,16 @@ int consoles_open(struct board *board, const struct terminal_config *host)
 
 void consoles_close(struct board *board)
 {
-    terminal_close(board->console, OUTPUT_LINGER_MS);
-    terminal_close(board->serial, OUTPUT_LINGER_MS);
+    terminal_close(board->console, OUTPUT_DRAIN_MS);
+    terminal_close(board->serial, OUTPUT_DRAIN_MS);
 }
 
 void consoles_destroy(struct board *board)
 {
-    terminal_destroy(board->console, OUTPUT_LINGER_MS);
-    terminal_destroy(board->serial, OUTPUT_LINGER_MS);
+    terminal_destroy(board->console, OUTPUT_DRAIN_MS);
+    terminal_destroy(board->serial, OUTPUT_DRAIN_MS);
     for (unsigned i = 0; i < board->stream_count; i++)
-        terminal_destroy(board->streams[i], PORT_LINGER_MS);
+        terminal_destroy(board->streams[i], PORT_DRAIN_MS);
     if (board->serial_fd >= 0)
         close(board->serial_fd);
     if (board->console_fd >= 0)

@@ -69,7 +69,7 @@ static unsigned parts_count_nets(const struct config *config)
     return count;
 }
 
-/* 52:54:00 is the prefix of KVM guests; the last byte tells a guest's NICs apart. */
+/* The default has the prefix of KVM guests, 52:54:00; the last byte differs for each NIC. */
 static void parts_choose_mac(uint8_t mac[6], const struct net_config *config, unsigned number)
 {
     const uint8_t fallback[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + number) };
@@ -77,7 +77,7 @@ static void parts_choose_mac(uint8_t mac[6], const struct net_config *config, un
     memcpy(mac, config->mac_set ? config->mac : fallback, sizeof(fallback));
 }
 
-/* The device in front of `net`: vhost-net's if that may serve it. */
+/* Creates the device for the back-end `net`: by vhost-net, if configured and available. */
 static int parts_create_nic(struct board *board, struct virtio_device **ret, const char *name,
                             const struct net_config *config, struct net *net, const uint8_t mac[6],
                             struct loop *loop)
@@ -114,8 +114,8 @@ static int parts_create_net(struct board *board, struct hardware_device *place, 
     error = config->kind == NET_TAP ? tap_open(&net, &config->tap, loop)
                                     : slirp_open(&net, &config->user, loop);
     if (error && config->implied) {
-        log_warn("going on without a network (--net none says so without a warning)");
-        place->size = 0; /* the guest is not told of it */
+        log_warn("continuing without a network (--net none avoids this warning)");
+        place->size = 0; /* ACPI and the device tree leave it out */
         return 0;
     }
     if (error)
@@ -217,7 +217,7 @@ static int parts_create_rng(struct board *board, struct hardware_device *place, 
 
 /* In the order in which the guest finds them. */
 static const struct part {
-    const char *kind; /* of devices: "blk0", "blk1", ... */
+    const char *kind; /* the devices are "blk0", "blk1", ... */
     unsigned (*count)(const struct config *config);
     int (*create)(struct board *board, struct hardware_device *place, unsigned number);
 } parts[] = {

@@ -4,12 +4,15 @@
 
 struct board;
 
-/* The one list of configurable parts: it is walked to place them, and again to create them. */
+/*
+ * The devices that a configuration asks for. One table lists their kinds, and is used both to place
+ * and to create them.
+ */
 
-/* Gives each its name, address and interrupt. Prints; -errno. */
+/* Gives each device a name, address and interrupt. Prints; -errno. */
 int parts_place(struct board *board);
 
-/* Creates each at its place. Prints; -errno. */
+/* Creates each device at its place. Prints; -errno. */
 int parts_create(struct board *board);
 
 #endif

@@ -14,7 +14,7 @@
 
 struct boot {
     struct front_end front;
-    int signal;                  /* the one that asked the guest to power off, or 0 */
+    int signal;                  /* the first signal received, or 0 */
     struct watch timeout, grace; /* timers */
 };
 
@@ -25,17 +25,17 @@ static struct boot *boot_of(struct front_end *f)
 
 static void boot_quit(struct front_end *f)
 {
-    front_end_end(f, STATUS_POWER_OFF);
+    front_end_stop(f, STATUS_POWER_OFF);
 }
 
-/* The first asks the guest to power off, and not to begin again; the second does not ask. */
+/* The first signal asks the guest to power off, without a reboot; the second stops the machine. */
 static void boot_signal(struct front_end *f, int signal)
 {
     const struct config *config = f->machine.config;
     struct boot *boot = boot_of(f);
 
     if (boot->signal) {
-        front_end_end(f, STATUS_SIGNAL + signal);
+        front_end_stop(f, STATUS_SIGNAL + signal);
         return;
     }
     boot->signal = signal;
@@ -52,15 +52,15 @@ static void boot_timed_out(struct watch *watch, short revents)
     watch->events = 0;
     log_warn("--timeout: the guest ran for more than %llu ms",
              (unsigned long long)boot->front.machine.config->timeout_ms);
-    front_end_end(&boot->front, STATUS_TIMEOUT);
+    front_end_stop(&boot->front, STATUS_TIMEOUT);
 }
 
-static void boot_grace_over(struct watch *watch, short revents)
+static void boot_grace_expired(struct watch *watch, short revents)
 {
     struct boot *boot = container_of(watch, struct boot, grace);
 
     watch->events = 0;
-    front_end_end(&boot->front, STATUS_SIGNAL + boot->signal);
+    front_end_stop(&boot->front, STATUS_SIGNAL + boot->signal);
 }
 
 int boot_guest_status(const struct life_end *end)
@@ -94,7 +94,7 @@ static int boot_status(struct front_end *f, const struct life_end *end)
     if (end->event == GUEST_PANIC)
         log_warn("the guest's kernel panicked");
     if (end->event == GUEST_RESET && boot->signal && f->machine.config->reboot)
-        return STATUS_SIGNAL + boot->signal; /* it was to end, not to begin again */
+        return STATUS_SIGNAL + boot->signal; /* asked to power off, it rebooted */
     return boot_guest_status(end);
 }
 
@@ -103,7 +103,7 @@ static int boot_prepare(struct front_end *f)
     struct boot *boot = boot_of(f);
     int error = alarm_open(&boot->timeout, f->loop, boot_timed_out);
 
-    if (error || (error = alarm_open(&boot->grace, f->loop, boot_grace_over)))
+    if (error || (error = alarm_open(&boot->grace, f->loop, boot_grace_expired)))
         return error;
     if (f->machine.config->timeout_ms)
         alarm_set(&boot->timeout, f->machine.config->timeout_ms);
@@ -144,6 +144,6 @@ int boot_run(const struct config *config)
 
     if (config->dry_run)
         return boot_dry_run(config);
-    front_end_deadly_signals(&signals);
+    front_end_stop_signals(&signals);
     return front_end_run(&boot.front, &boot_ops, config, &signals, false);
 }

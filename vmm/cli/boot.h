@@ -5,12 +5,13 @@
 struct config;
 
 /*
- * The command line's machine: signals ask the guest to power off and then end it, --timeout ends
- * it, or --dry-run only prints it. Returns the exit status (status.h).
+ * Runs the machine of the command line. The first signal asks the guest to power off, the next one
+ * stops the machine; so does --timeout. With --dry-run only prints the machine. Returns the exit
+ * status (status.h).
  */
 int boot_run(const struct config *config);
 
-/* Warns of what a guest ended in, and returns the exit status for it. */
+/* The exit status for the guest's own end. Warns of a triple fault. */
 struct life_end;
 int boot_guest_status(const struct life_end *end);
 

@@ -4,7 +4,7 @@
 
 struct machine;
 
-/* Prints on stdout what machine_describe() found: memory, devices, addresses and interrupts. */
+/* Prints to stdout what machine_describe() planned: memory, devices, addresses, interrupts. */
 void dry_run_print(const struct machine *machine);
 
 #endif

@@ -14,9 +14,9 @@
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
-#define FORCE_MS 3000 /* how long vCPUs and disks may take before the process ends without them */
+#define FORCE_MS 3000 /* how long vCPUs and disks may take before the process exits anyway */
 
-void front_end_deadly_signals(sigset_t *set)
+void front_end_stop_signals(sigset_t *set)
 {
     struct sigaction hangup;
 
@@ -31,15 +31,15 @@ void front_end_block_signals(void)
 {
     sigset_t set;
 
-    front_end_deadly_signals(&set);
+    front_end_stop_signals(&set);
     sigaddset(&set, SIGWINCH);
     sigaddset(&set, SIGCONT);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN); /* EPIPE and EFBIG, then, where a write meets them */
+    signal(SIGPIPE, SIG_IGN); /* write() fails with EPIPE or EFBIG instead */
     signal(SIGXFSZ, SIG_IGN);
 }
 
-void front_end_end(struct front_end *f, int status)
+void front_end_stop(struct front_end *f, int status)
 {
     consoles_each(&f->machine.board, terminal_abandon);
     lifecycle_stop(&f->life, (unsigned)status);
@@ -53,15 +53,15 @@ static void front_end_quit(void *owner)
     f->ops->quit(f);
 }
 
-static void front_end_happened(void *owner, enum life_news news, const char *name)
+static void front_end_on_event(void *owner, enum life_event event, const char *name)
 {
     struct front_end *f = owner;
 
-    if (news == LIFE_HAS_STOPPED)
+    if (event == LIFE_HAS_STOPPED)
         loop_stop(f->loop);
 }
 
-static void front_end_signalled(struct watch *watch, short revents)
+static void front_end_on_signal(struct watch *watch, short revents)
 {
     struct front_end *f = container_of(watch, struct front_end, signals);
     struct signalfd_siginfo info;
@@ -76,24 +76,24 @@ static void front_end_signalled(struct watch *watch, short revents)
         f->ops->signal(f, (int)info.ssi_signo);
 }
 
-static void front_end_leave_output(struct terminal *terminal)
+static void front_end_drop_output(struct terminal *terminal)
 {
     terminal_destroy(terminal, 0);
 }
 
-/* A thread is stuck in the host (a dead network disk?): leave it behind. */
+/* A thread is blocked in the host, by a dead network disk for example: exit without joining it. */
 static void front_end_force(struct watch *watch, short revents)
 {
     struct front_end *f = container_of(watch, struct front_end, force);
 
-    log_warn("a vCPU or a disk does not come to its end; ending without it");
-    consoles_each(&f->machine.board, front_end_leave_output);
+    log_warn("a vCPU or a disk does not stop; exiting without it");
+    consoles_each(&f->machine.board, front_end_drop_output);
     _exit((int)lifecycle_end(&f->life)->code);
 }
 
 static int front_end_init(struct front_end *f, const sigset_t *signals)
 {
-    const struct life_client client = { .happened = front_end_happened, .owner = f };
+    const struct life_client client = { .on_event = front_end_on_event, .owner = f };
     sigset_t set = *signals;
     int error;
 
@@ -104,7 +104,7 @@ static int front_end_init(struct front_end *f, const sigset_t *signals)
         return log_error(errno, "create the main loop");
     f->signals = (struct watch){ .fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
                                  .events = POLLIN,
-                                 .ready = front_end_signalled };
+                                 .ready = front_end_on_signal };
     if (f->signals.fd < 0)
         return log_error(errno, "set up signals");
     loop_add(f->loop, &f->signals);
@@ -115,7 +115,7 @@ static int front_end_init(struct front_end *f, const sigset_t *signals)
     return f->ops->prepare ? f->ops->prepare(f) : 0;
 }
 
-/* Everything up to the guest's first instruction. */
+/* Builds the machine and starts the guest. */
 static int front_end_start(struct front_end *f, bool interrupts)
 {
     const struct machine_host host = { .loop = f->loop,

@@ -12,7 +12,7 @@
 #include "vmm/core/log.h"
 #include "vmm/machine/machine.h"
 
-/* Requests: noted under the mutex, then acted on by the main loop. */
+/* Requests: recorded under the mutex, then carried out by the main loop. */
 
 static void lifecycle_signal(int fd)
 {
@@ -68,7 +68,7 @@ void lifecycle_set_restart(struct lifecycle *life, bool restart)
     life->restart = restart;
 }
 
-/* What the guest did. On a vCPU's thread, which enters the guest no more: none does. */
+/* Parks all vCPUs: the guest must not run on after such an event. Any thread. */
 static void lifecycle_report(void *owner, enum guest_event event, unsigned code)
 {
     struct lifecycle *life = owner;
@@ -104,7 +104,7 @@ const struct life_end *lifecycle_end(const struct lifecycle *life)
     return &life->end;
 }
 
-/* The main loop's side. */
+/* On the main loop. */
 
 static void lifecycle_set_state(struct lifecycle *life, enum life_state state)
 {
@@ -112,9 +112,9 @@ static void lifecycle_set_state(struct lifecycle *life, enum life_state state)
     life->state = state;
 }
 
-static void lifecycle_tell(struct lifecycle *life, enum life_news news, const char *name)
+static void lifecycle_notify(struct lifecycle *life, enum life_event event, const char *name)
 {
-    life->client.happened(life->client.owner, news, name);
+    life->client.on_event(life->client.owner, event, name);
 }
 
 static void *lifecycle_pause_devices(void *arg)
@@ -122,21 +122,22 @@ static void *lifecycle_pause_devices(void *arg)
     struct lifecycle *life = arg;
 
     life->result = machine_pause_devices(life->machine, life->worker_deadline_ns, &life->busy);
-    lifecycle_signal(life->rested.fd);
+    lifecycle_signal(life->worker_done.fd);
     return NULL;
 }
 
-static void *lifecycle_clear(void *arg)
+static void *lifecycle_reset_machine(void *arg)
 {
     struct lifecycle *life = arg;
 
     machine_reset(life->machine);
-    lifecycle_signal(life->rested.fd);
+    lifecycle_signal(life->worker_done.fd);
     return NULL;
 }
 
-/* Has a thread do what may have to wait for the host. */
-static void lifecycle_work(struct lifecycle *life, enum life_phase phase, void *(*work)(void *))
+/* Runs `work`, which may wait for the host's I/O, on a thread. */
+static void lifecycle_start_worker(struct lifecycle *life, enum life_phase phase,
+                                   void *(*work)(void *))
 {
     int error;
 
@@ -146,11 +147,11 @@ static void lifecycle_work(struct lifecycle *life, enum life_phase phase, void *
     if (!error)
         return;
     log_error(error, "start a thread");
-    life->worker = pthread_self(); /* so do it here: late is better than never */
+    life->worker = pthread_self(); /* do it here instead, and block the main loop */
     work(life);
 }
 
-static void lifecycle_join(struct lifecycle *life)
+static void lifecycle_join_worker(struct lifecycle *life)
 {
     if (!pthread_equal(life->worker, pthread_self()))
         pthread_join(life->worker, NULL);
@@ -160,112 +161,113 @@ static void lifecycle_stopped(struct lifecycle *life)
 {
     life->phase = LIFE_STEADY;
     lifecycle_set_state(life, LIFE_STOPPED);
-    lifecycle_tell(life, LIFE_HAS_STOPPED, NULL);
+    lifecycle_notify(life, LIFE_HAS_STOPPED, NULL);
 }
 
-/* Held back, the consoles also let a vCPU go that waits for somebody to read its output. */
-static void lifecycle_hold_consoles(struct lifecycle *life, bool hold)
+/* A paused terminal also releases a vCPU that is blocked because its output is not read. */
+static void lifecycle_pause_consoles(struct lifecycle *life, bool pause)
 {
-    if (life->consoles_held == hold)
+    if (life->consoles_paused == pause)
         return;
-    life->consoles_held = hold;
-    if (hold)
+    life->consoles_paused = pause;
+    if (pause)
         machine_pause_consoles(life->machine);
     else
         machine_resume_consoles(life->machine);
 }
 
-static void lifecycle_run_on(struct lifecycle *life)
+static void lifecycle_continue(struct lifecycle *life)
 {
     life->phase = LIFE_STEADY;
     lifecycle_set_state(life, LIFE_RUNNING);
-    lifecycle_hold_consoles(life, false);
+    lifecycle_pause_consoles(life, false);
     machine_resume(life->machine);
 }
 
-static void lifecycle_give_up_pause(struct lifecycle *life, const char *name)
+static void lifecycle_fail_pause(struct lifecycle *life, const char *name)
 {
     {
         LOCK_SCOPE(&life->mutex);
         life->pause = false;
     }
-    lifecycle_run_on(life);
-    lifecycle_tell(life, LIFE_CANNOT_PAUSE, name);
+    lifecycle_continue(life);
+    lifecycle_notify(life, LIFE_CANNOT_PAUSE, name);
 }
 
-/* What is wanted, as one thread or another has left it. */
-struct life_wish {
+/* A snapshot of the pending requests. */
+struct life_requests {
     bool pause, resume, end; /* end: stop or reset */
     bool stop;
     uint64_t deadline_ns;
 };
 
-static struct life_wish lifecycle_wish(struct lifecycle *life)
+static struct life_requests lifecycle_requests(struct lifecycle *life)
 {
     LOCK_SCOPE(&life->mutex);
-    return (struct life_wish){ .pause = life->pause,
-                               .resume = life->resume,
-                               .end = life->stop || life->reset,
-                               .stop = life->stop,
-                               .deadline_ns = life->deadline_ns };
+    return (struct life_requests){ .pause = life->pause,
+                                   .resume = life->resume,
+                                   .end = life->stop || life->reset,
+                                   .stop = life->stop,
+                                   .deadline_ns = life->deadline_ns };
 }
 
-static void lifecycle_begin_parking(struct lifecycle *life, const struct life_wish *wish)
+static void lifecycle_begin_parking(struct lifecycle *life, const struct life_requests *requests)
 {
     uint64_t now = clock_now_ns();
 
     life->phase = LIFE_PARKING;
     machine_park(life->machine);
-    if (wish->end)
+    if (requests->end)
         return;
-    lifecycle_hold_consoles(life, true);
-    alarm_set(&life->late, wish->deadline_ns > now ? (wish->deadline_ns - now) / 1000000 + 1 : 1);
+    lifecycle_pause_consoles(life, true);
+    alarm_set(&life->deadline,
+              requests->deadline_ns > now ? (requests->deadline_ns - now) / 1000000 + 1 : 1);
 }
 
-static void lifecycle_has_paused(struct lifecycle *life)
+static void lifecycle_enter_paused(struct lifecycle *life)
 {
     {
         LOCK_SCOPE(&life->mutex);
         life->pause = false;
         life->state = LIFE_PAUSED;
     }
-    lifecycle_tell(life, LIFE_HAS_PAUSED, NULL);
+    lifecycle_notify(life, LIFE_HAS_PAUSED, NULL);
 }
 
-static void lifecycle_end_pause(struct lifecycle *life)
+static void lifecycle_leave_paused(struct lifecycle *life)
 {
     {
         LOCK_SCOPE(&life->mutex);
         life->resume = false;
     }
     machine_resume_devices(life->machine);
-    lifecycle_run_on(life);
-    lifecycle_tell(life, LIFE_HAS_RESUMED, NULL);
+    lifecycle_continue(life);
+    lifecycle_notify(life, LIFE_HAS_RESUMED, NULL);
 }
 
-/* Nothing is under way. True if something is now. */
+/* No transition is in progress. Starts one if requested: true. */
 static bool lifecycle_leave_steady(struct lifecycle *life)
 {
-    struct life_wish wish = lifecycle_wish(life);
+    struct life_requests requests = lifecycle_requests(life);
 
     switch (life->state) {
     case LIFE_RUNNING:
-        if (!wish.end && !wish.pause)
+        if (!requests.end && !requests.pause)
             return false;
-        lifecycle_begin_parking(life, &wish);
+        lifecycle_begin_parking(life, &requests);
         return true;
     case LIFE_PAUSED:
-        if (wish.end) {
-            machine_resume_devices(life->machine); /* to end as they do when they run ... */
-            life->phase = LIFE_PARKING;            /* ... but with the vCPUs as they are */
-        } else if (wish.resume) {
-            lifecycle_end_pause(life);
-        } else if (wish.pause) {
-            lifecycle_has_paused(life); /* already */
+        if (requests.end) {
+            machine_resume_devices(life->machine); /* stop and reset expect running devices ... */
+            life->phase = LIFE_PARKING;            /* ... and parked vCPUs */
+        } else if (requests.resume) {
+            lifecycle_leave_paused(life);
+        } else if (requests.pause) {
+            lifecycle_enter_paused(life); /* already */
         }
-        return wish.end || wish.resume;
+        return requests.end || requests.resume;
     case LIFE_BUILT:
-        if (wish.stop)
+        if (requests.stop)
             lifecycle_stopped(life);
         return false;
     default:
@@ -275,64 +277,64 @@ static bool lifecycle_leave_steady(struct lifecycle *life)
 
 static bool lifecycle_leave_parking(struct lifecycle *life)
 {
-    struct life_wish wish = lifecycle_wish(life);
+    struct life_requests requests = lifecycle_requests(life);
     char busy[64];
 
     if (!machine_find_unparked(life->machine, busy, sizeof(busy))) {
-        alarm_set(&life->late, 0);
-        if (wish.end) {
+        alarm_set(&life->deadline, 0);
+        if (requests.end) {
             lifecycle_set_state(life, LIFE_RESETTING);
-            lifecycle_hold_consoles(life, false);
+            lifecycle_pause_consoles(life, false);
             machine_stop(life->machine);
-            lifecycle_work(life, LIFE_CLEARING, lifecycle_clear);
-        } else if (wish.pause) {
-            life->worker_deadline_ns = wish.deadline_ns;
-            lifecycle_work(life, LIFE_PAUSING, lifecycle_pause_devices);
+            lifecycle_start_worker(life, LIFE_CLEARING, lifecycle_reset_machine);
+        } else if (requests.pause) {
+            life->worker_deadline_ns = requests.deadline_ns;
+            lifecycle_start_worker(life, LIFE_PAUSING, lifecycle_pause_devices);
         } else {
-            lifecycle_run_on(life); /* it was called off */
+            lifecycle_continue(life); /* the pause was cancelled */
         }
         return true;
     }
-    if (wish.end || (wish.pause && clock_now_ns() < wish.deadline_ns))
-        return false; /* there is time */
-    alarm_set(&life->late, 0);
-    if (wish.pause)
-        lifecycle_give_up_pause(life, busy);
+    if (requests.end || (requests.pause && clock_now_ns() < requests.deadline_ns))
+        return false; /* wait on */
+    alarm_set(&life->deadline, 0);
+    if (requests.pause)
+        lifecycle_fail_pause(life, busy);
     else
-        lifecycle_run_on(life);
+        lifecycle_continue(life);
     return true;
 }
 
-/* The devices are paused, or one could not be: then none is. */
-static void lifecycle_paused(struct lifecycle *life)
+/* The worker has paused all devices, or has failed and resumed them. */
+static void lifecycle_devices_paused(struct lifecycle *life)
 {
-    struct life_wish wish = lifecycle_wish(life);
+    struct life_requests requests = lifecycle_requests(life);
 
-    lifecycle_join(life);
+    lifecycle_join_worker(life);
     if (life->result) {
         life->phase = LIFE_PARKING;
-        if (!wish.end)
-            lifecycle_give_up_pause(life, life->busy);
+        if (!requests.end)
+            lifecycle_fail_pause(life, life->busy);
         return;
     }
     life->phase = LIFE_STEADY;
-    lifecycle_has_paused(life);
+    lifecycle_enter_paused(life);
 }
 
-/* Devices and memory are as after power-on. */
-static void lifecycle_cleared(struct lifecycle *life)
+/* The worker has reset devices and memory. */
+static void lifecycle_machine_reset(struct lifecycle *life)
 {
-    struct life_wish wish = lifecycle_wish(life);
+    struct life_requests requests = lifecycle_requests(life);
     int error;
 
-    lifecycle_join(life);
-    if (wish.stop) {
+    lifecycle_join_worker(life);
+    if (requests.stop) {
         lifecycle_stopped(life);
         return;
     }
     {
         LOCK_SCOPE(&life->mutex);
-        life->reset = false; /* before the guest runs, which may ask for the next */
+        life->reset = false; /* before the guest runs, as it may request the next */
     }
     log_info("the guest resets");
     error = machine_start(life->machine);
@@ -347,7 +349,7 @@ static void lifecycle_cleared(struct lifecycle *life)
     }
     life->phase = LIFE_STEADY;
     lifecycle_set_state(life, LIFE_RUNNING);
-    lifecycle_tell(life, LIFE_HAS_RESET, NULL);
+    lifecycle_notify(life, LIFE_HAS_RESET, NULL);
 }
 
 static void lifecycle_advance(struct lifecycle *life)
@@ -360,11 +362,12 @@ static void lifecycle_advance(struct lifecycle *life)
         else if (life->phase == LIFE_PARKING)
             moved = lifecycle_leave_parking(life);
         else
-            moved = false; /* the worker will tell */
+            moved = false; /* wait for the worker */
     }
 }
 
-static bool lifecycle_heard(struct watch *watch)
+/* Reads an eventfd or timerfd. False: it was not ready. */
+static bool lifecycle_read(struct watch *watch)
 {
     uint64_t count;
 
@@ -373,32 +376,32 @@ static bool lifecycle_heard(struct watch *watch)
 
 static void lifecycle_requested(struct watch *watch, short revents)
 {
-    if (lifecycle_heard(watch))
+    if (lifecycle_read(watch))
         lifecycle_advance(container_of(watch, struct lifecycle, requested));
 }
 
 static void lifecycle_parked(struct watch *watch, short revents)
 {
-    if (lifecycle_heard(watch))
+    if (lifecycle_read(watch))
         lifecycle_advance(container_of(watch, struct lifecycle, parked));
 }
 
-static void lifecycle_late(struct watch *watch, short revents)
+static void lifecycle_deadline(struct watch *watch, short revents)
 {
-    if (lifecycle_heard(watch))
-        lifecycle_advance(container_of(watch, struct lifecycle, late));
+    if (lifecycle_read(watch))
+        lifecycle_advance(container_of(watch, struct lifecycle, deadline));
 }
 
-static void lifecycle_rested(struct watch *watch, short revents)
+static void lifecycle_worker_done(struct watch *watch, short revents)
 {
-    struct lifecycle *life = container_of(watch, struct lifecycle, rested);
+    struct lifecycle *life = container_of(watch, struct lifecycle, worker_done);
 
-    if (!lifecycle_heard(watch))
+    if (!lifecycle_read(watch))
         return;
     if (life->phase == LIFE_PAUSING)
-        lifecycle_paused(life);
+        lifecycle_devices_paused(life);
     else if (life->phase == LIFE_CLEARING)
-        lifecycle_cleared(life);
+        lifecycle_machine_reset(life);
     lifecycle_advance(life);
 }
 
@@ -422,22 +425,22 @@ int lifecycle_init(struct lifecycle *life, struct machine *machine, struct loop 
                                 .client = *client,
                                 .restart = restart,
                                 .requested = { .fd = -1 },
-                                .rested = { .fd = -1 } };
+                                .worker_done = { .fd = -1 } };
     pthread_mutex_init(&life->mutex, NULL);
     if ((error = lifecycle_watch(life, &life->requested, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
                                  lifecycle_requested)) ||
-        (error = lifecycle_watch(life, &life->rested, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-                                 lifecycle_rested)))
+        (error = lifecycle_watch(life, &life->worker_done, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                                 lifecycle_worker_done)))
         return error;
-    return alarm_open(&life->late, loop, lifecycle_late);
+    return alarm_open(&life->deadline, loop, lifecycle_deadline);
 }
 
 void lifecycle_finish(struct lifecycle *life)
 {
-    struct watch *ours[] = { &life->requested, &life->rested };
+    struct watch *ours[] = { &life->requested, &life->worker_done };
 
     if (!life->loop)
-        return; /* never begun */
+        return; /* lifecycle_init() was not called */
     for (unsigned i = 0; i < ARRAY_SIZE(ours); i++)
         if (ours[i]->fd >= 0) {
             loop_remove(life->loop, ours[i]);
@@ -445,7 +448,7 @@ void lifecycle_finish(struct lifecycle *life)
         }
     if (life->parked.ready)
         loop_remove(life->loop, &life->parked);
-    alarm_close(&life->late, life->loop);
+    alarm_close(&life->deadline, life->loop);
     pthread_mutex_destroy(&life->mutex);
 }
 

@@ -20,14 +20,14 @@
  *                     RESETTING ---------> STOPPED
  *                                 stop
  *
- * Requests may come from any thread and only note what is wanted; the machine's main loop brings it
- * about, and tells one client what happened. To get anywhere every vCPU must be parked, then every
- * device brought to rest or reset. Those that wait for the host do so on a thread of their own, so
- * the main loop waits neither for a vCPU nor for a disk, and vCPUs may wait for the main loop.
+ * A request may come from any thread and is only recorded. The main loop carries it out and
+ * notifies one client of the result. Every transition first parks all vCPUs, then pauses or resets
+ * all devices. The latter may wait for the host's I/O, so it runs on a worker thread: the main loop
+ * waits neither for a vCPU nor for a disk, and vCPUs may wait for the main loop.
  *
- * A stop outdoes a reset, and a reset a pause. Of what the guest does the first counts; of requests
- * to stop, too, and until the machine has stopped a request outdoes the guest's own end. A reset or
- * stop of a paused machine needs no resume before it.
+ * A stop overrides a reset, and a reset overrides a pause. The guest's first event wins, and so
+ * does the first request to stop; until the machine has stopped, a request to stop overrides the
+ * guest's event. A paused machine can be reset or stopped without a resume.
  */
 struct machine;
 
@@ -35,28 +35,28 @@ enum life_state { LIFE_BUILT, LIFE_RUNNING, LIFE_PAUSED, LIFE_RESETTING, LIFE_ST
 
 /* Why a machine has stopped. */
 enum end_reason {
-    END_GUEST,   /* by its own doing: `event` says which */
-    END_REQUEST, /* lifecycle_stop(), whose `code` it has */
-    END_FAILURE, /* it could not be started again; printed */
+    END_GUEST,   /* by the guest: see `event` */
+    END_REQUEST, /* by lifecycle_stop(), with its `code` */
+    END_FAILURE, /* a reset failed; printed */
 };
 
 struct life_end {
     enum end_reason reason;
     enum guest_event event;
-    unsigned code; /* of GUEST_EXIT: the guest's */
+    unsigned code; /* of lifecycle_stop() or GUEST_EXIT */
 };
 
-enum life_news {
+enum life_event {
     LIFE_HAS_PAUSED,
-    LIFE_CANNOT_PAUSE, /* and runs on; the name is that of what did not come to rest in time */
+    LIFE_CANNOT_PAUSE, /* timed out, the machine runs on; `name` is the vCPU or device at fault */
     LIFE_HAS_RESUMED,
     LIFE_HAS_RESET,
-    LIFE_HAS_STOPPED, /* the last thing told; see lifecycle_end() */
+    LIFE_HAS_STOPPED, /* the last event; see lifecycle_end() */
 };
 
-/* Told on the main loop; may make requests. */
+/* Notified on the main loop. on_event() may make requests. */
 struct life_client {
-    void (*happened)(void *owner, enum life_news news, const char *name);
+    void (*on_event)(void *owner, enum life_event event, const char *name);
     void *owner;
 };
 
@@ -65,54 +65,55 @@ struct lifecycle {
     struct loop *loop;
     struct life_client client;
 
-    pthread_mutex_t mutex;           /* of the next group */
+    pthread_mutex_t mutex;           /* protects this group */
     enum life_state state;           /* written by the main loop only */
-    bool restart;                    /* the guest's reset is one, not its end */
-    bool pause, resume, reset, stop; /* what is wanted */
-    uint64_t deadline_ns;            /* of the pause */
-    struct life_end end;             /* of the stop */
+    bool restart;                    /* GUEST_RESET resets the machine rather than stopping it */
+    bool pause, resume, reset, stop; /* pending requests */
+    uint64_t deadline_ns;            /* of `pause` */
+    struct life_end end;             /* of `stop` */
 
-    /* The main loop's. */
+    /* Used by the main loop only. */
     enum life_phase { LIFE_STEADY, LIFE_PARKING, LIFE_PAUSING, LIFE_CLEARING } phase;
-    struct watch requested;      /* an eventfd: something is wanted */
-    struct watch parked, rested; /* eventfds: the vCPUs are; the worker is done */
-    struct watch late;           /* a timer: the deadline has passed */
-    bool consoles_held;
+    struct watch requested;   /* eventfd: there is a new request */
+    struct watch parked;      /* eventfd: all vCPUs are parked */
+    struct watch worker_done; /* eventfd */
+    struct watch deadline;    /* a timer, for a pause */
+    bool consoles_paused;
     pthread_t worker; /* while LIFE_PAUSING or LIFE_CLEARING */
-    int result;       /* the worker's */
+    int result;       /* of the worker */
     uint64_t worker_deadline_ns;
-    const char *busy; /* what the worker could not bring to rest */
+    const char *busy; /* the device that the worker could not pause */
 };
 
 /*
- * Prepares for the life of a machine that is about to be built. `events` is what to report the
- * guest's doings to. `restart`: a reset by the guest starts it again. Prints; -errno;
- * lifecycle_finish() follows in any case.
+ * Before the machine is created. `restart`: a reset by the guest starts it again. Prints; -errno.
+ * lifecycle_finish() must follow even after an error.
  */
 int lifecycle_init(struct lifecycle *life, struct machine *machine, struct loop *loop,
                    const struct life_client *client, bool restart);
+/* Where devices and vCPUs report guest events. */
 struct event_sink lifecycle_events(struct lifecycle *life);
-/* With the machine stopped, or never started. Before the loop is destroyed. */
+/* After the machine has stopped, or without a start. Before the loop is destroyed. */
 void lifecycle_finish(struct lifecycle *life);
 
-/* Once, on the main loop's thread, after machine_create(): BUILT to RUNNING. Prints; -errno. */
+/* BUILT to RUNNING. Once, on the main loop's thread, after machine_create(). Prints; -errno. */
 int lifecycle_start(struct lifecycle *life);
 
 /*
- * Any thread. Paused means that every vCPU is parked with its state whole, every device at rest and
- * the consoles' input held back: guest memory does not change. What does not get there within
- * `timeout_ms` makes it fail, and the machine runs on.
+ * Requests, from any thread. In a paused machine every vCPU is parked, every device paused and
+ * console input stopped: guest memory does not change. If that takes longer than `timeout_ms`, the
+ * pause fails and the machine runs on.
  */
 void lifecycle_pause(struct lifecycle *life, uint64_t timeout_ms);
 void lifecycle_resume(struct lifecycle *life);
 void lifecycle_reset(struct lifecycle *life);
 void lifecycle_stop(struct lifecycle *life, unsigned code);
 
-/* From now on a reset by the guest is its end, or is not. Any thread. */
+/* Sets whether a reset by the guest starts it again, or stops the machine. Any thread. */
 void lifecycle_set_restart(struct lifecycle *life, bool restart);
 
 enum life_state lifecycle_state(struct lifecycle *life); /* any thread */
-/* Why it stopped: once it has. */
+/* Why the machine stopped. Valid once it has. */
 const struct life_end *lifecycle_end(const struct lifecycle *life);
 
 #endif

@@ -14,7 +14,7 @@
 #include "vmm/kvm/arch.h"
 #include "vmm/machine/stats.h"
 
-/* What a kernel needs to be told to find its console and its root. */
+/* Names the kernel's console and root file system. */
 static char *machine_default_cmdline(const struct config *config)
 {
     const char *root = config->disks && !config->initrd ? " root=/dev/vda" : "";
@@ -62,7 +62,7 @@ static int machine_add_memory(struct machine *machine)
     for (unsigned i = 0; i < hw->ram_ranges && !error; i++)
         error = guest_memory_add(machine->memory, hw->ram[i].base, hw->ram[i].size, NULL);
     if (error)
-        log_error(-error, "--memory: the host does not give %" PRIu64 " MiB; ask for less",
+        log_error(-error, "--memory: the host cannot provide %" PRIu64 " MiB; ask for less",
                   machine->config->memory >> 20);
     return error;
 }
@@ -102,7 +102,7 @@ int machine_create(struct machine *machine, const struct machine_host *host)
     return 0;
 }
 
-/* Only if the machine came as far as its vCPUs. */
+/* Prints nothing if the vCPUs were never created. */
 static void machine_print_stats(struct machine *machine)
 {
     if (!machine->config->stats || !machine->vm.stats)

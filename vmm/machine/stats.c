@@ -14,7 +14,7 @@
 
 #define RATIO_SIZE 16
 
-/* "-" where there is nothing to divide by. */
+/* "-" for a division by zero. */
 static const char *stats_ratio(char text[RATIO_SIZE], uint64_t count, uint64_t by)
 {
     if (by == 0)
@@ -39,7 +39,7 @@ static void stats_print_vcpus(const struct vm *vm)
     }
 }
 
-/* A loop of its own polls for this device alone; the main one's polls are nobody's. */
+/* Calls of poll() for this device: 0 if it shares the main loop. */
 static uint64_t stats_polls(const struct machine *machine, const struct device_stats *s)
 {
     return s->loop && s->loop != machine->board.host.loop ? loop_turns(s->loop) : 0;

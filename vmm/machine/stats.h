@@ -3,13 +3,13 @@
 #define VMM_MACHINE_STATS_H
 
 /*
- * The counters of a run, summed over resets. They are plain numbers, kept all the time by whoever
- * does what they count: one thread, or under its lock; only accesses to a device's registers are
- * counted by several. So nobody reads them before vCPUs and loops have ended.
+ * The counters of a run, summed over resets. They are plain integers, each written by one thread or
+ * under a lock (but accesses to a region are counted atomically). So they may be read only after
+ * vCPU threads and loops have ended.
  */
 struct machine;
 
-/* Prints tables on stderr; each begins with a line of names, one for each column. */
+/* Prints tables to stderr; each starts with a line of column names. */
 void stats_print(const struct machine *machine);
 
 #endif

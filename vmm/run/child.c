@@ -197,14 +197,14 @@ static char *guest_cmdline(struct command *command)
 static void guest_signal(struct front_end *f, int signal)
 {
     if (signal == SIGUSR2)
-        front_end_end(f, STATUS_POWER_OFF);
+        front_end_stop(f, STATUS_POWER_OFF);
     else if (signal == SIGURG)
         consoles_each(&f->machine.board, terminal_pass_interrupts);
 }
 
 static void guest_quit(struct front_end *f)
 {
-    front_end_end(f, STATUS_SIGNAL + SIGINT);
+    front_end_stop(f, STATUS_SIGNAL + SIGINT);
 }
 
 static int guest_status(struct front_end *f, const struct life_end *end)
@@ -229,7 +229,7 @@ static int guest_boot(const struct config *config)
     struct front_end front = { .ops = NULL };
     sigset_t signals;
 
-    front_end_deadly_signals(&signals);
+    front_end_stop_signals(&signals);
     sigaddset(&signals, SIGUSR2);
     sigaddset(&signals, SIGURG);
     return front_end_run(&front, &guest_ops, config, &signals, true);

@@ -295,7 +295,7 @@ static int supervisor_watch_signals(struct supervisor *s)
 {
     sigset_t set;
 
-    front_end_deadly_signals(&set);
+    front_end_stop_signals(&set);
     sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGCHLD);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
