@@ -119,7 +119,7 @@ static void print_options(const struct option *option)
 {
     printf(".Bl -tag -width Ds\n");
     for (; option->name; option++) {
-        if (!option_is_here(option))
+        if (!option_is_available(option))
             continue;
         printf(".It ");
         if (option->letter)

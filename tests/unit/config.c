@@ -16,7 +16,7 @@
 
 struct line {
     const char *words;    /* separated by spaces */
-    const char *expected; /* what describe() says, or the sentence of the refusal */
+    const char *expected; /* describe()'s text, or the error message */
 };
 
 static enum config_result parse_words(struct config *config, char **words)
@@ -68,7 +68,7 @@ static void describe_net(FILE *out, const struct net_config *net)
         fprintf(out, ":%02x..%02x", net->mac[0], net->mac[5]);
 }
 
-/* All that is not as by default, each thing behind a space. */
+/* Lists what differs from the defaults, each item after a space. */
 static void describe(char *text, size_t size, const struct config *config)
 {
     FILE *out = fmemopen(text, size, "w");
@@ -122,7 +122,7 @@ static void check_accepted(const struct line *lines, size_t count)
     }
 }
 
-/* What is written to `fd` from here until captured(). */
+/* Captures what is written to `fd`, until captured(). */
 static FILE *capture(int fd)
 {
     FILE *file = tmpfile();
@@ -145,7 +145,7 @@ static const char *captured(FILE *file)
     return text;
 }
 
-/* Each is refused, with one line that says `expected`. */
+/* Each command line must fail with the one-line error `expected`. */
 static void check_refused(const struct line *lines, size_t count)
 {
     FILE *errors = capture(STDERR_FILENO);
@@ -302,7 +302,7 @@ START_TEST(consoles)
 }
 END_TEST
 
-START_TEST(unknown_words)
+START_TEST(unknown_words_are_refused)
 {
     CHECK(check_refused,
           {
@@ -328,14 +328,14 @@ START_TEST(unknown_words)
               { "--net ,user", "--net: unknown word ''; known: user, tap, none" },
               { "--net user,name=tap0",
                 "--net user: unknown key 'name'; known: hostfwd, host-loopback, mac" },
-              { "--net none,mac=x", "--net none: takes no keys, such as 'mac'" },
+              { "--net none,mac=x", "--net none: takes no keys; remove 'mac'" },
               { "--serial pty", "--serial: unknown word 'pty'; known: none, stdio, file, fd" },
               { "--serial file=a,b", "--serial file: unknown key 'b'; known: append" },
           });
 }
 END_TEST
 
-START_TEST(values_missing_or_too_many)
+START_TEST(missing_and_extra_values_are_refused)
 {
     CHECK(check_refused,
           {
@@ -346,7 +346,7 @@ START_TEST(values_missing_or_too_many)
               { "--disk=", "--disk: needs a value: FILE" },
               { "--disk ,ro", "--disk: needs a value: FILE" },
               { "--disk path=", "--disk: needs a value: FILE" },
-              { "--disk a,poll=10001", "--disk: poll: '10001' is no number from 0 to 10000" },
+              { "--disk a,poll=10001", "--disk: poll: '10001' is not a number from 0 to 10000" },
               { "--disk a,engine", "--disk: engine: needs a value: auto|io_uring|thread" },
               { "--disk a,ro,ro=off", "--disk: 'ro' is given twice" },
               { "--disk a,serial=", "--disk: serial: needs a value: TEXT" },
@@ -361,8 +361,8 @@ START_TEST(values_missing_or_too_many)
 }
 END_TEST
 
-#define NO_SIZE    "' is no size from 16M to 16384G: write 512M or 4G"
-#define NO_TIME    "' is no time up to a year: write 30s, 500ms, 5m or 2h"
+#define NO_SIZE    "' is not a size from 16M to 16384G, such as 4G"
+#define NO_TIME    "' is not a time up to a year, such as 30s, 500ms, 5m or 2h"
 #define NO_FORWARD "' is not of the form [tcp|udp]:[ADDR:]PORT-:PORT"
 
 START_TEST(numbers)
@@ -381,15 +381,15 @@ START_TEST(numbers)
               { "-m ", "--memory: '" NO_SIZE },
               { "-m 17592186044417M", "--memory: '17592186044417M" NO_SIZE },
               { "-m 18446744073709551617G", "--memory: '18446744073709551617G" NO_SIZE },
-              { "-m 16777217", "--memory: '16777217' is no multiple of 1M" },
-              { "-c2=", "--cpus: '2=' is no number from 1 to 1024" },
-              { "-c=", "--cpus: '' is no number from 1 to 1024" },
+              { "-m 16777217", "--memory: '16777217' is not a multiple of 1M" },
+              { "-c2=", "--cpus: '2=' is not a number from 1 to 1024" },
+              { "-c=", "--cpus: '' is not a number from 1 to 1024" },
               { "-c", "--cpus: needs a value: N" },
-              { "-c 0", "--cpus: '0' is no number from 1 to 1024" },
-              { "-c 1025", "--cpus: '1025' is no number from 1 to 1024" },
-              { "-c 4294967297", "--cpus: '4294967297' is no number from 1 to 1024" },
-              { "-c 2k", "--cpus: '2k' is no number from 1 to 1024" },
-              { "--serial fd=-1", "--serial fd: '-1' is no number from 0 to 2147483647" },
+              { "-c 0", "--cpus: '0' is not a number from 1 to 1024" },
+              { "-c 1025", "--cpus: '1025' is not a number from 1 to 1024" },
+              { "-c 4294967297", "--cpus: '4294967297' is not a number from 1 to 1024" },
+              { "-c 2k", "--cpus: '2k' is not a number from 1 to 1024" },
+              { "--serial fd=-1", "--serial fd: '-1' is not a number from 0 to 2147483647" },
               { "--timeout 1.5", "--timeout: '1.5" NO_TIME },
               { "--timeout 3d", "--timeout: '3d" NO_TIME },
               { "--timeout 8761h", "--timeout: '8761h" NO_TIME },
@@ -402,10 +402,10 @@ START_TEST(other_values)
 {
     CHECK(check_refused,
           {
-              { "--log-level all", "--log-level: 'all' is none of error|warn|info|debug" },
+              { "--log-level all", "--log-level: 'all' is not one of error|warn|info|debug" },
               { "--log-level error|warn",
-                "--log-level: 'error|warn' is none of error|warn|info|debug" },
-              { "--disk a,engine=", "--disk: engine: '' is none of auto|io_uring|thread" },
+                "--log-level: 'error|warn' is not one of error|warn|info|debug" },
+              { "--disk a,engine=", "--disk: engine: '' is not one of auto|io_uring|thread" },
               { "--disk a,ro=yes", "--disk: ro: 'yes' is neither on nor off" },
               { "--disk a,serial=123456789012345678901",
                 "--disk: serial: '123456789012345678901' is longer than 20 characters" },
@@ -420,10 +420,10 @@ START_TEST(other_values)
               { "--net user,hostfwd=::1-1.2.3.4:2",
                 "--net user: hostfwd: '::1-1.2.3.4:2" NO_FORWARD },
               { "--net user,mac=52:54:00:12:34",
-                "--net user: mac: '52:54:00:12:34' is no address of a card, such as "
+                "--net user: mac: '52:54:00:12:34' is not a NIC's MAC address, such as "
                 "52:54:00:12:34:56" },
               { "--net tap,mac=01:00:5e:00:00:01",
-                "--net tap: mac: '01:00:5e:00:00:01' is no address of a card, such as "
+                "--net tap: mac: '01:00:5e:00:00:01' is not a NIC's MAC address, such as "
                 "52:54:00:12:34:56" },
           });
 }
@@ -431,33 +431,33 @@ END_TEST
 
 #define NO_TAG "needs a tag of 1 to 36 bytes (tag=NAME)"
 
-START_TEST(options_that_contradict)
+START_TEST(contradicting_options_are_refused)
 {
-    CHECK(
-        check_refused,
-        {
-            { "", "nothing to boot: kernel is missing (--kernel FILE; see minivmm --help)" },
-            { "--net tap --kernel k", "net tap: one of name and fd is needed" },
-            { "--net tap,fd=3,name=x --kernel k", "net tap: one of name and fd is needed" },
-            { "--kernel k --share //", "share //: " NO_TAG },
-            { "--kernel k --share a/../", "share a/../: " NO_TAG },
-            { "--kernel k --share ./", "share ./: " NO_TAG },
-            { "--kernel k --share /0123456789012345678901234567890123456",
-              "share /0123456789012345678901234567890123456: " NO_TAG },
-            { "--kernel k --share d,tag=a --share e,tag=a",
-              "share e: needs a tag of its own, not 'a'" },
-            { "--kernel k --share d --share e/d/", "share e/d/: needs a tag of its own, not 'd'" },
-            { "--kernel k --serial stdio --console stdio",
-              "console: serial has the same: one of them needs another" },
-            { "--kernel k --serial fd=3 --console fd=3",
-              "console: serial has the same: one of them needs another" },
-            { "--kernel k --serial file=a --console file=a,append",
-              "console: serial has the same: one of them needs another" },
-        });
+    CHECK(check_refused,
+          {
+              { "", "nothing to boot: kernel is missing (--kernel FILE; see minivmm --help)" },
+              { "--net tap --kernel k", "net tap: needs either name or fd" },
+              { "--net tap,fd=3,name=x --kernel k", "net tap: needs either name or fd" },
+              { "--kernel k --share //", "share //: " NO_TAG },
+              { "--kernel k --share a/../", "share a/../: " NO_TAG },
+              { "--kernel k --share ./", "share ./: " NO_TAG },
+              { "--kernel k --share /0123456789012345678901234567890123456",
+                "share /0123456789012345678901234567890123456: " NO_TAG },
+              { "--kernel k --share d,tag=a --share e,tag=a",
+                "share e: another share has the tag 'a' (use tag=NAME)" },
+              { "--kernel k --share d --share e/d/",
+                "share e/d/: another share has the tag 'd' (use tag=NAME)" },
+              { "--kernel k --serial stdio --console stdio",
+                "console and serial are connected to the same; change one" },
+              { "--kernel k --serial fd=3 --console fd=3",
+                "console and serial are connected to the same; change one" },
+              { "--kernel k --serial file=a --console file=a,append",
+                "console and serial are connected to the same; change one" },
+          });
 }
 END_TEST
 
-/* A machine as a program would describe it, with one thing of each kind. */
+/* Configures a machine as a program would, with one item of each kind. */
 static void describe_machine(struct config *config)
 {
     struct port_config *port;
@@ -492,7 +492,7 @@ START_TEST(a_machine_without_a_command_line)
 }
 END_TEST
 
-START_TEST(the_least_a_machine_needs_is_a_kernel)
+START_TEST(a_machine_needs_at_least_a_kernel)
 {
     struct config config;
 
@@ -547,15 +547,15 @@ static const struct {
     void (*apply)(struct config *config);
     const char *expected;
 } breakages[] = {
-    { break_tap, "net tap: one of name and fd is needed" },
-    { break_tag, "share /other: needs a tag of its own, not 'data'" },
+    { break_tap, "net tap: needs either name or fd" },
+    { break_tag, "share /other: another share has the tag 'data' (use tag=NAME)" },
     { break_tag_of_root, "share /: " NO_TAG },
-    { break_port, "port p: has no descriptor (fd=N)" },
-    { break_port_name, "port p: another has this name" },
-    { break_console, "console: serial has the same: one of them needs another" },
+    { break_port, "port p: needs a descriptor (fd=N)" },
+    { break_port_name, "port p: another port has this name" },
+    { break_console, "console and serial are connected to the same; change one" },
 };
 
-START_TEST(rules_hold_without_a_command_line)
+START_TEST(rules_are_checked_without_a_command_line)
 {
     FILE *errors = capture(STDERR_FILENO);
     struct config config;
@@ -580,13 +580,13 @@ START_TEST(ports)
                      CONFIG_RUN);
     ck_assert_str_eq(config.ports->name, "p");
     ck_assert_int_eq(config.ports->input, 5);
-    ck_assert_int_eq(config.ports->output, 5); /* whichever of the two it is open for */
+    ck_assert_int_eq(config.ports->output, 5); /* the access mode decides later */
     ck_assert_str_eq(config.ports->next->name, "q");
     config_finish(&config);
 }
 END_TEST
 
-START_TEST(words_keep_their_spaces)
+START_TEST(values_keep_their_spaces)
 {
     char kernel[] = "--kernel=a b", cmdline[] = "--cmdline", value[] = " x  y\t";
     char *words[] = { kernel, cmdline, value, NULL };
@@ -599,7 +599,7 @@ START_TEST(words_keep_their_spaces)
 }
 END_TEST
 
-START_TEST(no_argv_at_all)
+START_TEST(an_empty_argv_has_no_kernel)
 {
     struct config config;
     char *argv[] = { NULL };
@@ -609,7 +609,7 @@ START_TEST(no_argv_at_all)
 }
 END_TEST
 
-START_TEST(help_fits_a_screen)
+START_TEST(help_fits_on_a_screen)
 {
     FILE *out = capture(STDOUT_FILENO);
     struct config config;
@@ -629,18 +629,18 @@ START_TEST(help_fits_a_screen)
 }
 END_TEST
 
-START_TEST(help_into_a_full_disk)
+START_TEST(help_fails_if_the_disk_is_full)
 {
     struct config config;
 
     ck_assert_ptr_nonnull(freopen("/dev/full", "w", stdout));
     ck_assert_int_eq(parse(&config, "-h"), CONFIG_USAGE);
     config_finish(&config);
-    _exit(0); /* stdout cannot be flushed */
+    _exit(0); /* exit() would fail to flush stdout */
 }
 END_TEST
 
-/* Values that fail leave what was there: the readers rely on it. */
+/* After an error the old value must still be there: callers rely on that. */
 START_TEST(failed_values_store_nothing)
 {
     uint64_t number = 7;
@@ -672,19 +672,19 @@ int main(void)
     tcase_add_test(tests, file_names_with_commas_and_equal_signs);
     tcase_add_test(tests, networks);
     tcase_add_test(tests, consoles);
-    tcase_add_test(tests, unknown_words);
-    tcase_add_test(tests, values_missing_or_too_many);
+    tcase_add_test(tests, unknown_words_are_refused);
+    tcase_add_test(tests, missing_and_extra_values_are_refused);
     tcase_add_test(tests, numbers);
     tcase_add_test(tests, other_values);
-    tcase_add_test(tests, options_that_contradict);
+    tcase_add_test(tests, contradicting_options_are_refused);
     tcase_add_test(tests, a_machine_without_a_command_line);
-    tcase_add_test(tests, the_least_a_machine_needs_is_a_kernel);
-    tcase_add_loop_test(tests, rules_hold_without_a_command_line, 0, ARRAY_SIZE(breakages));
+    tcase_add_test(tests, a_machine_needs_at_least_a_kernel);
+    tcase_add_loop_test(tests, rules_are_checked_without_a_command_line, 0, ARRAY_SIZE(breakages));
     tcase_add_test(tests, ports);
-    tcase_add_test(tests, words_keep_their_spaces);
-    tcase_add_test(tests, no_argv_at_all);
-    tcase_add_test(tests, help_fits_a_screen);
-    tcase_add_test(tests, help_into_a_full_disk);
+    tcase_add_test(tests, values_keep_their_spaces);
+    tcase_add_test(tests, an_empty_argv_has_no_kernel);
+    tcase_add_test(tests, help_fits_on_a_screen);
+    tcase_add_test(tests, help_fails_if_the_disk_is_full);
     tcase_add_test(tests, failed_values_store_nothing);
     suite_add_tcase(suite, tests);
     return unit_run(suite);

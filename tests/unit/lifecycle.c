@@ -186,7 +186,7 @@ static void report(enum guest_event event, unsigned code)
     event_report(&sink, event, code);
 }
 
-START_TEST(pause_and_resume)
+START_TEST(a_machine_pauses_and_resumes)
 {
     start();
     for (unsigned i = 0; i < 3; i++) {
@@ -204,7 +204,7 @@ START_TEST(pause_and_resume)
 }
 END_TEST
 
-START_TEST(a_pause_of_a_paused_machine_is_told_again)
+START_TEST(a_pause_of_a_paused_machine_is_notified_again)
 {
     start();
     lifecycle_pause(&life, 10000);
@@ -221,7 +221,7 @@ START_TEST(a_pause_of_a_paused_machine_is_told_again)
 }
 END_TEST
 
-START_TEST(a_vcpu_that_does_not_park_in_time)
+START_TEST(a_pause_fails_if_a_vcpu_does_not_park_in_time)
 {
     start();
     fake.stubborn = true;
@@ -236,7 +236,7 @@ START_TEST(a_vcpu_that_does_not_park_in_time)
 }
 END_TEST
 
-START_TEST(a_device_that_does_not_come_to_rest)
+START_TEST(a_pause_fails_if_a_device_cannot_be_paused)
 {
     start();
     fake.stuck = true;
@@ -251,7 +251,7 @@ START_TEST(a_device_that_does_not_come_to_rest)
 }
 END_TEST
 
-START_TEST(a_pause_that_is_called_off)
+START_TEST(a_pause_can_be_cancelled)
 {
     start();
     fake.stubborn = true;
@@ -268,7 +268,7 @@ START_TEST(a_pause_that_is_called_off)
 }
 END_TEST
 
-START_TEST(stop_while_running)
+START_TEST(a_running_machine_stops)
 {
     start();
     lifecycle_stop(&life, 7);
@@ -289,7 +289,7 @@ START_TEST(stop_while_running)
 }
 END_TEST
 
-START_TEST(stop_while_paused)
+START_TEST(a_paused_machine_stops)
 {
     start();
     lifecycle_pause(&life, 10000);
@@ -300,7 +300,7 @@ START_TEST(stop_while_paused)
 }
 END_TEST
 
-START_TEST(stop_before_the_start)
+START_TEST(a_machine_stops_before_its_start)
 {
     lifecycle_stop(&life, 3);
     await("X");
@@ -309,7 +309,7 @@ START_TEST(stop_before_the_start)
 }
 END_TEST
 
-START_TEST(stop_while_a_pause_is_under_way)
+START_TEST(a_stop_overrides_a_pause_in_progress)
 {
     start();
     fake.stubborn = true;
@@ -323,7 +323,7 @@ START_TEST(stop_while_a_pause_is_under_way)
 }
 END_TEST
 
-START_TEST(the_guest_resets)
+START_TEST(a_guest_reset_restarts_the_machine)
 {
     start();
     for (unsigned i = 0; i < 3; i++) {
@@ -338,7 +338,7 @@ START_TEST(the_guest_resets)
 }
 END_TEST
 
-START_TEST(a_reset_of_a_paused_machine)
+START_TEST(a_paused_machine_resets)
 {
     start();
     lifecycle_pause(&life, 10000);
@@ -369,7 +369,7 @@ START_TEST(a_pause_during_a_reset_follows_it)
 }
 END_TEST
 
-START_TEST(a_stop_outdoes_the_reset_under_way)
+START_TEST(a_stop_overrides_a_reset_in_progress)
 {
     start();
     fake.hold_reset = true;
@@ -387,7 +387,7 @@ START_TEST(a_stop_outdoes_the_reset_under_way)
 }
 END_TEST
 
-START_TEST(a_reset_that_is_the_end)
+START_TEST(without_restart_a_reset_stops_the_machine)
 {
     start();
     lifecycle_set_restart(&life, false);
@@ -398,7 +398,7 @@ START_TEST(a_reset_that_is_the_end)
 }
 END_TEST
 
-START_TEST(of_what_the_guest_does_the_first_counts)
+START_TEST(the_first_guest_event_wins)
 {
     start();
     report(GUEST_EXIT, 42);
@@ -409,7 +409,7 @@ START_TEST(of_what_the_guest_does_the_first_counts)
 }
 END_TEST
 
-START_TEST(a_request_outdoes_the_guests_own_end_until_it_has_stopped)
+START_TEST(a_stop_request_overrides_a_guest_event_until_the_machine_has_stopped)
 {
     start();
     fake.hold_reset = true;
@@ -427,7 +427,7 @@ START_TEST(a_request_outdoes_the_guests_own_end_until_it_has_stopped)
 }
 END_TEST
 
-START_TEST(a_start_that_fails)
+START_TEST(a_failed_restart_stops_the_machine)
 {
     start();
     fake.fail_start = true;
@@ -484,23 +484,23 @@ int main(void)
 
     tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, set_up, tear_down);
-    tcase_add_test(tcase, pause_and_resume);
-    tcase_add_test(tcase, a_pause_of_a_paused_machine_is_told_again);
-    tcase_add_test(tcase, a_vcpu_that_does_not_park_in_time);
-    tcase_add_test(tcase, a_device_that_does_not_come_to_rest);
-    tcase_add_test(tcase, a_pause_that_is_called_off);
-    tcase_add_test(tcase, stop_while_running);
-    tcase_add_test(tcase, stop_while_paused);
-    tcase_add_test(tcase, stop_before_the_start);
-    tcase_add_test(tcase, stop_while_a_pause_is_under_way);
-    tcase_add_test(tcase, the_guest_resets);
-    tcase_add_test(tcase, a_reset_of_a_paused_machine);
+    tcase_add_test(tcase, a_machine_pauses_and_resumes);
+    tcase_add_test(tcase, a_pause_of_a_paused_machine_is_notified_again);
+    tcase_add_test(tcase, a_pause_fails_if_a_vcpu_does_not_park_in_time);
+    tcase_add_test(tcase, a_pause_fails_if_a_device_cannot_be_paused);
+    tcase_add_test(tcase, a_pause_can_be_cancelled);
+    tcase_add_test(tcase, a_running_machine_stops);
+    tcase_add_test(tcase, a_paused_machine_stops);
+    tcase_add_test(tcase, a_machine_stops_before_its_start);
+    tcase_add_test(tcase, a_stop_overrides_a_pause_in_progress);
+    tcase_add_test(tcase, a_guest_reset_restarts_the_machine);
+    tcase_add_test(tcase, a_paused_machine_resets);
     tcase_add_test(tcase, a_pause_during_a_reset_follows_it);
-    tcase_add_test(tcase, a_stop_outdoes_the_reset_under_way);
-    tcase_add_test(tcase, a_reset_that_is_the_end);
-    tcase_add_test(tcase, of_what_the_guest_does_the_first_counts);
-    tcase_add_test(tcase, a_request_outdoes_the_guests_own_end_until_it_has_stopped);
-    tcase_add_test(tcase, a_start_that_fails);
+    tcase_add_test(tcase, a_stop_overrides_a_reset_in_progress);
+    tcase_add_test(tcase, without_restart_a_reset_stops_the_machine);
+    tcase_add_test(tcase, the_first_guest_event_wins);
+    tcase_add_test(tcase, a_stop_request_overrides_a_guest_event_until_the_machine_has_stopped);
+    tcase_add_test(tcase, a_failed_restart_stops_the_machine);
     tcase_add_test(tcase, requests_from_many_threads);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -19,7 +19,7 @@ static void write_nothing(struct chip *chip, unsigned reg, uint8_t value)
 
 static const struct chip_ops chip_ops = { .read = read_nothing, .write = write_nothing };
 
-START_TEST(accesses_to_registers_are_exits)
+START_TEST(register_accesses_are_counted_as_exits)
 {
     struct chip *chip = chip_create(sizeof(*chip), &chip_ops, chip_no_state, "chip", 0x100, 8);
     struct device_stats stats = { 0 };
@@ -71,7 +71,7 @@ START_TEST(requests_kicks_and_interrupts_are_summed_over_drivers)
 }
 END_TEST
 
-START_TEST(all_bytes_of_a_console_are_counted_once_it_is_closed)
+START_TEST(a_closed_console_has_counted_all_bytes)
 {
     struct host_pipe pipe = host_pipe();
     const struct terminal_config config = { .input = -1, .output = pipe.writer };
@@ -116,9 +116,9 @@ int main(void)
     Suite *suite = suite_create("stats");
     TCase *tcase = tcase_create("stats");
 
-    tcase_add_test(tcase, accesses_to_registers_are_exits);
+    tcase_add_test(tcase, register_accesses_are_counted_as_exits);
     tcase_add_test(tcase, requests_kicks_and_interrupts_are_summed_over_drivers);
-    tcase_add_test(tcase, all_bytes_of_a_console_are_counted_once_it_is_closed);
+    tcase_add_test(tcase, a_closed_console_has_counted_all_bytes);
     tcase_add_test(tcase, only_the_first_start_is_timed);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -18,7 +18,7 @@ int config_set_defaults(struct config *config)
         .console = { .kind = CONSOLE_NONE, .implied = true, .fd = -1 },
         .rng = true,
         .reboot = true,
-        .grace_ms = 10 * 1000, /* as docker stop has it */
+        .grace_ms = 10 * 1000, /* as of docker stop */
         .log_level = LOG_LEVEL_WARN,
     };
     net = config_add_net(config, NET_USER);
@@ -82,7 +82,7 @@ struct port_config *config_add_port(struct config *config)
     return port;
 }
 
-/* Names a share as its directory is called, if that is a tag. */
+/* Sets the tag to the directory's name, if that is a valid tag. */
 static void config_name_share(struct share_config *share)
 {
     const char *path = share->directory.path;
@@ -112,15 +112,15 @@ static int config_check_ports(const struct config *config)
 {
     for (const struct port_config *port = config->ports; port; port = port->next) {
         if (port->input < 0 && port->output < 0)
-            return log_refuse(EINVAL, "port %s: has no descriptor (fd=N)", port->name);
+            return log_refuse(EINVAL, "port %s: needs a descriptor (fd=N)", port->name);
         for (const struct port_config *other = port->next; other; other = other->next)
             if (!strcmp(port->name, other->name))
-                return log_refuse(EINVAL, "port %s: another has this name", port->name);
+                return log_refuse(EINVAL, "port %s: another port has this name", port->name);
     }
     return 0;
 }
 
-static bool console_same(const struct console_config *a, const struct console_config *b)
+static bool config_same_console(const struct console_config *a, const struct console_config *b)
 {
     if (a->kind != b->kind || a->kind == CONSOLE_NONE)
         return false;
@@ -132,7 +132,7 @@ int config_check_nets(const struct config *config)
 {
     for (const struct net_config *net = config->nets; net; net = net->next)
         if (net->kind == NET_TAP && !net->tap.interface == (net->tap.fd < 0))
-            return log_refuse(EINVAL, "net tap: one of name and fd is needed");
+            return log_refuse(EINVAL, "net tap: needs either name or fd");
     return 0;
 }
 
@@ -147,7 +147,7 @@ static int config_check_shares(const struct config *config)
         while (strcmp(other->tag, share->tag) != 0)
             other = other->next;
         if (other != share)
-            return log_refuse(EINVAL, "share %s: needs a tag of its own, not '%s'",
+            return log_refuse(EINVAL, "share %s: another share has the tag '%s' (use tag=NAME)",
                               share->directory.path, share->tag);
     }
     return 0;
@@ -160,8 +160,8 @@ int config_check(const struct config *config)
     if (!config->kernel)
         return log_refuse(EINVAL, "nothing to boot: kernel is missing "
                                   "(--kernel FILE; see minivmm --help)");
-    if (console_same(&config->serial, &config->console))
-        return log_refuse(EINVAL, "console: serial has the same: one of them needs another");
+    if (config_same_console(&config->serial, &config->console))
+        return log_refuse(EINVAL, "console and serial are connected to the same; change one");
     if ((error = config_check_ports(config)) || (error = config_check_nets(config)))
         return error;
     return config_check_shares(config);

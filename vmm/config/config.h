@@ -13,25 +13,26 @@
 #include "vmm/core/log.h"
 
 /*
- * What a machine is to be. config_parse() (schema.h) fills it from a command line; without one, in
- * this order: config_set_defaults(), the fields and config_add_*(), config_complete() and
- * config_check(). Strings are borrowed: they outlive the config or lie in its arena.
+ * The configuration of a machine. config_parse() (schema.h) fills it from a command line. Other
+ * callers do so in this order: config_set_defaults(), the fields and config_add_*(),
+ * config_complete(), config_check(). Strings are not copied: they must outlive the config, or lie
+ * in its arena.
  */
 
 enum console_kind { CONSOLE_NONE, CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_FD };
 
 struct console_config {
     enum console_kind kind;
-    bool implied;     /* nobody asked */
-    const char *path; /* CONSOLE_FILE: created, or appended to if append */
+    bool implied;     /* the default, not asked for */
+    const char *path; /* CONSOLE_FILE: truncated, or appended to if `append` */
     bool append;
     int fd; /* CONSOLE_FD: output and input */
 };
 
 struct disk_config {
     struct block_options image;
-    int poll_us;     /* microseconds to look for requests before sleeping; -1: while it pays */
-    char serial[21]; /* what get-id answers; "" for the default */
+    int poll_us;     /* microseconds to poll for requests before sleeping; -1: adaptive */
+    char serial[21]; /* for VIRTIO_BLK_T_GET_ID; "": the default */
     struct disk_config *next;
 };
 
@@ -40,7 +41,7 @@ enum net_vhost { VHOST_AUTO, VHOST_ON, VHOST_OFF };
 
 struct net_config {
     enum net_kind kind;
-    bool implied;              /* nobody asked: the default card, without which a guest can do */
+    bool implied;              /* the default NIC, not asked for: the machine runs without, too */
     struct slirp_options user; /* NET_USER */
     struct tap_options tap;    /* NET_TAP */
     enum net_vhost vhost;
@@ -49,35 +50,37 @@ struct net_config {
     struct net_config *next;
 };
 
-/* A directory the guest may mount, by its tag. */
+/* A host directory that the guest may mount by its tag. */
 struct share_config {
     struct share_options directory;
-    char tag[37]; /* 1 to 36 bytes, "" until config_complete(); no two shares have the same */
+    char tag[37]; /* 1 to 36 bytes, unique; "": set by config_complete() */
     struct share_config *next;
 };
 
 /*
- * A port of the virtio console besides `console`: a stream of bytes each way. Both directions open
- * and close as one (virtio 1.2, 5.3.6.2), so a guest that answers after the end of its input needs
- * two ports. The descriptors are the machine's from its creation on. Of a stream, an output that is
- * not the input as well becomes /dev/null's, so that its reader sees the end once the guest closes
- * the port: of what somebody else needs, give a duplicate.
+ * A port of the virtio console besides `console`: a stream of bytes in each direction. Both open
+ * and close together (virtio 1.2, 5.3.6.2), so a guest that writes after the end of its input needs
+ * two ports.
+ *
+ * The machine owns the descriptors once it is created. It replaces a stream's `output`, unless that
+ * is its input as well, by /dev/null, so that the reader sees the end when the guest closes the
+ * port: pass a duplicate of a descriptor that is needed elsewhere.
  */
 struct port_config {
-    const char *name;  /* what the guest knows it by: /dev/virtio-ports/NAME */
-    int input, output; /* open for that, or taken for none as -1 is */
-    bool console;      /* in the guest a terminal, hvcN, not a stream */
-    bool ordered;      /* passes on what the guest says once what other ports said before is out */
+    const char *name;  /* in the guest: /dev/virtio-ports/NAME */
+    int input, output; /* -1, or the wrong access mode: none */
+    bool console;      /* a terminal in the guest, hvcN, rather than a stream */
+    bool ordered;      /* output waits until earlier output of other ports has been written */
     struct port_config *next;
 };
 
 struct config {
     const char *kernel, *initrd; /* initrd may be NULL */
-    int initrd_fd;               /* what `initrd` names, already open; -1: to be opened */
-    const char *cmdline;         /* NULL: the default for this machine */
-    const char *dtb;             /* aarch64: a device tree in place of ours, or NULL */
-    const char *dump_dtb;        /* aarch64: a file, or NULL */
-    const char *dump_acpi;       /* x86: a directory, or NULL */
+    int initrd_fd;               /* the initrd, already open; -1: open `initrd` */
+    const char *cmdline;         /* NULL: the default */
+    const char *dtb;             /* aarch64: replaces the generated device tree; or NULL */
+    const char *dump_dtb;        /* aarch64: file to write, or NULL */
+    const char *dump_acpi;       /* x86: directory to write to, or NULL */
     uint64_t memory;             /* bytes */
     unsigned cpus;
     struct disk_config *disks; /* in the order given */
@@ -85,26 +88,26 @@ struct config {
     struct share_config *shares;
     struct console_config serial;  /* COM1, PL011 */
     struct console_config console; /* virtio-console */
-    struct port_config *ports;     /* more of virtio-console */
+    struct port_config *ports;     /* more ports of virtio-console */
     bool rng;
-    bool reboot;         /* a guest reset starts it again rather than ends us */
+    bool reboot;         /* a reset by the guest starts it again rather than stopping the machine */
     uint64_t timeout_ms; /* 0: none */
-    uint64_t grace_ms;   /* from SIGTERM to the end */
+    uint64_t grace_ms;   /* from SIGTERM until the machine is stopped */
     enum log_level log_level;
     bool stats;
     bool dry_run;
-    struct arena arena; /* of what the pointers above own */
+    struct arena arena; /* memory of the lists and strings above */
 };
 
 /*
- * What a machine has if nothing is said: among other things a user-mode card, `implied`. Prints;
- * -errno. config_finish() is due whatever the result.
+ * Sets all defaults, which include an `implied` user-mode NIC. Prints; -errno. config_finish() must
+ * follow even after an error.
  */
 int config_set_defaults(struct config *config);
 
 /*
- * Append an item with its defaults, owned by the config. NULL, after a message: out of memory. The
- * first card takes the place of the implied one.
+ * Append an item with its defaults, owned by the config. NULL: out of memory; printed. The first
+ * NIC replaces the implied one.
  */
 struct disk_config *config_add_disk(struct config *config);
 struct net_config *config_add_net(struct config *config, enum net_kind kind);
@@ -112,14 +115,14 @@ struct share_config *config_add_share(struct config *config);
 struct port_config *config_add_port(struct config *config);
 
 /*
- * Fills in what was left open: a share's tag is its directory's name; the serial port leaves
- * standard input and output to the console, unless it was given them by name.
+ * Sets defaults that depend on other fields: a share's tag becomes its directory's name; the serial
+ * port is CONSOLE_NONE if the console uses stdio, unless the serial port was configured.
  */
 void config_complete(struct config *config);
 
-/* The rules between fields, after config_complete(). Prints the first that is broken; -EINVAL. */
+/* Checks the rules between fields, after config_complete(). Prints the first violation; -EINVAL. */
 int config_check(const struct config *config);
-int config_check_nets(const struct config *config); /* only those of network cards */
+int config_check_nets(const struct config *config); /* checks NICs only */
 
 void config_finish(struct config *config);
 

@@ -14,7 +14,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
-#define STOP           1 /* from read(): all is said and done, as after --help */
+#define STOP           1 /* returned by read(): stop reading, successfully */
 #define YEAR_MS        (365ull * 24 * 3600 * 1000)
 #define COLUMNS        80
 #define LONGEST_OPTION 16
@@ -62,7 +62,7 @@ int option_read_flag(struct option_reader *r, char *value, void *target)
     return 0;
 }
 
-int option_read_no(struct option_reader *r, char *value, void *target)
+int option_read_negated(struct option_reader *r, char *value, void *target)
 {
     int error = option_read_flag(r, value, target);
 
@@ -75,7 +75,7 @@ int option_read_choice(struct option_reader *r, char *value, void *target)
     const char *choices = option_current(r)->argument;
 
     if (!parse_choice(choices, value, target))
-        return option_refuse(r, "'%s' is none of %s", value, choices);
+        return option_refuse(r, "'%s' is not one of %s", value, choices);
     return 0;
 }
 
@@ -85,7 +85,7 @@ int option_read_number(struct option_reader *r, char *value, void *target)
     uint64_t number;
 
     if (!parse_number(value, &number) || number < option->min || number > option->max)
-        return option_refuse(r, "'%s' is no number from %llu to %llu", value,
+        return option_refuse(r, "'%s' is not a number from %llu to %llu", value,
                              (unsigned long long)option->min, (unsigned long long)option->max);
     *(unsigned *)target = (unsigned)number;
     return 0;
@@ -97,10 +97,10 @@ int option_read_size(struct option_reader *r, char *value, void *target)
     uint64_t size;
 
     if (!parse_size(value, &size) || size < option->min || size > option->max)
-        return option_refuse(r, "'%s' is no size from %lluM to %lluG: write 512M or 4G", value,
+        return option_refuse(r, "'%s' is not a size from %lluM to %lluG, such as 4G", value,
                              option->min / MIB, option->max / GIB);
     if (size % MIB)
-        return option_refuse(r, "'%s' is no multiple of 1M", value);
+        return option_refuse(r, "'%s' is not a multiple of 1M", value);
     *(uint64_t *)target = size;
     return 0;
 }
@@ -110,12 +110,13 @@ int option_read_duration(struct option_reader *r, char *value, void *target)
     uint64_t ms;
 
     if (!parse_duration(value, &ms) || ms > YEAR_MS)
-        return option_refuse(r, "'%s' is no time up to a year: write 30s, 500ms, 5m or 2h", value);
+        return option_refuse(r, "'%s' is not a time up to a year, such as 30s, 500ms, 5m or 2h",
+                             value);
     *(uint64_t *)target = ms;
     return 0;
 }
 
-/* "file=PATH[,append]" */
+/* Writes "file=PATH[,append]" to `text`. */
 static void option_describe_form(const struct option *form, char *text, size_t size)
 {
     size_t used = (size_t)snprintf(text, size, "%s%s%s", form->bare ? "" : form->name,
@@ -128,7 +129,7 @@ static void option_describe_form(const struct option *form, char *text, size_t s
                                  key->repeats ? "..." : "");
 }
 
-/* The forms between bars, on as few lines as they fit. */
+/* Prints the forms, separated by bars, on as few lines as possible. */
 static void option_print_forms(const struct option *forms)
 {
     size_t column = 0;
@@ -151,7 +152,7 @@ static int option_end_print(void)
     return fflush(stdout) || ferror(stdout) ? log_error(errno, "write to standard output") : STOP;
 }
 
-bool option_is_here(const struct option *option)
+bool option_is_available(const struct option *option)
 {
     return !option->arch || !strcmp(option->arch, MINIVMM_ARCH);
 }
@@ -164,7 +165,7 @@ int option_print_help(struct option_reader *r, char *value, void *target)
     for (; option->name; option++) {
         char left[COLUMNS], letter[] = "   ";
 
-        if (!option_is_here(option) || option->rare)
+        if (!option_is_available(option) || option->rare)
             continue;
         if (option->letter)
             snprintf(letter, sizeof(letter), "-%c,", option->letter);
@@ -183,18 +184,18 @@ int option_print_version(struct option_reader *r, char *value, void *target)
     return option_end_print();
 }
 
-/* Reading, by the table. */
+/* The parser. */
 
 static const struct option *option_find(const struct option *list, const char *name, size_t length)
 {
     for (; list->name; list++)
         if (strlen(list->name) == length && !strncmp(list->name, name, length) &&
-            option_is_here(list))
+            option_is_available(list))
             return list;
     return NULL;
 }
 
-/* How many letters must be added, dropped or changed between two words. */
+/* The Levenshtein distance of two words. */
 static size_t option_distance(const char *a, size_t length, const char *b)
 {
     size_t row[LONGEST_OPTION + 1], columns = strlen(b);
@@ -220,7 +221,7 @@ static size_t option_distance(const char *a, size_t length, const char *b)
     return row[columns];
 }
 
-/* What was probably meant: a name that begins so or differs in two letters at most, or NULL. */
+/* The name that was probably meant: has this prefix, or a distance of at most 2. NULL: none. */
 static const char *option_nearest(const struct option *option, const char *name, size_t length)
 {
     const char *nearest = NULL;
@@ -230,7 +231,7 @@ static const char *option_nearest(const struct option *option, const char *name,
         size_t distance =
             !strncmp(option->name, name, length) ? 1 : option_distance(name, length, option->name);
 
-        if (length > 1 && distance < least && distance < length && option_is_here(option)) {
+        if (length > 1 && distance < least && distance < length && option_is_available(option)) {
             nearest = option->name;
             least = distance;
         }
@@ -263,7 +264,7 @@ static int option_refuse_name(const struct option_reader *r, const char *what, c
 
 static bool option_is_flag(const struct option *option)
 {
-    return option->read == option_read_flag || option->read == option_read_no;
+    return option->read == option_read_flag || option->read == option_read_negated;
 }
 
 static int option_store(struct option_reader *r, char *value, void *base)
@@ -277,7 +278,7 @@ static int option_store(struct option_reader *r, char *value, void *base)
     return option->read(r, value, (char *)base + option->at);
 }
 
-/* NAME=VALUE or NAME: returns the value, or NULL, and cuts it off the name. */
+/* Splits NAME=VALUE: truncates `word` to NAME and returns VALUE, or NULL if there is none. */
 static char *option_cut_value(char *word)
 {
     char *value = strchr(word, '=');
@@ -296,7 +297,7 @@ static int option_read_key(struct option_reader *r, char *word, unsigned *seen)
 
     r->key = NULL;
     if (!keys)
-        return option_refuse(r, "takes no keys, such as '%s'", word);
+        return option_refuse(r, "takes no keys; remove '%s'", word);
     if (!key)
         return option_refuse_name(r, "key", word, keys);
     bit = 1u << (key - keys);
@@ -310,13 +311,13 @@ static int option_read_key(struct option_reader *r, char *word, unsigned *seen)
 static int option_read_form(struct option_reader *r, char *rest)
 {
     const struct option *forms = r->option->forms;
-    char *word = parse_cut(&rest), *value;
+    char *word = parse_next_word(&rest), *value;
     unsigned seen = 0;
     int error;
 
     r->form = option_find(forms, word, strcspn(word, "="));
     if (forms->bare && !(r->form && strchr(word, '='))) {
-        r->form = forms; /* whatever it contains, it is a FILE */
+        r->form = forms; /* the word is the value, even if it contains '=' */
         value = word;
     } else {
         value = option_cut_value(word);
@@ -325,7 +326,7 @@ static int option_read_form(struct option_reader *r, char *rest)
         return option_refuse_name(r, "word", word, forms);
 
     error = option_store(r, value, (char *)r->base + r->option->at);
-    while (!error && (word = parse_cut(&rest)))
+    while (!error && (word = parse_next_word(&rest)))
         error = option_read_key(r, word, &seen);
     return error;
 }
@@ -346,8 +347,8 @@ static int option_read_value(struct option_reader *r, const struct option *optio
 }
 
 /*
- * By the letter that a word begins with, which may have its value behind it; the length is then
- * the letter's. -kernel is no -k: a dash is missing.
+ * Finds a short option, whose value may follow the letter in the same word; *length becomes that of
+ * the option alone. -kernel is not -k: the user forgot a dash.
  */
 static const struct option *option_find_letter(const struct option *list, const char *word,
                                                size_t *length)

@@ -7,9 +7,10 @@
 #include <stdint.h>
 
 /*
- * The command line as one table, from which it is read, --help printed and the manual made. An
- * option takes one value, or one of several forms: a word, and after commas the keys that this
- * form knows. Options, forms and keys are described alike; lists end with an entry without a name.
+ * A command line described by a table. The parser, --help and the manual all use the same table.
+ * An option takes either a plain value or one of several forms. A form is a word, optionally with
+ * a value, and after commas the keys that this form accepts. Options, forms and keys have the same
+ * struct; lists end with an entry without a name.
  *
  *     --net user,host-loopback,mac=52:54:00:12:34:56
  *     option form key          key
@@ -17,59 +18,62 @@
 struct arena;
 struct option;
 
-/* A command line: that of minivmm, or of a command within it. */
+/* The command line of minivmm, or of a sub-command. */
 struct option_table {
-    const char *program; /* as the user calls it */
-    const char *usage;   /* what follows: the first line of --help */
+    const char *program; /* "minivmm", "minivmm run" */
+    const char *usage;   /* the arguments, for the first line of --help */
     const struct option *options;
 };
 
-/* The word being read, and where it belongs. */
+/* The parser's state. */
 struct option_reader {
     const struct option_table *table;
-    void *base;                               /* the struct that the options' offsets are in */
-    struct arena *arena;                      /* for what the base points to */
-    const struct option *option, *form, *key; /* the last two may be NULL */
-    void *filled;                             /* what the form's keys fill: set by its read() */
+    void *base;                               /* the struct that the options store to */
+    struct arena *arena;                      /* for memory that `base` will point to */
+    const struct option *option, *form, *key; /* being read; the last two may be NULL */
+    void *filled;                             /* what the form's keys store to: set by its read() */
 };
 
 struct option {
     const char *name;
     char letter;          /* short form of an option, or 0 */
     bool repeats;         /* a key that may be given more than once */
-    bool rare;            /* for the manual: --help has room for what most need */
-    bool bare;            /* the first form, if its value may stand alone: FILE for path=FILE */
-    const char *argument; /* what --help calls the value; NULL: it takes none */
+    bool rare;            /* in the manual only: --help must fit on a screen */
+    bool bare;            /* of the first form: its name may be omitted: FILE for path=FILE */
+    const char *argument; /* the value's name in --help; NULL: takes no value */
     const char *help;     /* one line */
-    const char *more;     /* what the manual says besides; may be NULL */
-    const char *arch;     /* the only one that has this option; NULL: all */
+    const char *more;     /* more text for the manual, or NULL */
+    const char *arch;     /* the only architecture with this option; NULL: all */
 
-    /* Stores `value`, or NULL if there was none, and prints what it refuses. 0 or -errno. */
+    /*
+     * Stores `value` (NULL: none was given) to `target`. 0, or 1 to stop reading successfully, as
+     * after --help. Prints; -errno.
+     */
     int (*read)(struct option_reader *r, char *value, void *target);
-    size_t at;         /* offset of the target, in the base; a key's is in what its form filled */
-    uint64_t min, max; /* of a number or a text's length */
+    size_t at;         /* offset of `target` in reader->base; of a key: in reader->filled */
+    uint64_t min, max; /* limits of a number or of a text's length */
 
     const struct option *forms; /* of an option; NULL: it takes a plain value */
     const struct option *keys;  /* of a form; NULL: none */
 };
 
-bool option_is_here(const struct option *option); /* on this architecture */
+bool option_is_available(const struct option *option); /* does this architecture have it? */
 
-/* Takes one option with its value off `*words`. 0, 1 if nothing is left to do, or -errno. */
+/* Reads one option with its value and advances `*words`. 0, 1 to stop reading, or -errno. */
 int option_read_next(struct option_reader *r, char ***words);
 
-/* read() for the usual types. */
-int option_read_text(struct option_reader *r, char *value, void *target);   /* const char * */
-int option_read_flag(struct option_reader *r, char *value, void *target);   /* bool: [=on|off] */
-int option_read_no(struct option_reader *r, char *value, void *target);     /* the same, negated */
-int option_read_number(struct option_reader *r, char *value, void *target); /* int, unsigned */
-int option_read_choice(struct option_reader *r, char *value, void *target); /* enum, as argument */
-int option_read_size(struct option_reader *r, char *value, void *target);   /* uint64_t bytes */
+/* Implementations of read(), with the type that `target` points to. */
+int option_read_text(struct option_reader *r, char *value, void *target);    /* const char * */
+int option_read_flag(struct option_reader *r, char *value, void *target);    /* bool: [=on|off] */
+int option_read_negated(struct option_reader *r, char *value, void *target); /* bool, negated */
+int option_read_number(struct option_reader *r, char *value, void *target);  /* int, unsigned */
+int option_read_choice(struct option_reader *r, char *value, void *target);  /* enum, as argument */
+int option_read_size(struct option_reader *r, char *value, void *target);    /* uint64_t bytes */
 int option_read_duration(struct option_reader *r, char *value, void *target); /* uint64_t ms */
 int option_print_help(struct option_reader *r, char *value, void *target);
 int option_print_version(struct option_reader *r, char *value, void *target);
 
-/* For read(): prints "--net user: mac: " and the sentence, returns -EINVAL. */
+/* For read(): prints the message with a prefix such as "--net user: mac: ". Returns -EINVAL. */
 int option_refuse(const struct option_reader *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 

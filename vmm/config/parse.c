@@ -35,7 +35,7 @@ static bool parse_scaled(const char *text, const struct unit *units, uint64_t *r
     char *suffix;
 
     if (!isdigit((unsigned char)text[0]))
-        return false; /* strtoull() takes signs and spaces */
+        return false; /* strtoull() would accept signs and spaces */
     errno = 0;
     number = strtoull(text, &suffix, hex ? 16 : 10);
     if (errno)
@@ -133,7 +133,7 @@ bool parse_forward(const char *text, struct slirp_forward *ret)
     return true;
 }
 
-char *parse_cut(char **rest)
+char *parse_next_word(char **rest)
 {
     char *word = *rest, *from = word, *to = word;
 

@@ -12,7 +12,7 @@
 #include "vmm/config/parse.h"
 #include "vmm/core/base.h"
 
-/* What a form opens: a disk, a card, a console. Its keys write into `filled`. */
+/* read() of forms: each creates a disk, NIC, share, ... in `filled`, which its keys store to. */
 
 static int config_read_disk(struct option_reader *r, char *value, void *target)
 {
@@ -31,7 +31,7 @@ static int config_read_poll(struct option_reader *r, char *value, void *target)
     return 0;
 }
 
-/* Text into an array of the option's `max` and one more. */
+/* Copies the text to an array of at least the option's `max` + 1 bytes. */
 static int config_read_array(struct option_reader *r, char *value, void *target)
 {
     const char *text;
@@ -74,7 +74,8 @@ static int config_read_mac(struct option_reader *r, char *value, void *target)
     struct net_config *net = target;
 
     if (!parse_mac(value, net->mac))
-        return option_refuse(r, "'%s' is no address of a card, such as 52:54:00:12:34:56", value);
+        return option_refuse(r, "'%s' is not a NIC's MAC address, such as 52:54:00:12:34:56",
+                             value);
     net->mac_set = true;
     return 0;
 }
@@ -91,7 +92,7 @@ static int config_read_forward(struct option_reader *r, char *value, void *targe
     return 0;
 }
 
-/* Starts the console afresh, whatever an option before made of it. */
+/* Overrides what an earlier option has set. */
 static int config_open_console(struct option_reader *r, enum console_kind kind, void *target)
 {
     struct console_config *console = r->filled = target;
@@ -148,26 +149,25 @@ static const struct option disk_keys[] = {
       .read = option_read_flag,
       .at = offsetof(struct disk_config, image.read_only) },
     { .name = "direct",
-      .help = "pass by the host's page cache (O_DIRECT)",
+      .help = "bypass the host's page cache (O_DIRECT)",
       .read = option_read_flag,
       .at = offsetof(struct disk_config, image.direct) },
     { .name = "engine",
       .argument = "auto|io_uring|thread",
-      .help = "what carries out the requests; auto takes io_uring where the host allows it",
-      .more =
-          "thread makes blocking calls on a thread of the disk's own, one at a time. auto takes "
-          "it too for what lies on tmpfs, where it is the faster one.",
+      .help = "how requests are executed; auto uses io_uring where the host allows it",
+      .more = "thread makes blocking calls on the disk's own thread, one at a time. auto uses it, "
+              "too, for an image on tmpfs, where it is faster.",
       .read = option_read_choice,
       .at = offsetof(struct disk_config, image.engine) },
     { .name = "poll",
       .rare = true,
       .argument = "US",
-      .help = "microseconds to look for the next request before sleeping, or auto, the default",
-      .more = "Saves the guest an exit and the host a wake-up where requests come one after the "
-              "other, and costs up to that much CPU time for each. auto looks for up to 32 "
-              "microseconds while none is under way, and only as long as most of those that come "
-              "after silence come that soon. 0 never looks. A number a little longer than the disk "
-              "takes for a request saves the wake-up at its end, too.",
+      .help = "microseconds to poll for the next request before sleeping, or auto, the default",
+      .more = "Polling saves the guest an exit and the host a wake-up if requests come one after "
+              "the other, and costs up to that much CPU time for each. auto is adaptive: it polls "
+              "for up to 32 microseconds while no request is in flight, and only as long as most "
+              "requests arrive within that time. 0 disables polling. A number a little longer than "
+              "the disk takes for a request saves the wake-up at its completion, too.",
       .read = config_read_poll,
       .max = 10000,
       .at = offsetof(struct disk_config, poll_us) },
@@ -196,15 +196,15 @@ static const struct option user_keys[] = {
     { .name = "hostfwd",
       .repeats = true,
       .argument = "[tcp|udp]:[ADDR:]PORT-:PORT",
-      .help = "who connects to the first port, on the host, reaches the second, in the guest; "
-              "without ADDR only this host can connect, with 0.0.0.0 everybody",
+      .help = "forward connections to the first port, on the host, to the second, in the guest; "
+              "without ADDR only this host can connect, with 0.0.0.0 any host",
       .read = config_read_forward,
       .at = offsetof(struct net_config, user.forwards) },
     { .name = "host-loopback",
-      .help = "let the guest reach servers on the host's own 127.0.0.1, at the gateway's address",
+      .help = "let the guest reach servers on the host's 127.0.0.1, at the gateway's address",
       .read = option_read_flag,
       .at = offsetof(struct net_config, user.host_loopback) },
-    { .name = "mac", .argument = "MAC", .help = "the card's address", .read = config_read_mac },
+    { .name = "mac", .argument = "MAC", .help = "the NIC's address", .read = config_read_mac },
     { .name = NULL },
 };
 
@@ -224,12 +224,12 @@ static const struct option tap_keys[] = {
       .max = INT_MAX },
     { .name = "vhost",
       .argument = "auto|on|off",
-      .help = "whether the host's kernel moves the frames, by vhost-net; auto: if it can",
-      .more = "Fewer copies and switches, and more of the kernel that reads what the guest wrote. "
-              "--stats does not see those frames.",
+      .help = "whether the host's kernel moves the frames, by vhost-net; auto: if available",
+      .more = "That means fewer copies and context switches, but exposes more of the kernel to "
+              "the guest. --stats does not count those frames.",
       .read = option_read_choice,
       .at = offsetof(struct net_config, vhost) },
-    { .name = "mac", .argument = "MAC", .help = "the card's address", .read = config_read_mac },
+    { .name = "mac", .argument = "MAC", .help = "the NIC's address", .read = config_read_mac },
     { .name = NULL },
 };
 
@@ -240,11 +240,11 @@ const struct option config_net_forms[] = {
       .read = config_read_user,
       .keys = user_keys },
     { .name = "tap",
-      .help = "frames go to a tap interface; one of name and fd is needed",
+      .help = "frames go to a tap interface; needs either name or fd",
       .read = config_read_tap,
       .keys = tap_keys },
     { .name = "none",
-      .help = "no card, not even those of options before",
+      .help = "no NIC, not even those of earlier options",
       .read = config_read_no_net },
     { .name = NULL },
 };
@@ -252,13 +252,13 @@ const struct option config_net_forms[] = {
 static const struct option share_keys[] = {
     { .name = "tag",
       .argument = "NAME",
-      .help = "what the guest calls it: mount -t virtiofs NAME /mnt; without it, as DIR is called",
+      .help = "the name in the guest: mount -t virtiofs NAME /mnt; the default is DIR's own name",
       .read = config_read_array,
       .at = offsetof(struct share_config, tag),
       .min = 1,
       .max = sizeof(((struct share_config *)NULL)->tag) - 1 },
     { .name = "rw",
-      .help = "the guest may write, create and remove, too, as far as minivmm's user may",
+      .help = "the guest may also write, create and remove, as far as minivmm's user may",
       .read = option_read_flag,
       .at = offsetof(struct share_config, directory.writable) },
     { .name = NULL },
@@ -277,7 +277,7 @@ static const struct option share_forms[] = {
 
 static const struct option file_keys[] = {
     { .name = "append",
-      .help = "keep what the file holds",
+      .help = "keep the file's contents",
       .read = option_read_flag,
       .at = offsetof(struct console_config, append) },
     { .name = NULL },
@@ -290,7 +290,7 @@ static const struct option console_forms[] = {
       .read = config_read_console_stdio },
     { .name = "file",
       .argument = "PATH",
-      .help = "output into a file, which is made or emptied; no input",
+      .help = "output to a file, which is created or truncated; no input",
       .read = config_read_console_file,
       .min = 1,
       .keys = file_keys },
@@ -305,7 +305,8 @@ static const struct option console_forms[] = {
 static const struct option port_keys[] = {
     { .name = "fd",
       .argument = "N",
-      .help = "the inherited descriptor N, for what it is open: input to the guest, output, both",
+      .help = "the inherited descriptor N; its access mode decides: input to the guest, output, "
+              "both",
       .read = config_read_port_fd,
       .max = INT_MAX },
     { .name = NULL },
@@ -314,7 +315,7 @@ static const struct option port_keys[] = {
 static const struct option port_forms[] = {
     { .name = "name",
       .argument = "NAME",
-      .help = "what the guest finds it by: /dev/virtio-ports/NAME; fd is needed",
+      .help = "the name in the guest: /dev/virtio-ports/NAME; needs fd",
       .read = config_read_port,
       .min = 1,
       .max = 63,
@@ -337,12 +338,12 @@ static const struct option config_options[] = {
       .min = 1 },
     { .name = "cmdline",
       .argument = "STRING",
-      .help = "kernel command line, in place of the default",
+      .help = "kernel command line, instead of the default",
       .read = option_read_text,
       .at = offsetof(struct config, cmdline) },
     { .name = "dtb",
       .argument = "FILE",
-      .help = "device tree in place of the machine's own",
+      .help = "device tree instead of the generated one",
       .arch = "aarch64",
       .more = "Only /chosen is filled in: command line, initial ramdisk, seeds.",
       .read = option_read_text,
@@ -352,8 +353,8 @@ static const struct option config_options[] = {
       .letter = 'm',
       .argument = "SIZE",
       .help = "RAM, such as 256M or 4G (512M)",
-      .more = "K, M, G and T are powers of 1024; a number alone is bytes. The host's memory is "
-              "taken only as the guest uses it.",
+      .more = "K, M, G and T are powers of 1024; a number alone is bytes. The host allocates "
+              "memory only as the guest uses it.",
       .read = option_read_size,
       .at = offsetof(struct config, memory),
       .min = 16 * MIB,
@@ -369,30 +370,30 @@ static const struct option config_options[] = {
     { .name = "disk",
       .argument = "DISK",
       .help = "raw image or block device; again for another",
-      .more = "The guest finds the disks in the order given. An image is locked: one machine may "
-              "write it, or several may read it.",
+      .more = "The guest finds the disks in the order given. An image is locked: either one "
+              "machine may write it, or several may read it.",
       .forms = disk_forms },
     { .name = "net",
-      .argument = "CARD",
-      .help = "network card; again for another (user)",
+      .argument = "NIC",
+      .help = "network device; again for another (user)",
       .forms = config_net_forms },
     { .name = "share",
       .argument = "SHARE",
-      .help = "directory of the host by its tag; again for another",
+      .help = "directory of the host; again for another",
       .more =
-          "By virtio-fs, served by minivmm itself; needs no privilege. The guest reads, and "
-          "with rw changes, what lies beneath the directory and nothing else: links are "
-          "followed by the guest, in its own files, and the host's /proc, /sys and their like "
-          "are not shown. Users and groups are the host's. New files belong to minivmm's "
-          "user, or if that is root, to the user in the guest who made them; set-ID bits of files "
-          "are left out. Changes made on "
-          "the host are seen a second later at most. All shares together keep as many files open "
-          "as half of what the process may (ulimit -n), and 4096 at most.",
+          "Shared by virtio-fs, served by minivmm itself; needs no privilege. The guest can read, "
+          "and with rw change, what lies beneath the directory and nothing else: links are "
+          "followed by the guest, in its own files, and file systems such as the host's /proc "
+          "and /sys are not shown. Users and groups are the host's. New files belong to minivmm's "
+          "user or, if that is root, to the guest's user who created them; set-ID bits of files "
+          "are cleared. Changes made on the host are visible after a second at most. All shares "
+          "together keep at most half of the process's file descriptors (ulimit -n) open, and at "
+          "most 4096.",
       .forms = share_forms },
     { .name = "serial",
       .argument = "CONSOLE",
       .help = "first serial port (stdio)",
-      .more = "If the console takes stdio and nothing is said of the serial port, it is none.",
+      .more = "If the console uses stdio, the default is none.",
       .at = offsetof(struct config, serial),
       .forms = console_forms },
     { .name = "console",
@@ -404,16 +405,17 @@ static const struct option config_options[] = {
       .rare = true,
       .argument = "PORT",
       .help = "stream of bytes between the guest and a descriptor; again for another",
-      .more = "The end of the input, or of whoever reads the output, closes the port in the guest: "
-              "a program there reads an end of file. When it closes the port, the output ends.",
+      .more = "When the input ends, or the reader of the output goes away, the port closes in the "
+              "guest: a program there reads an end of file. When the guest closes the port, the "
+              "output ends.",
       .forms = port_forms },
     { .name = "no-rng",
-      .help = "without the entropy device",
-      .read = option_read_no,
+      .help = "no entropy device",
+      .read = option_read_negated,
       .at = offsetof(struct config, rng) },
     { .name = "no-reboot",
-      .help = "a reset ends the machine instead of starting it again",
-      .read = option_read_no,
+      .help = "a reset ends the machine instead of rebooting it",
+      .read = option_read_negated,
       .at = offsetof(struct config, reboot) },
     { .name = "timeout",
       .argument = "DURATION",
@@ -423,20 +425,20 @@ static const struct option config_options[] = {
       .at = offsetof(struct config, timeout_ms) },
     { .name = "grace",
       .argument = "DURATION",
-      .help = "from SIGTERM to the guest's end by force (10s)",
+      .help = "from SIGTERM until the guest is stopped (10s)",
       .read = option_read_duration,
       .at = offsetof(struct config, grace_ms) },
     { .name = "log-level",
       .argument = "error|warn|info|debug",
-      .help = "what to tell on stderr (warn)",
+      .help = "what to print on stderr (warn)",
       .read = option_read_choice,
       .at = offsetof(struct config, log_level) },
     { .name = "stats",
-      .help = "print at the end what was counted",
+      .help = "print counters at the end",
       .more = "On stderr: exits of each vCPU; exits, requests, interrupts and system calls of each "
-              "device, and these for each request; bytes of the consoles; the steps of the start. "
-              "Calls made inside libslirp, and those by which threads wake each other, are not "
-              "seen.",
+              "device, in total and per request; bytes of the consoles; the duration of each step "
+              "of the start. System calls inside libslirp, and those that wake other threads, are "
+              "not counted.",
       .read = option_read_flag,
       .at = offsetof(struct config, stats) },
     { .name = "dry-run",
@@ -446,17 +448,18 @@ static const struct option config_options[] = {
       .at = offsetof(struct config, dry_run) },
     { .name = "dump-dtb",
       .argument = "FILE",
-      .help = "write the device tree the guest is given",
+      .help = "write the guest's device tree to a file",
       .arch = "aarch64",
-      .more = "At its start and after each reset.",
+      .more = "At the start and after each reset.",
       .read = option_read_text,
       .at = offsetof(struct config, dump_dtb),
       .min = 1 },
     { .name = "dump-acpi",
       .argument = "DIR",
-      .help = "write the ACPI tables the guest is given",
+      .help = "write the guest's ACPI tables to files",
       .arch = "x86_64",
-      .more = "One file a table, named by its signature; the directory is made if need be.",
+      .more = "One file for each table, named by its signature; the directory is created if "
+              "necessary.",
       .read = option_read_text,
       .at = offsetof(struct config, dump_acpi),
       .min = 1 },

@@ -4,21 +4,21 @@
 
 #include "vmm/config/option.h"
 
-/* The command line of minivmm, which describes a machine. */
+/* The command line of minivmm, as a table of options that fill struct config. */
 struct config;
 
 enum config_result { CONFIG_RUN, CONFIG_DONE, CONFIG_USAGE };
 
 /*
- * Reads the command line; config_finish() is due whatever the result. CONFIG_DONE after --help or
- * --version, whose text went to stdout. CONFIG_USAGE after one line on stderr that names the wrong
- * word and the remedy.
+ * Reads the command line. CONFIG_DONE: --help or --version has been printed. CONFIG_USAGE: an error
+ * has been printed, one line that names the wrong word and the remedy. config_finish() must follow
+ * in all cases.
  */
 enum config_result config_parse(struct config *config, int argc, char **argv);
 
 extern const struct option_table config_table;
 
-/* Of --net, for another command line that has it too: `at` is where its struct config is. */
+/* The forms of --net, for `minivmm run` too: their targets are offsets in a struct config. */
 extern const struct option config_net_forms[];
 
 #endif
