@@ -52,8 +52,7 @@ static int consoles_check_fd(int *ret, const char *port, int fd, int wrong_mode)
     return 0;
 }
 
-/* Replaces `fd` by /dev/null: the terminal has a duplicate, and closing that must end the output.
- */
+/* Replaces `fd` by /dev/null: the terminal's duplicate must be the only one left. */
 static int consoles_release_fd(const char *port, int fd)
 {
     cleanup_close int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
