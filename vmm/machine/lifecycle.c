@@ -306,7 +306,7 @@ static bool lifecycle_leave_parking(struct lifecycle *life)
 }
 
 /* The worker has paused all devices, or has failed and resumed them. */
-static void lifecycle_devices_paused(struct lifecycle *life)
+static void lifecycle_pause_done(struct lifecycle *life)
 {
     struct life_requests requests = lifecycle_requests(life);
 
@@ -322,7 +322,7 @@ static void lifecycle_devices_paused(struct lifecycle *life)
 }
 
 /* The worker has reset devices and memory. */
-static void lifecycle_machine_reset(struct lifecycle *life)
+static void lifecycle_reset_done(struct lifecycle *life)
 {
     struct life_requests requests = lifecycle_requests(life);
     int error;
@@ -399,9 +399,9 @@ static void lifecycle_worker_done(struct watch *watch, short revents)
     if (!lifecycle_read(watch))
         return;
     if (life->phase == LIFE_PAUSING)
-        lifecycle_devices_paused(life);
+        lifecycle_pause_done(life);
     else if (life->phase == LIFE_CLEARING)
-        lifecycle_machine_reset(life);
+        lifecycle_reset_done(life);
     lifecycle_advance(life);
 }
 
