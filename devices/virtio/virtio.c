@@ -13,7 +13,7 @@
 #include "vmm/core/log.h"
 #include "vmm/core/state.h"
 
-/* What the driver writes to status goes forward only; these bits are all it may set. */
+/* The status bits a driver may set. Until a reset it can only add bits. */
 #define DRIVER_STATUS                                                                     \
     (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK | \
      VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
@@ -25,7 +25,7 @@ static void virtio_queue_kicked(struct watch *watch, short revents)
     uint64_t count;
 
     if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
-        return; /* somebody emptied it before us */
+        return; /* spurious: the eventfd has been read already */
     queue->kicks++;
     if (virtq_started(queue->virtq))
         v->ops->kick(v, (unsigned)(queue - v->queues));
@@ -45,7 +45,7 @@ static unsigned virtio_set_needs_reset(struct virtio_device *v)
     return __atomic_fetch_or(&v->status, VIRTIO_CONFIG_S_NEEDS_RESET, __ATOMIC_SEQ_CST);
 }
 
-/* Virtio 1.2, 2.1.2: the device asks to be reset, and says so if the driver is up. */
+/* Virtio 1.2, 2.1.2: DEVICE_NEEDS_RESET, with a configuration change interrupt. */
 static void virtio_broken(void *owner, struct virtq *virtq, const char *why)
 {
     struct virtio_queue *queue = owner;
@@ -126,7 +126,7 @@ unsigned virtio_queue_max(const struct virtio_device *v, unsigned index)
     return index < v->queue_count ? v->ops->queue_size : 0;
 }
 
-/* May the driver still describe this queue? */
+/* May the driver still set this queue up? */
 static bool virtio_queue_writable(const struct virtio_device *v, unsigned index)
 {
     unsigned status = virtio_status(v);
@@ -163,7 +163,7 @@ void virtio_set_queue_ready(struct virtio_device *v, unsigned index, bool ready)
 {
     if (ready && virtio_queue_writable(v, index))
         v->queues[index].ready = true;
-    /* Taking a live queue back needs RING_RESET, which is not offered: only a reset does it. */
+    /* Disabling a live queue needs RING_RESET, which is not offered, or a reset of the device. */
     if (!ready && index < v->queue_count && !(virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK))
         v->queues[index].ready = false;
 }
@@ -175,7 +175,7 @@ static int virtio_start_queue(struct virtio_queue *queue)
     return virtq_start(queue->virtq, &queue->layout);
 }
 
-/* Listens for the driver's notifications, unless the host's kernel does. */
+/* Watches the kick fds, unless vhost has them. */
 static void virtio_watch_queues(struct virtio_device *v)
 {
     for (unsigned i = 0; v->ops->kick && i < v->queue_count; i++)
@@ -189,7 +189,7 @@ static void virtio_unwatch_queues(struct virtio_device *v)
         loop_remove(v->loop, &v->queues[i].kick);
 }
 
-/* Looks at each queue once, unasked. */
+/* Kicks every started queue, for requests that were published without a notification. */
 static void virtio_kick_all(struct virtio_device *v)
 {
     for (unsigned i = 0; v->ops->kick && i < v->queue_count; i++)
@@ -220,7 +220,7 @@ static void virtio_stop(void *arg)
     struct virtio_device *v = arg;
 
     virtio_unwatch_queues(v);
-    v->paused = v->config_due = false;
+    v->paused = v->config_pending = false;
     if (v->ops->stop)
         v->ops->stop(v);
     for (unsigned i = 0; i < v->queue_count; i++)
@@ -242,7 +242,7 @@ void virtio_reset(struct virtio_device *v)
     }
 }
 
-/* Virtio 1.2, 6.2: everything accepted was offered, and VERSION_1 is accepted. */
+/* Virtio 1.2, 6.2: the driver accepted VERSION_1, and nothing that was not offered. */
 static bool virtio_features_ok(struct virtio_device *v)
 {
     return !(v->features & ~virtio_offered_features(v)) &&
@@ -277,7 +277,7 @@ void virtio_kick(struct virtio_device *v, unsigned index)
 {
     uint64_t one = 1;
 
-    /* The queue's own eventfd: the loop sees one kind of doorbell. Full means already signalled. */
+    /* EAGAIN: the counter is at its maximum, so a kick is pending already. */
     if (index < v->queue_count && write(v->queues[index].kick.fd, &one, sizeof(one)) < 0)
         assert(errno == EAGAIN);
 }
@@ -301,7 +301,7 @@ static void virtio_do_write_config(void *arg)
     struct virtio_device *v = write->device;
 
     v->ops->write_config(v, write->offset, write->size, write->value);
-    v->transport_ops->sync(v->transport); /* some answer by other contents */
+    v->transport_ops->sync(v->transport); /* a write to select changes what is read (input) */
 }
 
 void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value)
@@ -322,7 +322,7 @@ int virtio_kick_fd(const struct virtio_device *v, unsigned index)
 void virtio_config_changed(struct virtio_device *v)
 {
     if (v->paused) {
-        v->config_due = true;
+        v->config_pending = true;
         return;
     }
     v->transport_ops->sync(v->transport);
@@ -338,7 +338,7 @@ static bool virtio_driver_ok(const struct virtio_device *v)
 struct virtio_pause {
     struct virtio_device *device;
     uint64_t deadline_ns;
-    bool quiet;
+    bool succeeded;
 };
 
 static void virtio_do_pause(void *arg)
@@ -347,8 +347,9 @@ static void virtio_do_pause(void *arg)
     struct virtio_device *v = pause->device;
 
     virtio_unwatch_queues(v);
-    pause->quiet = !virtio_driver_ok(v) || !v->ops->pause || v->ops->pause(v, pause->deadline_ns);
-    if (!pause->quiet) {
+    pause->succeeded =
+        !virtio_driver_ok(v) || !v->ops->pause || v->ops->pause(v, pause->deadline_ns);
+    if (!pause->succeeded) {
         virtio_watch_queues(v);
         virtio_kick_all(v);
         return;
@@ -362,25 +363,26 @@ int virtio_pause(struct virtio_device *v, uint64_t deadline_ns)
 {
     struct virtio_pause pause = { .device = v, .deadline_ns = deadline_ns };
 
-    return loop_call_by(v->loop, virtio_do_pause, &pause, deadline_ns) && pause.quiet ? 0
-                                                                                      : -ETIMEDOUT;
+    return loop_call_by(v->loop, virtio_do_pause, &pause, deadline_ns) && pause.succeeded
+               ? 0
+               : -ETIMEDOUT;
 }
 
 static void virtio_do_resume(void *arg)
 {
     struct virtio_device *v = arg;
-    bool config_due = v->config_due;
+    bool config_pending = v->config_pending;
 
     if (!v->paused)
-        return; /* a reset has ended it */
-    v->paused = v->config_due = false;
+        return; /* a reset ended the pause */
+    v->paused = v->config_pending = false;
     for (unsigned i = 0; i < v->queue_count; i++)
         virtq_resume(v->queues[i].virtq);
     virtio_watch_queues(v);
     if (v->ops->resume && virtio_driver_ok(v))
         v->ops->resume(v);
-    virtio_kick_all(v); /* what was published or signalled meanwhile, or before it was saved */
-    if (config_due)
+    virtio_kick_all(v); /* kicks were not read while paused, and are not part of the state */
+    if (config_pending)
         virtio_config_changed(v);
 }
 
@@ -421,15 +423,15 @@ static void virtio_queue_state(struct virtio_queue *queue, struct state *s)
     virtq_pause(queue->virtq);
 }
 
-/* What the driver cannot have brought about is no state of a device. */
+/* Refuses a status and features that no driver can have negotiated. */
 static void virtio_check_state(struct virtio_device *v, uint32_t status, struct state *s)
 {
     const unsigned known = DRIVER_STATUS | VIRTIO_CONFIG_S_NEEDS_RESET;
 
     if (status & ~known)
-        state_fail(s, "status %#x is none", status);
+        state_fail(s, "status %#x has unknown bits", status);
     else if (status & VIRTIO_CONFIG_S_DRIVER_OK && !(status & VIRTIO_CONFIG_S_FEATURES_OK))
-        state_fail(s, "status %#x without features", status);
+        state_fail(s, "status %#x has DRIVER_OK without FEATURES_OK", status);
     else if (status & VIRTIO_CONFIG_S_FEATURES_OK && !virtio_features_ok(v))
         state_fail(s, "features %#llx were not offered", (unsigned long long)v->features);
 }

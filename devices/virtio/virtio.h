@@ -11,15 +11,16 @@
 #include "vmm/core/loop.h"
 
 /*
- * What virtio's registers mean (virtio 1.2, 2 and 3): status, features, queue set-up, reset. A
- * transport decodes an access and calls this; a device implements struct virtio_ops.
+ * The part of virtio that all devices and transports share (virtio 1.2, 2 and 3): status, features,
+ * queue set-up, reset. A transport decodes register accesses and calls the functions below; a
+ * device implements struct virtio_ops.
  */
 struct state;
 struct virtio_device;
 
 /*
- * What makes a device a disk, a NIC, ... Called on the device's loop, one call at a time, unless it
- * says otherwise: no device takes a lock. Entries that are NULL do nothing.
+ * One kind of device: disk, NIC, ... Called on the device's loop, one call at a time, unless stated
+ * otherwise, so devices need no locks. NULL entries do nothing.
  */
 struct virtio_ops {
     uint16_t type;        /* VIRTIO_ID_* */
@@ -27,47 +28,43 @@ struct virtio_ops {
     uint16_t config_size; /* bytes, at most VIRTIO_MAX_CONFIG */
 
     /*
-     * What is offered; VERSION_1, EVENT_IDX and INDIRECT_DESC are added by virtio.c. Any thread:
-     * the same for as long as the device lives.
+     * Offered features; virtio.c adds VERSION_1, EVENT_IDX and INDIRECT_DESC. Any thread. The
+     * result never changes during the device's life.
      */
     uint64_t (*features)(const struct virtio_device *v);
     void (*read_config)(struct virtio_device *v, void *config); /* fills config_size bytes */
     void (*write_config)(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
-    void (*start)(struct virtio_device *v); /* the driver said DRIVER_OK; queues are started */
+    void (*start)(struct virtio_device *v); /* DRIVER_OK was set; the queues are started */
     void (*drain)(struct virtio_device *v); /* off the loop, before stop(): waits for output */
-    void (*stop)(struct virtio_device *v);  /* ends with nothing in flight; may come unstarted */
+    void (*stop)(struct virtio_device *v);  /* waits until nothing is in flight; start() optional */
     /*
-     * The driver was up. Ends with nothing in flight at the host and nothing popped: what is not
-     * done by itself is given back (virtq_rewind()) and remembered. May wait until `deadline_ns`;
-     * false if that was not enough, and the device goes on as before.
+     * Called only with DRIVER_OK set. Waits until nothing is in flight at the host; requests that
+     * will not complete by themselves are rewound (virtq_rewind()) and kept in the device's state.
+     * False if that takes longer than `deadline_ns`: the device continues as before.
      */
     bool (*pause)(struct virtio_device *v, uint64_t deadline_ns);
-    /*
-     * Goes on after pause(), or in a device just created whose state was loaded. Every queue is
-     * kicked afterwards.
-     */
+    /* After pause(), or after loading the state into a new device. All queues are then kicked. */
     void (*resume)(struct virtio_device *v);
-    /* Look at the queue: spurious at times. NULL: somebody else hears the doorbells. */
+    /* A notification, maybe a spurious one. NULL: another back-end (vhost) gets the kick fds. */
     void (*kick)(struct virtio_device *v, unsigned queue);
     uint64_t (*calls)(const struct virtio_device *v); /* system calls made so far for requests */
     void (*destroy)(struct virtio_device *v);         /* after stop(); frees the device */
 };
 
-/* A device's own fields, saved or loaded while it is paused. Any thread; no loop runs it. */
+/* Saves or loads a device's own fields while it is paused. Any thread; its loop does not run it. */
 typedef void virtio_state_fn(struct virtio_device *v, struct state *s);
 
-/* How a device reaches its guest. On the device's loop. */
+/* How a device reaches its driver. Called on the device's loop. */
 struct virtio_transport_ops {
-    void (*interrupt)(void *transport, unsigned queue); /* it has used buffers */
-    void (*sync)(
-        void *transport); /* status or configuration space have changed: shows the driver */
+    void (*interrupt)(void *transport, unsigned queue); /* the queue has used buffers */
+    void (*sync)(void *transport); /* makes status and configuration space visible to the driver */
     void (*interrupt_config)(void *transport);
     /*
-     * The call eventfd of a queue (VHOST_SET_VRING_CALL): until put_call_fd() the host's kernel
-     * raises the queue's used-buffer interrupts by it, in place of interrupt().
+     * Returns the queue's call fd (VHOST_SET_VRING_CALL). Until put_call_fd() the host's kernel
+     * raises the queue's used-buffer interrupts through it, and interrupt() is not called.
      */
     int (*get_call_fd)(void *transport, unsigned queue);
-    void (*put_call_fd)(void *transport, unsigned queue); /* does nothing if it was not got */
+    void (*put_call_fd)(void *transport, unsigned queue); /* no effect without get_call_fd() */
 };
 
 #define VIRTIO_MAX_QUEUES 18
@@ -76,33 +73,33 @@ struct virtio_transport_ops {
 struct virtio_queue {
     struct virtio_device *device;
     struct virtq *virtq;
-    struct virtq_layout layout; /* as the driver writes it; frozen once `ready` */
-    bool ready;
-    struct watch kick;          /* an eventfd: the doorbell */
-    uint64_t kicks, interrupts; /* so far, of every driver: the loop's */
+    struct virtq_layout layout; /* as written by the driver; read-only once `ready` */
+    bool ready;                 /* QueueReady */
+    struct watch kick;          /* the eventfd that QueueNotify signals */
+    uint64_t kicks, interrupts; /* since virtio_init(); used on the loop */
 };
 
 struct virtio_device {
-    const char *name; /* "blk0": in front of what it logs */
+    const char *name; /* "blk0": the prefix of its messages */
     const struct virtio_ops *ops;
     virtio_state_fn *state;
     struct loop *loop;
     unsigned queue_count;
-    bool paused;       /* or its state was just loaded; the loop's */
-    bool config_due;   /* while paused the configuration changed */
-    uint64_t features; /* as negotiated; fixed from FEATURES_OK on */
-    unsigned status;   /* VIRTIO_CONFIG_S_*; atomic: NEEDS_RESET comes from the loop */
-    unsigned warnings; /* for log_guest(); no reset clears it */
+    bool paused;         /* or its state was just loaded; used on the loop */
+    bool config_pending; /* the configuration changed while paused */
+    uint64_t features;   /* as negotiated; fixed once FEATURES_OK is set */
+    unsigned status;     /* VIRTIO_CONFIG_S_*; atomic: the loop sets NEEDS_RESET */
+    unsigned warnings;   /* counter for log_guest()'s rate limit; kept over resets */
     const struct virtio_transport_ops *transport_ops; /* set by the transport */
     void *transport;
     struct virtio_queue queues[VIRTIO_MAX_QUEUES];
 };
 
 /*
- * For devices: first thing in their create(). `state` may not be NULL: virtio_no_state() for a
- * device without fields of its own that last. At most VIRTIO_MAX_QUEUES queues. `name` lives as
- * long as the device, which runs on `loop`, which outlives it. -ENOMEM or another -errno, with
- * nothing to undo and nothing printed.
+ * For devices, at the start of create(). `state` must not be NULL: a device without state of its
+ * own passes virtio_no_state(). At most VIRTIO_MAX_QUEUES queues. `name`, `mem` and `loop` must
+ * outlive the device, which runs on `loop`. -errno on failure, with nothing to undo; prints
+ * nothing.
  */
 int virtio_init(struct virtio_device *v, const struct virtio_ops *ops, virtio_state_fn *state,
                 unsigned queue_count, const char *name, const struct guest_memory *mem,
@@ -120,19 +117,19 @@ static inline bool virtio_has_feature(const struct virtio_device *v, unsigned bi
     return v->features >> bit & 1;
 }
 
-/* What read_config() fills in has changed: shows it, and tells the driver. On the device's loop. */
+/* Publishes a changed read_config() and interrupts the driver. On the device's loop. */
 void virtio_config_changed(struct virtio_device *v);
 
 /*
- * For transports, one call at a time, not on the device's loop unless nothing else runs. Values
- * the driver must not write are ignored, as the specification asks for.
+ * For transports: one call at a time, off the device's loop while that runs. Values the driver may
+ * not write are ignored, as the specification requires.
  */
 uint64_t virtio_offered_features(struct virtio_device *v);
 void virtio_set_features(struct virtio_device *v, uint64_t features);
 unsigned virtio_status(const struct virtio_device *v);
 void virtio_set_status(struct virtio_device *v, unsigned status); /* 0 resets the device */
 
-/* Queue set-up (4.1.4.3, 4.2.2). Ignored for a queue that does not exist or is in use. */
+/* Queue set-up (4.1.4.3, 4.2.2). Ignored for a queue that does not exist or is ready. */
 enum virtio_ring { VIRTIO_RING_DESC, VIRTIO_RING_AVAIL, VIRTIO_RING_USED };
 unsigned virtio_queue_max(const struct virtio_device *v, unsigned index); /* 0: no such queue */
 void virtio_set_queue_size(struct virtio_device *v, unsigned index, uint32_t size);
@@ -142,21 +139,20 @@ void virtio_set_queue_address(struct virtio_device *v, unsigned index, enum virt
 void virtio_set_queue_ready(struct virtio_device *v, unsigned index, bool ready);
 bool virtio_queue_ready(const struct virtio_device *v, unsigned index);
 
-/* Notifies the device of a queue. Any thread: a device, too, which goes on with its work later. */
+/* Queues a kick() on the loop. Any thread; also a device that puts off the rest of its work. */
 void virtio_kick(struct virtio_device *v, unsigned index);
-int virtio_kick_fd(const struct virtio_device *v, unsigned index); /* an eventfd that does so */
+int virtio_kick_fd(const struct virtio_device *v, unsigned index); /* the eventfd for ioeventfd */
 
-void virtio_read_config(struct virtio_device *v, void *config); /* on its loop; VIRTIO_MAX_CONFIG */
+void virtio_read_config(struct virtio_device *v, void *config); /* VIRTIO_MAX_CONFIG; on its loop */
 void virtio_write_config(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
 void virtio_reset(struct virtio_device *v);
 
-/* As struct device_ops has them. After a load the driver is told to read the configuration again.
- */
+/* As in struct device_ops. */
 int virtio_pause(struct virtio_device *v, uint64_t deadline_ns);
 void virtio_resume(struct virtio_device *v);
 void virtio_state(struct virtio_device *v, struct state *s);
 
-/* Adds to a zeroed *ret what the device has done. With its loop at rest. */
+/* Adds the device's statistics to a zeroed *ret. Its loop must have ended. */
 void virtio_count(const struct virtio_device *v, struct device_stats *ret);
 void virtio_destroy(struct virtio_device *v); /* stops it, then ops->destroy(); accepts NULL */
 

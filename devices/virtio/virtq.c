@@ -45,13 +45,13 @@ struct virtq {
 
     uint16_t next_avail; /* these run freely and wrap at 2^16 */
     uint16_t next_used;
-    uint16_t flushed;   /* how much of used the driver has been told of */
-    uint16_t in_flight; /* popped and not yet pushed: never more than the queue's size */
+    uint16_t flushed;   /* used->idx as last published */
+    uint16_t in_flight; /* popped and not yet pushed: at most the queue's size */
     bool paused;
     uint64_t completed; /* for statistics */
 };
 
-/* With EVENT_IDX each side names, past the end of its own ring, where it wants to be woken. */
+/* EVENT_IDX: behind its own ring each side writes the index at which it wants to be notified. */
 static le16 *virtq_used_event(struct virtq *q)
 {
     return &q->avail->ring[q->layout.size];
@@ -127,7 +127,7 @@ void virtq_break(struct virtq *q, const char *why)
     q->ops->broken(q->owner, q, why);
 }
 
-/* Where the walk through one chain has got to. */
+/* The state of a walk through one chain. */
 struct virtq_walk {
     const struct virtq_desc *table;
     unsigned table_size; /* entries */
@@ -136,17 +136,17 @@ struct virtq_walk {
     bool indirect;
 };
 
-/* Steps into an indirect table. NULL, or what is wrong with it. */
-static const char *virtq_enter(const struct virtq *q, struct virtq_walk *walk, gpa_t addr,
-                               uint32_t len)
+/* Continues the walk in an indirect table. NULL, or what is wrong with the table. */
+static const char *virtq_enter_indirect(const struct virtq *q, struct virtq_walk *walk, gpa_t addr,
+                                        uint32_t len)
 {
     if (!q->layout.indirect)
         return "indirect table without the feature";
-    /* Virtio 1.2, 2.7.5.3: never nested, but buffers may come before it. */
+    /* Virtio 1.2, 2.7.5.3: tables may not be nested, but buffers may precede one. */
     if (walk->indirect)
         return "nested indirect table";
     if (len == 0 || len % sizeof(struct virtq_desc) || addr % _Alignof(struct virtq_desc))
-        return "indirect table of odd length or place";
+        return "indirect table of bad length or alignment";
 
     walk->table = guest_ptr(q->mem, addr, len);
     if (!walk->table)
@@ -157,9 +157,10 @@ static const char *virtq_enter(const struct virtq *q, struct virtq_walk *walk, g
     return NULL;
 }
 
-/* Adds one buffer to the chain. NULL, or what is wrong with it. */
-static const char *virtq_add(const struct virtq *q, struct virtq_walk *walk,
-                             struct virtq_chain *chain, gpa_t addr, uint32_t len, bool writable)
+/* Adds one buffer to the chain. NULL, or what is wrong with the buffer. */
+static const char *virtq_add_buffer(const struct virtq *q, struct virtq_walk *walk,
+                                    struct virtq_chain *chain, gpa_t addr, uint32_t len,
+                                    bool writable)
 {
     unsigned count = walk->readable + walk->writable;
     void *host = guest_ptr(q->mem, addr, len);
@@ -180,7 +181,7 @@ static const char *virtq_add(const struct virtq *q, struct virtq_walk *walk,
     return NULL;
 }
 
-/* Fills the chain from its head on. NULL, or what is wrong with it. */
+/* Walks the chain that starts at chain->head and fills it in. NULL, or what is wrong with it. */
 static const char *virtq_read_chain(const struct virtq *q, struct virtq_chain *chain)
 {
     struct virtq_walk walk = { q->desc, q->layout.size, chain->head, 0, 0, false };
@@ -202,11 +203,11 @@ static const char *virtq_read_chain(const struct virtq *q, struct virtq_chain *c
         walk.index = le16_load(&desc->next);
 
         if (!(flags & DESC_INDIRECT)) {
-            fault = virtq_add(q, &walk, chain, addr, len, flags & DESC_WRITE);
+            fault = virtq_add_buffer(q, &walk, chain, addr, len, flags & DESC_WRITE);
         } else if (flags & DESC_NEXT) {
             fault = "indirect table with a next descriptor";
         } else {
-            fault = virtq_enter(q, &walk, addr, len);
+            fault = virtq_enter_indirect(q, &walk, addr, len);
             flags = DESC_NEXT;
         }
         if (fault)
@@ -256,7 +257,7 @@ unsigned virtq_waiting(const struct virtq *q)
 void virtq_rewind(struct virtq *q, unsigned count)
 {
     if (!q->desc)
-        return; /* broken meanwhile */
+        return; /* it broke since the pop */
     assert(count <= q->in_flight);
     q->next_avail -= (uint16_t)count;
     q->in_flight -= (uint16_t)count;
@@ -272,7 +273,7 @@ void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written)
     struct virtq_used_elem *elem;
 
     if (!q->desc)
-        return; /* broken while the request was in flight */
+        return; /* it broke while the request was in flight */
     q->in_flight--;
     q->completed++;
     elem = &q->used->ring[q->next_used++ & (q->layout.size - 1)];
@@ -285,7 +286,7 @@ uint64_t virtq_completed(const struct virtq *q)
     return q->completed;
 }
 
-/* Has the driver asked to be woken for an entry in [from, to)? */
+/* Does the driver want an interrupt for the used entries [from, to)? */
 static bool virtq_wants_interrupt(struct virtq *q, uint16_t from, uint16_t to)
 {
     if (!q->layout.event_idx)
@@ -302,7 +303,7 @@ void virtq_flush(struct virtq *q)
 
     le16_store_release(&q->used->idx, q->next_used);
     q->flushed = q->next_used;
-    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* show the index before reading the wish */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* publish used->idx before reading used_event */
     if (virtq_wants_interrupt(q, from, q->flushed))
         q->ops->interrupt(q->owner, q);
 }
@@ -314,7 +315,7 @@ bool virtq_enable_notification(struct virtq *q)
 
     if (q->layout.event_idx)
         le16_store(virtq_avail_event(q), q->next_avail);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* show the wish before reading the index */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* publish avail_event before reading avail->idx */
     return le16_load(&q->avail->idx) == q->next_avail;
 }
 
