@@ -16,28 +16,28 @@
 
 #define SECTOR_SIZE 512u
 #define QUEUE_SIZE  128u
-#define BATCH       16u              /* requests started together */
-#define SEG_MAX     (QUEUE_SIZE - 2) /* beside the header and the status */
+#define BATCH       16u              /* requests per block_commit() */
+#define SEG_MAX     (QUEUE_SIZE - 2) /* without the header and the status */
 #define DISCARD_MAX (1u << 22)       /* sectors in one request: 2 GiB */
-#define ZEROES_MAX  (1u << 16)       /* 32 MiB: some hosts can only write them out */
+#define ZEROES_MAX  (1u << 16)       /* 32 MiB: some hosts have to write the zeros */
 
-/* Of blk_patience(). */
-#define LOOK_NS     32000u
-#define LOOK_PRICE  64u /* points */
-#define LOOK_PROFIT 16u
-#define MAX_POINTS  (4 * LOOK_PRICE)
+/* Adaptive polling, see below. */
+#define POLL_WINDOW_NS 32000u
+#define POLL_GAIN      16u
+#define POLL_COST      64u
+#define MAX_SCORE      (4 * POLL_COST)
 
-/* Configuration space up to what DISCARD and WRITE_ZEROES need, in whole words. */
+/* Configuration space up to the fields of DISCARD and WRITE_ZEROES, in whole words. */
 #define CONFIG_SIZE (offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4)
 
-/* Virtio 1.2, 5.2.6: what the driver puts first. */
+/* Virtio 1.2, 5.2.6: the start of every request. */
 struct blk_header {
     le32 type;
     le32 reserved;
     le64 sector;
 };
 
-/* 5.2.6: what a discard or write-zeroes is about. */
+/* 5.2.6: the data of a discard or write-zeroes request. */
 struct blk_range {
     le64 sector;
     le32 count; /* sectors */
@@ -48,8 +48,8 @@ struct blk_request {
     struct block_request block;
     struct virtio_blk *blk;
     struct blk_request *next_free;
-    uint8_t *status;  /* in guest memory; NULL if the guest left no room */
-    uint32_t written; /* bytes the guest gets beside the status */
+    uint8_t *status;  /* in guest memory; NULL if the chain has no writable byte */
+    uint32_t written; /* bytes written to the guest, without the status */
     struct virtq_chain chain;
 };
 
@@ -59,14 +59,14 @@ struct virtio_blk {
     char serial[VIRTIO_BLK_ID_BYTES];
     int poll_us; /* see virtio_blk_create() */
 
-    bool serving;        /* within blk_serve(), or about to stop */
-    unsigned in_flight;  /* requests taken and not yet given back */
-    uint64_t idle_since; /* clock_now_ns() once none was in flight and none waited, or 0 */
-    unsigned points;     /* see blk_patience() */
+    bool serving;        /* within blk_serve(), or draining: completions start nothing */
+    unsigned in_flight;  /* requests popped and not yet pushed */
+    uint64_t idle_since; /* clock_now_ns() when the device became idle; 0: it is not */
+    unsigned score;      /* of adaptive polling */
 
-    /* Last used, first taken again: requests never needed are never touched. */
+    /* A free list, last in first out, so that requests never needed are never touched. */
     struct blk_request *free;
-    unsigned fresh;
+    unsigned unused;                             /* requests[unused] and later were never used */
     struct blk_request requests[QUEUE_SIZE + 1]; /* one more than can be in flight */
 };
 
@@ -75,20 +75,20 @@ static struct virtio_blk *blk_of(struct virtio_device *v)
     return container_of(v, struct virtio_blk, virtio);
 }
 
-static struct blk_request *blk_take(struct virtio_blk *blk)
+static struct blk_request *blk_alloc_request(struct virtio_blk *blk)
 {
     struct blk_request *req = blk->free;
 
     if (req) {
         blk->free = req->next_free;
     } else {
-        req = &blk->requests[blk->fresh++];
+        req = &blk->requests[blk->unused++];
         req->blk = blk;
     }
     return req;
 }
 
-static void blk_give_back(struct virtio_blk *blk, struct blk_request *req)
+static void blk_free_request(struct virtio_blk *blk, struct blk_request *req)
 {
     req->next_free = blk->free;
     blk->free = req;
@@ -106,7 +106,7 @@ static uint8_t blk_status(int error)
     }
 }
 
-static void blk_finish(struct blk_request *req, int error)
+static void blk_complete(struct blk_request *req, int error)
 {
     struct virtio_blk *blk = req->blk;
     uint32_t written = error ? 0 : req->written;
@@ -116,17 +116,18 @@ static void blk_finish(struct blk_request *req, int error)
         written++;
     }
     virtq_push(virtio_virtq(&blk->virtio, 0), &req->chain, written);
-    blk_give_back(blk, req);
+    blk_free_request(blk, req);
     blk->in_flight--;
 }
 
 static void blk_done(struct block_request *block, int error)
 {
-    blk_finish(container_of(block, struct blk_request, block), error);
+    blk_complete(container_of(block, struct blk_request, block), error);
 }
 
-/* Is [sector, + block->length) on the disk, in whole blocks? Sets block->offset. */
-static int blk_place(const struct virtio_blk *blk, struct block_request *block, uint64_t sector)
+/* Sets block->offset. -EINVAL unless the request is in whole blocks and within the disk. */
+static int blk_set_offset(const struct virtio_blk *blk, struct block_request *block,
+                          uint64_t sector)
 {
     uint64_t size = blk->block->size;
     uint32_t unit = blk->block->logical_size;
@@ -149,14 +150,14 @@ static int blk_parse_data(struct blk_request *req, enum block_op op, uint64_t se
     block->length = block->data.length;
     if (op == BLOCK_WRITE && blk->block->read_only)
         return -EROFS;
-    if (block->length >= UINT32_MAX) /* what the used ring can count, with the status */
+    if (block->length >= UINT32_MAX) /* the used ring's 32-bit length includes the status */
         return -EINVAL;
     if (op == BLOCK_READ)
         req->written = (uint32_t)block->length;
-    return blk_place(blk, block, sector);
+    return blk_set_offset(blk, block, sector);
 }
 
-/* One range a request: all that is offered. */
+/* One range per request: the configuration space offers no more. */
 static int blk_parse_range(struct blk_request *req, enum block_op op)
 {
     const struct virtio_blk *blk = req->blk;
@@ -179,7 +180,7 @@ static int blk_parse_range(struct blk_request *req, enum block_op op)
     block->op = op;
     block->unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
     block->length = (uint64_t)count * SECTOR_SIZE;
-    return blk_place(blk, block, le64_load(&range.sector));
+    return blk_set_offset(blk, block, le64_load(&range.sector));
 }
 
 static int blk_get_id(struct blk_request *req)
@@ -192,12 +193,15 @@ static int blk_get_id(struct blk_request *req)
     return 0;
 }
 
-/* Turns the guest's request into ours, or does it. 0, or why it cannot be done. */
+/*
+ * Fills in req->block from the chain. Length 0 and no flush: there is nothing to submit. -errno for
+ * a request that fails.
+ */
 static int blk_parse(struct blk_request *req)
 {
     struct blk_header header;
 
-    /* Virtio 1.2, 5.2.6.2: without FLUSH the driver takes a finished write for a safe one. */
+    /* Virtio 1.2, 5.2.6.2: without FLUSH a completed write must be on stable storage. */
     req->block = (struct block_request){
         .op = BLOCK_READ,
         .durable = !virtio_has_feature(&req->blk->virtio, VIRTIO_BLK_F_FLUSH),
@@ -233,103 +237,110 @@ static void blk_start_request(struct blk_request *req)
 
     req->blk->in_flight++;
     if (error || (req->block.op != BLOCK_FLUSH && req->block.length == 0))
-        blk_finish(req, error);
+        blk_complete(req, error);
     else
         block_submit(req->blk->block, &req->block);
 }
 
-/* Starts the next requests, BATCH at most; returns how many. */
+/* Pops and submits up to BATCH requests; returns how many. */
 static unsigned blk_start_batch(struct virtio_blk *blk)
 {
-    struct blk_request *req = blk_take(blk);
+    struct blk_request *req = blk_alloc_request(blk);
     unsigned count = 0;
 
     for (; count < BATCH && virtq_pop(virtio_virtq(&blk->virtio, 0), &req->chain); count++) {
         blk_start_request(req);
-        req = blk_take(blk);
+        req = blk_alloc_request(blk);
     }
-    blk_give_back(blk, req);
+    blk_free_request(blk, req);
     if (count > 0)
         block_commit(blk->block);
     return count;
 }
 
 /*
- * How long to look for the next request before sleeping. If the user leaves it to us: about twice
- * as long as a doorbell and a wake-up take, and only while it pays. A request that comes so soon
- * after the one before, slept for or not, is a point, and LOOK_PROFIT more if a look found it; a
- * look in vain costs LOOK_PRICE. So a guest that pauses longer loses nothing; one with a CPU in
- * common with its disk, whose requests come soon but never while we look, half a microsecond each;
- * and others pay with the fifth look, at worst, for four that found something. What is in flight is
- * not waited for: most disks take longer, and there is less to gain with many requests under way.
+ * Adaptive polling, as KVM's halt_poll_ns or QEMU's poll-max-ns: before the loop sleeps, the device
+ * polls the queue for a window of POLL_WINDOW_NS, about twice what a notification and a wake-up
+ * take. It polls only when idle, and while score >= POLL_COST, where
+ *
+ *     score += 1           for a request within the window after the queue ran empty
+ *     score += POLL_GAIN   in addition, if polling found it
+ *     score -= POLL_COST   for a window in which none came
+ *
+ * within 0 .. MAX_SCORE. So a guest whose requests are further apart is not polled. In the worst
+ * case, four polls that succeed pay for one that fails. If requests come soon but never while the
+ * device polls (guest and disk share a CPU), one window in 64 requests is lost, half a microsecond
+ * each. Requests in flight are not polled for: most disks take longer than the window.
  */
-static uint64_t blk_patience(const struct virtio_blk *blk)
+
+/* How long to poll now, in nanoseconds; 0: not at all. poll=US sets a fixed window. */
+static uint64_t blk_poll_window(const struct virtio_blk *blk)
 {
     if (blk->poll_us >= 0)
         return (uint64_t)blk->poll_us * 1000;
-    return blk->in_flight == 0 && blk->points >= LOOK_PRICE ? LOOK_NS : 0;
+    return blk->in_flight == 0 && blk->score >= POLL_COST ? POLL_WINDOW_NS : 0;
 }
 
-static void blk_earn(struct virtio_blk *blk, unsigned points)
+static void blk_add_score(struct virtio_blk *blk, unsigned points)
 {
-    points += blk->points;
-    blk->points = points < MAX_POINTS ? points : MAX_POINTS;
+    points += blk->score;
+    blk->score = points < MAX_SCORE ? points : MAX_SCORE;
 }
 
-/* Looks for the next request, and completes what gets done meanwhile: is it there? */
-static bool blk_look(struct virtio_blk *blk)
+/* Polls for the next request and for completions. True if a request can be popped. */
+static bool blk_poll(struct virtio_blk *blk)
 {
     struct virtq *q = virtio_virtq(&blk->virtio, 0);
-    uint64_t patience = blk_patience(blk), start = clock_now_ns();
+    uint64_t window = blk_poll_window(blk), start = clock_now_ns();
 
     blk->idle_since = blk->in_flight == 0 ? start : 0;
-    if (patience == 0)
+    if (window == 0)
         return false;
     virtq_disable_notification(q);
     virtq_flush(q);
     do {
         if (virtq_waiting(q) > 0) {
-            blk_earn(blk, LOOK_PROFIT);
+            blk_add_score(blk, POLL_GAIN);
             return true;
         }
         block_commit(blk->block);
-    } while (clock_now_ns() - start < patience);
-    blk->points -= blk->points < LOOK_PRICE ? blk->points : LOOK_PRICE;
+    } while (clock_now_ns() - start < window);
+    blk->score -= blk->score < POLL_COST ? blk->score : POLL_COST;
     return false;
 }
 
-/* The first request after none was in flight: did it come soon? */
+/* Ends an idle time if there is a request, and scores it if it came within the window. */
 static void blk_end_idle(struct virtio_blk *blk)
 {
     if (blk->idle_since == 0 || virtq_waiting(virtio_virtq(&blk->virtio, 0)) == 0)
         return;
-    if (clock_now_ns() - blk->idle_since < LOOK_NS)
-        blk_earn(blk, 1);
+    if (clock_now_ns() - blk->idle_since < POLL_WINDOW_NS)
+        blk_add_score(blk, 1);
     blk->idle_since = 0;
 }
 
 /*
- * The guest goes on with what is done of one batch while the next is under way, and needs no kick
- * for what it adds meanwhile.
+ * Serves the queue in batches, so that the guest gets the first results while later requests are
+ * started. Notifications are enabled only when the queue is empty.
  */
 static void blk_serve(struct virtio_blk *blk)
 {
     struct virtq *q = virtio_virtq(&blk->virtio, 0);
-    unsigned taken = 0, count;
-    bool parked;
+    unsigned served = 0, count;
+    bool idle;
 
     blk->serving = true;
     do {
         blk_end_idle(blk);
         count = blk_start_batch(blk);
-        taken += count ? count : 1; /* or one that was found and taken back */
-        parked = count < BATCH && !blk_look(blk) && virtq_enable_notification(q);
-    } while (!parked && taken < QUEUE_SIZE);
+        served += count ? count : 1; /* 0: the driver retracted what blk_poll() saw */
+        idle = count < BATCH && !blk_poll(blk) && virtq_enable_notification(q);
+    } while (!idle && served < QUEUE_SIZE);
     blk->serving = false;
 
     virtq_flush(q);
-    if (!parked)
-        virtio_kick(&blk->virtio, 0); /* the rest in the loop's next round: others get theirs */
+    if (!idle)
+        virtio_kick(&blk->virtio, 0); /* continue after the loop's other devices */
 }
 
 static void blk_kick(struct virtio_device *v, unsigned queue)
@@ -337,7 +348,7 @@ static void blk_kick(struct virtio_device *v, unsigned queue)
     blk_serve(blk_of(v));
 }
 
-/* After a run of completions: one look at whether the driver wants an interrupt. */
+/* After one or more completions: at most one interrupt for all of them. */
 static void blk_completed(void *owner)
 {
     struct virtio_blk *blk = owner;
@@ -345,7 +356,7 @@ static void blk_completed(void *owner)
     if (blk->serving || blk->in_flight > 0)
         virtq_flush(virtio_virtq(&blk->virtio, 0));
     else
-        blk_serve(blk); /* out of a sleep: what follows may come soon */
+        blk_serve(blk); /* idle now: may poll for the next request */
 }
 
 static uint64_t blk_features(const struct virtio_device *v)
@@ -361,12 +372,12 @@ static uint64_t blk_features(const struct virtio_device *v)
     return features;
 }
 
-static uint8_t log2_of(uint32_t value)
+static uint8_t blk_log2(uint32_t value)
 {
     return value ? (uint8_t)(31 - __builtin_clz(value)) : 0;
 }
 
-/* Virtio 1.2, 5.2.4: struct virtio_blk_config, the fields of the features we offer. */
+/* Virtio 1.2, 5.2.4: the fields of the features offered. */
 static void blk_read_config(struct virtio_device *v, void *config)
 {
     const struct block *block = blk_of(v)->block;
@@ -375,7 +386,7 @@ static void blk_read_config(struct virtio_device *v, void *config)
     c->capacity = htole64(block->size / SECTOR_SIZE);
     c->seg_max = htole32(SEG_MAX);
     c->blk_size = htole32(block->logical_size);
-    c->physical_block_exp = log2_of(block->physical_size / block->logical_size);
+    c->physical_block_exp = blk_log2(block->physical_size / block->logical_size);
     c->opt_io_size = htole32(block->optimal_size / block->logical_size);
     c->max_discard_sectors = htole32(DISCARD_MAX);
     c->max_discard_seg = htole32(1);
@@ -385,29 +396,29 @@ static void blk_read_config(struct virtio_device *v, void *config)
     c->write_zeroes_may_unmap = 1;
 }
 
-/* Ends what is in flight, and begins nothing more; false if it takes too long. */
-static bool blk_end(struct virtio_blk *blk, uint64_t deadline_ns)
+/* Waits for the requests in flight and starts no others. False at the deadline. */
+static bool blk_drain(struct virtio_blk *blk, uint64_t deadline_ns)
 {
-    bool ended;
+    bool drained;
 
     blk->serving = true;
-    ended = block_drain(blk->block, deadline_ns);
+    drained = block_drain(blk->block, deadline_ns);
     blk->serving = false;
-    blk->idle_since = 0; /* a pause is none of the guest's */
-    return ended;
+    blk->idle_since = 0; /* the time until the next request says nothing about the guest */
+    return drained;
 }
 
 static void blk_stop(struct virtio_device *v)
 {
-    blk_end(blk_of(v), BLOCK_NO_DEADLINE);
+    blk_drain(blk_of(v), BLOCK_NO_DEADLINE);
 }
 
 static bool blk_pause(struct virtio_device *v, uint64_t deadline_ns)
 {
-    return blk_end(blk_of(v), deadline_ns);
+    return blk_drain(blk_of(v), deadline_ns);
 }
 
-/* What a driver has been told of the disk. How well polling paid is learned anew. */
+/* What the driver has read in configuration space must stay true. The score starts anew. */
 static void blk_state(struct virtio_device *v, struct state *s)
 {
     const struct block *block = blk_of(v)->block;

@@ -8,9 +8,9 @@ struct loop;
 struct virtio_device;
 
 /*
- * A disk (virtio 1.2, 5.2) over `block`, which it takes over on success. `serial` is what the guest
- * gets for its id, 20 bytes at most; the name if it is empty. `poll_us` is how many microseconds to
- * poll for the next request before sleeping; -1: adaptive. -errno, nothing printed.
+ * A disk (virtio 1.2, 5.2) over `block`, whose ownership it takes on success. `serial` answers
+ * GET_ID, at most 20 bytes; if empty `name` does. `poll_us` is how long the device polls for the
+ * next request before it sleeps, in microseconds; -1: adaptive polling. -errno; prints nothing.
  */
 int virtio_blk_create(struct virtio_device **ret, const char *name, struct block *block,
                       const char *serial, int poll_us, const struct guest_memory *mem,
