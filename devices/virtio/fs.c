@@ -14,10 +14,10 @@
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
 
-/* Virtio 1.2, 5.11.2: the first queue is for what must not wait behind others: forgetting. */
+/* Virtio 1.2, 5.11.2: FORGET goes to the high-priority queue, not behind other requests. */
 enum { HIGH_PRIORITY, REQUESTS, QUEUES };
 
-#define BURST 64 /* requests before the loop looks at the other queue */
+#define BURST 64 /* requests served before the loop polls again */
 
 struct virtio_fs {
     struct virtio_device virtio;
@@ -40,10 +40,10 @@ static void fs_kick(struct virtio_device *v, unsigned queue)
 
     for (unsigned served = 0; served < BURST && virtq_pop(q, chain); served++) {
         virtq_push(q, chain, fuse_serve(fs->fuse, &chain->readable, &chain->writable));
-        virtq_flush(q); /* each at once: the next may wait for the disk */
+        virtq_flush(q); /* after each: the next may block on the disk */
     }
     if (!virtq_enable_notification(q))
-        virtio_kick(v, queue); /* the rest in the loop's next round */
+        virtio_kick(v, queue); /* continue after the loop's other work */
 }
 
 static void fs_read_config(struct virtio_device *v, void *config)
@@ -70,11 +70,11 @@ static void fs_state(struct virtio_device *v, struct state *s)
     unsigned lost = fuse_state(fs_of(v)->fuse, s);
 
     if (lost > 0)
-        log_warn("%s: %u open files are not where they were: the guest has lost them", v->name,
-                 lost);
+        log_warn("%s: %u open files were not found again: the guest's handles to them fail",
+                 v->name, lost);
 }
 
-/* Nothing to do for a pause: a request is served in one go, on the loop that is asked to pause. */
+/* No pause(): it would run on the loop, where a request is always served to its end. */
 static const struct virtio_ops fs_ops = {
     .type = VIRTIO_ID_FS,
     .queue_size = FUSE_SEGMENTS_MAX,

@@ -17,16 +17,18 @@ enum { QUEUE_EVENTS, QUEUE_STATUS, QUEUES };
 
 #define DEVICE_NAME "minivmm power button"
 
-#define CONFIG_SELECT    0 /* offsets: what is asked for ... */
+/* Offsets in configuration space (virtio 1.2, 5.8.4): the driver writes what it wants to read. */
+#define CONFIG_SELECT    0
 #define CONFIG_SUBSELECT 1
-#define CONFIG_ANSWER    8 /* ... and where it is answered */
+#define CONFIG_SIZE      2 /* of the data */
+#define CONFIG_DATA      8
 
 struct input_event {
     le16 type, code;
     le32 value;
 };
 
-/* What pressing a key says to a driver, one event a buffer. */
+/* The events of one press and release. Each takes a buffer of its own. */
 static const struct input_press {
     uint16_t type, code;
     uint32_t value;
@@ -40,7 +42,7 @@ static const struct input_press {
 struct virtio_input {
     struct virtio_device virtio;
     uint8_t select, subselect;
-    unsigned due; /* events of a press that the driver has yet to get */
+    unsigned due; /* events of a press still to be sent */
     struct virtq_chain chain;
 };
 
@@ -68,7 +70,7 @@ static void input_send(struct virtio_input *input)
     } while (!virtq_enable_notification(q) && input->due > 0);
 }
 
-/* Lights on a keyboard that has none. */
+/* Returns status events (keyboard LEDs) unread. */
 static void input_ignore_status(struct virtio_input *input)
 {
     struct virtq *q = virtio_virtq(&input->virtio, QUEUE_STATUS);
@@ -77,7 +79,7 @@ static void input_ignore_status(struct virtio_input *input)
         virtq_push(q, &input->chain, 0);
     virtq_flush(q);
     if (!virtq_enable_notification(q))
-        virtio_kick(&input->virtio, QUEUE_STATUS); /* the rest in the loop's next round */
+        virtio_kick(&input->virtio, QUEUE_STATUS); /* continue after the loop's other work */
 }
 
 static void input_kick(struct virtio_device *v, unsigned queue)
@@ -90,7 +92,7 @@ static void input_kick(struct virtio_device *v, unsigned queue)
         input_ignore_status(input);
 }
 
-/* A press that was not taken in full is made again for the next driver. */
+/* A press that was sent only in part is sent again to the next driver. */
 static void input_stop(struct virtio_device *v)
 {
     struct virtio_input *input = container_of(v, struct virtio_input, virtio);
@@ -100,15 +102,15 @@ static void input_stop(struct virtio_device *v)
         input->due = ARRAY_SIZE(input_press);
 }
 
-/* Fills `answer` with what the driver has selected; returns its size. */
-static size_t input_answer(const struct virtio_input *input, uint8_t *answer)
+/* Fills in the data that the driver has selected; returns its size. */
+static size_t input_fill_data(const struct virtio_input *input, uint8_t *data)
 {
     if (input->select == VIRTIO_INPUT_CFG_ID_NAME) {
-        memcpy(answer, DEVICE_NAME, sizeof(DEVICE_NAME) - 1);
+        memcpy(data, DEVICE_NAME, sizeof(DEVICE_NAME) - 1);
         return sizeof(DEVICE_NAME) - 1;
     }
     if (input->select == VIRTIO_INPUT_CFG_EV_BITS && input->subselect == EV_KEY) {
-        answer[KEY_POWER / 8] = 1u << KEY_POWER % 8;
+        data[KEY_POWER / 8] = 1u << KEY_POWER % 8;
         return KEY_POWER / 8 + 1;
     }
     return 0;
@@ -122,7 +124,7 @@ static void input_read_config(struct virtio_device *v, void *config)
     memset(bytes, 0, VIRTIO_MAX_CONFIG);
     bytes[CONFIG_SELECT] = input->select;
     bytes[CONFIG_SUBSELECT] = input->subselect;
-    bytes[2] = (uint8_t)input_answer(input, bytes + CONFIG_ANSWER);
+    bytes[CONFIG_SIZE] = (uint8_t)input_fill_data(input, bytes + CONFIG_DATA);
 }
 
 static void input_write_config(struct virtio_device *v, unsigned offset, unsigned size,
@@ -145,7 +147,7 @@ static void input_state(struct virtio_device *v, struct state *s)
     state_field(s, input, due);
     if (input->due > ARRAY_SIZE(input_press)) {
         input->due = 0;
-        state_fail(s, "due: more events than a press has");
+        state_fail(s, "due: more events than one press");
     }
 }
 

@@ -7,13 +7,13 @@
 struct loop;
 struct virtio_device;
 
-/* A keyboard whose one key is the power button (virtio 1.2, 5.8). -errno, nothing printed. */
+/* A keyboard whose only key is the power button (virtio 1.2, 5.8). -errno; prints nothing. */
 int virtio_input_create(struct virtio_device **ret, const char *name,
                         const struct guest_memory *mem, struct loop *loop);
 
 /*
- * Presses and releases the key, as soon as a driver listens: a press is not lost on a guest that
- * is still starting. On the device's loop.
+ * Presses and releases the key. If there is no driver yet the events are sent when it starts. On
+ * the device's loop.
  */
 void virtio_input_press(struct virtio_device *v);
 

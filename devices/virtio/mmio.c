@@ -28,16 +28,16 @@ struct virtio_mmio {
     struct virtio_device *virtio;
     struct notifiers notifiers;
     uint32_t gsi;
-    int interrupt;    /* an eventfd, KVM's irqfd: each signal is an edge */
-    struct watch ack; /* an eventfd: the driver has written InterruptACK for used buffers */
+    int irqfd;        /* the irqfd: each signal is an edge */
+    struct watch ack; /* an ioeventfd: InterruptACK of used buffers was written */
     uint64_t ack_reads;
-    uint32_t call_fds; /* a bit for each queue whose call fd was got; atomic */
-    bool wired;        /* under the lock */
-    bool loaded;       /* its state was, and it has not gone on since */
+    uint32_t call_fds; /* a bit for each queue whose call fd vhost has; atomic */
+    bool connected;    /* irqfd and ioeventfds are assigned; under the lock */
+    bool loaded;       /* a state was loaded, and not yet resumed */
 
-    uint32_t *shadow; /* what the driver reads of the registers; little-endian, atomic */
+    uint32_t *shadow; /* registers as the driver reads them; little-endian, atomic */
 
-    pthread_mutex_t lock; /* the registers below, and one driver's command at a time */
+    pthread_mutex_t lock; /* for the fields below, and to serialize the driver's commands */
     uint32_t features_select, driver_features_select, queue_select;
     uint64_t driver_features;
 };
@@ -79,7 +79,7 @@ static void virtio_mmio_clear_interrupt(struct virtio_mmio *mmio, uint32_t bits)
     mmio->notifiers.clean_shadow(word);
 }
 
-/* What depends on the selectors the driver has written. Under the lock. */
+/* Updates the registers that depend on a selector register. Under the lock. */
 static void virtio_mmio_sync_selected(struct virtio_mmio *mmio)
 {
     struct virtio_device *v = mmio->virtio;
@@ -92,7 +92,7 @@ static void virtio_mmio_sync_selected(struct virtio_mmio *mmio)
     virtio_mmio_set(mmio, VIRTIO_MMIO_QUEUE_READY, virtio_queue_ready(v, queue));
 }
 
-/* Driver and device both change it: whoever finds that it has changed meanwhile writes it again. */
+/* vCPUs and the loop both change the status, so it is copied until it is stable. */
 static void virtio_mmio_sync_status(struct virtio_mmio *mmio)
 {
     unsigned status;
@@ -109,7 +109,7 @@ static void virtio_mmio_next_generation(struct virtio_mmio *mmio)
                     virtio_mmio_get(mmio, VIRTIO_MMIO_CONFIG_GENERATION) + 1);
 }
 
-/* A driver that reads one generation before and after has read one version of it (2.5.1). */
+/* Virtio 1.2, 2.5.1: a driver rereads until the generation is the same before and after. */
 static void virtio_mmio_sync_config(struct virtio_mmio *mmio)
 {
     uint32_t config[VIRTIO_MAX_CONFIG / sizeof(uint32_t)];
@@ -129,7 +129,7 @@ static void virtio_mmio_sync(void *transport)
     virtio_mmio_sync_status(transport);
 }
 
-/* False if the driver has not written InterruptACK since it was last asked. */
+/* Consumes a pending InterruptACK; false if there is none. */
 static bool virtio_mmio_take_ack(struct virtio_mmio *mmio)
 {
     uint64_t count;
@@ -151,7 +151,7 @@ static void virtio_mmio_raise(struct virtio_mmio *mmio, uint32_t bit)
     uint64_t one = 1;
 
     virtio_mmio_set_interrupt(mmio, bit);
-    if (write(mmio->interrupt, &one, sizeof(one)) < 0)
+    if (write(mmio->irqfd, &one, sizeof(one)) < 0)
         assert(errno == EAGAIN);
 }
 
@@ -174,8 +174,8 @@ static void virtio_mmio_interrupt_config(void *transport)
 }
 
 /*
- * All queues have the one interrupt. The guest finds INT_VRING set at every interrupt, true or not:
- * a driver looks into its rings then and may find nothing. Its ACKs are of no interest.
+ * All queues share one interrupt. While vhost has it INT_VRING is always set and ACKs are not
+ * watched: the driver checks its rings at every interrupt, sometimes in vain.
  */
 static int virtio_mmio_get_call_fd(void *transport, unsigned queue)
 {
@@ -185,7 +185,7 @@ static int virtio_mmio_get_call_fd(void *transport, unsigned queue)
         loop_remove(mmio->virtio->loop, &mmio->ack);
         virtio_mmio_set_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
     }
-    return mmio->interrupt;
+    return mmio->irqfd;
 }
 
 static void virtio_mmio_put_call_fd(void *transport, unsigned queue)
@@ -193,7 +193,7 @@ static void virtio_mmio_put_call_fd(void *transport, unsigned queue)
     struct virtio_mmio *mmio = transport;
 
     if (__atomic_fetch_and(&mmio->call_fds, ~(1u << queue), __ATOMIC_SEQ_CST) != 1u << queue)
-        return; /* another queue has it, or none had */
+        return; /* another queue's is in use, or none was */
     virtio_mmio_take_ack(mmio);
     virtio_mmio_clear_interrupt(mmio, VIRTIO_MMIO_INT_VRING);
     loop_add(mmio->virtio->loop, &mmio->ack);
@@ -210,13 +210,13 @@ static const struct virtio_transport_ops virtio_mmio_transport = {
 static void virtio_mmio_assign_irqfd(struct virtio_mmio *mmio, bool assign)
 {
     const struct notifiers *n = &mmio->notifiers;
-    int error = n->irqfd(n->vm, mmio->gsi, mmio->interrupt, assign);
+    int error = n->irqfd(n->vm, mmio->gsi, mmio->irqfd, assign);
 
     if (error)
-        log_error(-error, "%s: connect interrupt %u", mmio->virtio->name, mmio->gsi);
+        log_error(-error, "%s: assign an irqfd to interrupt %u", mmio->virtio->name, mmio->gsi);
 }
 
-/* What cannot be connected comes by exit: slower, not wrong. */
+/* Without an ioeventfd the write exits to user space: slower, but correct. */
 static void virtio_mmio_assign_ioeventfd(struct virtio_mmio *mmio, uint64_t offset, uint32_t value,
                                          int eventfd, bool assign)
 {
@@ -224,27 +224,27 @@ static void virtio_mmio_assign_ioeventfd(struct virtio_mmio *mmio, uint64_t offs
     int error = n->ioeventfd(n->vm, mmio->region.base + offset, value, eventfd, assign);
 
     if (error)
-        log_warn("%s: connect register %#llx: %s", mmio->virtio->name, (unsigned long long)offset,
-                 strerror(-error));
+        log_warn("%s: no ioeventfd for register %#llx: %s", mmio->virtio->name,
+                 (unsigned long long)offset, strerror(-error));
 }
 
-/* Connects notifications and interrupts to eventfds in KVM, or takes them apart again. */
-static void virtio_mmio_wire(struct virtio_mmio *mmio, bool wired)
+/* Assigns the irqfd, the ioeventfds and the shadow page in KVM, or deassigns the eventfds. */
+static void virtio_mmio_connect(struct virtio_mmio *mmio, bool connected)
 {
     struct virtio_device *v = mmio->virtio;
 
-    if (mmio->wired == wired)
+    if (mmio->connected == connected)
         return;
-    mmio->wired = wired;
+    mmio->connected = connected;
 
-    virtio_mmio_assign_irqfd(mmio, wired);
+    virtio_mmio_assign_irqfd(mmio, connected);
     for (unsigned i = 0; i < v->queue_count; i++)
         virtio_mmio_assign_ioeventfd(mmio, VIRTIO_MMIO_QUEUE_NOTIFY, i, virtio_kick_fd(v, i),
-                                     wired);
+                                     connected);
     virtio_mmio_assign_ioeventfd(mmio, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING,
-                                 mmio->ack.fd, wired);
-    if (wired && mmio->notifiers.map_shadow(mmio->notifiers.vm))
-        log_debug("%s: KVM has no read-only memory: reading a register exits", v->name);
+                                 mmio->ack.fd, connected);
+    if (connected && mmio->notifiers.map_shadow(mmio->notifiers.vm))
+        log_debug("%s: KVM has no read-only memory: register reads exit", v->name);
 }
 
 static void virtio_mmio_reset(struct virtio_mmio *mmio)
@@ -256,12 +256,12 @@ static void virtio_mmio_reset(struct virtio_mmio *mmio)
     virtio_mmio_clear_interrupt(mmio, UINT32_MAX);
 }
 
-/* The machine's reset, not the driver's: with KVM's virtual machine the connections are gone. */
-static void virtio_mmio_power_on(struct device *dev)
+/* A reset of the machine: its new KVM virtual machine has no irqfds and ioeventfds yet. */
+static void virtio_mmio_device_reset(struct device *dev)
 {
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
 
-    mmio->wired = false;
+    mmio->connected = false;
     virtio_mmio_reset(mmio);
     virtio_mmio_sync_selected(mmio);
     virtio_mmio_sync_status(mmio);
@@ -273,7 +273,7 @@ static void virtio_mmio_write_status(struct virtio_mmio *mmio, uint32_t status)
         virtio_mmio_reset(mmio);
         return;
     }
-    virtio_mmio_wire(mmio, true); /* with the first driver: it takes time */
+    virtio_mmio_connect(mmio, true); /* at a driver's first write, as it slows down the start */
     virtio_set_status(mmio->virtio, status);
 }
 
@@ -345,7 +345,7 @@ static void virtio_mmio_write_config(struct virtio_mmio *mmio, uint64_t offset, 
         virtio_write_config(mmio->virtio, (unsigned)offset, size, value);
 }
 
-/* For a KVM without read-only memory. */
+/* Reads exit only if KVM has no read-only memory. */
 static uint64_t virtio_mmio_read(void *owner, uint64_t offset, unsigned size)
 {
     struct virtio_mmio *mmio = owner;
@@ -404,7 +404,7 @@ static void virtio_mmio_destroy(struct device *dev)
     virtio_destroy(mmio->virtio);
     loop_remove(loop, &mmio->ack); /* last: putting back the call fd may add it again */
     close(mmio->ack.fd);
-    close(mmio->interrupt);
+    close(mmio->irqfd);
     pthread_mutex_destroy(&mmio->lock);
     free(mmio);
 }
@@ -419,8 +419,7 @@ static int virtio_mmio_pause(struct device *dev, uint64_t deadline_ns)
     return error;
 }
 
-/* On the loop: what the driver was shown of another machine's device may be otherwise in this one.
- */
+/* On the loop: is the configuration still as the driver of the saved machine has read it? */
 static void virtio_mmio_compare_config(void *arg)
 {
     uint32_t config[VIRTIO_MAX_CONFIG / sizeof(uint32_t)];
@@ -431,14 +430,14 @@ static void virtio_mmio_compare_config(void *arg)
         virtio_config_changed(mmio->virtio);
 }
 
-/* What was loaded is pending is raised: an interrupt too many does no harm, a lost one hangs. */
+/* Raises pending interrupts again after a load: a spurious one is harmless, a lost one hangs. */
 static void virtio_mmio_resume(struct device *dev)
 {
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
     uint32_t pending = virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
 
     if (mmio->loaded && virtio_status(mmio->virtio))
-        virtio_mmio_wire(mmio, true);
+        virtio_mmio_connect(mmio, true);
     virtio_resume(mmio->virtio);
     if (mmio->loaded && pending)
         virtio_mmio_raise(mmio, pending);
@@ -447,7 +446,7 @@ static void virtio_mmio_resume(struct device *dev)
     mmio->loaded = false;
 }
 
-/* As the driver was shown it: what is other by now is a new generation. */
+/* The configuration as the driver has read it. If it differs now, resume() changes generation. */
 static void virtio_mmio_config_state(struct virtio_mmio *mmio, struct state *s)
 {
     uint32_t config[VIRTIO_MAX_CONFIG / sizeof(uint32_t)];
@@ -487,11 +486,11 @@ static void virtio_mmio_state(struct device *dev, struct state *s)
 }
 
 static const struct device_ops virtio_mmio_device_ops = {
-    virtio_mmio_power_on, virtio_mmio_pause, virtio_mmio_resume,
-    virtio_mmio_state,    virtio_mmio_count, virtio_mmio_destroy,
+    virtio_mmio_device_reset, virtio_mmio_pause, virtio_mmio_resume,
+    virtio_mmio_state,        virtio_mmio_count, virtio_mmio_destroy,
 };
 
-/* What never changes, and all else as it is after a reset. */
+/* Fills the shadow page: constants, and all other registers as after a reset. */
 static void virtio_mmio_sync_all(struct virtio_mmio *mmio)
 {
     virtio_mmio_set(mmio, VIRTIO_MMIO_MAGIC_VALUE, MAGIC);
@@ -521,17 +520,17 @@ int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, u
         .virtio = virtio,
         .notifiers = *notifiers,
         .gsi = gsi,
-        .interrupt = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+        .irqfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
         .shadow = shadow,
         .ack = { .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
                  .events = POLLIN,
                  .ready = virtio_mmio_ack_ready },
     };
-    if (mmio->interrupt < 0 || mmio->ack.fd < 0) {
+    if (mmio->irqfd < 0 || mmio->ack.fd < 0) {
         int error = log_error(errno, "%s: create an eventfd", virtio->name);
 
-        if (mmio->interrupt >= 0)
-            close(mmio->interrupt);
+        if (mmio->irqfd >= 0)
+            close(mmio->irqfd);
         free(mmio);
         return error;
     }

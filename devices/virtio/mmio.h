@@ -9,12 +9,12 @@
 #include "vmm/core/irq.h"
 
 /*
- * Virtio over MMIO, version 2 (virtio 1.2, 4.2): decodes a register access and calls virtio.c.
+ * Virtio over MMIO, version 2 (virtio 1.2, 4.2): decodes register accesses and calls virtio.c.
  *
- * What the driver reads of the registers lies in a shadow page that the machine may map read-only
- * into the guest: reading a register is then an ordinary load, and only writes exit. Of those, the
- * two that a driver makes at every request end in the kernel: QueueNotify, and InterruptACK of used
- * buffers are ioeventfds.
+ * The values of all readable registers lie in a shadow page, which the machine may map read-only
+ * into the guest: then reading a register is an ordinary load and only writes exit. The two writes
+ * a driver makes for each request do not exit either: QueueNotify, and InterruptACK of used buffers
+ * are ioeventfds. Interrupts are an irqfd.
  */
 struct virtio_device;
 struct virtio_mmio;
@@ -22,9 +22,9 @@ struct virtio_mmio;
 #define VIRTIO_MMIO_SIZE 0x200u /* bytes of registers */
 
 /*
- * Takes `virtio` over on success. Interrupts are edges on `gsi`. `shadow` is its part of the shadow
- * page: VIRTIO_MMIO_SIZE zeroed, aligned bytes that outlive the device. Before the loop of `virtio`
- * runs. Prints why it failed; -errno.
+ * Takes ownership of `virtio` on success. Interrupts are edges on `gsi`. `shadow` is this device's
+ * part of the shadow page: VIRTIO_MMIO_SIZE zeroed, aligned bytes that outlive it. Call it before
+ * the loop of `virtio` runs. On failure prints why and returns -errno.
  */
 int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, uint64_t base,
                        uint32_t gsi, const struct notifiers *notifiers, void *shadow);

@@ -9,15 +9,15 @@
 #include "devices/virtio/virtio.h"
 #include "vmm/core/base.h"
 
-#define RNG_BURST    16  /* requests before others on the loop have their turn */
-#define RNG_MAX_SIZE 256 /* bytes a request gets: no more than getrandom() gives in one go */
+#define RNG_BURST    16  /* requests served before the loop polls again */
+#define RNG_MAX_SIZE 256 /* bytes per request: getrandom() never returns fewer than asked for */
 
 struct virtio_rng {
     struct virtio_device virtio;
     struct virtq_chain chain;
 };
 
-/* However much the guest asks for, it gets what fits here: a device may give less. */
+/* Fills at most RNG_MAX_SIZE bytes: the device may return fewer than the driver asked for. */
 static uint32_t rng_fill(struct sg *room)
 {
     uint8_t entropy[RNG_MAX_SIZE];
@@ -41,7 +41,7 @@ static void rng_kick(struct virtio_device *v, unsigned queue)
     }
     virtq_flush(q);
     if (!virtq_enable_notification(q))
-        virtio_kick(v, queue); /* the rest in the loop's next round */
+        virtio_kick(v, queue); /* continue after the loop's other devices */
 }
 
 static void rng_destroy(struct virtio_device *v)

@@ -7,7 +7,7 @@
 struct loop;
 struct virtio_device;
 
-/* A source of entropy (virtio 1.2, 5.4): the host's getrandom(). -errno, nothing printed. */
+/* An entropy device (virtio 1.2, 5.4) over the host's getrandom(). -errno; prints nothing. */
 int virtio_rng_create(struct virtio_device **ret, const char *name, const struct guest_memory *mem,
                       struct loop *loop);
 
