@@ -18,18 +18,18 @@
 #include "vmm/core/state.h"
 
 /*
- * The device and its control protocol; the bytes are console_port.c's. A driver that does not want
- * MULTIPORT finds port 0 alone, and no control protocol.
+ * The device and its control protocol; console_port.c carries the data. Without MULTIPORT a driver
+ * has port 0 only, and no control protocol.
  *
- * What the guest is to be told waits until there is a buffer for it: as a bit for each message that
- * is due, not as a list, so no flood of questions makes it grow.
+ * Control messages to the driver wait for receive buffers. Each port has one bit per kind of
+ * message (`due`), not a list, so a flood of requests from the driver takes no memory.
  */
 enum { CONTROL_RECEIVE = 2, CONTROL_TRANSMIT };
 
-#define CONSOLE_STEPS     32   /* messages heard before others have their turn on the loop */
-#define CONSOLE_SIZE_MS   100  /* how often the size is announced at most, see below */
-#define CONSOLE_LINGER_MS 2000 /* how long a reset waits for a reader who takes nothing */
-#define CONSOLE_LOOK_MS   5    /* between two looks at what is left */
+#define CONSOLE_BATCH          32   /* control messages handled before the loop polls again */
+#define CONSOLE_SIZE_MS        100  /* the least time between announcements of the size */
+#define CONSOLE_DRAIN_MS       2000 /* a reset gives up when no output was taken for so long */
+#define CONSOLE_DRAIN_CHECK_MS 5    /* between checks for output left */
 
 /* Virtio 1.2, 5.3.4. */
 struct console_config {
@@ -57,8 +57,7 @@ struct console_size {
     le16 rows;
 };
 
-/* In this order: Linux takes a port as closed until it hears otherwise, and finds it by its name.
- */
+/* Sent in this order: in Linux a port is closed until PORT_OPEN, and visible after PORT_NAME. */
 enum { DUE_ADD, DUE_CONSOLE, DUE_SIZE, DUE_OPEN, DUE_NAME };
 
 static const uint16_t console_events[] = {
@@ -69,9 +68,9 @@ static const uint16_t console_events[] = {
 
 struct virtio_console {
     struct virtio_device virtio;
-    bool has_size;    /* a console's terminal had one when this was created: it is told */
-    bool has_control; /* MULTIPORT was negotiated; the loop's, unlike virtio.features */
-    bool loaded;      /* and not yet resumed: the host's ends are other ones than before */
+    bool has_size;    /* a console's terminal had a size at create(): it is announced */
+    bool has_control; /* MULTIPORT was negotiated; used on the loop, unlike virtio.features */
+    bool loaded;      /* a state was loaded and not yet resumed: the terminals are new ones */
     uint64_t announced_ms;
     unsigned count;
     struct console_port ports[];
@@ -87,17 +86,17 @@ static struct console_size console_size(const struct console_port *port)
     struct console_size size = { 0 };
     uint16_t columns, rows;
 
-    if (terminal_size(port->end.terminal, &columns, &rows)) {
+    if (terminal_size(port->options.terminal, &columns, &rows)) {
         le16_store(&size.columns, columns);
         le16_store(&size.rows, rows);
     }
     return size;
 }
 
-/* What the guest is told. */
+/* Control messages to the driver. */
 
-/* Writes one message; false if the guest's buffer is too small for it. */
-static bool console_write(const struct console_port *port, unsigned due, struct sg *room)
+/* Writes one message; false if the guest's buffer is too small. */
+static bool console_write_message(const struct console_port *port, unsigned due, struct sg *room)
 {
     const struct console_size size = console_size(port);
     struct console_message message;
@@ -109,7 +108,7 @@ static bool console_write(const struct console_port *port, unsigned due, struct 
         return false;
     if (due == DUE_SIZE)
         return sg_write(room, &size, sizeof(size));
-    return due != DUE_NAME || sg_write(room, port->end.name, strlen(port->end.name));
+    return due != DUE_NAME || sg_write(room, port->options.name, strlen(port->options.name));
 }
 
 static struct console_port *console_next_due(struct virtio_console *console)
@@ -120,8 +119,8 @@ static struct console_port *console_next_due(struct virtio_console *console)
     return NULL;
 }
 
-/* Tells what is due, as far as there are buffers for it. */
-static void console_tell(struct virtio_console *console)
+/* Sends the messages that are due, as far as there are buffers. */
+static void console_send_due(struct virtio_console *console)
 {
     struct virtq *q = virtio_virtq(&console->virtio, CONTROL_RECEIVE);
     struct console_port *port;
@@ -131,8 +130,8 @@ static void console_tell(struct virtio_console *console)
         unsigned due = (unsigned)__builtin_ctz(port->due);
         size_t room = chain.writable.length;
 
-        if (!console_write(port, due, &chain.writable)) {
-            virtq_break(q, "no room for a control message");
+        if (!console_write_message(port, due, &chain.writable)) {
+            virtq_break(q, "buffer too small for a control message");
             return;
         }
         virtq_push(q, &chain, (uint32_t)(room - chain.writable.length));
@@ -143,17 +142,17 @@ static void console_tell(struct virtio_console *console)
         virtio_kick(&console->virtio, CONTROL_RECEIVE);
 }
 
-static void console_is_due(struct console_port *port, unsigned due)
+static void console_add_due(struct console_port *port, unsigned due)
 {
     if (!port->ready)
         return;
     port->due |= 1u << due;
-    console_tell(console_of(port->virtio));
+    console_send_due(console_of(port->virtio));
 }
 
 /*
- * Linux looks at the size only when it is told of a change, and drops it while it is still setting
- * up the console, which may print the whole log. So output repeats the news now and then.
+ * Linux reads the size only at a configuration change interrupt, and ignores that while it sets up
+ * the console, which may print the whole log. So the change is announced again with later output.
  */
 static void console_announce_size(struct virtio_console *console)
 {
@@ -165,7 +164,7 @@ static void console_announce_size(struct virtio_console *console)
     virtio_config_changed(&console->virtio);
 }
 
-/* What the guest says. */
+/* Output and control messages from the driver. */
 
 static void console_transmit(struct console_port *port)
 {
@@ -175,19 +174,19 @@ static void console_transmit(struct console_port *port)
     if (any && !console->has_control)
         console_announce_size(console);
     for (unsigned i = 0; i < console->count; i++)
-        if (console->ports[i].end.ordered && console->ports[i].sending)
+        if (console->ports[i].options.ordered && console->ports[i].sending)
             console_port_transmit(&console->ports[i]);
 }
 
 static void console_set_ready(struct console_port *port, bool ready)
 {
-    bool sized = port->end.console && console_of(port->virtio)->has_size;
+    bool sized = port->options.console && console_of(port->virtio)->has_size;
 
     port->ready = ready;
     port->due = 0;
     if (ready)
-        port->due = (unsigned)port->end.console << DUE_CONSOLE | (unsigned)sized << DUE_SIZE |
-                    1u << DUE_OPEN | (unsigned)!!port->end.name << DUE_NAME;
+        port->due = (unsigned)port->options.console << DUE_CONSOLE | (unsigned)sized << DUE_SIZE |
+                    1u << DUE_OPEN | (unsigned)!!port->options.name << DUE_NAME;
 }
 
 static void console_set_open(struct console_port *port, bool open)
@@ -196,14 +195,15 @@ static void console_set_open(struct console_port *port, bool open)
 
     port->open = open;
     if (open) {
-        terminal_request_input(port->end.terminal);
-    } else if (closes && !port->end.console) {
+        terminal_request_input(port->options.terminal);
+    } else if (closes && !port->options.console) {
         port->ending = true;
         console_transmit(port);
     }
 }
 
-static void console_hear_one(struct virtio_console *console, const struct console_message *message)
+static void console_handle_message(struct virtio_console *console,
+                                   const struct console_message *message)
 {
     uint32_t number = le32_load(&message->port);
     uint16_t event = le16_load(&message->event);
@@ -213,7 +213,8 @@ static void console_hear_one(struct virtio_console *console, const struct consol
         for (unsigned i = 0; i < console->count && value; i++)
             console->ports[i].due |= 1u << DUE_ADD;
     } else if (number >= console->count) {
-        log_guest(&console->virtio.warnings, "%s: there is no port %u", console->virtio.name,
+        log_guest(&console->virtio.warnings,
+                  "%s: control message for port %u, which does not exist", console->virtio.name,
                   number);
     } else if (event == VIRTIO_CONSOLE_PORT_READY) {
         console_set_ready(&console->ports[number], value);
@@ -222,31 +223,31 @@ static void console_hear_one(struct virtio_console *console, const struct consol
     }
 }
 
-static void console_hear(struct virtio_console *console)
+static void console_handle_control(struct virtio_console *console)
 {
     struct virtq *q = virtio_virtq(&console->virtio, CONTROL_TRANSMIT);
     struct console_message message;
     struct virtq_chain chain;
     unsigned steps = 0;
 
-    while (steps < CONSOLE_STEPS && virtq_pop(q, &chain)) {
+    while (steps < CONSOLE_BATCH && virtq_pop(q, &chain)) {
         if (!sg_read(&chain.readable, &message, sizeof(message))) {
-            virtq_break(q, "a control message too short");
+            virtq_break(q, "control message too short");
             return;
         }
         virtq_push(q, &chain, 0);
-        console_hear_one(console, &message);
+        console_handle_message(console, &message);
         steps++;
     }
     virtq_flush(q);
-    if (steps == CONSOLE_STEPS || !virtq_enable_notification(q))
+    if (steps == CONSOLE_BATCH || !virtq_enable_notification(q))
         virtio_kick(&console->virtio, CONTROL_TRANSMIT);
-    console_tell(console);
+    console_send_due(console);
 }
 
-/* The terminals' calls. */
+/* Calls from the terminals. */
 
-/* Linux throws away what comes for a port that nobody has opened; without control there is one. */
+/* Linux discards input of a port that is not open. Without MULTIPORT only port 0 exists. */
 static size_t console_input(void *owner, const uint8_t *bytes, size_t count)
 {
     struct console_port *port = owner;
@@ -266,10 +267,10 @@ static void console_resized(void *owner)
     struct console_port *port = owner;
     struct virtio_console *console = console_of(port->virtio);
 
-    if (!console->has_size || !port->end.console)
+    if (!console->has_size || !port->options.console)
         return;
     if (console->has_control)
-        console_is_due(port, DUE_SIZE);
+        console_add_due(port, DUE_SIZE);
     else
         virtio_config_changed(&console->virtio);
 }
@@ -278,17 +279,17 @@ static void console_closed(void *owner)
 {
     struct console_port *port = owner;
 
-    if (port->end.console)
+    if (port->options.console)
         return;
     port->closed = true;
-    console_is_due(port, DUE_OPEN);
+    console_add_due(port, DUE_OPEN);
 }
 
 /* The device. */
 
 /*
- * F_SIZE is offered without a terminal, too, and the size is 0 x 0, unknown to the guest as to us:
- * a machine saved on a terminal can be restored where there is none.
+ * F_SIZE is offered even without a terminal, as size 0 x 0 (unknown), so that a machine saved on a
+ * terminal can be restored where there is none.
  */
 static uint64_t console_features(const struct virtio_device *v)
 {
@@ -307,14 +308,14 @@ static void console_read_config(struct virtio_device *v, void *config)
     memcpy(config, &fields, sizeof(fields));
 }
 
-/* A guest that cannot use its queues, or not yet, writes characters here one by one. */
+/* emerg_wr: output, a character at a time, of a guest that cannot use its queues. */
 static void console_write_config(struct virtio_device *v, unsigned offset, unsigned size,
                                  uint64_t value)
 {
     uint8_t byte = (uint8_t)value;
 
     if (offset == offsetof(struct console_config, emergency_write))
-        terminal_try_write(console_of(v)->ports[0].end.terminal, &byte, 1);
+        terminal_try_write(console_of(v)->ports[0].options.terminal, &byte, 1);
 }
 
 static void console_kick(struct virtio_device *v, unsigned queue)
@@ -325,13 +326,13 @@ static void console_kick(struct virtio_device *v, unsigned queue)
     if (queue >= CONTROL_RECEIVE && !console->has_control)
         return;
     if (queue == CONTROL_RECEIVE)
-        console_tell(console);
+        console_send_due(console);
     else if (queue == CONTROL_TRANSMIT)
-        console_hear(console);
+        console_handle_control(console);
     else if (queue % 2)
         console_transmit(port);
     else
-        terminal_request_input(port->end.terminal);
+        terminal_request_input(port->options.terminal);
 }
 
 static void console_start(struct virtio_device *v)
@@ -339,40 +340,39 @@ static void console_start(struct virtio_device *v)
     console_of(v)->has_control = virtio_has_feature(v, VIRTIO_CONSOLE_F_MULTIPORT);
 }
 
-struct console_look {
+struct console_progress {
     struct virtio_console *console;
-    bool rest;
-    uint64_t written;
+    bool output_left;
+    uint64_t written; /* bytes the terminals have taken in all */
 };
 
-static void console_look(void *arg)
+static void console_send_output(void *arg)
 {
-    struct console_look *look = arg;
-    struct virtio_console *console = look->console;
+    struct console_progress *progress = arg;
+    struct virtio_console *console = progress->console;
 
-    look->rest = false;
-    look->written = 0;
+    progress->output_left = false;
+    progress->written = 0;
     for (unsigned i = 0; i < (console->has_control ? console->count : 1); i++) {
         console_transmit(&console->ports[i]);
-        if (console_port_has_output(&console->ports[i], &look->written))
-            look->rest = true;
+        if (console_port_has_output(&console->ports[i], &progress->written))
+            progress->output_left = true;
     }
 }
 
-/* Linux takes a write for done when it is in the queue, and resets the device when it powers off.
- */
+/* To Linux a write is done once it is in the queue, and at power-off it resets the device. */
 static void console_drain(struct virtio_device *v)
 {
-    struct console_look look = { .console = console_of(v) };
+    struct console_progress progress = { .console = console_of(v) };
     unsigned idle_ms = 0;
 
-    loop_call(v->loop, console_look, &look);
-    while (look.rest && idle_ms < CONSOLE_LINGER_MS) {
-        uint64_t before = look.written;
+    loop_call(v->loop, console_send_output, &progress);
+    while (progress.output_left && idle_ms < CONSOLE_DRAIN_MS) {
+        uint64_t before = progress.written;
 
-        poll(NULL, 0, CONSOLE_LOOK_MS);
-        loop_call(v->loop, console_look, &look);
-        idle_ms = look.written == before ? idle_ms + CONSOLE_LOOK_MS : 0;
+        poll(NULL, 0, CONSOLE_DRAIN_CHECK_MS);
+        loop_call(v->loop, console_send_output, &progress);
+        idle_ms = progress.written == before ? idle_ms + CONSOLE_DRAIN_CHECK_MS : 0;
     }
 }
 
@@ -394,13 +394,13 @@ static bool console_pause(struct virtio_device *v, uint64_t deadline_ns)
     return true;
 }
 
-/* What the guest knows of the host's ends may be of other ones. */
+/* After a load the driver knows the old host's terminals: announces the new ones. */
 static void console_resume(struct virtio_device *v)
 {
     struct virtio_console *console = console_of(v);
 
     for (unsigned i = 0; console->loaded && i < console->count; i++) {
-        console_is_due(&console->ports[i], DUE_OPEN);
+        console_add_due(&console->ports[i], DUE_OPEN);
         console_resized(&console->ports[i]);
     }
     console->loaded = false;
@@ -409,7 +409,7 @@ static void console_resume(struct virtio_device *v)
 static void console_check_port(const struct console_port *port, struct state *s)
 {
     const unsigned known = 1u << DUE_ADD | 1u << DUE_CONSOLE | 1u << DUE_SIZE | 1u << DUE_OPEN |
-                           (unsigned)!!port->end.name << DUE_NAME;
+                           (unsigned)!!port->options.name << DUE_NAME;
 
     if (port->due & ~known)
         state_fail(s, "due: %#x has unknown messages", port->due);
@@ -435,7 +435,7 @@ static void console_state(struct virtio_device *v, struct state *s)
         console_port_state(port, s);
         console_check_port(port, s);
         if (s->loading && s->error)
-            console_port_forget(port);
+            console_port_reset(port);
     }
 }
 
@@ -444,7 +444,7 @@ static void console_destroy(struct virtio_device *v)
     struct virtio_console *console = console_of(v);
 
     for (unsigned i = 0; i < console->count; i++)
-        terminal_set_client(console->ports[i].end.terminal, NULL);
+        terminal_set_client(console->ports[i].options.terminal, NULL);
     free(console);
 }
 
@@ -466,21 +466,22 @@ static const struct virtio_ops console_ops = {
 
 static_assert(2 * VIRTIO_CONSOLE_PORTS + 2 <= VIRTIO_MAX_QUEUES, "a pair each, and control");
 
-static void console_add_port(struct virtio_console *console, const struct virtio_console_port *end)
+static void console_add_port(struct virtio_console *console,
+                             const struct virtio_console_port *options)
 {
     struct console_port *port = &console->ports[console->count++];
     uint16_t columns, rows;
 
-    port->end = *end;
+    port->options = *options;
     port->virtio = &console->virtio;
     port->all = console->ports;
-    if (end->console && terminal_size(end->terminal, &columns, &rows))
+    if (options->console && terminal_size(options->terminal, &columns, &rows))
         console->has_size = true;
-    terminal_set_client(end->terminal, &(struct terminal_client){ .input = console_input,
-                                                                  .writable = console_writable,
-                                                                  .resized = console_resized,
-                                                                  .closed = console_closed,
-                                                                  .owner = port });
+    terminal_set_client(options->terminal, &(struct terminal_client){ .input = console_input,
+                                                                      .writable = console_writable,
+                                                                      .resized = console_resized,
+                                                                      .closed = console_closed,
+                                                                      .owner = port });
 }
 
 int virtio_console_create(struct virtio_device **ret, const char *name,

@@ -8,34 +8,34 @@ struct terminal;
 
 #define VIRTIO_CONSOLE_PORTS 8
 
-/* Virtio 1.2, 5.3. A console is hvc0, hvc1, ... in Linux, any other /dev/virtio-ports/NAME. */
+/* Virtio 1.2, 5.3. Linux shows a console as hvc0, ..., other ports as /dev/virtio-ports/NAME. */
 struct virtio_console_port {
-    struct terminal *terminal; /* outlives the device and is on its loop; the port is its client */
-    const char *name;          /* outlives the device, too; NULL: none */
+    struct terminal *terminal; /* on the device's loop, and outlives it; the port is its client */
+    const char *name;          /* outlives the device; NULL: none */
     bool console;
     bool ordered; /* see below */
 };
 
 /*
- * A stream of bytes each way for each port. Nothing is lost, and who is slow is waited for: bytes
+ * Each port carries a stream of bytes in each direction. No byte is lost if a reader is slow: bytes
  * stay in the guest's queues until there is room for them.
  *
- * The guest's end of a port is closed (PORT_OPEN 0) when all input was put into its queue and no
- * more will come, or when nobody reads the output: Linux' read() gives 0 then, poll() POLLHUP. When
- * the guest closes a port, the output ends behind the last byte sent before, and what comes later
- * is dropped. A console is closed by nobody.
+ * The host closes a port (PORT_OPEN 0) after the last byte of its input, or when the output has no
+ * reader any more; in Linux read() then returns 0 and poll() POLLHUP. When the guest closes a port
+ * the output ends after the last byte sent before, and later bytes are dropped. A console port is
+ * never closed.
  *
- * What the guest sends to an `ordered` port is passed on when everything that it sent to the others
- * before is out: written to their descriptors, or dropped because nobody reads. So who hears on
- * that port that the work is done may end the machine at once. A reset, the machine's last one too,
- * waits until the terminals have taken what is queued, or for 2 s took nothing.
+ * Output of an `ordered` port is held until all earlier output of the other ports has been written
+ * to their descriptors, or dropped for lack of a reader. So a message on that port that the work is
+ * done may end the machine at once. A reset, also the machine's last one, drains the output: it
+ * waits until the terminals have taken all of it, or have taken nothing for 2 s.
  *
- * A pause loses no byte and repeats none: a request of which a part is out goes on behind it, also
- * in a console that was restored. There the guest is told again whether each port is open, and of a
- * console's size: these are the new host's.
+ * A pause neither loses nor repeats a byte: a request that was sent in part continues after that
+ * part, also in a restored console. There the driver gets PORT_OPEN and a console's size again, as
+ * these belong to the new host.
  *
- * At most VIRTIO_CONSOLE_PORTS; one alone without a name is a plain console, without MULTIPORT.
- * Copies `ports`. 0, or -errno; prints nothing.
+ * `count` is at most VIRTIO_CONSOLE_PORTS. A single port without a name is a plain console, without
+ * MULTIPORT. Copies `ports`. 0 or -errno; prints nothing.
  */
 int virtio_console_create(struct virtio_device **ret, const char *name,
                           const struct virtio_console_port *ports, unsigned count,

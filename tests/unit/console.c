@@ -615,7 +615,7 @@ static const struct {
     { "due", 4, "port 0 without MULTIPORT" },
     { "due", 0x10, "due: 0x10 has unknown messages" },
     { "due", 0x20, "due: 0x20 has unknown messages" },
-    { "ending", 1, "ending: a console does not" },
+    { "ending", 1, "ending: a console port is never closed" },
 };
 
 START_TEST(damaged_state_is_refused)
