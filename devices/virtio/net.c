@@ -16,15 +16,15 @@
 #include "vmm/core/state.h"
 
 /*
- * Receiving. Nobody can tell how large the next frame is before it has been read, so buffers are
- * popped ahead, enough for one like the last, and kept: `buffers`, and their pieces of guest memory
- * end to end in `pieces`. A frame is read straight into them, with `spill` behind for what does not
- * fit; that is copied, if need be once the guest has posted more.
+ * Receiving. The size of a frame is unknown before it is read. So buffers are popped ahead, enough
+ * for a frame as large as the last one: `buffers`, whose pieces of guest memory lie in `pieces`,
+ * back to back. A frame is read straight into them; the part that does not fit goes to `spill`
+ * and is copied into further buffers, if necessary once the guest has posted some.
  */
 enum { NET_RX, NET_TX };
 
-#define NET_BURST      64  /* frames one way before the other has its turn */
-#define NET_RX_PIECES  768 /* with the spill below what readv() takes at once */
+#define NET_BURST      64  /* frames in one direction before the loop polls again */
+#define NET_RX_PIECES  768 /* with one for the spill, less than readv()'s IOV_MAX */
 #define NET_PLAIN_SIZE (NET_HEADER_SIZE + ETH_FRAME_LEN + 4 /* VLAN tag */)
 #define NET_ANY_SIZE   (NET_HEADER_SIZE + NET_FRAME_MAX)
 
@@ -40,14 +40,14 @@ struct net_buffer {
 struct virtio_net {
     struct virtio_device virtio;
     struct net *net;
-    struct virtio_net_registers registers;
+    struct virtio_net_config_space config;
 
     unsigned buffer_count, piece_count;
-    size_t room;       /* bytes in all buffers kept */
-    size_t frame_size; /* of the frame that was read and waits, or 0 */
-    size_t spilled;    /* bytes of it that lie in `spill` */
-    size_t expected;   /* bytes of the next frame, at a guess */
-    bool warned;       /* once per reset */
+    size_t capacity;   /* bytes in all of `buffers` */
+    size_t frame_size; /* of a frame that was read and not yet delivered, or 0 */
+    size_t spilled;    /* bytes of it in `spill` */
+    size_t expected;   /* size of the last frame: the guess for the next one */
+    bool warned;       /* about too small buffers, since the last reset */
     struct net_buffer buffers[VIRTQ_MAX_SIZE];
     struct iovec pieces[NET_RX_PIECES + 1];
 
@@ -60,7 +60,7 @@ static bool net_mergeable(const struct virtio_net *n)
     return virtio_has_feature(&n->virtio, VIRTIO_NET_F_MRG_RXBUF);
 }
 
-/* The guest has given all that it can, or more pieces than anybody needs. */
+/* All entries of the queue are popped, or another chain might not fit into `pieces`. */
 static bool net_full(const struct virtio_net *n)
 {
     return n->buffer_count == n->virtio.queues[NET_RX].layout.size ||
@@ -71,33 +71,33 @@ static bool net_wants_buffers(const struct virtio_net *n)
 {
     if (!net_mergeable(n))
         return n->buffer_count == 0;
-    return n->room < (n->frame_size ? n->frame_size : n->expected) && !net_full(n);
+    return n->capacity < (n->frame_size ? n->frame_size : n->expected) && !net_full(n);
 }
 
-static void net_keep(struct virtio_net *n, struct virtq_chain *chain)
+static void net_keep_buffer(struct virtio_net *n, struct virtq_chain *chain)
 {
     unsigned pieces = sg_trim(&chain->writable);
     size_t size = chain->writable.length;
 
     memcpy(&n->pieces[n->piece_count], chain->writable.iov, pieces * sizeof(*n->pieces));
     n->piece_count += pieces;
-    n->room += size;
+    n->capacity += size;
     n->buffers[n->buffer_count++] = (struct net_buffer){ chain->head, (uint16_t)pieces, size };
 }
 
-/* Pops what is missing; if there is not enough, a kick will tell of more. */
-static void net_collect(struct virtio_net *n)
+/* Pops as many buffers as needed; enables notifications if there are too few. */
+static void net_pop_buffers(struct virtio_net *n)
 {
     struct virtq *q = virtio_virtq(&n->virtio, NET_RX);
 
     do {
         while (net_wants_buffers(n) && virtq_pop(q, &n->chain))
-            net_keep(n, &n->chain);
+            net_keep_buffer(n, &n->chain);
     } while (net_wants_buffers(n) && !virtq_enable_notification(q));
 }
 
-/* How many of the buffers kept it takes for `size` bytes. */
-static unsigned net_span(const struct virtio_net *n, size_t size)
+/* How many of the popped buffers hold `size` bytes. */
+static unsigned net_buffers_for(const struct virtio_net *n, size_t size)
 {
     unsigned count = 0;
 
@@ -106,8 +106,8 @@ static unsigned net_span(const struct virtio_net *n, size_t size)
     return count + 1;
 }
 
-/* Gives the oldest buffers back, with a frame of `size` bytes in them. */
-static void net_return(struct virtio_net *n, unsigned count, size_t size)
+/* Pushes the oldest `count` buffers, with a frame of `size` bytes in them. */
+static void net_push_buffers(struct virtio_net *n, unsigned count, size_t size)
 {
     struct virtq *q = virtio_virtq(&n->virtio, NET_RX);
     unsigned pieces = 0;
@@ -118,7 +118,7 @@ static void net_return(struct virtio_net *n, unsigned count, size_t size)
 
         virtq_push_head(q, buffer->head, (uint32_t)part);
         size -= part;
-        n->room -= buffer->size;
+        n->capacity -= buffer->size;
         pieces += buffer->pieces;
     }
     n->buffer_count -= count;
@@ -128,10 +128,10 @@ static void net_return(struct virtio_net *n, unsigned count, size_t size)
     n->frame_size = n->spilled = 0;
 }
 
-/* Takes the frame that waits out of the guest's buffers, and gives those back as they came. */
-static void net_give_up_buffers(struct virtio_net *n)
+/* Moves an undelivered frame into `spill` and rewinds all buffers. */
+static void net_rewind_buffers(struct virtio_net *n)
 {
-    struct sg filled = { .iov = n->pieces, .length = n->room };
+    struct sg filled = { .iov = n->pieces, .length = n->capacity };
     size_t front = n->frame_size - n->spilled;
 
     assert(n->frame_size <= sizeof(n->spill));
@@ -140,50 +140,50 @@ static void net_give_up_buffers(struct virtio_net *n)
     n->spilled = n->frame_size;
     virtq_rewind(virtio_virtq(&n->virtio, NET_RX), n->buffer_count);
     n->buffer_count = n->piece_count = 0;
-    n->room = 0;
+    n->capacity = 0;
 }
 
-/* The guest has posted all it means to and the frame does not fit: it gets the buffers empty. */
-static void net_drop(struct virtio_net *n)
+/* The frame is larger than all buffers the guest can post: drops it and pushes them empty. */
+static void net_drop_frame(struct virtio_net *n)
 {
     if (!n->warned)
         log_guest(&n->virtio.warnings,
-                  "%s: the guest's receive buffers are too small, frames are lost", n->virtio.name);
+                  "%s: the guest's receive buffers are too small: dropping frames", n->virtio.name);
     n->warned = true;
-    net_return(n, n->buffer_count, 0);
+    net_push_buffers(n, n->buffer_count, 0);
 }
 
-/* Hands over the frame that was read. False if the guest must post more buffers first. */
-static bool net_deliver(struct virtio_net *n)
+/* Pushes the frame that was read. False if the guest must post more buffers first. */
+static bool net_deliver_frame(struct virtio_net *n)
 {
-    struct sg header = { .iov = n->pieces, .length = n->room };
+    struct sg header = { .iov = n->pieces, .length = n->capacity };
     struct sg rest = header;
     unsigned count;
     le16 number;
 
-    if (n->frame_size > n->room) {
+    if (n->frame_size > n->capacity) {
         if (net_mergeable(n) && !net_full(n))
             return false;
-        net_drop(n);
+        net_drop_frame(n);
         return true;
     }
 
     sg_skip(&rest, n->frame_size - n->spilled);
     sg_write(&rest, n->spill, n->spilled);
-    count = net_span(n, n->frame_size);
+    count = net_buffers_for(n, n->frame_size);
     le16_store(&number, (uint16_t)count);
     sg_skip(&header, offsetof(struct net_header, num_buffers));
     sg_write(&header, &number, sizeof(number));
-    net_return(n, count, n->frame_size);
+    net_push_buffers(n, count, n->frame_size);
     return true;
 }
 
-/* Reads a frame into guest memory, as little as may do: the host looks at each piece. */
-static bool net_fetch(struct virtio_net *n)
+/* Reads a frame into guest memory. Offers few buffers: readv() has a cost for each piece. */
+static bool net_read_frame(struct virtio_net *n)
 {
     struct sg room = { .iov = n->pieces };
     unsigned pieces = 0;
-    struct iovec behind;
+    struct iovec saved;
     size_t offered;
     ssize_t size;
 
@@ -193,17 +193,17 @@ static bool net_fetch(struct virtio_net *n)
     }
     offered = room.length;
     room.length += sizeof(n->spill);
-    behind = n->pieces[pieces];
+    saved = n->pieces[pieces];
     n->pieces[pieces] = (struct iovec){ n->spill, sizeof(n->spill) };
     size = n->net->ops->receive(n->net, &room);
-    n->pieces[pieces] = behind;
+    n->pieces[pieces] = saved;
 
     if (size < NET_HEADER_SIZE)
         return false;
     n->frame_size = n->expected = (size_t)size;
     n->spilled = n->frame_size > offered ? n->frame_size - offered : 0;
-    if (n->frame_size > n->room)
-        net_collect(n);
+    if (n->frame_size > n->capacity)
+        net_pop_buffers(n);
     return true;
 }
 
@@ -212,21 +212,21 @@ static void net_receive(struct virtio_net *n)
     struct virtq *q = virtio_virtq(&n->virtio, NET_RX);
 
     if (!virtq_started(q))
-        return; /* a frame came in the same moment as a reset: features are not ours to read */
-    net_collect(n);
+        return; /* the device is being reset: v->features must not be read */
+    net_pop_buffers(n);
     for (unsigned i = 0; i < NET_BURST && n->buffer_count > 0 && virtq_started(q); i++) {
-        if (n->frame_size == 0 && !net_fetch(n))
+        if (n->frame_size == 0 && !net_read_frame(n))
             break;
-        if (!net_deliver(n))
+        if (!net_deliver_frame(n))
             break;
-        net_collect(n); /* last thing: either there is room, or a kick is asked for */
+        net_pop_buffers(n); /* at the end: there is a buffer, or notifications are enabled */
     }
     virtq_flush(q);
     n->net->ops->want_receive(n->net,
                               virtq_started(q) && n->buffer_count > 0 && n->frame_size == 0);
 }
 
-/* What the guest may ask of a segmented frame: a type, and the feature that allows it. */
+/* GSO types, and the features that allow the guest to use them. */
 static const struct {
     uint8_t type;
     uint8_t feature;
@@ -260,7 +260,7 @@ static bool net_checksum_ok(const struct net_header *header, size_t size)
     return start <= size && offset <= size - start && sizeof(le16) <= size - start - offset;
 }
 
-/* Checks our copy of the header against `size` bytes of frame, and clears what means nothing. */
+/* Checks a copy of the header for a frame of `size` bytes, and clears fields that do not apply. */
 static bool net_header_ok(const struct virtio_net *n, struct net_header *header, size_t size)
 {
     if (!virtio_has_feature(&n->virtio, VIRTIO_NET_F_CSUM))
@@ -277,7 +277,7 @@ static bool net_header_ok(const struct virtio_net *n, struct net_header *header,
     return true;
 }
 
-/* Sends one request's frame, if it is one: anything else vanishes as on a wire. */
+/* Sends the frame of one chain. A malformed one is dropped. -EAGAIN: try again later. */
 static int net_send(struct virtio_net *n, struct sg *frame)
 {
     struct net_header header;
@@ -299,7 +299,7 @@ static void net_transmit(struct virtio_net *n)
     while (sent < NET_BURST && !blocked && virtq_pop(q, &n->chain)) {
         blocked = net_send(n, &n->chain.readable) == -EAGAIN;
         if (blocked) {
-            virtq_rewind(q, 1); /* until net_writable() */
+            virtq_rewind(q, 1); /* net_writable() continues */
         } else {
             virtq_push(q, &n->chain, 0);
             sent++;
@@ -307,7 +307,7 @@ static void net_transmit(struct virtio_net *n)
     }
     virtq_flush(q);
     if (!blocked && !virtq_enable_notification(q))
-        virtio_kick(&n->virtio, NET_TX); /* the rest in the loop's next round */
+        virtio_kick(&n->virtio, NET_TX); /* continue after the loop's other work */
 }
 
 static void net_readable(void *owner)
@@ -340,7 +340,7 @@ static uint64_t net_features(const struct virtio_device *v)
 
 static void net_read_config(struct virtio_device *v, void *config)
 {
-    memcpy(config, &net_of(v)->registers, sizeof(struct virtio_net_registers));
+    memcpy(config, &net_of(v)->config, sizeof(struct virtio_net_config_space));
 }
 
 static void net_start(struct virtio_device *v)
@@ -356,29 +356,29 @@ static void net_stop(struct virtio_device *v)
     struct virtio_net *n = net_of(v);
 
     n->buffer_count = n->piece_count = 0;
-    n->room = n->frame_size = n->spilled = 0;
+    n->capacity = n->frame_size = n->spilled = 0;
     n->warned = false;
     net_resume(n->net);
     n->net->ops->want_receive(n->net, false);
     net_set_offloads(n->net, 0);
 }
 
-static bool net_pause_card(struct virtio_device *v, uint64_t deadline_ns)
+static bool net_pause_nic(struct virtio_device *v, uint64_t deadline_ns)
 {
     struct virtio_net *n = net_of(v);
 
     net_pause(n->net);
-    net_give_up_buffers(n);
+    net_rewind_buffers(n);
     return true;
 }
 
-static void net_resume_card(struct virtio_device *v)
+static void net_resume_nic(struct virtio_device *v)
 {
     struct virtio_net *n = net_of(v);
 
     if (n->expected == 0)
         n->expected = NET_PLAIN_SIZE;
-    net_set_offloads(n->net, v->features); /* of another machine, if the state was loaded */
+    net_set_offloads(n->net, v->features); /* after a load the back-end does not have them yet */
     net_resume(n->net);
 }
 
@@ -387,8 +387,8 @@ static void net_state(struct virtio_device *v, struct state *s)
     struct virtio_net *n = net_of(v);
     uint32_t size = (uint32_t)n->spilled;
 
-    virtio_net_same(&n->registers, s);
-    state_data(s, "frame", n->spill, &size, sizeof(n->spill)); /* the one that waits, whole */
+    virtio_net_config_state(&n->config, s);
+    state_data(s, "frame", n->spill, &size, sizeof(n->spill)); /* the undelivered one, whole */
     if (size > 0 && size < NET_HEADER_SIZE)
         state_fail(s, "a frame of %u bytes", size);
     n->frame_size = n->spilled = s->error ? 0 : size;
@@ -408,13 +408,13 @@ static void net_destroy(struct virtio_device *v)
 static const struct virtio_ops net_ops = {
     .type = VIRTIO_ID_NET,
     .queue_size = VIRTQ_MAX_SIZE,
-    .config_size = sizeof(struct virtio_net_registers),
+    .config_size = sizeof(struct virtio_net_config_space),
     .features = net_features,
     .read_config = net_read_config,
     .start = net_start,
     .stop = net_stop,
-    .pause = net_pause_card,
-    .resume = net_resume_card,
+    .pause = net_pause_nic,
+    .resume = net_resume_nic,
     .kick = net_kick,
     .calls = net_calls,
     .destroy = net_destroy,
@@ -426,22 +426,22 @@ uint64_t virtio_net_features(const struct net *net)
            (net->mtu ? BIT(VIRTIO_NET_F_MTU) : 0) | net->offloads;
 }
 
-void virtio_net_describe(struct virtio_net_registers *ret, const struct net *net,
-                         const uint8_t mac[6])
+void virtio_net_fill_config(struct virtio_net_config_space *ret, const struct net *net,
+                            const uint8_t mac[6])
 {
     memcpy(ret->mac, mac, ETH_ALEN);
     le16_store(&ret->status, VIRTIO_NET_S_LINK_UP);
     le16_store(&ret->mtu, net->mtu);
 }
 
-void virtio_net_same(const struct virtio_net_registers *registers, struct state *s)
+void virtio_net_config_state(const struct virtio_net_config_space *config, struct state *s)
 {
     uint64_t mac = 0;
 
     for (unsigned i = 0; i < ETH_ALEN; i++)
-        mac = mac << 8 | registers->mac[i];
+        mac = mac << 8 | config->mac[i];
     state_same(s, "mac", mac);
-    state_same(s, "mtu", le16_load(&registers->mtu));
+    state_same(s, "mtu", le16_load(&config->mtu));
 }
 
 int virtio_net_create(struct virtio_device **ret, const char *name, struct net *net,
@@ -458,7 +458,7 @@ int virtio_net_create(struct virtio_device **ret, const char *name, struct net *
         return error;
     }
 
-    virtio_net_describe(&n->registers, net, mac);
+    virtio_net_fill_config(&n->config, net, mac);
     n->net = net;
     net->client = (struct net_client){ net_readable, net_writable, n };
     *ret = &n->virtio;

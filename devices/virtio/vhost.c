@@ -10,7 +10,7 @@
 
 #include "vmm/core/base.h"
 
-#define MEMORY_TABLE_SIZE \
+#define VHOST_MEMORY_SIZE \
     (sizeof(struct vhost_memory) + GUEST_MEMORY_REGIONS * sizeof(struct vhost_memory_region))
 
 int vhost_ioctl(struct vhost *vhost, unsigned long request, const void *arg)
@@ -32,8 +32,8 @@ static int vhost_set_state(struct vhost *vhost, unsigned long request, unsigned 
     return vhost_ioctl(vhost, request, &state);
 }
 
-/* Once: the kernel makes a thread that works in this process's memory. */
-static int vhost_own(struct vhost *vhost)
+/* Once per descriptor: the kernel creates a worker thread that shares this process's memory. */
+static int vhost_set_owner(struct vhost *vhost)
 {
     int error = vhost->owned ? 0 : vhost_ioctl(vhost, VHOST_SET_OWNER, NULL);
 
@@ -44,7 +44,7 @@ static int vhost_own(struct vhost *vhost)
 
 static int vhost_set_memory(struct vhost *vhost)
 {
-    _Alignas(struct vhost_memory) uint8_t room[MEMORY_TABLE_SIZE] = { 0 };
+    _Alignas(struct vhost_memory) uint8_t room[VHOST_MEMORY_SIZE] = { 0 };
     struct vhost_memory *table = (struct vhost_memory *)room;
     const struct ram_region *ram;
 
@@ -59,14 +59,14 @@ static int vhost_set_memory(struct vhost *vhost)
 int vhost_set_up(struct vhost *vhost)
 {
     uint64_t features = vhost->virtio->features & vhost->features;
-    int error = vhost_own(vhost);
+    int error = vhost_set_owner(vhost);
 
     if (!error)
         error = vhost_set_memory(vhost);
     return error ? error : vhost_ioctl(vhost, VHOST_SET_FEATURES, &features);
 }
 
-int vhost_give_queue(struct vhost *vhost, unsigned queue)
+int vhost_start_queue(struct vhost *vhost, unsigned queue)
 {
     struct virtio_device *v = vhost->virtio;
     int call = v->transport_ops->get_call_fd(v->transport, queue);
@@ -85,41 +85,41 @@ int vhost_give_queue(struct vhost *vhost, unsigned queue)
         (error = vhost_set_file(vhost, VHOST_SET_VRING_KICK, queue, q->kick.fd)) ||
         (error = vhost_set_file(vhost, VHOST_SET_VRING_CALL, queue, call)))
         return error;
-    return vhost_set_file(vhost, VHOST_SET_VRING_ERR, queue, vhost->faults[queue].watch.fd);
+    return vhost_set_file(vhost, VHOST_SET_VRING_ERR, queue, vhost->error_fds[queue].watch.fd);
 }
 
-/* False if vhost has not stumbled since it was last asked. */
-static bool vhost_take_fault(struct vhost_fault *fault)
+/* Consumes a pending error; false if there is none. */
+static bool vhost_take_error(struct vhost_error_fd *error_fd)
 {
     uint64_t count;
 
-    return read(fault->watch.fd, &count, sizeof(count)) == sizeof(count);
+    return read(error_fd->watch.fd, &count, sizeof(count)) == sizeof(count);
 }
 
-/* vhost cannot follow what the guest wrote there, and would stumble again at each doorbell. */
-static void vhost_hear_fault(struct vhost_fault *fault)
+/* Detaches a queue with a malformed ring: vhost would report it again at each notification. */
+static void vhost_handle_error(struct vhost_error_fd *error_fd)
 {
-    struct vhost *vhost = fault->vhost;
-    unsigned queue = (unsigned)(fault - vhost->faults);
+    struct vhost *vhost = error_fd->vhost;
+    unsigned queue = (unsigned)(error_fd - vhost->error_fds);
 
-    if (!vhost_take_fault(fault))
+    if (!vhost_take_error(error_fd))
         return;
     vhost->detach(vhost, queue);
-    virtq_break(virtio_virtq(vhost->virtio, queue), "vhost cannot make sense of it");
+    virtq_break(virtio_virtq(vhost->virtio, queue), "vhost reported an error in it");
 }
 
-static void vhost_fault_ready(struct watch *watch, short revents)
+static void vhost_error_ready(struct watch *watch, short revents)
 {
-    vhost_hear_fault(container_of(watch, struct vhost_fault, watch));
+    vhost_handle_error(container_of(watch, struct vhost_error_fd, watch));
 }
 
-int vhost_take_queue(struct vhost *vhost, unsigned queue)
+int vhost_stop_queue(struct vhost *vhost, unsigned queue)
 {
     struct virtio_device *v = vhost->virtio;
     struct vhost_vring_state base = { .index = queue };
     int error = 0;
 
-    vhost_hear_fault(&vhost->faults[queue]);
+    vhost_handle_error(&vhost->error_fds[queue]);
     v->transport_ops->put_call_fd(v->transport, queue);
     if (virtq_started(virtio_virtq(v, queue))) {
         error = vhost_ioctl(vhost, VHOST_GET_VRING_BASE, &base);
@@ -128,17 +128,17 @@ int vhost_take_queue(struct vhost *vhost, unsigned queue)
     return error;
 }
 
-void vhost_watch(struct vhost *vhost)
+void vhost_watch_errors(struct vhost *vhost)
 {
     for (unsigned i = 0; i < vhost->queue_count; i++)
-        loop_add(vhost->virtio->loop, &vhost->faults[i].watch);
+        loop_add(vhost->virtio->loop, &vhost->error_fds[i].watch);
 }
 
-void vhost_unwatch(struct vhost *vhost)
+void vhost_unwatch_errors(struct vhost *vhost)
 {
     for (unsigned i = 0; i < vhost->queue_count; i++) {
-        loop_remove(vhost->virtio->loop, &vhost->faults[i].watch);
-        vhost_take_fault(&vhost->faults[i]);
+        loop_remove(vhost->virtio->loop, &vhost->error_fds[i].watch);
+        vhost_take_error(&vhost->error_fds[i]);
     }
 }
 
@@ -147,8 +147,8 @@ int vhost_open(struct vhost *vhost, const char *path)
     uint64_t features = 0;
 
     for (unsigned i = 0; i < vhost->queue_count; i++)
-        vhost->faults[i] = (struct vhost_fault){
-            .vhost = vhost, .watch = { .fd = -1, .events = POLLIN, .ready = vhost_fault_ready }
+        vhost->error_fds[i] = (struct vhost_error_fd){
+            .vhost = vhost, .watch = { .fd = -1, .events = POLLIN, .ready = vhost_error_ready }
         };
     vhost->fd = open(path, O_RDWR | O_CLOEXEC);
     if (vhost->fd < 0 || ioctl(vhost->fd, VHOST_GET_FEATURES, &features) < 0)
@@ -156,8 +156,8 @@ int vhost_open(struct vhost *vhost, const char *path)
     if (vhost->features & ~features)
         return -EOPNOTSUPP;
     for (unsigned i = 0; i < vhost->queue_count; i++) {
-        vhost->faults[i].watch.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (vhost->faults[i].watch.fd < 0)
+        vhost->error_fds[i].watch.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (vhost->error_fds[i].watch.fd < 0)
             return -errno;
     }
     return 0;
@@ -166,8 +166,8 @@ int vhost_open(struct vhost *vhost, const char *path)
 void vhost_close(struct vhost *vhost)
 {
     for (unsigned i = 0; i < vhost->queue_count; i++)
-        if (vhost->faults[i].watch.fd >= 0)
-            close(vhost->faults[i].watch.fd);
+        if (vhost->error_fds[i].watch.fd >= 0)
+            close(vhost->error_fds[i].watch.fd);
     if (vhost->fd >= 0)
         close(vhost->fd);
 }

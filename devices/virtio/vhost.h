@@ -10,61 +10,61 @@
 #include "vmm/core/memory.h"
 
 /*
- * What devices have in common whose queues the host's kernel serves (vhost). It reads the rings,
- * hears the doorbells and raises the interrupts; what it moves between a queue and the world, and
- * from when on, is told by requests of each kind of device.
+ * The part of vhost that all kinds of devices share. The host's kernel serves the queues: it reads
+ * the rings, receives the notifications and raises the interrupts. A back-end of its own for each
+ * kind of device (vhost-net: a tap) is set and unset by the device's own ioctls:
  *
- *     vhost_set_up()        with each driver, and after a pause
- *     vhost_give_queue()    where it is, and how far it has got
- *     ...                   the device's own request: it is served from here on ...
- *     ...                   and another one: not any more
- *     vhost_take_queue()    how far it has got
+ *     vhost_set_up()        for each driver, and after a pause
+ *     vhost_start_queue()    VHOST_SET_VRING_*
+ *     ...                   set the back-end: the kernel serves the queue ...
+ *     ...                   unset it: the kernel has finished with the queue
+ *     vhost_stop_queue()    VHOST_GET_VRING_BASE
  *
- * On the device's loop, but for opening and closing. 0 or -errno; prints nothing.
+ * All but vhost_open() and vhost_close() run on the device's loop. 0 or -errno; prints nothing.
  */
 #define VHOST_MAX_QUEUES 2
 
 struct vhost;
 
-/* What goes wrong in a queue while vhost has it. */
-struct vhost_fault {
+/* A queue's error fd (VHOST_SET_VRING_ERR): vhost signals it when it cannot serve the queue. */
+struct vhost_error_fd {
     struct vhost *vhost;
-    struct watch watch; /* an eventfd that vhost signals */
+    struct watch watch;
 };
 
 struct vhost {
     struct virtio_device *virtio;
     const struct guest_memory *mem;
-    uint64_t features;    /* those that vhost must know of: it reads the rings */
-    unsigned queue_count; /* the device's first ones */
-    /* Has vhost let go of a queue, whether or not it has it. */
+    uint64_t features;    /* those vhost must support, as they change the rings' format */
+    unsigned queue_count; /* vhost serves the device's queues from 0 on */
+    /* Unsets a queue's back-end; no effect if it has none. */
     void (*detach)(struct vhost *vhost, unsigned queue);
     int fd;
-    bool owned; /* its thread exists: from the first driver on */
-    struct vhost_fault faults[VHOST_MAX_QUEUES];
+    bool owned; /* VHOST_SET_OWNER was done, at the first driver: the kernel's thread exists */
+    struct vhost_error_fd error_fds[VHOST_MAX_QUEUES];
 };
 
 /*
- * Opens `path`, with all fields above `fd` set. -EOPNOTSUPP if it does not know the features. Ends
- * with vhost_close(), even if it fails.
+ * Opens `path`. The caller has set all fields above `fd`, and calls vhost_close() even after an
+ * error. -EOPNOTSUPP if the host does not support the features.
  */
 int vhost_open(struct vhost *vhost, const char *path);
 void vhost_close(struct vhost *vhost);
 
 int vhost_ioctl(struct vhost *vhost, unsigned long request, const void *arg);
-/* A request about a queue and a descriptor. */
+/* An ioctl with a struct vhost_vring_file. */
 int vhost_set_file(struct vhost *vhost, unsigned long request, unsigned queue, int fd);
 
-/* Tells it of guest memory and the driver's features. No queue is served. */
+/* Sets owner, guest memory and the driver's features. No queue has a back-end. */
 int vhost_set_up(struct vhost *vhost);
-/* Tells it of a started queue that it does not serve, interrupts included. */
-int vhost_give_queue(struct vhost *vhost, unsigned queue);
-/* The reverse, once vhost has let go of it: its position is known, its call fd is put back. */
-int vhost_take_queue(struct vhost *vhost, unsigned queue);
+/* Sets size, position, rings, kick, call and error fd of a started queue without a back-end. */
+int vhost_start_queue(struct vhost *vhost, unsigned queue);
+/* Undoes that after detach(): gets the queue's position and puts its call fd back. */
+int vhost_stop_queue(struct vhost *vhost, unsigned queue);
 
-/* A queue that vhost stumbles over is detached and broken from now on. */
-void vhost_watch(struct vhost *vhost);
-/* No longer; with what was not heard yet. */
-void vhost_unwatch(struct vhost *vhost);
+/* Watches the error fds: a queue that vhost reports is detached and broken. */
+void vhost_watch_errors(struct vhost *vhost);
+/* Ends that and discards pending errors. */
+void vhost_unwatch_errors(struct vhost *vhost);
 
 #endif

@@ -20,9 +20,9 @@
 
 #define QUEUES 2
 
-static_assert(QUEUES <= VHOST_MAX_QUEUES, "one fault each");
+static_assert(QUEUES <= VHOST_MAX_QUEUES, "an error fd for each queue");
 
-/* What we offer and vhost must know of. Offloads are the tap's. */
+/* The features offered that vhost must support. Offloads concern the tap only. */
 #define RING_FEATURES                                                                            \
     (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VIRTIO_RING_F_INDIRECT_DESC) | \
      BIT(VIRTIO_NET_F_MRG_RXBUF))
@@ -31,8 +31,8 @@ struct vhost_net {
     struct virtio_device virtio;
     struct vhost vhost;
     struct net *net;
-    int tap; /* its descriptor */
-    struct virtio_net_registers registers;
+    int tap; /* descriptor, owned by `net` */
+    struct virtio_net_config_space config;
 };
 
 static struct vhost_net *vhost_net_of(struct virtio_device *v)
@@ -40,15 +40,15 @@ static struct vhost_net *vhost_net_of(struct virtio_device *v)
     return container_of(v, struct vhost_net, virtio);
 }
 
-/* From here on it moves frames between a queue and the tap. */
+/* Afterwards vhost moves frames between the queue and the tap. */
 static int vhost_net_attach(struct vhost_net *n, unsigned queue)
 {
-    int error = vhost_give_queue(&n->vhost, queue);
+    int error = vhost_start_queue(&n->vhost, queue);
 
     return error ? error : vhost_set_file(&n->vhost, VHOST_NET_SET_BACKEND, queue, n->tap);
 }
 
-/* When this returns vhost has let go of the queue; so it has of one it never had. */
+/* Returns once vhost has finished with the queue. No effect on a queue that is not attached. */
 static void vhost_net_detach(struct vhost *vhost, unsigned queue)
 {
     if (vhost->owned)
@@ -65,15 +65,15 @@ static int vhost_net_attach_all(struct vhost_net *n)
     return error;
 }
 
-/* Once for each driver: as often as the guest likes. */
+/* Breaks all queues. A guest can cause this again and again, so the message is rate-limited. */
 static void vhost_net_fail(struct vhost_net *n, const char *what, int error)
 {
     struct virtio_device *v = &n->virtio;
 
-    log_guest(&v->warnings, "%s: %s: %s (vhost=off does without)", v->name, what, strerror(-error));
+    log_guest(&v->warnings, "%s: %s: %s; try vhost=off", v->name, what, strerror(-error));
     for (unsigned i = 0; i < QUEUES; i++) {
         vhost_net_detach(&n->vhost, i);
-        virtq_break(virtio_virtq(v, i), "vhost-net did not take it");
+        virtq_break(virtio_virtq(v, i), "vhost-net does not serve it");
     }
 }
 
@@ -83,9 +83,9 @@ static void vhost_net_start(struct virtio_device *v)
     int error = vhost_net_attach_all(n);
 
     net_set_offloads(n->net, v->features);
-    vhost_watch(&n->vhost);
+    vhost_watch_errors(&n->vhost);
     if (error)
-        vhost_net_fail(n, "hand its queues to vhost-net", error);
+        vhost_net_fail(n, "start vhost-net", error);
 }
 
 static void vhost_net_stop(struct virtio_device *v)
@@ -96,7 +96,7 @@ static void vhost_net_stop(struct virtio_device *v)
         vhost_net_detach(&n->vhost, i);
         v->transport_ops->put_call_fd(v->transport, i);
     }
-    vhost_unwatch(&n->vhost); /* what it stumbled over was this driver's, not the next one's */
+    vhost_unwatch_errors(&n->vhost); /* pending errors are this driver's, not the next one's */
     net_set_offloads(n->net, 0);
 }
 
@@ -108,17 +108,17 @@ static bool vhost_net_pause(struct virtio_device *v, uint64_t deadline_ns)
     for (unsigned i = 0; i < QUEUES; i++)
         vhost_net_detach(&n->vhost, i);
     for (unsigned i = 0; i < QUEUES; i++) {
-        int failed = vhost_take_queue(&n->vhost, i);
+        int failed = vhost_stop_queue(&n->vhost, i);
 
         error = failed ? failed : error;
     }
-    vhost_unwatch(&n->vhost);
+    vhost_unwatch_errors(&n->vhost);
     if (error)
-        vhost_net_fail(n, "take its queues from vhost-net", error);
+        vhost_net_fail(n, "stop vhost-net", error);
     return true;
 }
 
-/* Whether the guest saw all of vhost's interrupts nobody knows: one too many does no harm. */
+/* Interrupts by vhost may have been lost, so each queue gets one; spurious ones are harmless. */
 static void vhost_net_resume(struct virtio_device *v)
 {
     vhost_net_start(v);
@@ -132,7 +132,7 @@ static void vhost_net_resume(struct virtio_device *v)
 
 static void vhost_net_state(struct virtio_device *v, struct state *s)
 {
-    virtio_net_same(&vhost_net_of(v)->registers, s);
+    virtio_net_config_state(&vhost_net_of(v)->config, s);
 }
 
 static uint64_t vhost_net_features(const struct virtio_device *v)
@@ -142,7 +142,7 @@ static uint64_t vhost_net_features(const struct virtio_device *v)
 
 static void vhost_net_read_config(struct virtio_device *v, void *config)
 {
-    memcpy(config, &vhost_net_of(v)->registers, sizeof(struct virtio_net_registers));
+    memcpy(config, &vhost_net_of(v)->config, sizeof(struct virtio_net_config_space));
 }
 
 static void vhost_net_free(struct vhost_net *n)
@@ -160,7 +160,7 @@ static void vhost_net_destroy(struct virtio_device *v)
 static const struct virtio_ops vhost_net_ops = {
     .type = VIRTIO_ID_NET,
     .queue_size = VIRTQ_MAX_SIZE,
-    .config_size = sizeof(struct virtio_net_registers),
+    .config_size = sizeof(struct virtio_net_config_space),
     .features = vhost_net_features,
     .read_config = vhost_net_read_config,
     .start = vhost_net_start,
@@ -190,7 +190,7 @@ int vhost_net_create(struct virtio_device **ret, const char *name, struct net *n
         vhost_net_free(n);
         return error;
     }
-    virtio_net_describe(&n->registers, net, mac);
+    virtio_net_fill_config(&n->config, net, mac);
     n->net = net;
     n->tap = tap;
     *ret = &n->virtio;

@@ -11,10 +11,10 @@ struct net;
 struct virtio_device;
 
 /*
- * A network card like virtio_net_create()'s, but its queues are served by the host's kernel
- * (vhost-net), which moves frames between them and `tap`, the descriptor behind `net`: no frame,
- * doorbell or interrupt comes to user space. Takes `net` over on success. -errno, nothing printed,
- * if /dev/vhost-net cannot be had: that of open(), or -EOPNOTSUPP for one that can too little.
+ * A NIC like virtio_net_create()'s, but served by vhost-net: the host's kernel moves frames between
+ * the queues and `tap`, the descriptor behind `net`, and no notification or interrupt comes to user
+ * space. Takes ownership of `net` on success. Fails with the errno of opening /dev/vhost-net, or
+ * with -EOPNOTSUPP if that lacks a feature; prints nothing.
  */
 int vhost_net_create(struct virtio_device **ret, const char *name, struct net *net, int tap,
                      const uint8_t mac[6], const struct guest_memory *mem, struct loop *loop);
