@@ -8,20 +8,24 @@
 #include "vmm/core/loop.h"
 #include "vmm/core/sg.h"
 
-/* A disk as the host has it: asynchronous requests, completed on a loop. See open.h. */
+/*
+ * A disk's back-end: asynchronous requests, completed on a loop. block_open() (open.h) opens it and
+ * says on which threads it may be used.
+ */
 struct block;
 
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
 
 struct block_request {
     enum block_op op;
-    bool durable;    /* a write, zeroes too, is done once it is on stable storage */
-    bool unmap;      /* write zeroes: may also give the space back */
-    uint64_t offset; /* bytes, within the disk; changes while submitted, as do the next two */
-    uint64_t length; /* bytes; for read and write that of `data` */
-    struct sg data;  /* for read and write */
-    void (*done)(struct block_request *request, int error); /* 0 or -errno */
-    struct block_request *next;                             /* the engine's while submitted */
+    bool durable; /* for write and write zeroes: done once the data is on stable storage */
+    bool unmap;   /* for write zeroes: may deallocate the range */
+    /* The engine changes these three while the request is submitted. */
+    uint64_t offset; /* bytes, within the disk */
+    uint64_t length; /* bytes; for read and write the length of `data` */
+    struct sg data;  /* for read and write; must stay valid until done() */
+    void (*done)(struct block_request *request, int error); /* 0 or -errno; on the loop */
+    struct block_request *next;                             /* for the engine */
 };
 
 struct block_ops {
@@ -33,12 +37,12 @@ struct block_ops {
 
 struct block {
     const struct block_ops *ops;
-    void (*completed)(void *owner); /* after one or more done(); set by whoever submits */
+    void (*completed)(void *owner); /* after one or more done(); set by the user of the block */
     void *owner;
-    uint64_t calls;                       /* system calls made so far, on the loop or for it */
+    uint64_t calls;                       /* system calls made so far for requests */
     uint64_t size;                        /* bytes, a multiple of 512 */
-    uint32_t logical_size;                /* bytes: the smallest unit of I/O, 512 or more */
-    uint32_t physical_size, optimal_size; /* bytes: units that are cheap; optimal may be 0 */
+    uint32_t logical_size;                /* bytes: the smallest unit of I/O, at least 512 */
+    uint32_t physical_size, optimal_size; /* bytes: efficient units of I/O; optimal may be 0 */
     bool read_only;
     bool can_discard;
 };
@@ -50,15 +54,15 @@ static inline void block_close(struct block *block)
 }
 
 /*
- * Queues a request; done() comes exactly once, later: from the loop, from block_commit() or from
- * block_drain().
+ * Queues a request. done() is called exactly once: from the loop, block_commit() or block_drain(),
+ * never from here.
  */
 static inline void block_submit(struct block *block, struct block_request *request)
 {
     block->ops->submit(block, request);
 }
 
-/* Starts what was submitted since the last commit, with one system call where the host can. */
+/* Starts the requests submitted since the last commit, with a single system call if possible. */
 static inline void block_commit(struct block *block)
 {
     block->ops->commit(block);
@@ -67,8 +71,8 @@ static inline void block_commit(struct block *block)
 #define BLOCK_NO_DEADLINE UINT64_MAX
 
 /*
- * Waits until every submitted request is done. False if some are not at `deadline_ns`
- * (clock_now_ns()): they go on as if nobody had waited.
+ * Waits until all submitted requests are done. False at `deadline_ns` (clock_now_ns()): the rest
+ * continues and completes later.
  */
 static inline bool block_drain(struct block *block, uint64_t deadline_ns)
 {

@@ -17,8 +17,8 @@
 
 #define SECTOR_SIZE 512u
 
-/* What kind of file it is, and how large. */
-static int block_measure(struct raw *raw, const char *path)
+/* Checks the kind of file and finds its size and block sizes. */
+static int block_probe(struct raw *raw, const char *path)
 {
     struct stat st;
     int sector = SECTOR_SIZE;
@@ -26,16 +26,16 @@ static int block_measure(struct raw *raw, const char *path)
 
     if (fstat(raw->fd, &st) < 0)
         return log_error(errno, "%s", path);
-    /* O_NONBLOCK was for FIFOs, which are refused; io_uring would take it for a wish of ours. */
+    /* O_NONBLOCK kept open() from blocking on a FIFO. io_uring would fail requests with EAGAIN. */
     if (fcntl(raw->fd, F_SETFL, fcntl(raw->fd, F_GETFL) & ~O_NONBLOCK) < 0)
         return log_error(errno, "%s", path);
     if (S_ISDIR(st.st_mode))
         return log_refuse(EISDIR, "%s is a directory, not a disk image", path);
     if (S_ISBLK(st.st_mode)) {
         if (ioctl(raw->fd, BLKGETSIZE64, &raw->block.size) < 0)
-            return log_error(errno, "%s: ask for its size", path);
+            return log_error(errno, "%s: get its size", path);
         if (ioctl(raw->fd, BLKSSZGET, &sector) < 0 || ioctl(raw->fd, BLKPBSZGET, &physical) < 0)
-            log_debug("%s: no sector size: %s", path, strerror(errno));
+            log_debug("%s: unknown sector size: %s", path, strerror(errno));
     } else if (S_ISREG(st.st_mode)) {
         raw->block.size = (uint64_t)st.st_size;
         physical = (unsigned)st.st_blksize;
@@ -46,16 +46,17 @@ static int block_measure(struct raw *raw, const char *path)
     if (raw->block.size == 0)
         return log_refuse(EINVAL, "%s is empty: give it a size (truncate -s 1G %s)", path, path);
     if (raw->block.size % SECTOR_SIZE)
-        return log_refuse(EINVAL, "%s: its %llu bytes are no multiple of 512: not a raw disk image",
-                          path, (unsigned long long)raw->block.size);
+        return log_refuse(
+            EINVAL, "%s: its size (%llu bytes) is not a multiple of 512: not a raw disk image",
+            path, (unsigned long long)raw->block.size);
     raw->block.logical_size = S_ISBLK(st.st_mode) ? (uint32_t)sector : SECTOR_SIZE;
     raw->block.physical_size =
         physical > raw->block.logical_size ? physical : raw->block.logical_size;
     return 0;
 }
 
-/* What O_DIRECT wants; the guest is told as its block size. */
-static int block_measure_direct(struct raw *raw, const char *path)
+/* Finds the alignment for O_DIRECT, which becomes the guest's logical block size. */
+static int block_probe_direct(struct raw *raw, const char *path)
 {
     struct statx stx;
 
@@ -78,7 +79,7 @@ static int block_measure_direct(struct raw *raw, const char *path)
     return 0;
 }
 
-/* One writer, or any number of readers. The lock goes with the descriptor, whatever ends us. */
+/* One writer or any number of readers. The lock ends when the process does, however it ends. */
 static int block_lock(const struct raw *raw, const char *path)
 {
     struct flock lock = { .l_type = raw->block.read_only ? F_RDLCK : F_WRLCK,
@@ -91,50 +92,51 @@ static int block_lock(const struct raw *raw, const char *path)
                           "%s is in use by another disk or virtual machine; stop it, or "
                           "give both the disk with ,ro",
                           path);
-    log_debug("%s: cannot be locked here: %s", path, strerror(errno));
+    log_debug("%s: its file system cannot lock files: %s", path, strerror(errno));
     return 0;
 }
 
-/* On tmpfs io_uring hands each request to a worker, for twice the price of doing it. */
-static bool block_in_memory(const struct raw *raw)
+/* On tmpfs io_uring hands each request to a worker thread, at twice the cost of a plain call. */
+static bool block_on_tmpfs(const struct raw *raw)
 {
     struct statfs fs;
 
     return fstatfs(raw->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
 }
 
-static int block_start(struct block **ret, const struct raw *raw,
-                       const struct block_options *options)
+static int block_start_engine(struct block **ret, const struct raw *raw,
+                              const struct block_options *options)
 {
     int error = -EOPNOTSUPP;
 
     if (options->engine == BLOCK_ENGINE_IO_URING ||
-        (options->engine == BLOCK_ENGINE_AUTO && !block_in_memory(raw))) {
+        (options->engine == BLOCK_ENGINE_AUTO && !block_on_tmpfs(raw))) {
         error = raw_uring_create(ret, raw);
         if (error && options->engine == BLOCK_ENGINE_IO_URING)
-            return log_error(-error, "%s: io_uring is not to be had; try engine=thread",
+            return log_error(-error, "%s: io_uring is not available; try engine=thread",
                              options->path);
         if (error)
-            log_debug("%s: no io_uring (%s), making blocking calls", options->path,
-                      strerror(-error));
+            log_debug("%s: no io_uring (%s), using engine=thread", options->path, strerror(-error));
     }
     if (error)
         error = raw_sync_create(ret, raw);
-    return error ? log_error(-error, "%s: start its engine", options->path) : 0;
+    return error ? log_error(-error, "%s: start its I/O engine", options->path) : 0;
 }
 
-/* Why open() did not work, and what to do about it. */
-static int block_refuse(int error, const struct block_options *options)
+/* Prints why open() failed and what to do about it. */
+static int block_explain(int error, const struct block_options *options)
 {
     bool denied = error == EACCES || error == EROFS || error == EPERM;
 
     if (error == EISDIR)
         return log_refuse(error, "%s is a directory, not a disk image", options->path);
     if (error == EBUSY)
-        return log_refuse(error, "%s is mounted or in use by another program; end that use first",
-                          options->path);
+        return log_refuse(
+            error, "%s is mounted or in use by another program; unmount it or stop that program",
+            options->path);
     if (error == EINVAL && options->direct)
-        return log_refuse(error, "%s: its file system knows no direct I/O; leave direct out",
+        return log_refuse(error,
+                          "%s: its file system does not support direct I/O; leave out direct",
                           options->path);
     if (denied && !options->read_only)
         return log_error(error, "open %s for writing (ro opens it read-only)", options->path);
@@ -143,7 +145,7 @@ static int block_refuse(int error, const struct block_options *options)
 
 int block_open(struct block **ret, const struct block_options *options, struct loop *loop)
 {
-    /* O_EXCL: not a block device that is mounted. It says nothing about files. */
+    /* O_EXCL refuses a block device that is mounted. It has no effect on files. */
     int flags = (options->read_only ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NONBLOCK |
                 O_NOCTTY | (options->direct ? O_DIRECT : 0);
     cleanup_close int fd = open(options->path, flags);
@@ -154,10 +156,11 @@ int block_open(struct block **ret, const struct block_options *options, struct l
     int error;
 
     if (fd < 0)
-        return block_refuse(errno, options);
-    if ((error = block_measure(&raw, options->path)) ||
-        (options->direct && (error = block_measure_direct(&raw, options->path))) ||
-        (error = block_lock(&raw, options->path)) || (error = block_start(ret, &raw, options)))
+        return block_explain(errno, options);
+    if ((error = block_probe(&raw, options->path)) ||
+        (options->direct && (error = block_probe_direct(&raw, options->path))) ||
+        (error = block_lock(&raw, options->path)) ||
+        (error = block_start_engine(ret, &raw, options)))
         return error;
     take_fd(&fd);
     return 0;

@@ -11,15 +11,15 @@
 #include "vmm/core/cleanup.h"
 
 #define SECTOR_SIZE 512u
-#define ZERO_CHUNK  (64u << 10) /* bytes written at a time where the host cannot zero a range */
-#define BOUNCE_MAX  (1u << 20)  /* bytes */
+#define ZERO_CHUNK  (64u << 10) /* bytes per pwrite() where the host cannot zero a range */
+#define BOUNCE_MAX  (1u << 20)  /* bytes of a bounce buffer */
 
 bool raw_advance(struct block_request *request, ssize_t bytes, int *ret_error)
 {
     *ret_error = 0;
     if (bytes == -EINTR || bytes == -EAGAIN)
         return true;
-    if (bytes <= 0) { /* nothing: the file was cut short under us */
+    if (bytes <= 0) { /* 0: another process has truncated the file */
         *ret_error = bytes < 0 ? (int)bytes : -EIO;
         return false;
     }
@@ -29,7 +29,7 @@ bool raw_advance(struct block_request *request, ssize_t bytes, int *ret_error)
     return request->length > 0;
 }
 
-/* Is any buffer out of step with what O_DIRECT wants? */
+/* Is any piece not aligned for O_DIRECT? */
 static bool raw_misaligned(const struct raw *raw, const struct block_request *request)
 {
     struct sg rest = request->data;
@@ -64,7 +64,7 @@ static ssize_t raw_transfer(int fd, const struct block_request *request, const s
     return bytes < 0 ? -errno : bytes;
 }
 
-/* Reads or writes through a buffer of ours that lies as O_DIRECT wants it. */
+/* Reads or writes through an aligned bounce buffer. */
 static int raw_bounce(const struct raw *raw, struct block_request *request)
 {
     size_t size = request->length < BOUNCE_MAX ? request->length : BOUNCE_MAX;
@@ -105,7 +105,7 @@ static int raw_read_write(const struct raw *raw, struct block_request *request)
     return error;
 }
 
-/* Where the host cannot zero a range by itself. */
+/* For file systems without FALLOC_FL_ZERO_RANGE or FALLOC_FL_PUNCH_HOLE. */
 static int raw_write_zeros(const struct raw *raw, const struct block_request *request)
 {
     uint32_t align = raw->align ? raw->align : SECTOR_SIZE;
@@ -129,15 +129,15 @@ static int raw_write_zeros(const struct raw *raw, const struct block_request *re
     return 0;
 }
 
-static int raw_allocate(const struct raw *raw, const struct block_request *request, int mode)
+static int raw_fallocate(const struct raw *raw, const struct block_request *request, int mode)
 {
-    int result;
+    int ret;
 
     do
-        result = fallocate(raw->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)request->offset,
-                           (off_t)request->length);
-    while (result < 0 && errno == EINTR);
-    return result < 0 ? -errno : 0;
+        ret = fallocate(raw->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)request->offset,
+                        (off_t)request->length);
+    while (ret < 0 && errno == EINTR);
+    return ret < 0 ? -errno : 0;
 }
 
 static int raw_flush(const struct raw *raw)
@@ -148,7 +148,7 @@ static int raw_flush(const struct raw *raw)
 static int raw_zero(const struct raw *raw, const struct block_request *request)
 {
     int mode = request->unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-    int error = raw_allocate(raw, request, mode);
+    int error = raw_fallocate(raw, request, mode);
 
     if (error == -EOPNOTSUPP)
         error = raw_write_zeros(raw, request);
@@ -165,8 +165,8 @@ int raw_perform(const struct raw *raw, struct block_request *request)
         return raw_read_write(raw, request);
     case BLOCK_FLUSH:
         return raw_flush(raw);
-    case BLOCK_DISCARD: /* a hint: a host that cannot take it does nothing */
-        error = raw_allocate(raw, request, FALLOC_FL_PUNCH_HOLE);
+    case BLOCK_DISCARD: /* a hint, ignored where the host cannot do it */
+        error = raw_fallocate(raw, request, FALLOC_FL_PUNCH_HOLE);
         return error == -EOPNOTSUPP ? 0 : error;
     case BLOCK_WRITE_ZEROES:
         return raw_zero(raw, request);

@@ -7,9 +7,9 @@
 #include "vmm/core/base.h"
 
 /*
- * Requests one after the other, with blocking system calls on the thread of the disk's own loop.
- * For hosts that forbid io_uring. (A worker beside it would do no more at once, and cost two
- * changes of thread a request.)
+ * One request after the other, with blocking system calls on the thread of the disk's loop. For
+ * hosts that forbid io_uring, and for tmpfs. A worker thread would do no more in parallel, and cost
+ * two context switches per request.
  */
 struct raw_sync {
     struct raw raw;
@@ -25,7 +25,7 @@ static void raw_sync_submit(struct block *block, struct block_request *request)
     s->submitted_end = &request->next;
 }
 
-/* Does them all. The guest sees each at once, as the next may take long. */
+/* Executes all of them. Each is completed at once, as the next may take long. */
 static void raw_sync_commit(struct block *block)
 {
     struct raw_sync *s = container_of(block, struct raw_sync, raw.block);
@@ -44,7 +44,7 @@ static void raw_sync_commit(struct block *block)
     }
 }
 
-/* However long the host takes: there is no waiting beside a blocking call. */
+/* The deadline is ignored: a blocking call cannot be abandoned. */
 static bool raw_sync_drain(struct block *block, uint64_t deadline_ns)
 {
     raw_sync_commit(block);

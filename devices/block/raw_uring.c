@@ -14,28 +14,28 @@
 #include <liburing.h>
 
 /*
- * Requests go into the kernel's ring, a system call for each batch. What the host has in memory is
- * done by that call already; the loop polls the ring itself for the rest. What does not fit waits
- * in a list of ours.
+ * Requests go through io_uring, with one system call per batch. Data in the page cache is copied
+ * within that call; for other completions the loop polls the ring's descriptor. Requests that do
+ * not fit into the ring are deferred in a list.
  */
 #define RING_ENTRIES 128u
 
 struct raw_uring {
     struct raw raw;
     struct io_uring ring;
-    struct watch watch; /* the ring: something is done */
+    struct watch watch; /* the ring's descriptor: readable when there are completions */
     unsigned in_flight; /* submitted and not yet done() */
-    struct block_request *waiting, **waiting_end;
+    struct block_request *deferred, **deferred_end;
 };
 
-static void uring_wait_for_room(struct raw_uring *u, struct block_request *request)
+static void raw_uring_defer(struct raw_uring *u, struct block_request *request)
 {
     request->next = NULL;
-    *u->waiting_end = request;
-    u->waiting_end = &request->next;
+    *u->deferred_end = request;
+    u->deferred_end = &request->next;
 }
 
-static void uring_describe(struct raw_uring *u, struct io_uring_sqe *sqe,
+static void raw_uring_prep(struct raw_uring *u, struct io_uring_sqe *sqe,
                            struct block_request *request)
 {
     int fd = u->raw.fd;
@@ -44,7 +44,7 @@ static void uring_describe(struct raw_uring *u, struct io_uring_sqe *sqe,
     unsigned count;
 
     if (raw_is_compound(&u->raw, request)) {
-        io_uring_prep_nop(sqe); /* its turn; uring_completed() does it */
+        io_uring_prep_nop(sqe); /* raw_uring_completed() executes it, in its turn */
         return;
     }
     switch (request->op) {
@@ -68,43 +68,43 @@ static void uring_describe(struct raw_uring *u, struct io_uring_sqe *sqe,
     }
 }
 
-/* Puts a request into the ring. False: no room, but for the entry that uring_start() wants free. */
-static bool uring_put(struct raw_uring *u, struct block_request *request)
+/* Puts a request into the submission queue, leaving one entry free. False if there is no room. */
+static bool raw_uring_queue(struct raw_uring *u, struct block_request *request)
 {
     struct io_uring_sqe *sqe;
 
     if (io_uring_sq_space_left(&u->ring) <= 1)
         return false;
     sqe = io_uring_get_sqe(&u->ring);
-    uring_describe(u, sqe, request);
-    io_uring_sqe_set_data(sqe, request); /* last: preparing clears it */
+    raw_uring_prep(u, sqe, request);
+    io_uring_sqe_set_data(sqe, request); /* last: io_uring_prep_*() clears it */
     return true;
 }
 
-/* The host's file system does not know this operation, or its io_uring is too old for it. */
-static bool uring_cannot(int result)
+/* Does the host's file system or its io_uring not support the operation? */
+static bool raw_uring_unsupported(int result)
 {
     return result == -EOPNOTSUPP || result == -EINVAL;
 }
 
-static void uring_completed(struct raw_uring *u, struct block_request *request, int result)
+static void raw_uring_completed(struct raw_uring *u, struct block_request *request, int result)
 {
     bool data = request->op == BLOCK_READ || request->op == BLOCK_WRITE;
     int error = result < 0 ? result : 0;
 
-    if (raw_is_compound(&u->raw, request) || (!data && uring_cannot(result))) {
-        error = raw_perform(&u->raw, request); /* blocks: rare, and right */
+    if (raw_is_compound(&u->raw, request) || (!data && raw_uring_unsupported(result))) {
+        error = raw_perform(&u->raw, request); /* blocks the loop, but is rare */
     } else if (data && raw_advance(request, result, &error)) {
-        if (!uring_put(u, request))
-            uring_wait_for_room(u, request);
+        if (!raw_uring_queue(u, request))
+            raw_uring_defer(u, request);
         return;
     }
     u->in_flight--;
     request->done(request, error);
 }
 
-/* Hands the kernel what is in the ring. If it is short of something, once more soon. */
-static void uring_start(struct raw_uring *u)
+/* Enters the kernel with the submission queue. If resources are short the loop tries again. */
+static void raw_uring_enter(struct raw_uring *u)
 {
     u->watch.events = POLLIN;
     while (io_uring_sq_ready(&u->ring) > 0) {
@@ -112,24 +112,24 @@ static void uring_start(struct raw_uring *u)
 
         u->raw.block.calls++;
         if (started <= 0 && started != -EINTR) {
-            u->watch.events = POLLIN | POLLOUT; /* a ring that is not full can be written to */
+            u->watch.events = POLLIN | POLLOUT; /* POLLOUT: true at once, so retry next round */
             return;
         }
     }
 }
 
-/* What waited for room goes on. */
-static void uring_refill(struct raw_uring *u)
+/* Submits deferred requests that fit by now. */
+static void raw_uring_submit_deferred(struct raw_uring *u)
 {
-    while (u->waiting && uring_put(u, u->waiting)) {
-        u->waiting = u->waiting->next;
-        if (!u->waiting)
-            u->waiting_end = &u->waiting;
+    while (u->deferred && raw_uring_queue(u, u->deferred)) {
+        u->deferred = u->deferred->next;
+        if (!u->deferred)
+            u->deferred_end = &u->deferred;
     }
-    uring_start(u);
+    raw_uring_enter(u);
 }
 
-static void uring_reap(struct raw_uring *u)
+static void raw_uring_reap(struct raw_uring *u)
 {
     struct io_uring_cqe *cqe;
     bool any = false;
@@ -139,38 +139,38 @@ static void uring_reap(struct raw_uring *u)
         int result = cqe->res;
 
         io_uring_cqe_seen(&u->ring, cqe);
-        uring_completed(u, request, result);
+        raw_uring_completed(u, request, result);
         any = true;
     }
-    uring_refill(u);
+    raw_uring_submit_deferred(u);
     if (any)
         u->raw.block.completed(u->raw.block.owner);
 }
 
-static void uring_commit(struct block *block)
+static void raw_uring_commit(struct block *block)
 {
     struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
 
-    uring_start(u);
-    uring_reap(u);
+    raw_uring_enter(u);
+    raw_uring_reap(u);
 }
 
-static void uring_ready(struct watch *watch, short revents)
+static void raw_uring_ready(struct watch *watch, short revents)
 {
-    uring_reap(container_of(watch, struct raw_uring, watch));
+    raw_uring_reap(container_of(watch, struct raw_uring, watch));
 }
 
-static void uring_submit(struct block *block, struct block_request *request)
+static void raw_uring_submit(struct block *block, struct block_request *request)
 {
     struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
 
     u->in_flight++;
-    if (u->waiting || !uring_put(u, request))
-        uring_wait_for_room(u, request);
+    if (u->deferred || !raw_uring_queue(u, request))
+        raw_uring_defer(u, request);
 }
 
-/* As the loop does: until something is done, or can be tried again. False at the deadline. */
-static bool uring_wait(struct raw_uring *u, uint64_t deadline_ns)
+/* Polls like the loop: for completions, or to submit again. False at the deadline. */
+static bool raw_uring_poll(struct raw_uring *u, uint64_t deadline_ns)
 {
     struct pollfd ring = { .fd = u->watch.fd, .events = u->watch.events };
     uint64_t now = clock_now_ns();
@@ -180,35 +180,35 @@ static bool uring_wait(struct raw_uring *u, uint64_t deadline_ns)
     return ppoll(&ring, 1, deadline_ns == BLOCK_NO_DEADLINE ? NULL : &timeout, NULL) != 0;
 }
 
-static bool uring_drain(struct block *block, uint64_t deadline_ns)
+static bool raw_uring_drain(struct block *block, uint64_t deadline_ns)
 {
     struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
 
-    uring_commit(block);
+    raw_uring_commit(block);
     while (u->in_flight > 0) {
-        if (!uring_wait(u, deadline_ns))
+        if (!raw_uring_poll(u, deadline_ns))
             return false;
-        uring_reap(u);
+        raw_uring_reap(u);
     }
     return true;
 }
 
-static void uring_close(struct block *block)
+static void raw_uring_close(struct block *block)
 {
     struct raw_uring *u = container_of(block, struct raw_uring, raw.block);
 
-    uring_drain(block, BLOCK_NO_DEADLINE);
+    raw_uring_drain(block, BLOCK_NO_DEADLINE);
     loop_remove(u->raw.loop, &u->watch);
     io_uring_queue_exit(&u->ring);
     close(u->raw.fd);
     free(u);
 }
 
-static const struct block_ops uring_ops = {
-    .submit = uring_submit,
-    .commit = uring_commit,
-    .drain = uring_drain,
-    .close = uring_close,
+static const struct block_ops raw_uring_ops = {
+    .submit = raw_uring_submit,
+    .commit = raw_uring_commit,
+    .drain = raw_uring_drain,
+    .close = raw_uring_close,
 };
 
 int raw_uring_create(struct block **ret, const struct raw *raw)
@@ -223,10 +223,10 @@ int raw_uring_create(struct block **ret, const struct raw *raw)
         free(u);
         return error;
     }
-    u->watch = (struct watch){ .fd = u->ring.ring_fd, .events = POLLIN, .ready = uring_ready };
+    u->watch = (struct watch){ .fd = u->ring.ring_fd, .events = POLLIN, .ready = raw_uring_ready };
     u->raw = *raw;
-    u->raw.block.ops = &uring_ops;
-    u->waiting_end = &u->waiting;
+    u->raw.block.ops = &raw_uring_ops;
+    u->deferred_end = &u->deferred;
     loop_add(u->raw.loop, &u->watch);
     *ret = &u->raw.block;
     return 0;
