@@ -11,8 +11,9 @@
 #include "vmm/core/sg.h"
 
 /*
- * A way out for Ethernet frames: slirp.c (user mode), tap.c. Everything here runs on the card's
- * loop; no backend calls its card from inside an operation of struct net_ops.
+ * A NIC's back-end, which sends and receives Ethernet frames: slirp.c (user mode) or tap.c. All of
+ * it runs on the NIC's loop. A back-end never calls its client from within an operation of struct
+ * net_ops.
  */
 struct net;
 
@@ -23,44 +24,49 @@ struct net_header {
     le16 hdr_len;
     le16 gso_size;
     le16 csum_start, csum_offset;
-    le16 num_buffers; /* the card's business: backends leave it alone */
+    le16 num_buffers; /* set by the NIC; back-ends ignore it */
 };
 
 #define NET_HEADER_SIZE  12
 #define NET_FRAME_MAX    65554 /* bytes without header: 64 KiB, Ethernet header, VLAN tag */
-#define NET_FRAME_PIECES 256   /* at most, of a frame that is sent */
+#define NET_FRAME_PIECES 256   /* the most pieces of a frame to send */
 
 struct net_ops {
-    /* 0; -EAGAIN: wait for writable(); else the frame is lost. The header is checked, and a copy
-     * the guest cannot change. The pieces of `frame` may be changed: see sg_trim(). */
+    /*
+     * Sends a frame. 0; -EAGAIN: try again after writable(); another -errno: the frame was dropped.
+     * `header` is checked and not in guest memory. The pieces of `frame` may be changed, see
+     * sg_trim().
+     */
     int (*send)(struct net *net, const struct net_header *header, struct sg *frame);
-    /* Fills in header and frame and returns the size of both; -EAGAIN: there is none. `room` takes
-     * the largest possible, so nothing is cut off. */
+    /*
+     * Reads a frame with its header and returns the size of both; -EAGAIN: there is none. `room`
+     * holds a frame of any size.
+     */
     ssize_t (*receive)(struct net *net, struct sg *room);
-    void (*want_receive)(struct net *net, bool want); /* may readable() be called? At first: no */
+    void (*want_receive)(struct net *net, bool want);         /* enables readable(); off at first */
     void (*set_offloads)(struct net *net, uint64_t features); /* VIRTIO_NET_F_*; may be NULL */
-    /* Until resume() the card is not called, and no time passes. Both NULL: nothing to do. */
+    /* Until resume() the client is not called and no timer advances. Both may be NULL. */
     void (*pause)(struct net *net);
-    void (*resume)(struct net *net); /* does nothing unless paused */
+    void (*resume)(struct net *net); /* no effect unless paused */
     void (*close)(struct net *net);
 };
 
-/* The card: told when to try again. */
+/* The NIC, called by its back-end. */
 struct net_client {
-    void (*readable)(void *owner); /* again and again while there are frames and they are wanted */
-    void (*writable)(void *owner); /* once after a send() that gave -EAGAIN */
+    void (*readable)(void *owner); /* repeated while there are frames and want_receive is on */
+    void (*writable)(void *owner); /* once after a send() that returned -EAGAIN */
     void *owner;
 };
 
 struct net {
     const struct net_ops *ops;
-    struct net_client client; /* set by the card before the loop runs */
-    uint64_t offloads;        /* VIRTIO_NET_F_* bits the backend can do */
-    uint64_t calls;           /* system calls made so far, as far as the backend knows */
-    uint16_t mtu;             /* to tell the guest, or 0: Ethernet's */
+    struct net_client client; /* set by the NIC before the loop runs */
+    uint64_t offloads;        /* the VIRTIO_NET_F_* bits the back-end supports */
+    uint64_t calls;           /* system calls made so far, those the back-end knows of */
+    uint16_t mtu;             /* offered to the guest; 0: none, so Ethernet's 1500 */
 };
 
-/* Features of 0: the guest takes finished frames only. */
+/* `features` 0: no checksum or segmentation offload in either direction. */
 static inline void net_set_offloads(struct net *net, uint64_t features)
 {
     if (net->ops->set_offloads)

@@ -22,20 +22,22 @@
 #include "vmm/core/clock.h"
 
 /*
- * libslirp is a TCP/IP stack that plays the guest's router and turns its connections into sockets
- * of ours. Loaded when first used, never linked: it brings GLib. It hands over frames at moments
- * of its own, also while it takes one, so they wait in a queue until the card fetches them. When
- * that is half full slirp's sockets are left alone, which slows down whoever sends; the other half
- * is for answers to what the guest sends, and what finds no room even there is lost as on a wire.
+ * libslirp is a TCP/IP stack that acts as the guest's router and maps its connections to sockets of
+ * this process. It is loaded with dlopen() when needed, not linked, because it depends on GLib.
  *
- * No wire limits a frame's size: a guest that heeds the card's MTU sends few and large ones.
+ * slirp calls back with frames at any time, also from within slirp_input(), so they are queued
+ * until the NIC reads them. When the queue is half full slirp's sockets are no longer polled, which
+ * slows the remote senders down. The other half is for replies to the guest's own frames; frames
+ * that do not fit are dropped.
  *
- * A pause keeps all of this as it is, and what hosts send meanwhile waits in their sockets. None of
- * it is saved: a connection cannot outlive the process whose socket it is.
+ * The MTU is large, as there is no wire: a guest that uses it sends fewer and larger frames.
+ *
+ * A pause keeps all of this, and incoming data waits in the sockets. Nothing is saved: a connection
+ * ends with the process that has its socket.
  */
 #define SLIRP_MTU       16384
 #define SLIRP_FRAME_MAX (ETH_HLEN + 4 /* VLAN tag */ + SLIRP_MTU)
-#define SLIRP_QUEUE     (512 << 10) /* bytes, what keeps the frames together included */
+#define SLIRP_QUEUE     (512 << 10) /* bytes, including struct slirp_frame */
 
 struct slirp_frame {
     struct slirp_frame *next;
@@ -50,7 +52,7 @@ struct slirp_timer {
     struct slirp_timer *next;
 };
 
-/* What is used of the library. */
+/* The functions used. */
 struct slirp_library {
     void *handle;
     __typeof__(&slirp_new) new;
@@ -69,17 +71,17 @@ struct slirp_net {
     Slirp *slirp;
     struct slirp_timer *timers;
 
-    struct poll_set *set;          /* while slirp adds to it */
-    const struct poll_set *polled; /* while slirp asks for results */
-    bool polling;                  /* slirp's sockets are part of this round */
+    struct poll_set *set;          /* during pollfds_fill() */
+    const struct poll_set *polled; /* during pollfds_poll() */
+    bool polling;                  /* slirp's sockets are polled in this round */
     bool paused;
-    uint64_t paused_at_ns, paused_ns; /* when the pause began; how long those before it took */
-    bool wanted;                      /* the card can take frames */
-    bool checked;                     /* the card can tell the guest that checksums are right */
+    uint64_t paused_at_ns, paused_ns; /* start of this pause; duration of all earlier ones */
+    bool want_receive;                /* the NIC has buffers */
+    bool guest_csum;                  /* negotiated: frames are marked as checksummed */
     struct slirp_frame *first;        /* of the queue */
     struct slirp_frame **last;        /* its end */
     size_t queued;                    /* bytes */
-    uint8_t sent[SLIRP_FRAME_MAX];    /* our copy of a frame */
+    uint8_t sent[SLIRP_FRAME_MAX];    /* a copy of the guest's frame */
 };
 
 static struct slirp_net *slirp_of(struct net *net)
@@ -87,7 +89,7 @@ static struct slirp_net *slirp_of(struct net *net)
     return container_of(net, struct slirp_net, net);
 }
 
-/* Stands still during a pause: no timer of a connection expires for it. */
+/* Stops during a pause, so that no timer of a connection expires because of it. */
 static int64_t slirp_clock_ns(void *opaque)
 {
     const struct slirp_net *s = opaque;
@@ -100,7 +102,7 @@ static int64_t slirp_clock_ms(struct slirp_net *s)
     return slirp_clock_ns(s) / 1000000;
 }
 
-/* Slirp has a frame for the guest. A negative answer would only make it print. */
+/* Queues a frame for the guest, or drops it. A negative result would only make slirp print. */
 static ssize_t slirp_on_frame(const void *bytes, size_t size, void *opaque)
 {
     struct slirp_net *s = opaque;
@@ -122,7 +124,7 @@ static ssize_t slirp_on_frame(const void *bytes, size_t size, void *opaque)
 
 static void slirp_on_guest_error(const char *message, void *opaque)
 {
-    log_debug("user-mode network: the guest sent nonsense: %s", message);
+    log_debug("user-mode network: invalid frame from the guest: %s", message);
 }
 
 static void *slirp_timer_new(SlirpTimerCb expired, void *owner, void *opaque)
@@ -131,7 +133,7 @@ static void *slirp_timer_new(SlirpTimerCb expired, void *owner, void *opaque)
     struct slirp_timer *timer = malloc(sizeof(*timer));
 
     if (!timer)
-        abort(); /* as GLib does, and slirp checks nothing */
+        abort(); /* as GLib does: slirp does not check for NULL */
     *timer = (struct slirp_timer){ expired, owner, INT64_MAX, s->timers };
     s->timers = timer;
     return timer;
@@ -153,7 +155,7 @@ static void slirp_timer_mod(void *timer, int64_t when_ms, void *opaque)
     ((struct slirp_timer *)timer)->when_ms = when_ms;
 }
 
-/* All descriptors are asked for anew in each round. */
+/* Not needed: pollfds_fill() lists all descriptors in every round. */
 static void slirp_on_descriptor(int fd, void *opaque)
 {
 }
@@ -206,12 +208,12 @@ static int slirp_get_revents(int index, void *opaque)
     return events;
 }
 
-/* No longer than to the next timer, and not at all if the card can take what waits. */
+/* Limits the wait to the next timer; 0 if the NIC can receive a queued frame. */
 static void slirp_limit_wait(struct slirp_net *s, uint32_t *timeout_ms)
 {
     int64_t now = slirp_clock_ms(s);
 
-    if (s->wanted && s->first)
+    if (s->want_receive && s->first)
         *timeout_ms = 0;
     for (const struct slirp_timer *timer = s->timers; timer; timer = timer->next) {
         if (timer->when_ms <= now)
@@ -255,13 +257,13 @@ static void slirp_dispatch(struct poller *poller, const struct poll_set *set)
         s->polled = set;
         s->library.pollfds_poll(s->slirp, 0, slirp_get_revents, s);
     }
-    if (s->wanted && s->first)
+    if (s->want_receive && s->first)
         s->net.client.readable(s->net.client.owner);
 }
 
 /*
- * To the host's own sockets these addresses mean the host itself. Slirp passes them on, even where
- * the host's loopback is closed to the guest; a router on a wire never would.
+ * Destinations that a socket of the host takes for the host itself. A router never forwards them;
+ * slirp would, even with host_loopback off.
  */
 static bool slirp_is_martian4(const uint8_t addr[4])
 {
@@ -275,8 +277,8 @@ static bool slirp_is_martian6(const uint8_t addr[16])
     return !memcmp(addr, unspecified, 12) || !memcmp(addr, mapped, 12);
 }
 
-/* Is the frame of a kind that slirp is for? What else it understands is of no use to a guest. */
-static bool slirp_passes(const uint8_t *frame, size_t size)
+/* Accepts ARP and IP frames only. slirp's other protocols are of no use to a guest. */
+static bool slirp_accepts(const uint8_t *frame, size_t size)
 {
     switch (frame[12] << 8 | frame[13]) {
     case ETH_P_ARP:
@@ -290,7 +292,7 @@ static bool slirp_passes(const uint8_t *frame, size_t size)
     }
 }
 
-/* The sum in ones' complement that finishes what the guest has left in the checksum's place. */
+/* Completes a partial checksum (NEEDS_CSUM): the ones' complement sum from csum_start on. */
 static void slirp_finish_checksum(uint8_t *bytes, size_t size, const struct net_header *header)
 {
     size_t start = le16_load(&header->csum_start);
@@ -310,7 +312,7 @@ static void slirp_finish_checksum(uint8_t *bytes, size_t size, const struct net_
         sum = (sum & 0xffff) + (sum >> 16);
     half = (uint16_t)~sum;
     if (half == 0)
-        half = 0xffff; /* the same to TCP, and zero means none to UDP */
+        half = 0xffff; /* equal to 0 in TCP; in UDP 0 means no checksum */
     memcpy(place, &half, sizeof(half));
 }
 
@@ -321,8 +323,8 @@ static int slirp_send(struct net *net, const struct net_header *header, struct s
 
     if (size < ETH_HLEN || size > sizeof(s->sent))
         return -EMSGSIZE;
-    sg_read(frame, s->sent, size); /* slirp must not see it change */
-    if (!slirp_passes(s->sent, size))
+    sg_read(frame, s->sent, size); /* a copy, which the guest cannot change */
+    if (!slirp_accepts(s->sent, size))
         return -EPERM;
     if (header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
         slirp_finish_checksum(s->sent, size, header);
@@ -330,7 +332,7 @@ static int slirp_send(struct net *net, const struct net_header *header, struct s
     return 0;
 }
 
-static void slirp_forget_first(struct slirp_net *s)
+static void slirp_free_first(struct slirp_net *s)
 {
     struct slirp_frame *frame = s->first;
 
@@ -344,25 +346,25 @@ static void slirp_forget_first(struct slirp_net *s)
 static ssize_t slirp_receive(struct net *net, struct sg *room)
 {
     struct slirp_net *s = slirp_of(net);
-    struct net_header header = { .flags = s->checked ? VIRTIO_NET_HDR_F_DATA_VALID : 0 };
+    struct net_header header = { .flags = s->guest_csum ? VIRTIO_NET_HDR_F_DATA_VALID : 0 };
     ssize_t size = -EMSGSIZE;
 
     if (!s->first)
         return -EAGAIN;
     if (sg_write(room, &header, sizeof(header)) && sg_write(room, s->first->bytes, s->first->size))
         size = (ssize_t)(sizeof(header) + s->first->size);
-    slirp_forget_first(s);
+    slirp_free_first(s);
     return size;
 }
 
 static void slirp_want_receive(struct net *net, bool want)
 {
-    slirp_of(net)->wanted = want;
+    slirp_of(net)->want_receive = want;
 }
 
 static void slirp_set_offloads(struct net *net, uint64_t features)
 {
-    slirp_of(net)->checked = features & BIT(VIRTIO_NET_F_GUEST_CSUM);
+    slirp_of(net)->guest_csum = features & BIT(VIRTIO_NET_F_GUEST_CSUM);
 }
 
 static void slirp_pause(struct net *net)
@@ -394,7 +396,7 @@ static void slirp_close(struct net *net)
         s->library.cleanup(s->slirp);
     }
     while (s->first)
-        slirp_forget_first(s);
+        slirp_free_first(s);
     if (s->library.handle)
         dlclose(s->library.handle);
     free(s);
@@ -410,7 +412,7 @@ static const struct net_ops slirp_ops = {
     .close = slirp_close,
 };
 
-/* GLib would print to stdout and stderr, as much as a guest can make it. */
+/* Replaces GLib's printing to stdout and stderr, which a guest could use to flood them. */
 static void slirp_on_glib_log(const char *domain, int level, const char *message, void *opaque)
 {
     log_debug("user-mode network: %s", message);
@@ -440,7 +442,7 @@ static int slirp_load(struct slirp_library *library)
         { "slirp_add_hostfwd", (void **)&library->add_hostfwd },
     };
 
-    /* GLib does not survive being unloaded. */
+    /* RTLD_NODELETE: GLib cannot be unloaded. */
     library->handle = dlopen("libslirp.so.0", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!library->handle)
         return log_refuse(ENOSYS, "no user-mode network: install the package libslirp0 (%s)",
@@ -448,8 +450,9 @@ static int slirp_load(struct slirp_library *library)
     for (unsigned i = 0; i < ARRAY_SIZE(symbols); i++) {
         *symbols[i].function = dlsym(library->handle, symbols[i].name);
         if (!*symbols[i].function)
-            return log_refuse(ENOSYS, "no user-mode network: this libslirp.so.0 has no %s",
-                              symbols[i].name);
+            return log_refuse(
+                ENOSYS, "no user-mode network: libslirp.so.0 lacks %s; install another version",
+                symbols[i].name);
     }
     slirp_quiet_glib(library->handle);
     return 0;
@@ -460,7 +463,7 @@ static struct in_addr slirp_addr(uint32_t addr)
     return (struct in_addr){ .s_addr = htonl(addr) };
 }
 
-/* The oldest version of the configuration says all we need, and every library knows it. */
+/* Configuration version 1 has all that is needed, and every libslirp supports it. */
 static Slirp *slirp_start(struct slirp_net *s, bool host_loopback)
 {
     SlirpConfig config = {
@@ -496,11 +499,11 @@ static int slirp_add_forward(struct slirp_net *s, const struct slirp_forward *fo
     switch (errno) {
     case EADDRINUSE:
         return log_refuse(errno,
-                          "%s port %u is taken by another program: choose another one in hostfwd=",
+                          "%s port %u is in use by another program: choose another one in hostfwd=",
                           protocol, forward->host_port);
     case EACCES:
         return log_refuse(errno,
-                          "%s port %u is for root: choose one from 1024 on in hostfwd=", protocol,
+                          "%s port %u needs root: choose 1024 or above in hostfwd=", protocol,
                           forward->host_port);
     default:
         return log_error(errno ? errno : EIO, "forward %s port %u", protocol, forward->host_port);
@@ -515,7 +518,7 @@ static int slirp_set_up(struct slirp_net *s, const struct slirp_options *options
         return error;
     s->slirp = slirp_start(s, options->host_loopback);
     if (!s->slirp)
-        return log_refuse(EIO, "no user-mode network: libslirp does not start");
+        return log_refuse(EIO, "no user-mode network: libslirp failed to start");
     loop_set_poller(s->loop, &s->poller);
 
     for (const struct slirp_forward *forward = options->forwards; forward;

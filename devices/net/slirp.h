@@ -8,7 +8,7 @@
 struct loop;
 struct net;
 
-/* A port of the host that leads into the guest. */
+/* A port of the host that is forwarded to the guest. */
 struct slirp_forward {
     bool udp;
     uint32_t host_addr; /* network byte order */
@@ -17,13 +17,13 @@ struct slirp_forward {
 };
 
 struct slirp_options {
-    bool host_loopback; /* the gateway's address leads to the host's 127.0.0.1 */
+    bool host_loopback; /* the guest reaches the host's 127.0.0.1 by the gateway's address */
     struct slirp_forward *forwards;
 };
 
 /*
- * Loads libslirp (-ENOSYS if it is not there) and opens the forwarded ports. Becomes the loop's
- * poller. -errno, with one line printed.
+ * Loads libslirp (-ENOSYS if it is not installed) and opens the forwarded ports. Becomes the loop's
+ * poller. On failure prints why and returns -errno.
  */
 int slirp_open(struct net **ret, const struct slirp_options *options, struct loop *loop);
 

@@ -28,7 +28,7 @@ struct tap {
     char name[IFNAMSIZ];
 };
 
-/* What the guest can take of unfinished frames, and how the kernel calls it. */
+/* Offloads that the guest accepts, and the kernel's flags for them. */
 static const struct {
     uint8_t feature;
     uint8_t offload;
@@ -94,11 +94,11 @@ static void tap_set_offloads(struct net *net, uint64_t features)
     struct tap *tap = tap_of(net);
     unsigned long offloads = 0;
 
-    /* The others build on checksums: the kernel refuses them alone. */
+    /* The kernel refuses the other offloads without TUN_F_CSUM. */
     for (unsigned i = 0; i < ARRAY_SIZE(tap_offloads); i++)
         if (features & BIT(VIRTIO_NET_F_GUEST_CSUM) && features & BIT(tap_offloads[i].feature))
             offloads |= tap_offloads[i].offload;
-    ioctl(tap->fd, TUNSETOFFLOAD, offloads); /* fails only where the tap is gone */
+    ioctl(tap->fd, TUNSETOFFLOAD, offloads); /* fails only if the interface was deleted */
 }
 
 static void tap_ready(struct watch *watch, short revents)
@@ -106,8 +106,8 @@ static void tap_ready(struct watch *watch, short revents)
     struct tap *tap = container_of(watch, struct tap, watch);
 
     if (revents & (POLLERR | POLLHUP | POLLNVAL)) {
-        log_warn("tap %s is gone: the guest's network is dead", tap->name);
-        watch->fd = -1; /* or poll() would say so for ever */
+        log_warn("tap %s was deleted: the guest has no network any more", tap->name);
+        watch->fd = -1; /* or poll() would report it again and again */
         return;
     }
     if (revents & POLLOUT) {
@@ -154,21 +154,21 @@ static const struct net_ops tap_ops = {
     .close = tap_close,
 };
 
-/* Why TUNSETIFF said no. */
-static int tap_refuse(int error, const char *name)
+/* Prints why TUNSETIFF failed. */
+static int tap_explain(int error, const char *name)
 {
     switch (error) {
     case EPERM:
         return log_refuse(error,
-                          "tap %s belongs to somebody else: ip tuntap add dev %s mode tap user "
-                          "$USER, as root, makes it yours",
+                          "tap %s belongs to another user: as root, create it with ip tuntap add "
+                          "dev %s mode tap user $USER",
                           name, name);
     case EBUSY:
         return log_refuse(error, "tap %s is in use by another program: choose another one", name);
     case EINVAL:
         return log_refuse(error,
-                          "%s is not a tap interface (of one queue): ip tuntap add mode tap "
-                          "makes one",
+                          "%s is not a tap interface with one queue: create one with ip tuntap "
+                          "add mode tap",
                           name);
     default:
         return log_error(error, "open tap %s", name);
@@ -181,7 +181,7 @@ static int tap_open_name(const char *name)
     struct ifreq request = { .ifr_flags = TAP_FLAGS };
     cleanup_close int fd = -1;
 
-    /* Root would create what it does not find, and leave the guest on a dead wire. */
+    /* As root TUNSETIFF would create an interface, which nobody has set up. */
     if (strlen(name) >= IFNAMSIZ || !if_nametoindex(name))
         return log_refuse(ENODEV,
                           "no interface %s: as root, ip tuntap add dev %s mode tap user $USER && "
@@ -190,18 +190,18 @@ static int tap_open_name(const char *name)
 
     fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 && (errno == ENOENT || errno == ENODEV))
-        return log_refuse(errno, "no /dev/net/tun: load the kernel's module tun");
+        return log_refuse(errno, "no /dev/net/tun: modprobe tun loads it");
     if (fd < 0)
         return log_error(errno, "open /dev/net/tun");
 
     strcpy(request.ifr_name, name);
     if (ioctl(fd, TUNSETIFF, &request) < 0)
-        return tap_refuse(errno, name);
+        return tap_explain(errno, name);
     return take_fd(&fd);
 }
 
-/* Sets up the tap behind `fd`, whoever opened it. */
-static int tap_adopt(struct tap *tap, int fd)
+/* Checks and sets up the tap behind `fd`. */
+static int tap_set_up(struct tap *tap, int fd)
 {
     struct ifreq request = { 0 };
     int header_size = NET_HEADER_SIZE;
@@ -234,7 +234,7 @@ int tap_open(struct net **ret, const struct tap_options *options, struct loop *l
         if (opened < 0)
             return opened;
     }
-    error = tap_adopt(tap, options->interface ? opened : options->fd);
+    error = tap_set_up(tap, options->interface ? opened : options->fd);
     if (error < 0)
         return error;
 
