@@ -22,7 +22,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Keeps requests until it is told to complete them. */
+/* Holds requests until an action of the input completes them. */
 struct fake_disk {
     struct block block;
     struct block_request *first;
@@ -84,7 +84,7 @@ static void act(struct driver *d, struct block *block, const uint8_t *b)
 
     switch (b[0] >> 5) {
     case 0:
-    case 1: /* a descriptor; near the headers mostly, anywhere at times */
+    case 1: /* a descriptor: mostly near the headers, sometimes anywhere */
         driver_describe(d, 0, b[1] % 64, b[2] & 0x80 ? (uint64_t)b[3] << 20 : DRIVER_BUFFERS + b[3],
                         (uint32_t)b[4] << (b[5] & 15), b[0] & 7, b[6]);
         break;

@@ -2,8 +2,8 @@
 
 /*
  * A hostile driver of virtio-console. Eight bytes of input are one descriptor or one action; the
- * whole input is also what is typed. The first byte says whether there are several ports. One
- * action moves the console into another machine, one byte of its state spoilt.
+ * whole input is also the console's input. The first byte says whether there are several ports. One
+ * action moves the console to another machine, with one byte of its state corrupted.
  */
 #include <linux/virtio_console.h>
 #include <stdlib.h>
@@ -36,8 +36,7 @@ static uint64_t features(uint8_t byte)
 
 static void describe(struct driver *d, const uint8_t *bytes)
 {
-    /* Places in RAM, the rings, and beyond the end; lengths up to more than a step of the console.
-     */
+    /* Addresses in RAM, in the rings and beyond the end; lengths also above PORT_BYTES. */
     static const uint64_t places[] = { DRIVER_BUFFERS, 0x10000, DRIVER_RAM - 64, UINT64_MAX - 64 };
     uint64_t addr = places[bytes[1] & 3] + bytes[2];
     uint32_t len = (uint32_t)bytes[3] << (bytes[4] & 31);
@@ -46,7 +45,7 @@ static void describe(struct driver *d, const uint8_t *bytes)
                     bytes[6] & 7, bytes[7]);
 }
 
-/* A control message that is well-formed, whatever it says. */
+/* A well-formed control message with any contents. */
 static void say(struct driver *d, const uint8_t *bytes)
 {
     const uint8_t message[8] = { bytes[2], [4] = bytes[3], [6] = bytes[4] };
@@ -60,7 +59,7 @@ static void say(struct driver *d, const uint8_t *bytes)
     driver_kick(d, CONTROL_SENDER);
 }
 
-/* The ports of the console, with terminals that stay while it moves. */
+/* The console's ports. Their terminals stay when it moves. */
 struct ends {
     struct virtio_console_port ports[PORTS];
     unsigned count;

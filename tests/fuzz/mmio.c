@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Register accesses on virtio-mmio as the input says, any width at any offset, with a device that
- * takes and returns whatever its queues hold.
+ * Register accesses to virtio-mmio from the input, of any width at any offset, with a device that
+ * pops and pushes all requests.
  */
 #include "devices/virtio/mmio.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A driver of virtio-net that does what the input says: descriptors, rings, kicks, resets and the
- * header of a frame, against a backend that checks what reaches it.
+ * A driver of virtio-net controlled by the input: descriptors, rings, kicks, resets and the header
+ * of a frame, with a back-end that checks the frames it gets.
  */
 #include "devices/virtio/net.h"
 
@@ -97,7 +97,7 @@ static const struct net_ops sink_ops = {
     .close = sink_close,
 };
 
-/* Addresses near the buffers mostly, anything at times. */
+/* An address: mostly near the buffers, sometimes anything. */
 static uint64_t take_address(struct input *in)
 {
     uint32_t value = take(in, 3);

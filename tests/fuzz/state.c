@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The state of a device as somebody else has written it. A device with a driver is paused and
- * saved; the bytes are edited as the input says, or replaced by it; a new device loads them. It
- * refuses them, or it goes on with whatever the rings hold and can be paused, saved and destroyed.
+ * A corrupted or forged state. A device with a driver is paused and saved; the bytes are edited as
+ * the input says, or replaced by it; a new device loads them. It must refuse them, or continue with
+ * the rings as they are, and can then be paused, saved and destroyed.
  *
  *     input := u8 device (+ 0x80: the rest is the state), (u16 offset  u8 value)...
  *
- * A further kind of device is a function that creates it and a line in `kinds`, at the end.
+ * To add a kind of device, write a function that creates it and append a line to `kinds`.
  */
 #include <errno.h>
 #include <linux/virtio_mmio.h>
@@ -40,13 +40,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A machine of one device, and what it may need of the host. */
+/* A machine with one device, and the back-ends the device may need. */
 struct board {
     struct guest_memory *mem;
     struct loop *loop;
     struct device *device;
-    struct virtio_device *virtio;   /* NULL if it is no such device ... */
-    const struct io_region *region; /* ... and its registers, or those of a chip */
+    struct virtio_device *virtio;   /* NULL for a chip */
+    const struct io_region *region; /* the registers of either */
     uint32_t shadow[VIRTIO_MMIO_SIZE / 4];
     struct block block;
     struct block_request *submitted;
@@ -60,7 +60,7 @@ static void demand(bool truth)
         abort();
 }
 
-/* A disk that does all at the commit. */
+/* A disk that completes all requests in commit(). */
 static void disk_submit(struct block *block, struct block_request *request)
 {
     struct board *b = container_of(block, struct board, block);
@@ -101,7 +101,7 @@ static void disk_close(struct block *block)
 
 static const struct block_ops disk_ops = { disk_submit, disk_commit, disk_drain, disk_close };
 
-/* A wire with a few frames for the guest, each larger than a buffer. */
+/* A network back-end with a few frames to receive, each larger than a buffer. */
 static int wire_send(struct net *net, const struct net_header *header, struct sg *frame)
 {
     return container_of(net, struct board, net)->frames++ % 3 ? 0 : -EAGAIN;
@@ -150,7 +150,7 @@ static void clean_shadow(const void *word)
 {
 }
 
-/* `error` is that of b->virtio's create(). */
+/* `error` is the result of creating b->virtio. */
 static void plug_virtio(struct board *b, int error)
 {
     const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
@@ -191,7 +191,7 @@ static void create_input(struct board *b)
     virtio_input_press(b->virtio);
 }
 
-/* Inputs know them by number: new ones come last. */
+/* The corpus refers to them by index: append only. */
 static void (*const kinds[])(struct board *b) = { create_blk, create_net, create_rng,
                                                   create_input };
 
@@ -229,7 +229,7 @@ static void put(struct board *b, uint64_t reg, uint32_t value)
     b->region->ops->write(b->region->owner, reg, 4, value);
 }
 
-/* Chains of 64 readable and 1000 writable bytes, of which so many are published. */
+/* Publishes some chains of 64 readable and 1000 writable bytes. */
 static void fill_queue(struct board *b, unsigned queue, uint16_t published)
 {
     uint8_t *ring = guest_ptr(b->mem, queue * RING_STEP, RING_STEP);
@@ -286,7 +286,7 @@ static void edit(struct state *saved, const uint8_t *edits, size_t size)
         saved->bytes[(edits[0] | edits[1] << 8) % saved->at] = edits[2];
 }
 
-/* The memory is the one the driver has left, but for more requests of what the input says. */
+/* Guest memory is as the driver left it, with more requests from the input. */
 static void load(struct board *b, const struct board *old, const struct state *saved,
                  const uint8_t *data, size_t size)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The input is the rings: where they lie, their size, and what is in guest memory. Whatever pop()
- * gives must lie in RAM and be no longer than the queue.
+ * The input is the rings' addresses and size, and the contents of guest memory. Every chain popped
+ * must lie in RAM and be no longer than the queue.
  */
 #include "devices/virtio/virtq.h"
 
@@ -23,7 +23,7 @@ static void on_interrupt(void *owner, struct virtq *q)
 static void on_broken(void *owner, struct virtq *q, const char *why)
 {
     if (++*(unsigned *)owner > 1)
-        abort(); /* told once */
+        abort(); /* broken() is called once */
 }
 
 static const struct virtq_owner_ops owner_ops = { on_interrupt, on_broken };

@@ -25,22 +25,23 @@
 #include "vmm/core/state.h"
 
 #define SECTORS 64
-#define HEADER  DRIVER_BUFFERS             /* where the tests put a request's header, */
-#define DATA    (DRIVER_BUFFERS + 0x10000) /* its data */
-#define STATUS  (DRIVER_BUFFERS + 0xf000)  /* and its status */
+/* Guest addresses of a request's parts. */
+#define HEADER  DRIVER_BUFFERS
+#define DATA    (DRIVER_BUFFERS + 0x10000)
+#define STATUS  (DRIVER_BUFFERS + 0xf000)
 
 enum { N = DRIVER_NEXT, W = DRIVER_WRITE, I = DRIVER_INDIRECT };
 enum { UNTOUCHED = 0x55 };
 
 #define FLUSH BIT(VIRTIO_BLK_F_FLUSH)
 
-/* If set, called at each look at the clock. */
+/* If set, called whenever the clock is read. */
 static void (*on_clock)(void);
 
-/* If set, the time in microseconds: it goes on by one at each look, however slow the host is. */
+/* If set, the time in microseconds. Each reading advances it by one, however slow the host is. */
 static uint64_t ticks;
 
-/* In place of libc's. */
+/* Replaces libc's. */
 int clock_gettime(clockid_t clock, struct timespec *ret)
 {
     if (on_clock)
@@ -54,16 +55,16 @@ int clock_gettime(clockid_t clock, struct timespec *ret)
     return (int)syscall(SYS_clock_gettime, clock, ret);
 }
 
-/* Each test runs on both engines: it is a loop test over these. */
+/* The disk's tests are loop tests over both engines. */
 static const enum block_engine engines[] = { BLOCK_ENGINE_IO_URING, BLOCK_ENGINE_THREAD };
 
 struct disk {
     struct driver d;
     char path[64];
-    int fd; /* a second way to the image */
+    int fd; /* another descriptor of the image */
 };
 
-/* Without a driver. */
+/* Creates a disk without starting a driver. */
 static void disk_create(struct disk *disk, enum block_engine engine, bool read_only,
                         unsigned sectors)
 {
@@ -103,7 +104,7 @@ static void put_header(struct disk *disk, uint32_t type, uint64_t sector)
     *(uint8_t *)driver_ram(&disk->d, STATUS) = UNTOUCHED;
 }
 
-/* Sends the chain at descriptor 0 and waits for its end. Its status; *ret_written may be NULL. */
+/* Sends the chain at descriptor 0 and waits. Returns its status; `ret_written` may be NULL. */
 static unsigned finish(struct disk *disk, uint32_t *ret_written)
 {
     driver_publish(&disk->d, 0, 0);
@@ -112,7 +113,7 @@ static unsigned finish(struct disk *disk, uint32_t *ret_written)
     return *(uint8_t *)driver_ram(&disk->d, STATUS);
 }
 
-/* Header, data, status: as Linux frames it. `flags` is W for data the device writes. */
+/* A request framed as by Linux: header, data, status. `flags` is W for data the device writes. */
 static unsigned request(struct disk *disk, uint32_t type, uint64_t sector, uint32_t len,
                         uint16_t flags, uint32_t *ret_written)
 {
@@ -133,7 +134,7 @@ static unsigned write_disk(struct disk *disk, uint64_t sector, uint32_t len)
     return request(disk, VIRTIO_BLK_T_OUT, sector, len, 0, NULL);
 }
 
-/* The same at places of its own, published and not yet kicked: for several at once. */
+/* Publishes a request in memory of its own, so that several can be in flight. Does not kick. */
 static void put_lane(struct disk *disk, unsigned lane, uint32_t type, uint64_t sector, uint32_t len)
 {
     uint64_t header = HEADER + 16 * lane;
@@ -151,7 +152,7 @@ static void put_lane(struct disk *disk, unsigned lane, uint32_t type, uint64_t s
 
 #define ENGINE engines[_i]
 
-START_TEST(what_is_written_is_read_and_in_the_file)
+START_TEST(written_data_is_read_back_and_in_the_file)
 {
     struct disk disk;
     uint32_t written;
@@ -175,7 +176,7 @@ START_TEST(what_is_written_is_read_and_in_the_file)
 }
 END_TEST
 
-START_TEST(framing_means_nothing)
+START_TEST(any_framing_is_accepted)
 {
     struct disk disk;
 
@@ -232,7 +233,7 @@ START_TEST(sector_overflow_and_past_the_end)
 }
 END_TEST
 
-START_TEST(length_no_multiple_of_512)
+START_TEST(length_not_a_multiple_of_512)
 {
     struct disk disk;
 
@@ -353,7 +354,7 @@ START_TEST(discard_and_write_zeroes)
 }
 END_TEST
 
-START_TEST(host_file_truncated_under_us)
+START_TEST(image_truncated_while_open)
 {
     struct disk disk;
 
@@ -367,12 +368,12 @@ START_TEST(host_file_truncated_under_us)
 }
 END_TEST
 
-START_TEST(host_says_no_to_a_write)
+START_TEST(host_refuses_a_write)
 {
     struct disk disk;
 
     disk_open(&disk, ENGINE, false, FLUSH);
-    /* As a full disk would: a sealed memory file takes no writes. */
+    /* A sealed memory file refuses writes, as a full disk would. */
     {
         int sealed = memfd_create("sealed", MFD_ALLOW_SEALING);
         struct block_options options = { .engine = ENGINE };
@@ -413,7 +414,7 @@ START_TEST(reset_with_io_in_flight)
         for (unsigned i = 0; i < 8; i++)
             driver_publish(&disk.d, 0, 0);
         driver_kick(&disk.d, 0);
-        virtio_reset(disk.d.device); /* returns with nothing in flight: then nothing may change */
+        virtio_reset(disk.d.device); /* nothing is in flight afterwards, so memory cannot change */
         memset(driver_ram(&disk.d, DATA), UNTOUCHED, 16384);
         memset(driver_ram(&disk.d, 0x10000), 0, 0x10000);
         loop_turn(disk.d.loop, 0);
@@ -425,7 +426,7 @@ START_TEST(reset_with_io_in_flight)
 }
 END_TEST
 
-/* Random reads and writes, eight at once in lanes of the disk, against a model of it. */
+/* Random reads and writes, eight in flight, each in its lane of the disk, against a model. */
 START_TEST(a_random_pattern_matches_a_model)
 {
     enum { LANES = 8, LANE = SECTORS / LANES };
@@ -466,8 +467,8 @@ START_TEST(a_random_pattern_matches_a_model)
 }
 END_TEST
 
-/* A limit on file size ends a write where a full disk would: in the middle, then with an error. */
-START_TEST(host_full_in_the_middle_of_a_vector)
+/* A limit on the file size acts like a full disk: first a short write, then an error. */
+START_TEST(host_disk_full_in_the_middle_of_a_vector)
 {
     struct rlimit limit = { 10 * 512, 10 * 512 };
     struct disk disk;
@@ -505,17 +506,17 @@ START_TEST(configuration_space)
 }
 END_TEST
 
-/* A block that keeps what is submitted until the test ends it, and says how it was asked. */
+/* A back-end that holds requests until the test completes them, and counts calls. */
 struct recorder {
     struct block block;
     struct driver d;
     struct block_request *held[VIRTQ_MAX_SIZE];
     unsigned count, commits;
-    bool stuck;          /* no deadline is met */
-    bool at_once;        /* all is done by the commit */
-    unsigned late;       /* so many commits from now a vCPU adds a request, without a kick, */
-    unsigned again;      /* and so often once more after four commits */
-    unsigned to_publish; /* what a vCPU adds to the ring while the device looks at it */
+    bool stuck;          /* drain() misses its deadline */
+    bool at_once;        /* commit() completes all requests */
+    unsigned late;       /* after so many commits a vCPU publishes a request without a kick, */
+    unsigned again;      /* and then so many more, four commits apart */
+    unsigned to_publish; /* requests a vCPU publishes while the device pops */
 };
 
 static void recorder_submit(struct block *block, struct block_request *request)
@@ -571,7 +572,7 @@ static const struct block_ops recorder_ops = {
     .close = recorder_close,
 };
 
-/* The chain at 0 reads or writes or zeroes a sector, the one at 3 asks for the id. */
+/* The chain at 0 reads, writes or zeroes a sector; the one at 3 is GET_ID. */
 static void recorder_open_polling(struct recorder *r, int poll_us, uint32_t type, uint64_t features)
 {
     struct virtio_device *device;
@@ -619,7 +620,7 @@ START_TEST(writes_are_durable_unless_flush_was_accepted)
 }
 END_TEST
 
-START_TEST(nothing_is_written_to_a_read_only_disk)
+START_TEST(a_read_only_disk_refuses_writes)
 {
     const uint32_t types[] = { VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES };
 
@@ -638,7 +639,7 @@ START_TEST(nothing_is_written_to_a_read_only_disk)
 }
 END_TEST
 
-START_TEST(one_commit_and_one_interrupt_a_batch)
+START_TEST(one_commit_and_one_interrupt_per_batch)
 {
     struct recorder r;
 
@@ -656,7 +657,7 @@ START_TEST(one_commit_and_one_interrupt_a_batch)
 }
 END_TEST
 
-START_TEST(a_batch_is_shown_before_the_next_is_begun)
+START_TEST(a_batch_is_flushed_before_the_next_starts)
 {
     struct recorder r;
 
@@ -673,7 +674,7 @@ START_TEST(a_batch_is_shown_before_the_next_is_begun)
 }
 END_TEST
 
-START_TEST(polling_finds_what_comes_without_a_kick)
+START_TEST(polling_finds_a_request_without_a_kick)
 {
     struct recorder r;
 
@@ -697,7 +698,7 @@ static void recorder_open_auto(struct recorder *r)
     recorder_open_polling(r, -1, VIRTIO_BLK_T_IN, FLUSH | BIT(VIRTIO_RING_F_EVENT_IDX));
 }
 
-/* One request, done at once: is the next looked for? */
+/* Sends a request that completes at once. Does the device poll for the next one? */
 static bool is_polled(struct recorder *r)
 {
     unsigned commits = r->commits;
@@ -709,21 +710,21 @@ static bool is_polled(struct recorder *r)
     return r->commits > commits + 1;
 }
 
-/* Here and below, however often the host takes a rest from the test. */
-START_TEST(polling_begins_by_itself_and_finds)
+/* Adaptive polling. These tests repeat, as the host may preempt them at any moment. */
+START_TEST(adaptive_polling_starts_and_succeeds)
 {
     struct recorder r;
 
     recorder_open_auto(&r);
     do
-        r.late = 4; /* after the batch's own commit and two looks */
+        r.late = 4; /* after the batch's own commit and two polls */
     while (!is_polled(&r) || r.late > 0);
     ck_assert(driver_wait(&r.d, 0, NULL, NULL));
     driver_finish(&r.d);
 }
 END_TEST
 
-START_TEST(four_that_polling_found_pay_for_once_in_vain)
+START_TEST(four_polls_that_succeed_pay_for_one_that_fails)
 {
     struct recorder r;
     bool found;
@@ -741,7 +742,7 @@ START_TEST(four_that_polling_found_pay_for_once_in_vain)
 }
 END_TEST
 
-START_TEST(polling_in_vain_is_rare)
+START_TEST(failing_polls_are_rare)
 {
     struct recorder r;
     unsigned polled = 0;
@@ -767,7 +768,7 @@ START_TEST(a_slow_guest_is_not_polled)
 }
 END_TEST
 
-START_TEST(polling_follows_completions_but_does_not_wait_for_them)
+START_TEST(polling_starts_after_completions_but_not_while_in_flight)
 {
     struct recorder r;
 
@@ -786,7 +787,7 @@ START_TEST(polling_follows_completions_but_does_not_wait_for_them)
 }
 END_TEST
 
-START_TEST(a_reset_begins_nothing_more)
+START_TEST(a_reset_starts_no_request)
 {
     struct recorder r;
 
@@ -801,13 +802,13 @@ START_TEST(a_reset_begins_nothing_more)
 }
 END_TEST
 
-START_TEST(a_reset_ends_what_is_in_flight)
+START_TEST(a_reset_drains_requests_in_flight)
 {
     struct recorder r;
 
     recorder_open(&r, VIRTIO_BLK_T_IN, FLUSH);
     driver_publish(&r.d, 0, 0);
-    driver_publish(&r.d, 0, 77); /* breaks the queue: what came before is still in flight */
+    driver_publish(&r.d, 0, 77); /* breaks the queue while the first request is in flight */
     driver_kick(&r.d, 0);
     ck_assert(driver_broken(&r.d));
     ck_assert_uint_eq(r.count, 1);
@@ -822,7 +823,7 @@ static int pause_disk(struct virtio_device *v)
     return virtio_pause(v, clock_now_ns() + 5000000000);
 }
 
-START_TEST(a_pause_ends_what_is_in_flight_and_begins_nothing)
+START_TEST(a_pause_drains_requests_and_starts_none)
 {
     struct recorder r;
 
@@ -855,12 +856,12 @@ START_TEST(a_disk_that_is_stuck_cannot_be_paused)
     r.stuck = true;
     driver_publish(&r.d, 0, 0);
     driver_kick(&r.d, 0);
-    driver_publish(&r.d, 0, 0); /* comes meanwhile, without a kick */
+    driver_publish(&r.d, 0, 0); /* without a kick */
     ck_assert_int_eq(pause_disk(r.d.device), -ETIMEDOUT);
-    ck_assert_uint_eq(r.count, 2); /* it goes on, */
+    ck_assert_uint_eq(r.count, 2); /* the disk has found it */
     driver_publish(&r.d, 0, 0);
     driver_kick_if_asked(&r.d, 0);
-    ck_assert_uint_eq(r.count, 3); /* and hears the doorbell */
+    ck_assert_uint_eq(r.count, 3); /* and the kick was read */
     r.stuck = false;
     ck_assert_int_eq(pause_disk(r.d.device), 0);
     for (unsigned i = 0; i < 3; i++)
@@ -878,7 +879,7 @@ static void walk(struct disk *disk, struct state *s)
     state_end_section(s);
 }
 
-/* Eight lanes under way all the time, and at any moment a pause. */
+/* Pauses at random moments, with always eight requests in flight. */
 START_TEST(pauses_under_load)
 {
     enum { LANES = 8, ROUNDS = 100 };
@@ -913,7 +914,7 @@ START_TEST(pauses_under_load)
 }
 END_TEST
 
-START_TEST(another_disk_goes_on_if_it_is_alike)
+START_TEST(state_loads_into_a_disk_of_the_same_geometry)
 {
     struct disk old, same, smaller;
     struct state saved, in;
@@ -946,7 +947,7 @@ START_TEST(another_disk_goes_on_if_it_is_alike)
 }
 END_TEST
 
-/* A guest that never stops publishing gets a share of the loop, not all of it. */
+/* A guest that never stops publishing must not keep the loop to itself. */
 START_TEST(a_flood_of_requests_yields_the_loop)
 {
     struct recorder r;
@@ -957,14 +958,14 @@ START_TEST(a_flood_of_requests_yields_the_loop)
     driver_kick(&r.d, 0);
     ck_assert_uint_gt(r.to_publish, 0);
     for (unsigned i = 0; i < 3; i++)
-        loop_turn(r.d.loop, 0); /* goes on without another kick */
+        loop_turn(r.d.loop, 0); /* continues without another kick */
     ck_assert_uint_eq(r.to_publish, 0);
     ck_assert_uint_eq(r.count, 60);
     driver_finish(&r.d);
 }
 END_TEST
 
-START_TEST(more_bytes_than_the_used_ring_can_count)
+START_TEST(request_longer_than_the_used_ring_can_report)
 {
     struct recorder r;
 
@@ -980,30 +981,30 @@ START_TEST(more_bytes_than_the_used_ring_can_count)
 }
 END_TEST
 
-/* Another CPU of the guest that publishes a request whenever the disk looks, and takes it back. */
-static struct driver *flickering;
-static unsigned looks;
+/* A vCPU that publishes a request whenever the disk polls, and retracts it again. */
+static struct driver *retracting;
+static unsigned polls;
 
-static void flicker(void)
+static void retract(void)
 {
-    driver_set_avail_idx(flickering, 0, looks++ % 3 == 1);
-    if (looks == 3000)
-        on_clock = NULL; /* it would not end by itself */
+    driver_set_avail_idx(retracting, 0, polls++ % 3 == 1);
+    if (polls == 3000)
+        on_clock = NULL; /* or a failing test would never end */
 }
 
-START_TEST(requests_that_come_and_go_hold_the_disk_up_for_a_while_only)
+START_TEST(retracted_requests_do_not_keep_the_loop)
 {
     struct recorder r;
 
     recorder_open_polling(&r, 1000000, VIRTIO_BLK_T_IN, FLUSH);
-    flickering = &r.d;
-    on_clock = flicker;
+    retracting = &r.d;
+    on_clock = retract;
     ticks = 1000000;
     driver_kick(&r.d, 0);
     ticks = 0;
     on_clock = NULL;
-    ck_assert_uint_gt(looks, 10);
-    ck_assert_uint_lt(looks, 3000);
+    ck_assert_uint_gt(polls, 10);
+    ck_assert_uint_lt(polls, 3000);
     ck_assert(!driver_broken(&r.d));
     driver_set_avail_idx(&r.d, 0, 0);
     driver_finish(&r.d);
@@ -1015,45 +1016,45 @@ int main(void)
     Suite *suite = suite_create("blk");
     TCase *tcase = tcase_create("blk");
     const TTest *const tests[] = {
-        what_is_written_is_read_and_in_the_file,
-        framing_means_nothing,
+        written_data_is_read_back_and_in_the_file,
+        any_framing_is_accepted,
         sector_overflow_and_past_the_end,
-        length_no_multiple_of_512,
+        length_not_a_multiple_of_512,
         write_to_a_read_only_disk,
         unknown_request_type,
         status_byte_or_header_missing,
         get_id,
         discard_and_write_zeroes,
-        host_file_truncated_under_us,
-        host_says_no_to_a_write,
+        image_truncated_while_open,
+        host_refuses_a_write,
         reset_with_io_in_flight,
         a_random_pattern_matches_a_model,
-        host_full_in_the_middle_of_a_vector,
+        host_disk_full_in_the_middle_of_a_vector,
         configuration_space,
         pauses_under_load,
-        another_disk_goes_on_if_it_is_alike,
+        state_loads_into_a_disk_of_the_same_geometry,
     };
 
     tcase_set_timeout(tcase, 30);
     for (unsigned i = 0; i < ARRAY_SIZE(tests); i++)
         tcase_add_loop_test(tcase, tests[i], 0, ARRAY_SIZE(engines));
     tcase_add_test(tcase, writes_are_durable_unless_flush_was_accepted);
-    tcase_add_test(tcase, nothing_is_written_to_a_read_only_disk);
-    tcase_add_test(tcase, one_commit_and_one_interrupt_a_batch);
-    tcase_add_test(tcase, a_batch_is_shown_before_the_next_is_begun);
-    tcase_add_test(tcase, polling_finds_what_comes_without_a_kick);
-    tcase_add_test(tcase, polling_begins_by_itself_and_finds);
-    tcase_add_test(tcase, four_that_polling_found_pay_for_once_in_vain);
-    tcase_add_test(tcase, polling_in_vain_is_rare);
+    tcase_add_test(tcase, a_read_only_disk_refuses_writes);
+    tcase_add_test(tcase, one_commit_and_one_interrupt_per_batch);
+    tcase_add_test(tcase, a_batch_is_flushed_before_the_next_starts);
+    tcase_add_test(tcase, polling_finds_a_request_without_a_kick);
+    tcase_add_test(tcase, adaptive_polling_starts_and_succeeds);
+    tcase_add_test(tcase, four_polls_that_succeed_pay_for_one_that_fails);
+    tcase_add_test(tcase, failing_polls_are_rare);
     tcase_add_test(tcase, a_slow_guest_is_not_polled);
-    tcase_add_test(tcase, polling_follows_completions_but_does_not_wait_for_them);
-    tcase_add_test(tcase, a_reset_begins_nothing_more);
-    tcase_add_test(tcase, a_reset_ends_what_is_in_flight);
-    tcase_add_test(tcase, a_pause_ends_what_is_in_flight_and_begins_nothing);
+    tcase_add_test(tcase, polling_starts_after_completions_but_not_while_in_flight);
+    tcase_add_test(tcase, a_reset_starts_no_request);
+    tcase_add_test(tcase, a_reset_drains_requests_in_flight);
+    tcase_add_test(tcase, a_pause_drains_requests_and_starts_none);
     tcase_add_test(tcase, a_disk_that_is_stuck_cannot_be_paused);
     tcase_add_test(tcase, a_flood_of_requests_yields_the_loop);
-    tcase_add_test(tcase, requests_that_come_and_go_hold_the_disk_up_for_a_while_only);
-    tcase_add_test(tcase, more_bytes_than_the_used_ring_can_count);
+    tcase_add_test(tcase, retracted_requests_do_not_keep_the_loop);
+    tcase_add_test(tcase, request_longer_than_the_used_ring_can_report);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

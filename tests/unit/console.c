@@ -23,7 +23,7 @@ enum { RECEIVE, TRANSMIT };
 static struct driver driver;
 static struct terminal *terminal;
 
-/* A console between two descriptors; the driver not yet started. */
+/* Creates a console between two descriptors; the driver is not yet started. */
 static struct virtio_device *create(int input, int output)
 {
     struct virtio_device *device;
@@ -44,7 +44,7 @@ static void start(int input, int output)
     ck_assert(driver_start(&driver, create(input, output), 0));
 }
 
-/* The loop goes last, for the terminal is on it. */
+/* The loop is destroyed last, as the terminal is on it. */
 static void finish(void)
 {
     virtio_destroy(driver.device);
@@ -53,7 +53,7 @@ static void finish(void)
     guest_memory_destroy(driver.mem);
 }
 
-/* A request of one buffer, and the bell. */
+/* Publishes a request of one buffer and kicks. */
 static void request(unsigned queue, uint16_t index, uint64_t addr, uint32_t len, uint16_t flags)
 {
     driver_describe(&driver, queue, index, addr, len, flags, 0);
@@ -70,7 +70,7 @@ static void check_used(unsigned queue, uint32_t head, uint32_t written)
     ck_assert_uint_eq(used_written, written);
 }
 
-/* How many requests are given back that check_used() has not seen. Does not turn the loop. */
+/* How many used entries check_used() has not seen. Does not run the loop. */
 static unsigned used_now(unsigned queue)
 {
     const le16 *idx = driver_ram(&driver, 0x10000 + queue * 0x10000ull + 0x8002);
@@ -97,7 +97,7 @@ START_TEST(output_split_over_many_descriptors)
 }
 END_TEST
 
-START_TEST(slow_reader_loses_no_byte)
+START_TEST(a_slow_reader_gets_every_byte)
 {
     struct host_pipe out = host_pipe();
     const uint32_t size = MIB;
@@ -105,7 +105,7 @@ START_TEST(slow_reader_loses_no_byte)
     start(-1, out.writer);
     host_fill(driver_ram(&driver, DRIVER_BUFFERS), 0, size);
     request(TRANSMIT, 3, DRIVER_BUFFERS, size, 0);
-    /* Pipe and buffer are full, and the request is not given back before all of it is taken. */
+    /* Pipe and buffer are full, and a request is used only when all of it was written. */
     ck_assert_uint_lt(host_turns(driver.loop), 50);
     ck_assert(!used_now(TRANSMIT));
     for (size_t seen = 0; seen < size;) {
@@ -124,12 +124,12 @@ START_TEST(slow_reader_loses_no_byte)
 }
 END_TEST
 
-/* One turn of the loop does a bounded piece of work, whatever the guest has queued. */
-START_TEST(output_flood_that_starves_other_devices)
+/* One round of the loop does a bounded amount of work, however much the guest has queued. */
+START_TEST(an_output_flood_yields_the_loop)
 {
     const bool many = _i;
 
-    start(-1, -1); /* dropped as fast as it comes */
+    start(-1, -1); /* output is dropped at once */
     for (uint16_t i = 0; i < DRIVER_QUEUE_SIZE; i++) {
         driver_describe(&driver, TRANSMIT, i, DRIVER_BUFFERS, many ? 1 : 256 * KIB, 0, 0);
         driver_publish(&driver, TRANSMIT, i);
@@ -142,7 +142,7 @@ START_TEST(output_flood_that_starves_other_devices)
 }
 END_TEST
 
-/* Requests with nothing for us in them come back untouched, and the device goes on. */
+/* Requests without usable buffers are used with length 0, and the device continues. */
 static const struct {
     unsigned queue;
     uint32_t len;
@@ -225,9 +225,9 @@ START_TEST(reset_in_the_middle_of_a_request)
             drained += (size_t)read(out.reader, driver_ram(&driver, DRIVER_BUFFERS), MIB);
         loop_turn(driver.loop, 1);
     } while (there > 0 || terminal_queued(terminal) > 0);
-    ck_assert_uint_lt(drained, 200 * KIB); /* what pipe and buffer held: the rest is forgotten */
+    ck_assert_uint_lt(drained, 200 * KIB); /* what pipe and buffer held: the rest is dropped */
 
-    memset(driver_ram(&driver, 0x10000), 0, 0x20000); /* the rings are new */
+    memset(driver_ram(&driver, 0x10000), 0, 0x20000); /* clears the rings */
     ck_assert(driver_start(&driver, driver.device, 0));
     memcpy(driver_ram(&driver, DRIVER_BUFFERS), "again", 5);
     request(TRANSMIT, 1, DRIVER_BUFFERS, 5, 0);
@@ -343,7 +343,7 @@ START_TEST(emergency_write_needs_no_queue)
     driver_find(&driver, device);
     for (const char *c = "help"; *c; c++)
         virtio_write_config(device, 8, 4, 0xabcdef00u | (uint8_t)*c);
-    virtio_write_config(device, 0, 4, '!'); /* the size is not the guest's to write */
+    virtio_write_config(device, 0, 4, '!'); /* no effect: the size is read-only */
     virtio_write_config(device, 11, 1, '!');
     finish();
     ck_assert_int_eq(read(out.reader, text, sizeof(text)), 4);
@@ -365,7 +365,7 @@ static void resume_console(void)
     terminal_resume(terminal);
 }
 
-/* In place of the console, which is paused, one of another machine gets its state. */
+/* Replaces the paused console by another machine's, and loads its state. */
 static void move_to_another_machine(int input, int output)
 {
     struct saved_virtio from = saved_virtio(driver.device), to;
@@ -387,7 +387,7 @@ static void move_to_another_machine(int input, int output)
     saved_restore(&saved, &to.device);
 }
 
-/* Test data of a request, as far as the pipe has it now; returns how much that is. */
+/* Reads and checks the test data that is in the pipe now; returns how many bytes. */
 static size_t take_data(int fd, size_t from, size_t at_most)
 {
     static uint8_t bytes[MIB];
@@ -404,7 +404,7 @@ static size_t take_data(int fd, size_t from, size_t at_most)
     return seen;
 }
 
-START_TEST(a_request_half_sent_goes_on_after_each_pause)
+START_TEST(a_request_sent_in_part_continues_after_each_pause)
 {
     struct host_pipe out = host_pipe();
     const uint32_t size = MIB;
@@ -418,7 +418,8 @@ START_TEST(a_request_half_sent_goes_on_after_each_pause)
         host_turns(driver.loop);
         used = used_now(TRANSMIT);
         pause_console();
-        seen += take_data(out.reader, seen, 100 * KIB); /* there is room, but not for the guest */
+        seen +=
+            take_data(out.reader, seen, 100 * KIB); /* the pipe has room, but the guest is paused */
         driver_kick(&driver, TRANSMIT);
         host_turns(driver.loop);
         ck_assert_uint_eq(used_now(TRANSMIT), used);
@@ -432,7 +433,7 @@ START_TEST(a_request_half_sent_goes_on_after_each_pause)
 }
 END_TEST
 
-START_TEST(a_request_half_sent_goes_on_in_another_machine)
+START_TEST(a_request_sent_in_part_continues_in_another_machine)
 {
     struct host_pipe out = host_pipe(), other = host_pipe();
     const uint32_t size = MIB;
@@ -443,7 +444,7 @@ START_TEST(a_request_half_sent_goes_on_in_another_machine)
     request(TRANSMIT, 3, DRIVER_BUFFERS, size, 0);
     host_turns(driver.loop);
     pause_console();
-    seen = take_data(out.reader, 0, size); /* the old host's terminal still says what it knows */
+    seen = take_data(out.reader, 0, size); /* the old host's terminal still writes its buffer */
     ck_assert_uint_gt(seen, 100 * KIB);
     ck_assert_uint_lt(seen, size);
     move_to_another_machine(-1, other.writer);
@@ -461,8 +462,8 @@ START_TEST(a_request_half_sent_goes_on_in_another_machine)
 }
 END_TEST
 
-/* While it was paused the guest, or who wrote its memory, made it shorter. */
-START_TEST(a_request_half_sent_that_is_another_one_now)
+/* The request was shortened while the console was paused. */
+START_TEST(a_request_sent_in_part_and_shortened_while_paused)
 {
     struct host_pipe out = host_pipe();
     size_t seen;
@@ -477,7 +478,7 @@ START_TEST(a_request_half_sent_that_is_another_one_now)
     resume_console();
     check_used(TRANSMIT, 3, 0);
     ck_assert_uint_eq(take_data(out.reader, seen, 10), (unsigned)_i);
-    request(TRANSMIT, 4, DRIVER_BUFFERS, 10, 0); /* of which nothing is skipped */
+    request(TRANSMIT, 4, DRIVER_BUFFERS, 10, 0); /* nothing of it is skipped */
     ck_assert_uint_eq(take_data(out.reader, 0, 100), 10);
     finish();
 }
@@ -500,7 +501,7 @@ static void *read_slowly(void *arg)
     return host_expect(out->reader, 2 * MIB, true) ? arg : NULL;
 }
 
-/* As the machine does it: the loop is a thread, pause and state() are on another. */
+/* As in a machine: the loop has a thread, pause() and state() run on another. */
 START_TEST(many_pauses_lose_no_byte)
 {
     const uint32_t size = 2 * MIB, count = 8;
@@ -539,7 +540,7 @@ START_TEST(many_pauses_lose_no_byte)
 }
 END_TEST
 
-START_TEST(input_comes_after_the_pause)
+START_TEST(input_arrives_after_the_pause)
 {
     struct host_pipe in = host_pipe();
 
@@ -550,7 +551,7 @@ START_TEST(input_comes_after_the_pause)
     driver_kick(&driver, RECEIVE);
     host_turns(driver.loop);
     ck_assert(!used_now(RECEIVE));
-    move_to_another_machine(in.reader, -1); /* the old terminal has read it, and takes it along */
+    move_to_another_machine(in.reader, -1); /* the old terminal has read it: lost */
     ck_assert_int_eq(write(in.writer, "again", 5), 5);
     host_turns(driver.loop);
     ck_assert(!used_now(RECEIVE));
@@ -582,12 +583,12 @@ START_TEST(size_of_another_machines_terminal_is_announced)
     ck_assert_mem_eq(config, "\x2c\x01\x01\0", 4);
     pause_console();
     resume_console();
-    ck_assert_uint_eq(driver.config_changes, 1); /* it knows */
+    ck_assert_uint_eq(driver.config_changes, 1); /* announced once */
     finish();
 }
 END_TEST
 
-START_TEST(a_machine_saved_on_a_terminal_is_restored_on_none)
+START_TEST(a_machine_saved_on_a_terminal_is_restored_without_one)
 {
     const struct winsize size = { .ws_col = 80, .ws_row = 25 };
     struct host_pipe out = host_pipe();
@@ -600,7 +601,7 @@ START_TEST(a_machine_saved_on_a_terminal_is_restored_on_none)
     resume_console();
     request(TRANSMIT, 0, DRIVER_BUFFERS, 1, 0);
     check_used(TRANSMIT, 0, 0);
-    ck_assert_uint_eq(driver.config_changes, 0); /* it keeps the size that it had */
+    ck_assert_uint_eq(driver.config_changes, 0); /* it keeps the old size */
     finish();
 }
 END_TEST
@@ -637,8 +638,8 @@ int main(void)
 
     tcase_set_timeout(tcase, 20);
     tcase_add_test(tcase, output_split_over_many_descriptors);
-    tcase_add_test(tcase, slow_reader_loses_no_byte);
-    tcase_add_loop_test(tcase, output_flood_that_starves_other_devices, 0, 2);
+    tcase_add_test(tcase, a_slow_reader_gets_every_byte);
+    tcase_add_loop_test(tcase, an_output_flood_yields_the_loop, 0, 2);
     tcase_add_loop_test(tcase, empty_chain, 0, ARRAY_SIZE(useless));
     tcase_add_test(tcase, empty_chains_without_end);
     tcase_add_test(tcase, buffer_outside_ram);
@@ -649,13 +650,13 @@ int main(void)
     tcase_add_test(tcase, size_is_repeated_with_output_but_does_not_flood);
     tcase_add_test(tcase, features_not_offered_are_refused);
     tcase_add_test(tcase, emergency_write_needs_no_queue);
-    tcase_add_test(tcase, a_request_half_sent_goes_on_after_each_pause);
-    tcase_add_test(tcase, a_request_half_sent_goes_on_in_another_machine);
-    tcase_add_loop_test(tcase, a_request_half_sent_that_is_another_one_now, 0, 3);
+    tcase_add_test(tcase, a_request_sent_in_part_continues_after_each_pause);
+    tcase_add_test(tcase, a_request_sent_in_part_continues_in_another_machine);
+    tcase_add_loop_test(tcase, a_request_sent_in_part_and_shortened_while_paused, 0, 3);
     tcase_add_test(tcase, many_pauses_lose_no_byte);
-    tcase_add_test(tcase, input_comes_after_the_pause);
+    tcase_add_test(tcase, input_arrives_after_the_pause);
     tcase_add_test(tcase, size_of_another_machines_terminal_is_announced);
-    tcase_add_test(tcase, a_machine_saved_on_a_terminal_is_restored_on_none);
+    tcase_add_test(tcase, a_machine_saved_on_a_terminal_is_restored_without_one);
     tcase_add_loop_test(tcase, damaged_state_is_refused, 0, ARRAY_SIZE(damaged));
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

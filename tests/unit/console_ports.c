@@ -19,7 +19,7 @@
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
 
-/* A console with several ports, as Linux drives it: a hostile driver is not far. */
+/* A console with several ports, with a driver like Linux's, or a hostile one. */
 
 #define MULTIPORT BIT(VIRTIO_CONSOLE_F_MULTIPORT)
 #define SIZE      BIT(VIRTIO_CONSOLE_F_SIZE)
@@ -27,7 +27,7 @@
 
 enum { CONTROL_RECEIVE = 2, CONTROL_TRANSMIT = 3 };
 
-/* Where control messages lie in the guest, those from the host in a buffer each. */
+/* Guest addresses of control messages. Each one from the host has a buffer of its own. */
 #define HEARD  (DRIVER_BUFFERS + 0x1000)
 #define SAID   (DRIVER_BUFFERS + 0x8000)
 #define BYTES  (DRIVER_BUFFERS + 0x10000)
@@ -36,7 +36,7 @@ enum { CONTROL_RECEIVE = 2, CONTROL_TRANSMIT = 3 };
 static struct driver driver;
 static struct virtio_console_port ports[PORTS];
 static unsigned port_count;
-static uint16_t hearing; /* control buffers given so far */
+static uint16_t control_buffers_posted; /* posted so far */
 
 static unsigned receive_of(unsigned port)
 {
@@ -53,10 +53,10 @@ static void init(void)
     log_set_level(LOG_LEVEL_ERROR);
     signal(SIGPIPE, SIG_IGN);
     driver_init(&driver);
-    port_count = hearing = 0;
+    port_count = control_buffers_posted = 0;
 }
 
-/* One more port between two descriptors. */
+/* Adds a port between two descriptors. */
 static void add(const char *name, int input, int output)
 {
     const struct terminal_config config = { .input = input, .output = output, .stream = true };
@@ -91,13 +91,13 @@ static unsigned used_now(unsigned queue)
 static void give_control_buffers(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        uint16_t index = hearing++ % DRIVER_QUEUE_SIZE;
+        uint16_t index = control_buffers_posted++ % DRIVER_QUEUE_SIZE;
 
         request(CONTROL_RECEIVE, index, HEARD + index * BUFFER, BUFFER, DRIVER_WRITE);
     }
 }
 
-static void say(uint32_t port, uint16_t event, uint16_t value)
+static void send_control(uint32_t port, uint16_t event, uint16_t value)
 {
     uint8_t *message = driver_ram(&driver, SAID);
 
@@ -108,9 +108,9 @@ static void say(uint32_t port, uint16_t event, uint16_t value)
     ck_assert(driver_wait(&driver, CONTROL_TRANSMIT, NULL, NULL));
 }
 
-/* The next control message is this one; what follows it, if anything, is `tail`. */
-static void check_heard(uint32_t port, uint16_t event, uint16_t value, const char *tail,
-                        uint32_t tail_size)
+/* The next control message is this one, followed by `tail`. */
+static void check_control(uint32_t port, uint16_t event, uint16_t value, const char *tail,
+                          uint32_t tail_size)
 {
     uint32_t head, written;
     const uint8_t *message;
@@ -126,31 +126,31 @@ static void check_heard(uint32_t port, uint16_t event, uint16_t value, const cha
 
 static void check_open(uint32_t port, bool open)
 {
-    check_heard(port, VIRTIO_CONSOLE_PORT_OPEN, open, "", 0);
+    check_control(port, VIRTIO_CONSOLE_PORT_OPEN, open, "", 0);
 }
 
-/* Nothing more is said. */
-static void check_silence(void)
+/* There are no more control messages. */
+static void check_no_control(void)
 {
     host_turns(driver.loop);
     ck_assert_uint_eq(used_now(CONTROL_RECEIVE), 0);
 }
 
-/* As Linux does it, all ports opened. */
+/* Starts a driver as Linux does, and opens all ports. */
 static void introduce(void)
 {
-    say(UINT32_MAX, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    send_control(UINT32_MAX, VIRTIO_CONSOLE_DEVICE_READY, 1);
     for (unsigned i = 0; i < port_count; i++)
-        check_heard(i, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
+        check_control(i, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
     for (unsigned i = 0; i < port_count; i++) {
-        say(i, VIRTIO_CONSOLE_PORT_READY, 1);
+        send_control(i, VIRTIO_CONSOLE_PORT_READY, 1);
         if (ports[i].console)
-            check_heard(i, VIRTIO_CONSOLE_CONSOLE_PORT, 1, "", 0);
+            check_control(i, VIRTIO_CONSOLE_CONSOLE_PORT, 1, "", 0);
         check_open(i, true);
         if (ports[i].name)
-            check_heard(i, VIRTIO_CONSOLE_PORT_NAME, 1, ports[i].name,
-                        (uint32_t)strlen(ports[i].name));
-        say(i, VIRTIO_CONSOLE_PORT_OPEN, 1);
+            check_control(i, VIRTIO_CONSOLE_PORT_NAME, 1, ports[i].name,
+                          (uint32_t)strlen(ports[i].name));
+        send_control(i, VIRTIO_CONSOLE_PORT_OPEN, 1);
     }
 }
 
@@ -164,8 +164,8 @@ static void start(void)
 static void restart(void)
 {
     virtio_set_status(driver.device, 0);
-    memset(driver_ram(&driver, 0x10000), 0, DRIVER_BUFFERS - 0x10000); /* the rings are new */
-    hearing = 0;
+    memset(driver_ram(&driver, 0x10000), 0, DRIVER_BUFFERS - 0x10000); /* clears the rings */
+    control_buffers_posted = 0;
     ck_assert(driver_start(&driver, driver.device, MULTIPORT));
     give_control_buffers(40);
 }
@@ -185,7 +185,7 @@ static void transmit(unsigned port, uint16_t index, const char *text)
     request(transmit_of(port), index, BYTES + index * BUFFER, (uint32_t)strlen(text), 0);
 }
 
-/* Reads what is there, turning the loop meanwhile, until the end or `count` bytes. */
+/* Reads until the end or `count` bytes, running the loop meanwhile. */
 static size_t drain(int fd, char *bytes, size_t count)
 {
     double end = host_seconds() + HOST_TIMEOUT_S;
@@ -213,7 +213,7 @@ static void check_output(int fd, const char *text)
     ck_assert_str_eq(bytes, text);
 }
 
-/* The next is the end of the file, and not one byte. */
+/* The output has ended, without another byte. */
 static void check_end(int fd)
 {
     char byte;
@@ -236,11 +236,11 @@ START_TEST(ports_announce_themselves_to_each_driver)
     virtio_read_config(driver.device, config);
     ck_assert_mem_eq(config, "\0\0\0\0\2\0\0\0\0\0\0\0", 12);
     ck_assert_uint_eq(driver.device->queue_count, 6);
-    check_silence();
+    check_no_control();
 
     restart();
     introduce();
-    check_silence();
+    check_no_control();
     finish();
 }
 END_TEST
@@ -250,7 +250,7 @@ START_TEST(one_port_with_a_name_has_control_too)
     init();
     add("one", -1, -1);
     start();
-    check_silence();
+    check_no_control();
     finish();
 }
 END_TEST
@@ -270,7 +270,7 @@ START_TEST(a_driver_without_multiport_has_port_0)
     request(receive_of(0), 0, BYTES, 10, DRIVER_WRITE);
     ck_assert(driver_wait(&driver, receive_of(0), NULL, NULL));
 
-    /* There is no control protocol, and no other port. */
+    /* The control queues and the other ports do nothing. */
     request(CONTROL_RECEIVE, 0, HEARD, BUFFER, DRIVER_WRITE);
     memset(driver_ram(&driver, SAID), 0, 8);
     request(CONTROL_TRANSMIT, 0, SAID, 8, 0);
@@ -282,24 +282,24 @@ START_TEST(a_driver_without_multiport_has_port_0)
 }
 END_TEST
 
-START_TEST(what_is_due_waits_for_buffers)
+START_TEST(control_messages_wait_for_buffers)
 {
     init();
     add("one", -1, -1);
     add("two", -1, -1);
     ck_assert(driver_start(&driver, create(), MULTIPORT));
-    for (unsigned i = 0; i < 100; i++) { /* a flood of questions is one question */
-        say(7, VIRTIO_CONSOLE_DEVICE_READY, 1);
-        say(0, VIRTIO_CONSOLE_PORT_READY, 1);
-        say(1, VIRTIO_CONSOLE_PORT_READY, i % 2);
+    for (unsigned i = 0; i < 100; i++) { /* repeated requests are merged */
+        send_control(7, VIRTIO_CONSOLE_DEVICE_READY, 1);
+        send_control(0, VIRTIO_CONSOLE_PORT_READY, 1);
+        send_control(1, VIRTIO_CONSOLE_PORT_READY, i % 2);
     }
     for (unsigned i = 0; i < 6; i++)
         give_control_buffers(1);
     check_open(0, true);
-    check_heard(0, VIRTIO_CONSOLE_PORT_NAME, 1, "one", 3);
+    check_control(0, VIRTIO_CONSOLE_PORT_NAME, 1, "one", 3);
     check_open(1, true);
-    check_heard(1, VIRTIO_CONSOLE_PORT_NAME, 1, "two", 3);
-    check_silence();
+    check_control(1, VIRTIO_CONSOLE_PORT_NAME, 1, "two", 3);
+    check_no_control();
     finish();
 }
 END_TEST
@@ -316,27 +316,27 @@ START_TEST(size_of_a_console)
     ports[0].console = true;
     add("one", -1, -1);
     ck_assert(driver_start(&driver, create(), MULTIPORT | SIZE));
-    terminal_window_changed(ports[0].terminal); /* nobody has asked yet */
+    terminal_window_changed(ports[0].terminal); /* no driver yet */
     give_control_buffers(20);
-    check_silence();
+    check_no_control();
 
-    say(0, VIRTIO_CONSOLE_PORT_READY, 1);
-    check_heard(0, VIRTIO_CONSOLE_CONSOLE_PORT, 1, "", 0);
-    check_heard(0, VIRTIO_CONSOLE_RESIZE, 1, "\x50\0\x19\0", 4);
+    send_control(0, VIRTIO_CONSOLE_PORT_READY, 1);
+    check_control(0, VIRTIO_CONSOLE_CONSOLE_PORT, 1, "", 0);
+    check_control(0, VIRTIO_CONSOLE_RESIZE, 1, "\x50\0\x19\0", 4);
     check_open(0, true);
     ck_assert_int_eq(ioctl(pty.slave, TIOCSWINSZ, &sizes[1]), 0);
     terminal_window_changed(ports[0].terminal);
     terminal_window_changed(ports[1].terminal);
-    check_heard(0, VIRTIO_CONSOLE_RESIZE, 1, "\x2c\x01\x01\0", 4);
-    check_silence();
+    check_control(0, VIRTIO_CONSOLE_RESIZE, 1, "\x2c\x01\x01\0", 4);
+    check_no_control();
     ck_assert_uint_eq(driver.config_changes, 0);
     finish();
 }
 END_TEST
 
-/* Hostile messages: the device goes on, or asks to be reset, and nothing else happens. */
+/* Hostile messages: the device ignores them or sets NEEDS_RESET. */
 
-START_TEST(control_messages_that_mean_nothing)
+START_TEST(meaningless_control_messages_are_ignored)
 {
     init();
     add("one", -1, -1);
@@ -344,13 +344,13 @@ START_TEST(control_messages_that_mean_nothing)
     ck_assert(driver_start(&driver, create(), MULTIPORT));
     give_control_buffers(40);
     for (uint32_t event = 0; event < 20; event++) {
-        say(2, (uint16_t)event, 0);
-        say(UINT32_MAX, (uint16_t)event, 0);
-        say(0x10000, (uint16_t)(event + 0xff00), 1);
+        send_control(2, (uint16_t)event, 0);
+        send_control(UINT32_MAX, (uint16_t)event, 0);
+        send_control(0x10000, (uint16_t)(event + 0xff00), 1);
     }
-    say(0, VIRTIO_CONSOLE_DEVICE_READY, 0);
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
-    check_silence();
+    send_control(0, VIRTIO_CONSOLE_DEVICE_READY, 0);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    check_no_control();
     introduce();
     ck_assert(!driver_broken(&driver));
     finish();
@@ -383,7 +383,7 @@ START_TEST(control_message_longer_than_needed_and_in_pieces)
                         i < 9 ? DRIVER_NEXT : 0, i + 1);
     driver_publish(&driver, CONTROL_TRANSMIT, 0);
     driver_kick(&driver, CONTROL_TRANSMIT);
-    check_heard(0, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
+    check_control(0, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
     finish();
 }
 END_TEST
@@ -396,7 +396,7 @@ START_TEST(control_buffer_too_small)
     add("one", -1, -1);
     ck_assert(driver_start(&driver, create(), MULTIPORT));
     give_control_buffers(1);
-    say(0, VIRTIO_CONSOLE_PORT_READY, 1);
+    send_control(0, VIRTIO_CONSOLE_PORT_READY, 1);
     check_open(0, true);
     request(CONTROL_RECEIVE, 9, HEARD, sizes[_i], DRIVER_WRITE);
     ck_assert(driver_broken(&driver));
@@ -442,12 +442,12 @@ START_TEST(input_waits_for_an_open_port)
     init();
     add("one", in.reader, -1);
     start();
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
     request(receive_of(0), 0, BYTES, 10, DRIVER_WRITE);
     ck_assert_int_eq(write(in.writer, "in", 2), 2);
     ck_assert_uint_lt(host_turns(driver.loop), 20);
     ck_assert_uint_eq(used_now(receive_of(0)), 0);
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 1);
     ck_assert(driver_wait(&driver, receive_of(0), NULL, &written));
     ck_assert_uint_eq(written, 2);
     finish();
@@ -465,21 +465,21 @@ START_TEST(end_of_input_follows_the_last_byte)
     start();
     ck_assert_int_eq(write(in.writer, "the end", 7), 7);
     close(in.writer);
-    check_silence(); /* no buffer for the bytes yet */
+    check_no_control(); /* the bytes have no buffer yet */
     request(receive_of(0), 0, BYTES, 6, DRIVER_WRITE);
     ck_assert(driver_wait(&driver, receive_of(0), NULL, &written));
     ck_assert_uint_eq(written, 6);
-    check_silence();
+    check_no_control();
     request(receive_of(0), 1, BYTES, 6, DRIVER_WRITE);
     ck_assert(driver_wait(&driver, receive_of(0), NULL, &written));
     ck_assert_uint_eq(written, 1);
     check_open(0, false);
-    check_silence();
+    check_no_control();
     finish();
 }
 END_TEST
 
-START_TEST(input_that_was_over_before_the_driver_came)
+START_TEST(end_of_input_before_the_driver_starts)
 {
     init();
     add("one", open("/dev/null", O_RDONLY), -1);
@@ -487,11 +487,11 @@ START_TEST(input_that_was_over_before_the_driver_came)
     give_control_buffers(20);
     host_turns(driver.loop);
     for (unsigned i = 0; i < 2; i++) {
-        say(0, VIRTIO_CONSOLE_PORT_READY, 1);
+        send_control(0, VIRTIO_CONSOLE_PORT_READY, 1);
         check_open(0, false);
-        check_heard(0, VIRTIO_CONSOLE_PORT_NAME, 1, "one", 3);
-        say(0, VIRTIO_CONSOLE_PORT_OPEN, 1);
-        check_silence();
+        check_control(0, VIRTIO_CONSOLE_PORT_NAME, 1, "one", 3);
+        send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+        check_no_control();
         restart();
     }
     finish();
@@ -506,17 +506,17 @@ START_TEST(output_ends_when_the_guest_closes)
     add("one", -1, out.writer);
     add("two", -1, -1);
     start();
-    close(out.writer); /* the terminal's duplicate is the last */
+    close(out.writer); /* the terminal has the last duplicate */
     transmit(0, 0, "all ");
     transmit(0, 1, "of it");
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
     check_output(out.reader, "all of it");
     check_end(out.reader);
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 1);
     transmit(0, 2, "dropped");
     for (unsigned i = 0; i < 3; i++)
         ck_assert(driver_wait(&driver, transmit_of(0), NULL, NULL));
-    check_silence();
+    check_no_control();
     finish();
 }
 END_TEST
@@ -533,7 +533,7 @@ START_TEST(a_close_waits_for_a_slow_reader)
     close(out.writer);
     host_fill(driver_ram(&driver, BYTES), 0, size);
     request(transmit_of(0), 0, BYTES, (uint32_t)size, 0);
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
     ck_assert_uint_lt(host_turns(driver.loop), 50);
     ck_assert_uint_eq(drain(out.reader, bytes, size + 1), size);
     ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES), size);
@@ -549,7 +549,7 @@ START_TEST(an_idle_port_closes_at_once)
     add("one", -1, out.writer);
     start();
     close(out.writer);
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
     check_end(out.reader);
     finish();
 }
@@ -566,11 +566,11 @@ START_TEST(reset_in_the_middle_of_a_close)
     start();
     close(out.writer);
     request(transmit_of(0), 0, BYTES, MIB, 0);
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
     host_turns(driver.loop);
     restart();
     introduce();
-    seen = drain(out.reader, bytes, sizeof(bytes)); /* what had room, then the end */
+    seen = drain(out.reader, bytes, sizeof(bytes)); /* the bytes that had room, then the end */
     ck_assert_uint_gt(seen, 64 * KIB);
     ck_assert_uint_lt(seen, 256 * KIB);
     check_end(out.reader);
@@ -580,7 +580,7 @@ START_TEST(reset_in_the_middle_of_a_close)
 }
 END_TEST
 
-START_TEST(reset_takes_what_has_room)
+START_TEST(reset_sends_output_that_has_room)
 {
     struct host_pipe out = host_pipe();
 
@@ -605,7 +605,7 @@ START_TEST(a_close_shuts_a_socket_down)
     add("one", sockets[0], sockets[0]); /* which stays open */
     start();
     transmit(0, 0, "bye");
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
     check_output(sockets[1], "bye");
     check_end(sockets[1]);
     finish();
@@ -627,7 +627,7 @@ START_TEST(reader_gone)
     ck_assert(driver_wait(&driver, transmit_of(0), NULL, NULL));
     transmit(0, 1, "dropped");
     ck_assert(driver_wait(&driver, transmit_of(0), NULL, NULL));
-    check_silence();
+    check_no_control();
     finish();
     dup2(before, STDERR_FILENO);
     ck_assert_int_eq(lseek(log, 0, SEEK_END), 0); /* no error */
@@ -650,78 +650,78 @@ START_TEST(open_and_close_without_end)
             driver_publish(&driver, CONTROL_TRANSMIT, i);
         }
         driver_kick(&driver, CONTROL_TRANSMIT);
-        ck_assert_uint_eq(used_now(CONTROL_TRANSMIT), 32); /* others have their turn in between */
+        ck_assert_uint_eq(used_now(CONTROL_TRANSMIT), 32); /* bounded for each round */
         for (unsigned i = 0; i < DRIVER_QUEUE_SIZE; i++)
             ck_assert(driver_wait(&driver, CONTROL_TRANSMIT, NULL, NULL));
     }
-    check_silence();
+    check_no_control();
     finish();
 }
 END_TEST
 
 /* Order. */
 
-/* Port 1 is told that port 0 is done, whose reader is slow. */
-static void start_ordered(int output, int told)
+/* Port 0 has a slow reader. The ordered port 1 says that port 0 is done. */
+static void start_ordered(int output, int ordered)
 {
     init();
     add("data", -1, output);
-    add("told", -1, told);
+    add("ordered", -1, ordered);
     ports[1].ordered = true;
     start();
 }
 
 START_TEST(an_ordered_port_waits_for_the_others)
 {
-    struct host_pipe out = host_pipe(), told = host_pipe();
+    struct host_pipe out = host_pipe(), ordered = host_pipe();
     const size_t size = MIB;
     static char bytes[MIB];
 
-    start_ordered(out.writer, told.writer);
+    start_ordered(out.writer, ordered.writer);
     host_fill(driver_ram(&driver, BYTES + BUFFER), 0, size);
     transmit(1, 0, "begin");
-    check_output(told.reader, "begin");
+    check_output(ordered.reader, "begin");
     request(transmit_of(0), 0, BYTES + BUFFER, (uint32_t)size, 0);
     transmit(1, 0, "done");
     ck_assert_uint_lt(host_turns(driver.loop), 50);
     for (size_t seen = 0; seen < size;) { /* the pipe holds 64 KiB */
         if (size - seen > 64 * KIB)
-            ck_assert_int_eq(poll(&(struct pollfd){ .fd = told.reader, .events = POLLIN }, 1, 0),
+            ck_assert_int_eq(poll(&(struct pollfd){ .fd = ordered.reader, .events = POLLIN }, 1, 0),
                              0);
         seen += drain(out.reader, bytes + seen, size - seen < 5000 ? size - seen : 5000);
     }
     ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES + BUFFER), size);
-    check_output(told.reader, "done");
+    check_output(ordered.reader, "done");
     finish();
 }
 END_TEST
 
-START_TEST(an_ordered_port_is_not_held_for_ever)
+START_TEST(an_ordered_port_does_not_starve)
 {
-    struct host_pipe out = host_pipe(), told = host_pipe();
+    struct host_pipe out = host_pipe(), ordered = host_pipe();
     static char bytes[64 * KIB];
     double end = host_seconds() + HOST_TIMEOUT_S;
 
-    start_ordered(out.writer, told.writer);
+    start_ordered(out.writer, ordered.writer);
     for (uint16_t i = 0; i < 4; i++)
         request(transmit_of(0), i, BYTES, 64 * KIB, 0);
     transmit(1, 0, "done");
-    /* The other's queue never runs dry. */
+    /* The other port's queue never becomes empty. */
     for (uint16_t i = 0; !used_now(transmit_of(1)) && host_seconds() < end;) {
         ck_assert_uint_gt(drain(out.reader, bytes, 4 * KIB), 0);
         for (; used_now(transmit_of(0)); driver.used_seen[transmit_of(0)]++, i++)
             request(transmit_of(0), i % 4, BYTES, 64 * KIB, 0);
     }
-    check_output(told.reader, "done");
+    check_output(ordered.reader, "done");
     finish();
 }
 END_TEST
 
-START_TEST(an_ordered_port_does_not_wait_for_nobody)
+START_TEST(an_ordered_port_does_not_wait_for_a_broken_or_unread_port)
 {
-    struct host_pipe out = host_pipe(), told = host_pipe();
+    struct host_pipe out = host_pipe(), ordered = host_pipe();
 
-    start_ordered(out.writer, told.writer);
+    start_ordered(out.writer, ordered.writer);
     for (uint16_t i = 0; i < 4; i++)
         request(transmit_of(0), i, BYTES, 64 * KIB, 0);
     transmit(1, 0, "done");
@@ -735,7 +735,7 @@ START_TEST(an_ordered_port_does_not_wait_for_nobody)
         request(transmit_of(0), 5, DRIVER_RAM, 1, 0); /* breaks the queue, then there is room */
     if (_i == 2)
         drain(out.reader, (char[256 * KIB]){ 0 }, 256 * KIB);
-    check_output(told.reader, "done");
+    check_output(ordered.reader, "done");
     finish();
 }
 END_TEST
@@ -756,12 +756,12 @@ static void resume_console(void)
         terminal_resume(ports[i].terminal);
 }
 
-/* Descriptors of a port: -1 where there is none. */
+/* A port's descriptors, -1 for none. */
 struct ends {
     int input, output;
 };
 
-/* Reads what a paused console's terminal still writes. */
+/* Reads the output that a paused console's terminal still writes. */
 static size_t read_rest(int fd, char *bytes, size_t count)
 {
     size_t seen = 0;
@@ -775,7 +775,7 @@ static size_t read_rest(int fd, char *bytes, size_t count)
     return seen;
 }
 
-/* In place of the console, which is paused, one of another machine gets its state. */
+/* Replaces the paused console by another machine's, and loads its state. */
 static void move_to_another_machine(const struct ends *ends)
 {
     struct saved_virtio from = saved_virtio(driver.device), to;
@@ -797,34 +797,34 @@ static void move_to_another_machine(const struct ends *ends)
     saved_restore(&saved, &to.device);
 }
 
-START_TEST(what_is_due_is_told_after_a_pause)
+START_TEST(due_control_messages_are_sent_after_a_pause)
 {
     init();
     add("one", -1, -1);
     add("two", -1, -1);
     ports[0].console = true;
     ck_assert(driver_start(&driver, create(), MULTIPORT));
-    say(1, VIRTIO_CONSOLE_PORT_READY, 1);
-    say(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    send_control(1, VIRTIO_CONSOLE_PORT_READY, 1);
+    send_control(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
     pause_console();
     give_control_buffers(10);
-    check_silence();
+    check_no_control();
     if (_i)
         move_to_another_machine((struct ends[]){ { -1, -1 }, { -1, -1 } });
-    check_silence();
+    check_no_control();
     resume_console();
-    check_heard(0, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
-    check_heard(1, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
+    check_control(0, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
+    check_control(1, VIRTIO_CONSOLE_PORT_ADD, 1, "", 0);
     check_open(1, true);
-    check_heard(1, VIRTIO_CONSOLE_PORT_NAME, 1, "two", 3);
-    check_silence();
-    say(0, VIRTIO_CONSOLE_PORT_READY, 1);
-    check_heard(0, VIRTIO_CONSOLE_CONSOLE_PORT, 1, "", 0);
+    check_control(1, VIRTIO_CONSOLE_PORT_NAME, 1, "two", 3);
+    check_no_control();
+    send_control(0, VIRTIO_CONSOLE_PORT_READY, 1);
+    check_control(0, VIRTIO_CONSOLE_CONSOLE_PORT, 1, "", 0);
     finish();
 }
 END_TEST
 
-START_TEST(ports_of_another_machine_are_open_if_the_host_has_them)
+START_TEST(ports_are_announced_again_in_another_machine)
 {
     struct host_pipe in = host_pipe(), ended = host_pipe(), other = host_pipe();
     uint32_t written;
@@ -838,12 +838,12 @@ START_TEST(ports_of_another_machine_are_open_if_the_host_has_them)
     pause_console();
     move_to_another_machine(
         (struct ends[]){ { open("/dev/null", O_RDONLY), -1 }, { other.reader, -1 } });
-    check_silence();
+    check_no_control();
     resume_console();
     check_open(0, true);
     check_open(1, true);
     check_open(0, false);
-    check_silence();
+    check_no_control();
     ck_assert_int_eq(write(other.writer, "in", 2), 2);
     request(receive_of(1), 0, BYTES, 10, DRIVER_WRITE);
     ck_assert(driver_wait(&driver, receive_of(1), NULL, &written));
@@ -854,40 +854,40 @@ END_TEST
 
 START_TEST(an_ordered_port_waits_across_a_pause)
 {
-    struct host_pipe out = host_pipe(), told = host_pipe(), other = host_pipe();
+    struct host_pipe out = host_pipe(), ordered = host_pipe(), other = host_pipe();
     const size_t size = MIB, half = size / 2;
     static char bytes[MIB];
     size_t seen;
 
-    start_ordered(out.writer, told.writer);
+    start_ordered(out.writer, ordered.writer);
     host_fill(driver_ram(&driver, BYTES + BUFFER), 0, size);
     request(transmit_of(0), 0, BYTES + BUFFER, (uint32_t)half, 0);
     request(transmit_of(0), 1, BYTES + BUFFER + half, (uint32_t)half, 0);
     transmit(1, 0, "done");
-    request(transmit_of(0), 2, BYTES, 1, 0); /* behind it: not waited for */
+    request(transmit_of(0), 2, BYTES, 1, 0); /* later than the ordered request: not waited for */
     host_turns(driver.loop);
     pause_console();
     driver_kick(&driver, transmit_of(1));
     seen = read_rest(out.reader, bytes, size);
     ck_assert_uint_lt(seen, half);
     if (_i) {
-        move_to_another_machine((struct ends[]){ { -1, other.writer }, { -1, told.writer } });
+        move_to_another_machine((struct ends[]){ { -1, other.writer }, { -1, ordered.writer } });
         out = other;
     }
     resume_console();
     while (seen < size) { /* the pipe holds 64 KiB */
         if (size - seen > 64 * KIB)
-            ck_assert_int_eq(poll(&(struct pollfd){ .fd = told.reader, .events = POLLIN }, 1, 0),
+            ck_assert_int_eq(poll(&(struct pollfd){ .fd = ordered.reader, .events = POLLIN }, 1, 0),
                              0);
         seen += drain(out.reader, bytes + seen, size - seen < 5000 ? size - seen : 5000);
     }
     ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES + BUFFER), size);
-    check_output(told.reader, "done");
+    check_output(ordered.reader, "done");
     finish();
 }
 END_TEST
 
-/* Once closed with something left to go out, and once without. */
+/* Closed with output left in the queue, and without. */
 START_TEST(a_closed_port_ends_its_output_in_another_machine)
 {
     struct host_pipe out = host_pipe(), other = host_pipe();
@@ -901,7 +901,7 @@ START_TEST(a_closed_port_ends_its_output_in_another_machine)
     close(out.writer);
     host_fill(driver_ram(&driver, BYTES), 0, size);
     request(transmit_of(0), 0, BYTES, (uint32_t)size, 0);
-    say(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
     host_turns(driver.loop);
     pause_console();
     seen = read_rest(out.reader, bytes, size);
@@ -916,14 +916,14 @@ START_TEST(a_closed_port_ends_its_output_in_another_machine)
 }
 END_TEST
 
-/* In the order of the state: the last port's fields are spoilt. */
+/* Corrupts fields of the last port, in the order of the state. */
 static const struct {
     const char *field;
     uint8_t value;
     const char *why;
 } damaged[] = {
     { "due", 0x20, "due: 0x20 has unknown messages" },
-    { "due", 0x10, "due: 0x10 has unknown messages" }, /* a name that it has not */
+    { "due", 0x10, "due: 0x10 has unknown messages" }, /* PORT_NAME of a port without a name */
     { "ready", 2, "ready: neither true nor false" },
     { "begun", 2, "begun: neither true nor false" },
 };
@@ -943,7 +943,7 @@ START_TEST(damaged_state_is_refused)
 }
 END_TEST
 
-START_TEST(a_port_that_would_wait_for_ever_is_refused)
+START_TEST(a_state_with_endless_waiting_is_refused)
 {
     char why[sizeof(((struct state *)0)->why)];
     struct saved_virtio console;
@@ -970,8 +970,8 @@ static void *reset_device(void *arg)
     return NULL;
 }
 
-/* A guest that powers off resets its devices, on a vCPU's thread. */
-START_TEST(reset_waits_while_something_moves)
+/* A guest that powers off resets its devices, on a vCPU thread. */
+START_TEST(reset_waits_while_output_drains)
 {
     struct host_pipe out = host_pipe();
     const size_t size = 300 * KIB;
@@ -1014,34 +1014,34 @@ int main(void)
     tcase_add_test(tcase, ports_announce_themselves_to_each_driver);
     tcase_add_test(tcase, one_port_with_a_name_has_control_too);
     tcase_add_test(tcase, a_driver_without_multiport_has_port_0);
-    tcase_add_test(tcase, what_is_due_waits_for_buffers);
+    tcase_add_test(tcase, control_messages_wait_for_buffers);
     tcase_add_test(tcase, size_of_a_console);
-    tcase_add_test(tcase, control_messages_that_mean_nothing);
+    tcase_add_test(tcase, meaningless_control_messages_are_ignored);
     tcase_add_loop_test(tcase, control_message_too_short, 0, 8);
     tcase_add_test(tcase, control_message_longer_than_needed_and_in_pieces);
     tcase_add_loop_test(tcase, control_buffer_too_small, 0, 3);
     tcase_add_test(tcase, queues_never_set_up);
     tcase_add_test(tcase, input_waits_for_an_open_port);
     tcase_add_test(tcase, end_of_input_follows_the_last_byte);
-    tcase_add_test(tcase, input_that_was_over_before_the_driver_came);
+    tcase_add_test(tcase, end_of_input_before_the_driver_starts);
     tcase_add_test(tcase, output_ends_when_the_guest_closes);
     tcase_add_test(tcase, a_close_waits_for_a_slow_reader);
     tcase_add_test(tcase, an_idle_port_closes_at_once);
     tcase_add_test(tcase, reset_in_the_middle_of_a_close);
-    tcase_add_test(tcase, reset_takes_what_has_room);
+    tcase_add_test(tcase, reset_sends_output_that_has_room);
     tcase_add_test(tcase, a_close_shuts_a_socket_down);
     tcase_add_test(tcase, reader_gone);
     tcase_add_test(tcase, open_and_close_without_end);
     tcase_add_test(tcase, an_ordered_port_waits_for_the_others);
-    tcase_add_test(tcase, an_ordered_port_is_not_held_for_ever);
-    tcase_add_loop_test(tcase, an_ordered_port_does_not_wait_for_nobody, 0, 3);
-    tcase_add_loop_test(tcase, what_is_due_is_told_after_a_pause, 0, 2);
-    tcase_add_test(tcase, ports_of_another_machine_are_open_if_the_host_has_them);
+    tcase_add_test(tcase, an_ordered_port_does_not_starve);
+    tcase_add_loop_test(tcase, an_ordered_port_does_not_wait_for_a_broken_or_unread_port, 0, 3);
+    tcase_add_loop_test(tcase, due_control_messages_are_sent_after_a_pause, 0, 2);
+    tcase_add_test(tcase, ports_are_announced_again_in_another_machine);
     tcase_add_loop_test(tcase, an_ordered_port_waits_across_a_pause, 0, 2);
     tcase_add_loop_test(tcase, a_closed_port_ends_its_output_in_another_machine, 0, 2);
     tcase_add_loop_test(tcase, damaged_state_is_refused, 0, ARRAY_SIZE(damaged));
-    tcase_add_test(tcase, a_port_that_would_wait_for_ever_is_refused);
-    tcase_add_loop_test(tcase, reset_waits_while_something_moves, 0, 2);
+    tcase_add_test(tcase, a_state_with_endless_waiting_is_refused);
+    tcase_add_loop_test(tcase, reset_waits_while_output_drains, 0, 2);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

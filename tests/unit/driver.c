@@ -11,7 +11,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/endian.h"
 
-/* Each queue has 64 KiB from here on: descriptors, available ring, used ring. */
+/* From here on each queue has 64 KiB: descriptors, available ring, used ring. */
 #define RINGS      0x10000u
 #define RING_STEP  0x10000u
 #define AVAIL_PART 0x4000u
@@ -44,7 +44,7 @@ static int driver_get_call_fd(void *transport, unsigned queue)
 {
     struct driver *d = transport;
 
-    return d->call_fd[queue] = 4321 + (int)queue; /* no descriptor: only passed on */
+    return d->call_fd[queue] = 4321 + (int)queue; /* not a descriptor: only passed on */
 }
 
 static void driver_put_call_fd(void *transport, unsigned queue)
@@ -206,7 +206,7 @@ bool driver_wait_ms(struct driver *d, unsigned queue, unsigned ms, uint32_t *ret
     while (le16_load_acquire(driver_ram(d, used + 2)) == d->used_seen[queue]) {
         if (late)
             return false;
-        late = now() > deadline; /* then one turn more: we may have been held up ourselves */
+        late = now() > deadline; /* one more turn: the test may have been preempted */
         loop_turn(d->loop, 10);
     }
     elem = used + 4 + 8ull * (d->used_seen[queue]++ & (d->queue_size - 1));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The device around the file server: its configuration, its queues, its ids. */
+/* The virtio-fs device: configuration space, queues, state; and the ids of slots.c. */
 #include "devices/virtio/fs.h"
 
 #include <errno.h>
@@ -59,7 +59,7 @@ static void put_request(uint32_t opcode, uint64_t node, const char *name)
         strcpy(driver_ram(&d, REQUEST + sizeof(header)), name);
 }
 
-/* A request in pieces of `piece` bytes on both sides; the bytes written. */
+/* Sends a request with both sides in pieces of `piece` bytes; returns the bytes written. */
 static uint32_t ask(unsigned queue, uint32_t size, uint32_t room, uint32_t piece)
 {
     unsigned count = 0;
@@ -89,7 +89,7 @@ START_TEST(configuration_space)
 }
 END_TEST
 
-START_TEST(framing_means_nothing)
+START_TEST(any_framing_is_accepted)
 {
     const uint32_t pieces[] = { 4096, 7, 16, 40, 17 };
     const struct fuse_out_header *out = driver_ram(&d, REPLY);
@@ -104,11 +104,11 @@ START_TEST(framing_means_nothing)
 }
 END_TEST
 
-START_TEST(requests_that_are_none)
+START_TEST(malformed_requests_get_no_reply)
 {
     put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
-    ck_assert_uint_eq(ask(REQUESTS, 44, 0, 64), 0);   /* no reply wanted */
-    ck_assert_uint_eq(ask(REQUESTS, 44, 15, 64), 0);  /* nor room for one */
+    ck_assert_uint_eq(ask(REQUESTS, 44, 0, 64), 0);   /* no room for a reply */
+    ck_assert_uint_eq(ask(REQUESTS, 44, 15, 64), 0);  /* too little room for a reply */
     ck_assert_uint_eq(ask(REQUESTS, 39, 100, 64), 0); /* half a header */
     ck_assert_uint_eq(ask(REQUESTS, 0, 100, 64), 0);
     ck_assert_uint_eq(ask(REQUESTS, 43, 200, 64), 16);
@@ -116,7 +116,7 @@ START_TEST(requests_that_are_none)
 }
 END_TEST
 
-START_TEST(forget_by_the_other_queue)
+START_TEST(forget_on_the_high_priority_queue)
 {
     put_request(FUSE_FORGET, 12345, "1234567");
     ck_assert_uint_eq(ask(HIGH_PRIORITY, 48, 0, 64), 0);
@@ -124,8 +124,8 @@ START_TEST(forget_by_the_other_queue)
 }
 END_TEST
 
-/* After a reset nothing is left of what the driver knew. */
-START_TEST(reset_forgets)
+/* A reset invalidates all nodes and handles. */
+START_TEST(a_reset_drops_nodes_and_handles)
 {
     const struct fuse_out_header *out = driver_ram(&d, REPLY);
     uint64_t node;
@@ -156,8 +156,8 @@ START_TEST(a_flood_yields_the_loop)
 }
 END_TEST
 
-/* As with every device: what was to be its back-end is taken over on success only. */
-START_TEST(the_share_stays_the_callers_if_there_can_be_no_device)
+/* create() takes ownership of its back-end on success only. */
+START_TEST(the_caller_keeps_the_share_if_create_fails)
 {
     const struct share_options options = { .path = "/usr" };
     struct virtio_device *device;
@@ -189,7 +189,7 @@ static void walk(struct virtio_device *device, struct state *s)
     ck_assert_int_eq(s->error, 0);
 }
 
-/* The driver goes on with another device, which has the state of the first. */
+/* The driver continues with another device that has loaded the first one's state. */
 START_TEST(saved_and_loaded)
 {
     const struct fuse_out_header *out = driver_ram(&d, REPLY);
@@ -225,7 +225,7 @@ START_TEST(saved_and_loaded)
 }
 END_TEST
 
-/* A mount whose server says hello and then nothing more: its end, or -1 where we may not. */
+/* Mounts a FUSE server that answers INIT only. Returns its descriptor, or -1 without permission. */
 static int mount_dead(const char *path)
 {
     struct {
@@ -260,7 +260,7 @@ static void check_pause_fails_in_time(int server)
     driver_publish(&d, REQUESTS, 0);
     ck_assert_int_eq(loop_start(d.loop, "fs"), 0);
     virtio_kick(d.device, REQUESTS);
-    ck_assert_int_gt(read(server, request, sizeof(request)), 0); /* the loop waits from now on */
+    ck_assert_int_gt(read(server, request, sizeof(request)), 0); /* the loop blocks from now on */
     before = clock_now_ns();
     ck_assert_int_eq(virtio_pause(d.device, soon()), -ETIMEDOUT);
     ck_assert_uint_lt(clock_now_ns() - before, 5 * 1000000000ull);
@@ -281,12 +281,12 @@ START_TEST(a_dead_mount_does_not_hold_up_a_pause)
     snprintf(path, sizeof(path), "%s/dead", top);
     ck_assert_int_eq(mkdir(path, 0755), 0);
     server = mount_dead(path);
-    if (server >= 0) { /* only root may */
+    if (server >= 0) { /* only root may mount */
         virtio_destroy(d.device);
         memset(driver_ram(&d, 0x10000), 0, 0x20000);
         ck_assert(driver_start(&d, create(top), 0));
         check_pause_fails_in_time(server);
-        for (unsigned i = 0; i < 2; i++) { /* and the device goes on */
+        for (unsigned i = 0; i < 2; i++) { /* the device continues */
             put_request(FUSE_STATFS, FUSE_ROOT_ID, NULL);
             ask(REQUESTS, 40, 200, 256);
             ck_assert_int_eq(out->error, 0);
@@ -300,7 +300,7 @@ START_TEST(a_dead_mount_does_not_hold_up_a_pause)
 }
 END_TEST
 
-START_TEST(numbers_of_things)
+START_TEST(ids_of_slots)
 {
     int things[4];
     struct slots slots;
@@ -314,10 +314,10 @@ START_TEST(numbers_of_things)
     ck_assert_uint_eq(slots_add(&slots, &things[3]), 0);
     slots_remove(&slots, ids[1]);
     ck_assert_ptr_null(slots_find(&slots, ids[1]));
-    ck_assert_ptr_null(slots_find(&slots, ids[1] + (1ull << 32))); /* free, and as it would be */
+    ck_assert_ptr_null(slots_find(&slots, ids[1] + (1ull << 32))); /* the next id of a free slot */
     ids[1] = slots_add(&slots, &things[3]);
     ck_assert_ptr_eq(slots_find(&slots, ids[1]), &things[3]);
-    ck_assert_ptr_null(slots_find(&slots, (uint32_t)ids[1])); /* as it was */
+    ck_assert_ptr_null(slots_find(&slots, (uint32_t)ids[1])); /* its first id */
     ck_assert_ptr_eq(slots_next(&slots, &place), &things[0]);
     ck_assert_ptr_eq(slots_next(&slots, &place), &things[3]);
     ck_assert_ptr_eq(slots_next(&slots, &place), &things[2]);
@@ -333,15 +333,15 @@ int main(void)
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, configuration_space);
-    tcase_add_test(tcase, framing_means_nothing);
-    tcase_add_test(tcase, requests_that_are_none);
-    tcase_add_test(tcase, forget_by_the_other_queue);
-    tcase_add_test(tcase, reset_forgets);
+    tcase_add_test(tcase, any_framing_is_accepted);
+    tcase_add_test(tcase, malformed_requests_get_no_reply);
+    tcase_add_test(tcase, forget_on_the_high_priority_queue);
+    tcase_add_test(tcase, a_reset_drops_nodes_and_handles);
     tcase_add_test(tcase, a_flood_yields_the_loop);
-    tcase_add_test(tcase, the_share_stays_the_callers_if_there_can_be_no_device);
+    tcase_add_test(tcase, the_caller_keeps_the_share_if_create_fails);
     tcase_add_test(tcase, saved_and_loaded);
     tcase_add_test(tcase, a_dead_mount_does_not_hold_up_a_pause);
-    tcase_add_test(tcase, numbers_of_things);
+    tcase_add_test(tcase, ids_of_slots);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -28,7 +28,7 @@ static void teardown(void)
     driver_finish(&d);
 }
 
-/* Buffers for events, each of `size` bytes. */
+/* Posts event buffers of `size` bytes each. */
 static void offer(unsigned first, unsigned count, uint32_t size)
 {
     for (unsigned i = first; i < first + count; i++) {
@@ -67,7 +67,7 @@ static void expect_press(unsigned first)
     expect_nothing();
 }
 
-START_TEST(pressed)
+START_TEST(a_press_sends_its_events)
 {
     ck_assert(driver_start(&d, d.device, 0));
     offer(0, 16, EVENT_SIZE);
@@ -79,8 +79,8 @@ START_TEST(pressed)
 }
 END_TEST
 
-/* Once, however often: the guest need not listen yet, nor have room for all of it. */
-START_TEST(pressed_before_the_driver_listens)
+/* Presses before there is a driver, or room for all events, count as one. */
+START_TEST(presses_before_the_driver_starts_are_one)
 {
     virtio_input_press(d.device);
     virtio_input_press(d.device);
@@ -93,14 +93,14 @@ START_TEST(pressed_before_the_driver_listens)
 }
 END_TEST
 
-START_TEST(half_told_before_a_reset)
+START_TEST(a_press_sent_in_part_is_repeated_after_reset)
 {
     ck_assert(driver_start(&d, d.device, 0));
     offer(0, 1, EVENT_SIZE);
     virtio_input_press(d.device);
     expect_event(0, EV_KEY, KEY_POWER, 1);
     virtio_reset(d.device);
-    memset(driver_ram(&d, 0), 0, DRIVER_BUFFERS); /* as a new driver leaves its rings */
+    memset(driver_ram(&d, 0), 0, DRIVER_BUFFERS); /* a new driver clears its rings */
     ck_assert(driver_start(&d, d.device, 0));
     memset(d.avail_idx, 0, sizeof(d.avail_idx));
     memset(d.used_seen, 0, sizeof(d.used_seen));
@@ -125,7 +125,7 @@ START_TEST(buffer_too_small)
 }
 END_TEST
 
-START_TEST(status_is_taken_back)
+START_TEST(status_events_are_returned)
 {
     ck_assert(driver_start(&d, d.device, 0));
     for (unsigned i = 0; i < d.queue_size; i++) {
@@ -138,7 +138,7 @@ START_TEST(status_is_taken_back)
 }
 END_TEST
 
-/* What is selected, and how many bytes the answer has. */
+/* What is selected, and the size of its data. */
 static const struct {
     uint8_t select, subselect, size;
 } answers[] = {
@@ -155,7 +155,7 @@ START_TEST(configuration)
 
     virtio_write_config(d.device, 0, 1, answers[_i].select);
     virtio_write_config(d.device, 1, 1, answers[_i].subselect);
-    virtio_write_config(d.device, 2, 1, 0x55); /* the rest is not for writing */
+    virtio_write_config(d.device, 2, 1, 0x55); /* no effect: read-only */
     virtio_write_config(d.device, 8, 8, 0x5555);
     virtio_read_config(d.device, bytes);
     memcpy(&config, bytes, sizeof(bytes));
@@ -175,11 +175,11 @@ int main(void)
     TCase *test = tcase_create("input");
 
     tcase_add_checked_fixture(test, setup, teardown);
-    tcase_add_test(test, pressed);
-    tcase_add_test(test, pressed_before_the_driver_listens);
-    tcase_add_test(test, half_told_before_a_reset);
+    tcase_add_test(test, a_press_sends_its_events);
+    tcase_add_test(test, presses_before_the_driver_starts_are_one);
+    tcase_add_test(test, a_press_sent_in_part_is_repeated_after_reset);
     tcase_add_test(test, buffer_too_small);
-    tcase_add_test(test, status_is_taken_back);
+    tcase_add_test(test, status_events_are_returned);
     tcase_add_loop_test(test, configuration, 0, ARRAY_SIZE(answers));
     suite_add_tcase(suite, test);
     return unit_run(suite);

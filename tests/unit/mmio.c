@@ -18,19 +18,18 @@
 #define BASE         0x1000
 #define RAM_SIZE     (1u << 20)
 
-/* A device with two queues of 16 entries and 12 bytes of configuration, on RAM and wires of its
- * own. */
+/* A device with two queues of 16 entries, 12 bytes of configuration, and RAM of its own. */
 struct fake {
     struct virtio_device virtio;
     struct guest_memory *mem;
     struct loop *loop;
     struct device *device;
     const struct io_region *region;
-    uint32_t shadow[VIRTIO_MMIO_SIZE / 4]; /* the guest's view of the registers */
-    uint8_t config;                        /* its first byte */
-    int interrupt;                         /* the eventfds the device was wired with */
+    uint32_t shadow[VIRTIO_MMIO_SIZE / 4]; /* the shadow page */
+    uint8_t config;                        /* first byte of configuration space */
+    int interrupt;                         /* the irqfd and ioeventfds assigned */
     int acknowledge;
-    unsigned ioeventfds, shadows; /* connected so far */
+    unsigned ioeventfds, shadows; /* assigned and mapped so far */
     unsigned starts, stops, kicks;
     uint64_t written;
 };
@@ -116,7 +115,7 @@ static void clean_shadow(const void *word)
 {
 }
 
-/* `mem` becomes its own. */
+/* Takes ownership of `mem`. */
 static void fake_init_on(struct fake *f, struct guest_memory *mem)
 {
     const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
@@ -146,7 +145,7 @@ static void fake_finish(struct fake *f)
     guest_memory_destroy(f->mem);
 }
 
-/* By an exit, which must find what the guest would have read without one. */
+/* Reads a register by an exit; the result must be the shadow page's. */
 static uint32_t get(struct fake *f, uint64_t offset)
 {
     uint32_t value = (uint32_t)f->region->ops->read(f->region->owner, offset, 4);
@@ -176,7 +175,7 @@ static void accept_features(struct fake *f, uint32_t low, uint32_t high)
     set(f, VIRTIO_MMIO_DRIVER_FEATURES, high);
 }
 
-/* As far as FEATURES_OK. */
+/* Negotiates up to FEATURES_OK. */
 static void negotiate(struct fake *f)
 {
     set_status(f, ACK | DRIVER);
@@ -213,7 +212,7 @@ START_TEST(identifies_itself)
 }
 END_TEST
 
-START_TEST(features_that_were_not_offered)
+START_TEST(features_not_offered_are_refused)
 {
     const uint32_t refused[][2] = { { 1, 1 }, { 0, 0 }, { 0, 3 }, { UINT32_MAX, UINT32_MAX } };
 
@@ -271,13 +270,13 @@ START_TEST(queues_that_do_not_exist)
 }
 END_TEST
 
-START_TEST(a_queue_is_frozen_once_ready_and_while_live)
+START_TEST(a_queue_is_read_only_once_ready)
 {
     struct fake f;
     struct virtq_layout before;
 
     fake_init(&f);
-    describe_queue(&f, 0, 8, 0x4000); /* before FEATURES_OK: nothing */
+    describe_queue(&f, 0, 8, 0x4000); /* no effect before FEATURES_OK */
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_READY), 0);
     negotiate(&f);
     describe_queue(&f, 0, 8, 0x4000);
@@ -292,13 +291,13 @@ START_TEST(a_queue_is_frozen_once_ready_and_while_live)
     set(&f, VIRTIO_MMIO_QUEUE_READY, 0);
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_READY), 1);
     ck_assert_mem_eq(&f.virtio.queues[0].layout, &before, sizeof(before));
-    describe_queue(&f, 1, 16, 0x8000); /* one that was left out cannot join later */
+    describe_queue(&f, 1, 16, 0x8000); /* no effect after DRIVER_OK */
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_QUEUE_READY), 0);
     fake_finish(&f);
 }
 END_TEST
 
-START_TEST(rings_that_cannot_be)
+START_TEST(invalid_rings_break_the_queue)
 {
     const struct {
         uint32_t size, desc;
@@ -314,7 +313,7 @@ START_TEST(rings_that_cannot_be)
         describe_queue(&f, 0, bad[i].size, bad[i].desc);
         ck_assert_uint_ne(set_status(&f, DRIVER_OK) & NEEDS_RESET, 0);
         ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 2);
-        ck_assert_uint_eq(set_status(&f, 0), 0); /* and it is as good as new */
+        ck_assert_uint_eq(set_status(&f, 0), 0); /* works again after a reset */
         negotiate(&f);
         describe_queue(&f, 0, 8, 0x4000);
         ck_assert_uint_eq(set_status(&f, DRIVER_OK) & NEEDS_RESET, 0);
@@ -351,7 +350,7 @@ START_TEST(a_kick_after_reset_does_not_reach_the_device)
     ck_assert_uint_eq(f.stops, 1);
     kicks = f.kicks;
     set(&f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
-    loop_turn(f.loop, 0); /* would spin if the eventfd were still watched */
+    loop_turn(f.loop, 0); /* would find the eventfd readable if it were still watched */
     ck_assert_uint_eq(f.kicks, kicks);
     fake_finish(&f);
 }
@@ -383,7 +382,7 @@ START_TEST(interrupts_are_seen_and_acknowledged)
 }
 END_TEST
 
-/* As KVM does for the guest's InterruptACK. */
+/* Signals the ioeventfd of InterruptACK, as KVM does. */
 static void acknowledge(struct fake *f)
 {
     ck_assert_int_eq(write(f->acknowledge, &(uint64_t){ 1 }, sizeof(uint64_t)), sizeof(uint64_t));
@@ -394,7 +393,7 @@ static void interrupt(struct fake *f)
     f->virtio.transport_ops->interrupt(f->virtio.transport, 0);
 }
 
-START_TEST(an_acknowledgement_without_an_exit)
+START_TEST(acknowledge_by_ioeventfd)
 {
     struct fake f;
 
@@ -407,13 +406,14 @@ START_TEST(an_acknowledgement_without_an_exit)
     virtio_config_changed(&f.virtio);
     acknowledge(&f);
     loop_turn(f.loop, 0);
-    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 2); /* it was of the buffers only */
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 2); /* the ACK was for buffers only */
 
     interrupt(&f);
     acknowledge(&f);
     interrupt(&f);
     loop_turn(f.loop, 0);
-    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 3); /* not of the interrupt after it */
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS),
+                      3); /* the ACK was for the one before */
 
     acknowledge(&f);
     set_status(&f, 0);
@@ -422,29 +422,29 @@ START_TEST(an_acknowledgement_without_an_exit)
     set_status(&f, DRIVER_OK);
     interrupt(&f);
     loop_turn(f.loop, 0);
-    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* nor of one after a reset */
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* and not for one after a reset */
     fake_finish(&f);
 }
 END_TEST
 
-/* What goes on at the same time, in steps whose order is anybody's guess. */
+/* Steps of guest, loop and device, which may be interleaved in any order. */
 enum step { BUFFERS, CONFIG, LOOP, GUEST, STEPS };
 
 #define ORDER_MAX   12
-#define BUFFERS_MAX 3 /* of these steps in an order */
+#define BUFFERS_MAX 3 /* such steps in one order */
 #define CONFIG_MAX  1
 
 /*
- * A guest whose handler does as Linux' does: reads InterruptStatus, acknowledges what it says, and
- * only then takes what there is. Edges that come before it starts are one.
+ * A guest with an interrupt handler like Linux's: it reads InterruptStatus, acknowledges these
+ * bits, and only then processes used buffers. Edges before it starts are merged.
  */
 struct race {
     struct fake *fake;
-    unsigned made[2], taken[2]; /* by the bits of InterruptStatus */
+    unsigned made[2], taken[2]; /* events, for each bit of InterruptStatus */
     bool edge;
-    bool acknowledged; /* since the loop last looked */
+    bool acknowledged; /* since the loop last read the ACK's eventfd */
     enum { WAITS, HAS_READ, HAS_ACKNOWLEDGED } handler;
-    uint32_t status; /* as the handler has read it */
+    uint32_t status; /* InterruptStatus as the handler has read it */
 };
 
 static bool race_device(struct race *r, enum step bit)
@@ -507,7 +507,7 @@ static bool race_step(struct race *r, enum step step)
     return step == LOOP ? race_loop(r) : step == GUEST ? race_guest(r) : race_device(r, step);
 }
 
-/* From a reset on; false if there is nothing to do in some step. The guest must end with all. */
+/* Runs an order from a reset on. False if a step is impossible. The guest must get all events. */
 static bool race_run(struct fake *f, const enum step *order, unsigned length)
 {
     struct race r = { .fake = f };
@@ -525,7 +525,7 @@ static bool race_run(struct fake *f, const enum step *order, unsigned length)
     return true;
 }
 
-/* Every order that starts with these `length` steps and goes on; how many there are. */
+/* Runs all orders that start with these `length` steps; returns how many were possible. */
 static unsigned race_run_all(struct fake *f, enum step order[ORDER_MAX], unsigned length)
 {
     unsigned runs = 0;
@@ -538,7 +538,7 @@ static unsigned race_run_all(struct fake *f, enum step order[ORDER_MAX], unsigne
     return runs;
 }
 
-START_TEST(no_order_of_steps_loses_an_interrupt)
+START_TEST(no_interleaving_loses_an_interrupt)
 {
     enum step order[ORDER_MAX];
     struct fake f;
@@ -549,7 +549,7 @@ START_TEST(no_order_of_steps_loses_an_interrupt)
 }
 END_TEST
 
-START_TEST(a_call_fd_that_was_got)
+START_TEST(interrupt_status_while_a_call_fd_is_in_use)
 {
     const struct virtio_transport_ops *ops;
     struct fake f;
@@ -566,11 +566,11 @@ START_TEST(a_call_fd_that_was_got)
     set(&f, VIRTIO_MMIO_INTERRUPT_ACK, UINT32_MAX);
     acknowledge(&f);
     loop_turn(f.loop, 0);
-    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* whatever was acknowledged */
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* ACKs have no effect */
 
     ops->put_call_fd(f.virtio.transport, 0);
     ops->put_call_fd(f.virtio.transport, 0);
-    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* queue 1 still has its own */
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* queue 1's is in use */
     ops->put_call_fd(f.virtio.transport, 1);
     ops->put_call_fd(f.virtio.transport, 1);
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
@@ -584,7 +584,7 @@ START_TEST(a_call_fd_that_was_got)
 }
 END_TEST
 
-START_TEST(a_call_fd_goes_with_the_device)
+START_TEST(a_device_is_destroyed_while_its_call_fd_is_in_use)
 {
     uint64_t one = 1;
     struct fake f;
@@ -596,7 +596,7 @@ START_TEST(a_call_fd_goes_with_the_device)
     f.virtio.transport_ops->get_call_fd(f.virtio.transport, 0);
     f.device->ops->destroy(f.device);
 
-    fd = eventfd(0, EFD_NONBLOCK); /* another's now, in the place of the acknowledgements' */
+    fd = eventfd(0, EFD_NONBLOCK); /* reuses the number of the ACK's eventfd */
     ck_assert_int_eq(dup2(fd, f.acknowledge), f.acknowledge);
     ck_assert_int_eq(write(fd, &one, sizeof(one)), sizeof(one));
     loop_turn(f.loop, 0);
@@ -608,7 +608,7 @@ START_TEST(a_call_fd_goes_with_the_device)
 }
 END_TEST
 
-START_TEST(what_the_guest_reads_without_an_exit)
+START_TEST(the_shadow_page_follows_the_device)
 {
     struct fake f;
 
@@ -616,7 +616,7 @@ START_TEST(what_the_guest_reads_without_an_exit)
     ck_assert_uint_eq(f.shadow[VIRTIO_MMIO_MAGIC_VALUE / 4], htole32(0x74726976));
     ck_assert_uint_eq(f.shadow[VIRTIO_MMIO_CONFIG / 4], htole32(0xa3a2a1a0));
     f.config = 0x10;
-    virtio_config_changed(&f.virtio); /* no driver yet: it reads later */
+    virtio_config_changed(&f.virtio); /* no driver yet: no interrupt */
     ck_assert_uint_eq(f.shadow[VIRTIO_MMIO_CONFIG / 4], htole32(0x13121110));
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
     f.config = 0x20;
@@ -635,7 +635,7 @@ START_TEST(every_width_at_every_offset)
     for (unsigned size = 1; size <= 8; size *= 2)
         for (uint64_t offset = 0; offset + size <= VIRTIO_MMIO_SIZE; offset++) {
             if (size == 4 && offset == VIRTIO_MMIO_STATUS)
-                continue; /* would reset or fail it: on purpose elsewhere */
+                continue; /* resets the device: tested elsewhere */
             f.region->ops->read(f.region->owner, offset, size);
             f.region->ops->write(f.region->owner, offset, size, UINT64_MAX);
         }
@@ -644,7 +644,7 @@ START_TEST(every_width_at_every_offset)
 }
 END_TEST
 
-START_TEST(configuration_takes_any_width_and_ends)
+START_TEST(configuration_space_takes_any_width_within_its_size)
 {
     struct fake f;
     const struct io_ops *ops;
@@ -664,7 +664,7 @@ START_TEST(configuration_takes_any_width_and_ends)
 }
 END_TEST
 
-START_TEST(a_machine_reset_wires_anew)
+START_TEST(a_machine_reset_assigns_eventfds_again)
 {
     struct fake f;
 
@@ -673,7 +673,7 @@ START_TEST(a_machine_reset_wires_anew)
     ck_assert_uint_eq(f.ioeventfds, 2);
     set_status(&f, 0);
     negotiate(&f);
-    ck_assert_uint_eq(f.ioeventfds, 2); /* the driver's reset keeps the wires */
+    ck_assert_uint_eq(f.ioeventfds, 2); /* a driver's reset keeps them */
     f.device->ops->reset(f.device);
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_STATUS), 0);
     negotiate(&f);
@@ -704,7 +704,7 @@ static int load(struct fake *f, const struct state *saved)
     return state_finish(&in);
 }
 
-/* How often the interrupt was signalled since the last time. */
+/* How often the irqfd was signalled since the last call. */
 static uint64_t edges(struct fake *f)
 {
     uint64_t count;
@@ -712,7 +712,7 @@ static uint64_t edges(struct fake *f)
     return read(f->interrupt, &count, sizeof(count)) == sizeof(count) ? count : 0;
 }
 
-START_TEST(a_pause_ends_what_was_acknowledged)
+START_TEST(a_pause_reads_pending_acks)
 {
     struct fake f;
 
@@ -729,15 +729,15 @@ START_TEST(a_pause_ends_what_was_acknowledged)
     interrupt(&f);
     edges(&f);
     ck_assert_int_eq(pause_fake(&f), 0);
-    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* nobody has */
+    ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1); /* not acknowledged */
     f.device->ops->resume(f.device);
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 1);
-    ck_assert_uint_eq(edges(&f), 0); /* it was told before */
+    ck_assert_uint_eq(edges(&f), 0); /* it was raised before the pause */
     fake_finish(&f);
 }
 END_TEST
 
-/* A device in the middle of everything, and another on its memory. */
+/* A device in the middle of its work, and a new one on the same memory. */
 static void start_and_save(struct fake *old, struct fake *new, struct state *saved)
 {
     fake_init(old);
@@ -764,7 +764,7 @@ static void finish_both(struct fake *old, struct fake *new, struct state *saved)
     state_finish(saved);
 }
 
-START_TEST(registers_are_what_they_were)
+START_TEST(registers_are_saved_and_loaded)
 {
     struct state saved, again;
     struct fake old, new;
@@ -786,7 +786,7 @@ START_TEST(registers_are_what_they_were)
 }
 END_TEST
 
-START_TEST(what_is_pending_is_raised_anew)
+START_TEST(pending_interrupts_are_raised_after_a_load)
 {
     struct state saved;
     struct fake old, new;
@@ -808,7 +808,7 @@ START_TEST(what_is_pending_is_raised_anew)
 }
 END_TEST
 
-START_TEST(a_configuration_that_is_another_now_is_another_generation)
+START_TEST(changed_configuration_after_a_load_is_a_new_generation)
 {
     struct state saved;
     struct fake old, new;
@@ -825,7 +825,7 @@ START_TEST(a_configuration_that_is_another_now_is_another_generation)
 }
 END_TEST
 
-START_TEST(a_state_cut_short_is_refused)
+START_TEST(a_truncated_state_is_refused)
 {
     struct state saved;
     struct fake old, new;
@@ -837,7 +837,7 @@ START_TEST(a_state_cut_short_is_refused)
 }
 END_TEST
 
-START_TEST(nothing_is_wired_before_a_driver_comes)
+START_TEST(eventfds_are_assigned_by_the_first_driver)
 {
     struct state saved;
     struct fake old, new;
@@ -862,28 +862,28 @@ int main(void)
     TCase *tcase = tcase_create("mmio");
 
     tcase_add_test(tcase, identifies_itself);
-    tcase_add_test(tcase, features_that_were_not_offered);
+    tcase_add_test(tcase, features_not_offered_are_refused);
     tcase_add_test(tcase, status_goes_forward_only);
     tcase_add_test(tcase, queues_that_do_not_exist);
-    tcase_add_test(tcase, a_queue_is_frozen_once_ready_and_while_live);
-    tcase_add_test(tcase, rings_that_cannot_be);
+    tcase_add_test(tcase, a_queue_is_read_only_once_ready);
+    tcase_add_test(tcase, invalid_rings_break_the_queue);
     tcase_add_test(tcase, a_kick_before_driver_ok_is_not_lost);
     tcase_add_test(tcase, a_kick_after_reset_does_not_reach_the_device);
     tcase_add_test(tcase, interrupts_are_seen_and_acknowledged);
-    tcase_add_test(tcase, an_acknowledgement_without_an_exit);
-    tcase_add_test(tcase, no_order_of_steps_loses_an_interrupt);
-    tcase_add_test(tcase, a_call_fd_that_was_got);
-    tcase_add_test(tcase, a_call_fd_goes_with_the_device);
-    tcase_add_test(tcase, what_the_guest_reads_without_an_exit);
+    tcase_add_test(tcase, acknowledge_by_ioeventfd);
+    tcase_add_test(tcase, no_interleaving_loses_an_interrupt);
+    tcase_add_test(tcase, interrupt_status_while_a_call_fd_is_in_use);
+    tcase_add_test(tcase, a_device_is_destroyed_while_its_call_fd_is_in_use);
+    tcase_add_test(tcase, the_shadow_page_follows_the_device);
     tcase_add_test(tcase, every_width_at_every_offset);
-    tcase_add_test(tcase, configuration_takes_any_width_and_ends);
-    tcase_add_test(tcase, a_machine_reset_wires_anew);
-    tcase_add_test(tcase, a_pause_ends_what_was_acknowledged);
-    tcase_add_test(tcase, registers_are_what_they_were);
-    tcase_add_test(tcase, what_is_pending_is_raised_anew);
-    tcase_add_test(tcase, a_configuration_that_is_another_now_is_another_generation);
-    tcase_add_loop_test(tcase, a_state_cut_short_is_refused, 0, 8);
-    tcase_add_test(tcase, nothing_is_wired_before_a_driver_comes);
+    tcase_add_test(tcase, configuration_space_takes_any_width_within_its_size);
+    tcase_add_test(tcase, a_machine_reset_assigns_eventfds_again);
+    tcase_add_test(tcase, a_pause_reads_pending_acks);
+    tcase_add_test(tcase, registers_are_saved_and_loaded);
+    tcase_add_test(tcase, pending_interrupts_are_raised_after_a_load);
+    tcase_add_test(tcase, changed_configuration_after_a_load_is_a_new_generation);
+    tcase_add_loop_test(tcase, a_truncated_state_is_refused, 0, 8);
+    tcase_add_test(tcase, eventfds_are_assigned_by_the_first_driver);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

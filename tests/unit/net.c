@@ -21,8 +21,7 @@
 #define TSO4      BIT(VIRTIO_NET_F_HOST_TSO4)
 #define OFFLOADS  (CSUM | TSO4 | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4))
 
-/* A way out that notes what is sent, and has `left` frames for the guest, each told by its number.
- */
+/* A back-end that records sent frames and has `left` frames to receive, filled by their number. */
 struct wire {
     struct net net;
     struct poller poller;
@@ -30,10 +29,10 @@ struct wire {
     uint64_t offloads;
 
     unsigned left, received;
-    size_t size; /* bytes of each, with header */
+    size_t size; /* bytes of each frame, with header */
     void (*hook)(void);
 
-    int error; /* what send() gives */
+    int error; /* returned by send() */
     unsigned sent;
     struct net_header header;
     size_t sent_size;
@@ -156,7 +155,7 @@ static void turn(unsigned rounds)
         loop_turn(d.loop, 0);
 }
 
-/* Buffers for frames lie 32 KiB apart, one per descriptor. */
+/* The receive buffers lie 32 KiB apart, one for each descriptor. */
 static uint64_t place(unsigned index)
 {
     return DRIVER_BUFFERS + index * 0x8000ull;
@@ -181,13 +180,13 @@ static void expect(unsigned head, uint32_t size)
 static void expect_nothing(unsigned queue)
 {
     uint16_t seen = d.used_seen[queue];
-    uint64_t idx = 0x10000 + queue * 0x10000ull + 0x8002; /* as driver.c lays the rings */
+    uint64_t idx = 0x10000 + queue * 0x10000ull + 0x8002; /* where driver.c has used->idx */
 
     turn(3);
     ck_assert_uint_eq(le16_load(driver_ram(&d, idx)), seen);
 }
 
-/* `size` bytes at `addr` are those of frame `number` from byte `from` on, but for num_buffers. */
+/* Compares `size` bytes at `addr` with frame `number` from byte `from`, except num_buffers. */
 static void expect_bytes(uint64_t addr, size_t size, unsigned number, size_t from)
 {
     const uint8_t *bytes = driver_ram(&d, addr);
@@ -203,7 +202,7 @@ static unsigned num_buffers(unsigned index)
     return le16_load(driver_ram(&d, place(index) + 10));
 }
 
-START_TEST(registers_and_features)
+START_TEST(configuration_space_and_features)
 {
     struct {
         uint8_t mac[6];
@@ -282,8 +281,8 @@ START_TEST(frame_waits_for_the_last_buffer)
 }
 END_TEST
 
-/* As before, but the room was thought to be enough until the frame was read. */
-START_TEST(jumbo_frame_waits)
+/* As before, but the NIC expected a smaller frame and read it. */
+START_TEST(jumbo_frame_waits_for_the_last_buffer)
 {
     start(MERGEABLE | EVENT_IDX);
     wire.size = 9000;
@@ -319,7 +318,7 @@ START_TEST(largest_frame_in_small_buffers)
 }
 END_TEST
 
-/* Large ones after small ones, and the other way round: nobody can know. */
+/* Large frames after small ones and the reverse: the expected size is often wrong. */
 START_TEST(frames_of_changing_sizes)
 {
     static const uint32_t frames[] = { 72, 5000, 72, 300, 5000, 5000, 16, 1024, 1025 };
@@ -423,8 +422,8 @@ START_TEST(receive_without_buffers)
 }
 END_TEST
 
-/* CVE-2020-16843: the queue full, its buffers given back one by one, a kick for each. */
-START_TEST(full_queue_loses_no_wakeup)
+/* CVE-2020-16843: a full queue, whose buffers are reposted one by one with a kick for each. */
+START_TEST(full_queue_loses_no_notification)
 {
     start((_i & 1 ? EVENT_IDX : 0) | (_i & 2 ? MERGEABLE : 0));
     for (unsigned i = 0; i < d.queue_size; i++)
@@ -475,12 +474,12 @@ START_TEST(broken_receive_queue)
 }
 END_TEST
 
-static void pause_card(void)
+static void pause_nic(void)
 {
     ck_assert_int_eq(virtio_pause(d.device, clock_now_ns() + 1000000000), 0);
 }
 
-START_TEST(paused_it_receives_nothing)
+START_TEST(a_paused_nic_receives_nothing)
 {
     static uint8_t before[0x20000];
 
@@ -488,12 +487,12 @@ START_TEST(paused_it_receives_nothing)
     post(0, 1600);
     post(1, 1600);
     driver_kick_if_asked(&d, RX); /* popped ahead */
-    pause_card();
+    pause_nic();
     ck_assert(wire.paused);
     wire.left = 1;
     memcpy(before, driver_ram(&d, 0x10000), sizeof(before));
     expect_nothing(RX);
-    wire.net.client.readable(wire.net.client.owner); /* whatever a backend does */
+    wire.net.client.readable(wire.net.client.owner); /* a back-end should not, but may */
     wire.net.client.writable(wire.net.client.owner);
     ck_assert_uint_eq(wire.received, 0);
     ck_assert_mem_eq(driver_ram(&d, 0x10000), before, sizeof(before));
@@ -506,8 +505,8 @@ START_TEST(paused_it_receives_nothing)
 }
 END_TEST
 
-/* A frame in two of the guest's buffers and in ours, which has room for it only after the pause. */
-static void wait_for_room(void)
+/* Pauses with a frame partly in two guest buffers; its rest has no buffer until after the pause. */
+static void pause_with_undelivered_frame(void)
 {
     start(MERGEABLE | EVENT_IDX);
     wire.size = 9000;
@@ -518,8 +517,8 @@ static void wait_for_room(void)
     driver_kick_if_asked(&d, RX);
     expect_nothing(RX);
     ck_assert_uint_eq(wire.received, 1);
-    pause_card();
-    memset(driver_ram(&d, place(0)), 0xee, 4000); /* nothing of it depends on the guest's memory */
+    pause_nic();
+    memset(driver_ram(&d, place(0)), 0xee, 4000); /* the frame is no longer in guest memory */
     memset(driver_ram(&d, place(1)), 0xee, 4000);
 }
 
@@ -536,13 +535,13 @@ static void expect_two_frames(void)
     ck_assert(!driver_broken(&d));
 }
 
-START_TEST(a_frame_that_waits_outlasts_pauses)
+START_TEST(an_undelivered_frame_survives_pauses)
 {
-    wait_for_room();
+    pause_with_undelivered_frame();
     for (unsigned i = 0; i < 3; i++) {
         virtio_resume(d.device);
         expect_nothing(RX);
-        pause_card();
+        pause_nic();
     }
     virtio_resume(d.device);
     expect_two_frames();
@@ -572,12 +571,12 @@ static int load(struct virtio_device *v, const struct state *saved)
     return state_finish(&in);
 }
 
-START_TEST(a_frame_that_waits_is_part_of_the_state)
+START_TEST(an_undelivered_frame_is_part_of_the_state)
 {
     struct state saved, again;
     struct virtio_device *old = d.device;
 
-    wait_for_room();
+    pause_with_undelivered_frame();
     save(&saved);
     ck_assert_int_eq(virtio_net_create(&d.device, "net0", &wire.net, mac, d.mem, d.loop), 0);
     driver_find(&d, d.device);
@@ -595,7 +594,7 @@ START_TEST(a_frame_that_waits_is_part_of_the_state)
 }
 END_TEST
 
-START_TEST(a_new_card_receives_and_sends)
+START_TEST(a_new_nic_with_the_state_receives_and_sends)
 {
     struct virtio_device *old = d.device;
     struct state saved;
@@ -603,7 +602,7 @@ START_TEST(a_new_card_receives_and_sends)
     start(_i & 1 ? MERGEABLE : 0);
     post(0, 1600);
     driver_kick_if_asked(&d, RX); /* popped ahead */
-    pause_card();
+    pause_nic();
     save(&saved);
     ck_assert_int_eq(virtio_net_create(&d.device, "net0", &wire.net, mac, d.mem, d.loop), 0);
     driver_find(&d, d.device);
@@ -624,7 +623,7 @@ START_TEST(a_new_card_receives_and_sends)
 }
 END_TEST
 
-START_TEST(a_card_with_another_address_is_another)
+START_TEST(state_of_another_mac_address_is_refused)
 {
     static const uint8_t other_mac[6] = { 2, 0, 0, 1, 2, 4 };
     struct virtio_device *old = d.device;
@@ -633,7 +632,7 @@ START_TEST(a_card_with_another_address_is_another)
     struct state saved;
 
     start(0);
-    pause_card();
+    pause_nic();
     save(&saved);
     ck_assert_int_eq(virtio_net_create(&other, "net0", &other_net, other_mac, d.mem, d.loop), 0);
     driver_find(&d, other);
@@ -644,8 +643,8 @@ START_TEST(a_card_with_another_address_is_another)
 }
 END_TEST
 
-/* A frame that was copied in part is over once it was delivered. */
-START_TEST(paused_after_a_frame_that_waited)
+/* A partly copied frame must leave nothing behind once it was delivered. */
+START_TEST(paused_after_a_deferred_frame_was_delivered)
 {
     start(MERGEABLE | EVENT_IDX);
     wire.size = 9000;
@@ -656,7 +655,7 @@ START_TEST(paused_after_a_frame_that_waited)
     }
     for (unsigned i = 0; i < 3; i++)
         expect(i, i == 2 ? 1000 : 4000);
-    pause_card();
+    pause_nic();
     virtio_resume(d.device);
     wire.left = 1;
     expect_nothing(RX);
@@ -671,7 +670,7 @@ END_TEST
 
 START_TEST(reset_while_paused)
 {
-    wait_for_room();
+    pause_with_undelivered_frame();
     virtio_reset(d.device);
     ck_assert(!wire.paused && !wire.wanted);
     virtio_resume(d.device);
@@ -685,14 +684,14 @@ START_TEST(reset_while_paused)
 }
 END_TEST
 
-START_TEST(broken_while_a_frame_waits)
+START_TEST(broken_while_a_frame_is_undelivered)
 {
-    wait_for_room();
+    pause_with_undelivered_frame();
     virtio_resume(d.device);
     driver_publish(&d, RX, 999);
     driver_kick(&d, RX);
     ck_assert(driver_broken(&d));
-    pause_card();
+    pause_nic();
     virtio_resume(d.device);
     turn(3);
     ck_assert(!wire.wanted);
@@ -707,7 +706,7 @@ static void send_bytes(uint32_t size)
     ck_assert(driver_wait(&d, TX, NULL, NULL));
 }
 
-/* Sizes with header, and whether such a frame goes out. */
+/* Frame sizes with header, and whether such a frame is sent. */
 static const struct {
     uint32_t size;
     bool goes;
@@ -776,7 +775,7 @@ END_TEST
         }                                                              \
     }
 
-/* Headers before 100 bytes of frame, and whether they pass. */
+/* Headers of a frame of 100 bytes, and whether they are accepted. */
 static const struct {
     uint64_t features;
     struct net_header header;
@@ -784,25 +783,25 @@ static const struct {
 } headers[] = {
     { CSUM, HEADER(1, 0, 0, 0, 34, 16), true },
     { CSUM, HEADER(1, 0, 0, 0, 98, 0), true },
-    { CSUM, HEADER(1, 0, 0, 0, 99, 0), false }, /* the checksum would lie across the end */
+    { CSUM, HEADER(1, 0, 0, 0, 99, 0), false }, /* the checksum crosses the frame's end */
     { CSUM, HEADER(1, 0, 0, 0, 34, 65), false },
     { CSUM, HEADER(1, 0, 0, 0, 101, 0), false },
     { CSUM, HEADER(1, 0, 0, 0, 0xffff, 0xffff), false },
     { CSUM, HEADER(1, 0, 0, 0, 2, 0xfffe), false },
-    { CSUM, HEADER(0, 0, 0xffff, 0xffff, 0xffff, 0xffff), true }, /* means nothing */
+    { CSUM, HEADER(0, 0, 0xffff, 0xffff, 0xffff, 0xffff), true }, /* unused fields */
     { CSUM | TSO4, HEADER(1, 1, 54, 1000, 34, 16), true },
     { CSUM | TSO4, HEADER(1, 1, 100, 1, 34, 16), true },
     { CSUM | TSO4, HEADER(1, 1, 101, 1000, 34, 16), false }, /* hdr_len beyond the frame */
-    { CSUM | TSO4, HEADER(1, 1, 54, 0, 34, 16), false },     /* endless segments */
+    { CSUM | TSO4, HEADER(1, 1, 54, 0, 34, 16), false },     /* empty segments */
     { CSUM | TSO4, HEADER(0, 1, 54, 1000, 34, 16), false },  /* segments without checksum */
     { CSUM | TSO4, HEADER(1, 1, 54, 1000, 34, 65), false },
-    { CSUM | TSO4, HEADER(1, 0x81, 54, 1000, 34, 16), false }, /* not negotiated from here on */
+    { CSUM | TSO4, HEADER(1, 0x81, 54, 1000, 34, 16), false }, /* ECN was not negotiated */
     { CSUM | TSO4, HEADER(1, 4, 54, 1000, 34, 16), false },
     { CSUM | TSO4, HEADER(1, 3, 54, 1000, 34, 16), false },
     { CSUM | TSO4, HEADER(1, 0x80, 54, 1000, 34, 16), false },
     { CSUM | TSO4, HEADER(1, 0x7f, 54, 1000, 34, 16), false },
     { CSUM, HEADER(1, 1, 54, 1000, 34, 16), false },
-    { 0, HEADER(1, 1, 0xffff, 0, 0xffff, 0xffff), true }, /* no offloads: cleared, not looked at */
+    { 0, HEADER(1, 1, 0xffff, 0, 0xffff, 0xffff), true }, /* no offloads: ignored and cleared */
 };
 
 START_TEST(header_beyond_the_frame)
@@ -844,14 +843,14 @@ START_TEST(blocked_frame_is_sent_once)
 }
 END_TEST
 
-START_TEST(a_blocked_frame_outlasts_a_pause)
+START_TEST(a_blocked_frame_survives_a_pause)
 {
     start(_i ? EVENT_IDX : 0);
     wire.error = -EAGAIN;
     driver_describe(&d, TX, 0, place(0), 40, 0, 0);
     driver_publish(&d, TX, 0);
     driver_kick_if_asked(&d, TX);
-    pause_card();
+    pause_nic();
     wire.error = 0;
     expect_nothing(TX);
     virtio_resume(d.device);
@@ -899,8 +898,8 @@ static void post_another(void)
     post(0, 1600);
 }
 
-/* A guest that never stops must not keep the loop, or nobody could end it. */
-START_TEST(endless_transmit_leaves_the_loop)
+/* A guest that never stops sending must not keep the loop. */
+START_TEST(endless_transmit_yields_the_loop)
 {
     start(0);
     driver_describe(&d, TX, 0, DRIVER_BUFFERS, 100, 0, 0);
@@ -909,13 +908,13 @@ START_TEST(endless_transmit_leaves_the_loop)
     driver_kick(&d, TX);
     ck_assert_uint_ge(wire.sent, 2);
     ck_assert_uint_le(wire.sent, 100);
-    turn(1); /* and goes on by itself */
+    turn(1); /* continues without another kick */
     ck_assert_uint_gt(wire.sent, 100);
     ck_assert(!driver_broken(&d));
 }
 END_TEST
 
-START_TEST(endless_receive_leaves_the_loop)
+START_TEST(endless_receive_yields_the_loop)
 {
     start(_i ? MERGEABLE : 0);
     wire.hook = post_another;
@@ -936,11 +935,11 @@ int main(void)
     TCase *receive = tcase_create("receive"), *transmit = tcase_create("transmit");
 
     tcase_add_checked_fixture(receive, setup, teardown);
-    tcase_add_test(receive, registers_and_features);
+    tcase_add_test(receive, configuration_space_and_features);
     tcase_add_test(receive, frame_larger_than_the_buffer);
     tcase_add_test(receive, frame_over_several_buffers);
     tcase_add_loop_test(receive, frame_waits_for_the_last_buffer, 0, 2);
-    tcase_add_test(receive, jumbo_frame_waits);
+    tcase_add_test(receive, jumbo_frame_waits_for_the_last_buffer);
     tcase_add_test(receive, largest_frame_in_small_buffers);
     tcase_add_test(receive, frames_of_changing_sizes);
     tcase_add_test(receive, frame_larger_than_all_buffers);
@@ -948,18 +947,18 @@ int main(void)
     tcase_add_loop_test(receive, buffer_of_many_pieces, 0, 2);
     tcase_add_test(receive, empty_receive_chain);
     tcase_add_loop_test(receive, receive_without_buffers, 0, 2);
-    tcase_add_loop_test(receive, full_queue_loses_no_wakeup, 0, 4);
+    tcase_add_loop_test(receive, full_queue_loses_no_notification, 0, 4);
     tcase_add_test(receive, reset_with_a_frame_waiting);
     tcase_add_test(receive, broken_receive_queue);
-    tcase_add_loop_test(receive, paused_it_receives_nothing, 0, 2);
-    tcase_add_test(receive, a_frame_that_waits_outlasts_pauses);
-    tcase_add_test(receive, a_frame_that_waits_is_part_of_the_state);
-    tcase_add_loop_test(receive, a_new_card_receives_and_sends, 0, 2);
-    tcase_add_test(receive, a_card_with_another_address_is_another);
-    tcase_add_test(receive, paused_after_a_frame_that_waited);
+    tcase_add_loop_test(receive, a_paused_nic_receives_nothing, 0, 2);
+    tcase_add_test(receive, an_undelivered_frame_survives_pauses);
+    tcase_add_test(receive, an_undelivered_frame_is_part_of_the_state);
+    tcase_add_loop_test(receive, a_new_nic_with_the_state_receives_and_sends, 0, 2);
+    tcase_add_test(receive, state_of_another_mac_address_is_refused);
+    tcase_add_test(receive, paused_after_a_deferred_frame_was_delivered);
     tcase_add_test(receive, reset_while_paused);
-    tcase_add_test(receive, broken_while_a_frame_waits);
-    tcase_add_loop_test(receive, endless_receive_leaves_the_loop, 0, 2);
+    tcase_add_test(receive, broken_while_a_frame_is_undelivered);
+    tcase_add_loop_test(receive, endless_receive_yields_the_loop, 0, 2);
     suite_add_tcase(suite, receive);
 
     tcase_add_checked_fixture(transmit, setup, teardown);
@@ -968,10 +967,10 @@ int main(void)
     tcase_add_test(transmit, header_split_over_descriptors);
     tcase_add_loop_test(transmit, header_beyond_the_frame, 0, ARRAY_SIZE(headers));
     tcase_add_loop_test(transmit, blocked_frame_is_sent_once, 0, 2);
-    tcase_add_loop_test(transmit, a_blocked_frame_outlasts_a_pause, 0, 2);
+    tcase_add_loop_test(transmit, a_blocked_frame_survives_a_pause, 0, 2);
     tcase_add_test(transmit, failed_frame_is_dropped);
     tcase_add_test(transmit, one_interrupt_for_a_batch);
-    tcase_add_test(transmit, endless_transmit_leaves_the_loop);
+    tcase_add_test(transmit, endless_transmit_yields_the_loop);
     suite_add_tcase(suite, transmit);
     return unit_run(suite);
 }

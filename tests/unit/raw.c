@@ -50,7 +50,7 @@ static int open_disk(struct block **ret, struct loop *loop, char *path, bool rea
     return block_open(ret, &options, loop);
 }
 
-START_TEST(what_is_no_disk_is_refused)
+START_TEST(what_is_not_a_disk_is_refused)
 {
     struct loop *loop = loop_create();
     struct block *block = NULL;
@@ -88,7 +88,7 @@ START_TEST(one_writer_or_many_readers)
 }
 END_TEST
 
-START_TEST(the_lock_goes_with_the_process)
+START_TEST(the_lock_ends_with_the_process)
 {
     struct loop *loop = loop_create();
     char *path = image("killed", SIZE);
@@ -133,7 +133,7 @@ static void completed(void *owner)
     ++*(unsigned *)owner;
 }
 
-/* Does one request and returns how it ended. */
+/* Executes one request and returns its error. */
 static int perform(struct block *block, struct block_request request)
 {
     struct ended ended = { .request = request };
@@ -162,7 +162,7 @@ static struct block_request transfer(enum block_op op, uint64_t offset, struct i
     return request;
 }
 
-START_TEST(direct_takes_buffers_wherever_they_lie)
+START_TEST(direct_accepts_unaligned_buffers)
 {
     struct loop *loop = loop_create();
     struct block_options options = { .direct = true, .engine = engines[_i] };
@@ -195,7 +195,7 @@ START_TEST(direct_takes_buffers_wherever_they_lie)
 }
 END_TEST
 
-/* On a file system that zeroes ranges, and in memory, where zeros have to be written. */
+/* On a file system that can zero a range, and on tmpfs, where zeros have to be written. */
 START_TEST(zeroes_discards_and_flushes)
 {
     struct loop *loop = loop_create();
@@ -235,7 +235,7 @@ START_TEST(zeroes_discards_and_flushes)
 }
 END_TEST
 
-START_TEST(a_durable_write_ends_well)
+START_TEST(a_durable_write_succeeds)
 {
     struct loop *loop = loop_create();
     struct block_options options = { .engine = engines[_i] };
@@ -253,8 +253,8 @@ START_TEST(a_durable_write_ends_well)
 }
 END_TEST
 
-/* More at once than the kernel's ring has room for: none is lost. */
-START_TEST(more_requests_than_the_ring_has_room_for)
+/* Requests that do not fit into the ring are deferred, and complete. */
+START_TEST(more_requests_than_ring_entries)
 {
     enum { COUNT = 1000 };
     static struct ended ended[COUNT];
@@ -286,7 +286,7 @@ START_TEST(more_requests_than_the_ring_has_room_for)
 }
 END_TEST
 
-/* Names a block device of 1 MiB in 4096-byte sectors; -1 if we may not make one. */
+/* Creates a block device of 1 MiB with 4096-byte sectors; -1 without permission. */
 static int loop_device(char path[32])
 {
     struct loop_config config = { .block_size = 4096, .info.lo_flags = LO_FLAGS_AUTOCLEAR };
@@ -305,11 +305,11 @@ static int loop_device(char path[32])
         fd = -1;
     }
     close((int)config.fd);
-    return fd; /* the device goes when nobody has it open any more */
+    return fd; /* the device is deleted at its last close */
 }
 
-/* What io_uring would hand to a worker there, the disk's own thread does. */
-START_TEST(memory_is_read_at_once)
+/* On tmpfs the automatic choice is the thread engine, as io_uring would use a worker. */
+START_TEST(tmpfs_uses_the_thread_engine)
 {
     struct loop *loop = loop_create();
     int fd = memfd_create("disk", 0);
@@ -383,7 +383,7 @@ START_TEST(a_block_device)
 }
 END_TEST
 
-/* A pipe in place of a file: its reader waits until the test writes. */
+/* A pipe in place of a file: a read blocks until the test writes. */
 START_TEST(a_drain_gives_up_at_its_deadline)
 {
     struct loop *loop = loop_create();
@@ -402,7 +402,7 @@ START_TEST(a_drain_gives_up_at_its_deadline)
     block->completed = completed;
     block->owner = &batches;
     ended.request.done = request_done;
-    ck_assert(block_drain(block, 0)); /* of nothing */
+    ck_assert(block_drain(block, 0)); /* nothing is in flight */
 
     block_submit(block, &ended.request);
     deadline = clock_now_ns() + 20000000;
@@ -411,7 +411,7 @@ START_TEST(a_drain_gives_up_at_its_deadline)
     ck_assert(!block_drain(block, 0));
     ck_assert_uint_eq(ended.count, 0);
     ck_assert_int_eq(write(ends[1], "half", 4), 4);
-    ck_assert(!block_drain(block, clock_now_ns() + 20000000)); /* it asked for more */
+    ck_assert(!block_drain(block, clock_now_ns() + 20000000)); /* the rest of a short read */
     memset(data + 4, 'x', sizeof(data) - 4);
     ck_assert_int_eq(write(ends[1], data + 4, sizeof(data) - 4), sizeof(data) - 4);
     ck_assert(block_drain(block, clock_now_ns() + 5000000000));
@@ -434,16 +434,16 @@ int main(void)
     if (!mkdtemp(directory))
         return EXIT_FAILURE;
     tcase_set_timeout(tcase, 30);
-    tcase_add_test(tcase, what_is_no_disk_is_refused);
+    tcase_add_test(tcase, what_is_not_a_disk_is_refused);
     tcase_add_test(tcase, one_writer_or_many_readers);
-    tcase_add_test(tcase, the_lock_goes_with_the_process);
-    tcase_add_loop_test(tcase, direct_takes_buffers_wherever_they_lie, 0, 2);
+    tcase_add_test(tcase, the_lock_ends_with_the_process);
+    tcase_add_loop_test(tcase, direct_accepts_unaligned_buffers, 0, 2);
     tcase_add_loop_test(tcase, zeroes_discards_and_flushes, 0, 4);
-    tcase_add_loop_test(tcase, a_durable_write_ends_well, 0, 2);
-    tcase_add_test(tcase, memory_is_read_at_once);
+    tcase_add_loop_test(tcase, a_durable_write_succeeds, 0, 2);
+    tcase_add_test(tcase, tmpfs_uses_the_thread_engine);
     tcase_add_loop_test(tcase, a_block_device, 0, 2);
     tcase_add_test(tcase, a_drain_gives_up_at_its_deadline);
-    tcase_add_loop_test(tcase, more_requests_than_the_ring_has_room_for, 0, 2);
+    tcase_add_loop_test(tcase, more_requests_than_ring_entries, 0, 2);
     suite_add_tcase(suite, tcase);
     status = unit_run(suite);
     snprintf(command, sizeof(command), "rm -rf %s", directory);

@@ -42,7 +42,7 @@ static unsigned count_zeros(uint64_t addr, size_t size)
     return zeros;
 }
 
-START_TEST(gives_entropy)
+START_TEST(fills_a_buffer_with_entropy)
 {
     ck_assert_uint_eq(request(DRIVER_BUFFERS, 64, DRIVER_WRITE), 64);
     ck_assert_uint_lt(count_zeros(DRIVER_BUFFERS, 64), 16);
@@ -50,8 +50,8 @@ START_TEST(gives_entropy)
 }
 END_TEST
 
-/* What the host does is not measured by what the guest names: a little is given, no more. */
-START_TEST(guest_names_a_huge_buffer)
+/* The host's work is bounded, whatever the size of the guest's buffer. */
+START_TEST(a_huge_buffer_is_filled_in_part)
 {
     uint32_t written = request(DRIVER_BUFFERS, DRIVER_RAM - DRIVER_BUFFERS, DRIVER_WRITE);
 
@@ -61,7 +61,7 @@ START_TEST(guest_names_a_huge_buffer)
 }
 END_TEST
 
-START_TEST(nothing_to_write_to)
+START_TEST(no_writable_buffer)
 {
     ck_assert_uint_eq(request(DRIVER_BUFFERS, 64, 0), 0);
     ck_assert_uint_eq(request(DRIVER_BUFFERS, 0, DRIVER_WRITE), 0);
@@ -81,8 +81,8 @@ START_TEST(many_pieces)
 }
 END_TEST
 
-/* The loop has other devices: a full queue takes several rounds, and finishes unasked. */
-START_TEST(flood_starves_nobody)
+/* A full queue takes several rounds of the loop, without further kicks. */
+START_TEST(a_flood_yields_the_loop)
 {
     for (unsigned i = 0; i < d.queue_size; i++) {
         driver_describe(&d, 0, i, DRIVER_BUFFERS, 256, DRIVER_WRITE, 0);
@@ -101,11 +101,11 @@ int main(void)
     TCase *test = tcase_create("rng");
 
     tcase_add_checked_fixture(test, setup, teardown);
-    tcase_add_test(test, gives_entropy);
-    tcase_add_test(test, guest_names_a_huge_buffer);
-    tcase_add_test(test, nothing_to_write_to);
+    tcase_add_test(test, fills_a_buffer_with_entropy);
+    tcase_add_test(test, a_huge_buffer_is_filled_in_part);
+    tcase_add_test(test, no_writable_buffer);
     tcase_add_test(test, many_pieces);
-    tcase_add_test(test, flood_starves_nobody);
+    tcase_add_test(test, a_flood_yields_the_loop);
     suite_add_tcase(suite, test);
     return unit_run(suite);
 }

@@ -11,7 +11,7 @@
 #include "vmm/core/device.h"
 #include "vmm/core/state.h"
 
-/* What tests of a paused device do with its state. */
+/* Saving, corrupting and loading the state of a paused device. */
 
 /* A virtio device without its transport. */
 struct saved_virtio {
@@ -40,7 +40,7 @@ static inline void saved_take(struct state *s, struct device *dev)
     ck_assert_str_eq(s->why, "");
 }
 
-/* Loads what was saved; why that failed is in `why`, of at least sizeof(s->why) bytes, or "". */
+/* Loads a saved state. `why` gets the error or ""; it has room for sizeof(s->why) bytes. */
 static inline int saved_load(const struct state *saved, struct device *dev, char *why)
 {
     struct state s;
@@ -53,7 +53,7 @@ static inline int saved_load(const struct state *saved, struct device *dev, char
     return error;
 }
 
-/* Where the value of the field `name` is, the last of that name. */
+/* Returns the value of the last field called `name`. */
 static inline uint8_t *saved_field(const struct state *saved, const char *name)
 {
     size_t length = strlen(name);
@@ -70,7 +70,7 @@ static inline void saved_check_same(const struct state *a, const struct state *b
     ck_assert_mem_eq(a->bytes, b->bytes, a->at);
 }
 
-/* Loads `dev`, which then saves the same. Frees *saved. */
+/* Loads `dev`, which must then save the same bytes. Frees *saved. */
 static inline void saved_restore(struct state *saved, struct device *dev)
 {
     char why[sizeof(saved->why)];
@@ -84,7 +84,7 @@ static inline void saved_restore(struct state *saved, struct device *dev)
     state_finish(saved);
 }
 
-/* Loading `dev` from itself with the first byte of the field changed fails because of that. */
+/* Saves `dev` and loads it with the field's first byte changed, which must fail with `why`. */
 static inline void saved_check_refused(struct device *dev, const char *name, uint8_t value,
                                        const char *expected)
 {

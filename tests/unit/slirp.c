@@ -26,26 +26,26 @@
 #include "vmm/core/clock.h"
 
 /*
- * A guest made by hand on a real libslirp and the host's real loopback: frames are built byte by
- * byte, go through virtio-net, and come back the same way.
+ * A fake guest on the real libslirp and the host's real loopback: frames are built byte by byte and
+ * pass through virtio-net in both directions.
  */
-#define RX       0
-#define TX       1
-#define BUFFERS  32u
-#define TX_PLACE DRIVER_BUFFERS
-#define RX_PLACE (DRIVER_BUFFERS + 0x10000u)
-#define RX_STEP  2048u
-#define ETH      14
-#define PATIENCE 30 /* seconds: the host may be busy */
+#define RX         0
+#define TX         1
+#define BUFFERS    32u
+#define TX_PLACE   DRIVER_BUFFERS
+#define RX_PLACE   (DRIVER_BUFFERS + 0x10000u)
+#define RX_STEP    2048u
+#define ETH        14
+#define TIME_LIMIT 30 /* seconds: the host may be busy */
 
 static const uint8_t guest_mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
 static const uint8_t slirp_mac[6] = { 0x52, 0x55, 10, 0, 2, 2 };
 static const uint8_t everybody[6] = { 255, 255, 255, 255, 255, 255 };
 
 static struct driver d;
-static time_t ahead; /* seconds, of every clock */
+static time_t ahead; /* seconds added to every clock */
 
-/* In place of libc's. */
+/* Replaces libc's. */
 int clock_gettime(clockid_t clock, struct timespec *ret)
 {
     int error = (int)syscall(SYS_clock_gettime, clock, ret);
@@ -54,7 +54,7 @@ int clock_gettime(clockid_t clock, struct timespec *ret)
     return error;
 }
 
-/* A host socket on 127.0.0.1 (or ::1) and a port of the host's choice; a listening one if TCP. */
+/* A host socket on 127.0.0.1 (or ::1) and a free port; a TCP socket listens. */
 struct server {
     int fd;
     uint16_t port;
@@ -131,7 +131,7 @@ static void send_frame(const void *frame, size_t size)
     send_frame_with(&(struct net_header){ 0 }, frame, size);
 }
 
-/* The next frame into `frame`, which holds RX_STEP bytes; false if there is none for so long. */
+/* Receives a frame into `frame`, which holds RX_STEP bytes; false at the time limit. */
 static bool receive_frame(uint8_t *frame, unsigned ms)
 {
     uint32_t head, written;
@@ -146,12 +146,12 @@ static bool receive_frame(uint8_t *frame, unsigned ms)
     return true;
 }
 
-/* The next frame of this Ethernet type and, if it is IP, this protocol and destination port. */
+/* Receives a frame of this Ethernet type and, if IP, this protocol and destination port. */
 static bool receive_kind(uint8_t *frame, uint16_t type, uint8_t protocol, uint16_t port)
 {
-    double deadline = now() + PATIENCE;
+    double deadline = now() + TIME_LIMIT;
 
-    while (now() < deadline && receive_frame(frame, PATIENCE * 1000)) {
+    while (now() < deadline && receive_frame(frame, TIME_LIMIT * 1000)) {
         if (frame[12] << 8 != (type & 0xff00) || frame[13] != (type & 0xff))
             continue;
         if (type != 0x0800 ||
@@ -276,7 +276,7 @@ static bool arp_answered(void)
            !memcmp(frame + ETH + 8, slirp_mac, 6) && !memcmp(frame, guest_mac, 6);
 }
 
-/* From here on slirp has heard of the guest. */
+/* Sends a frame, so that slirp knows the guest's address. */
 static void greet(void)
 {
     post_all();
@@ -343,7 +343,7 @@ static int connect_guest(struct tcp_peer *peer, struct server *server)
     memcpy(&peer->ack, frame + ETH + 24, 4);
     peer->ack = ntohl(peer->ack) + 1;
     send_tcp(peer, TH_ACK, "");
-    fd = accept_for(server, PATIENCE);
+    fd = accept_for(server, TIME_LIMIT);
     ck_assert_int_ge(fd, 0);
     return fd;
 }
@@ -369,7 +369,7 @@ START_TEST(tcp_reaches_the_host)
 }
 END_TEST
 
-/* A segment of `size` bytes, an odd number too, whose checksum is left to the card. */
+/* Sends a segment of `size` bytes, also an odd number, with NEEDS_CSUM. */
 static void send_large(struct tcp_peer *peer, const void *bytes, size_t size)
 {
     static uint8_t frame[16000];
@@ -393,7 +393,7 @@ static void send_large(struct tcp_peer *peer, const void *bytes, size_t size)
     peer->seq += (uint32_t)size;
 }
 
-/* The bytes of the next frame, which may lie in several buffers. */
+/* Receives a frame that may be in several buffers. */
 static size_t receive_large(struct net_header *ret_header)
 {
     unsigned left = 1;
@@ -414,7 +414,7 @@ static size_t receive_large(struct net_header *ret_header)
     return size - NET_HEADER_SIZE;
 }
 
-/* A guest that knows the card's MTU sends and gets frames no wire would carry. */
+/* A guest that uses the NIC's MTU sends and receives frames larger than Ethernet's. */
 START_TEST(large_frames)
 {
     const uint64_t features = BIT(VIRTIO_NET_F_MTU) | BIT(VIRTIO_NET_F_CSUM) |
@@ -455,7 +455,7 @@ START_TEST(udp_reaches_the_host)
     char text[16] = "";
 
     send_udp("10.0.2.2", server.port, 4001, "ping", 4);
-    ck_assert_int_eq(poll(&readable, 1, PATIENCE * 1000), 1);
+    ck_assert_int_eq(poll(&readable, 1, TIME_LIMIT * 1000), 1);
     ck_assert_int_eq(recvfrom(server.fd, text, sizeof(text), 0, (void *)&from, &size), 4);
     ck_assert_int_eq(sendto(server.fd, "pong", 4, 0, (void *)&from, size), 4);
     ck_assert(receive_kind(frame, 0x0800, IPPROTO_UDP, 4001));
@@ -464,7 +464,7 @@ START_TEST(udp_reaches_the_host)
 }
 END_TEST
 
-/* Nothing comes to the guest meanwhile. */
+/* Pauses; the guest receives nothing meanwhile. */
 static void pause_for_minutes(void)
 {
     unsigned interrupts;
@@ -478,8 +478,8 @@ static void pause_for_minutes(void)
     virtio_resume(d.device);
 }
 
-/* Slirp forgets about one after four minutes: not if it was paused for five. */
-START_TEST(a_datagram_outlasts_a_pause)
+/* slirp drops a UDP association after four minutes, which must not count a pause of five. */
+START_TEST(a_udp_association_survives_a_pause)
 {
     struct server server = server_open(AF_INET, SOCK_DGRAM);
     struct sockaddr_in from;
@@ -497,11 +497,11 @@ START_TEST(a_datagram_outlasts_a_pause)
     ck_assert_mem_eq(frame + ETH + 28, "pong", 4);
     ck_assert(arp_answered());
     close(server.fd);
-    ahead = 0; /* Check takes the time, too */
+    ahead = 0; /* Check reads the clock, too */
 }
 END_TEST
 
-START_TEST(a_connection_outlasts_pauses)
+START_TEST(a_connection_survives_pauses)
 {
     struct server server = server_open(AF_INET, SOCK_STREAM);
     struct tcp_peer peer = { "10.0.2.2", server.port, 4000, 1000, 0 };
@@ -524,7 +524,7 @@ START_TEST(a_connection_outlasts_pauses)
 }
 END_TEST
 
-/* All the ways to name the host's own loopback: slirp's, then those no router lets pass. */
+/* All addresses of the host's loopback: slirp's, then those a router never forwards. */
 static const char *const loopbacks[] = {
     "10.0.2.2",         "10.0.2.3",        "10.0.2.15", "10.0.2.77", "10.0.2.0",
     "10.0.2.255",       "255.255.255.255", "fec0::2",   "fec0::3",   "fec0::77",
@@ -553,7 +553,7 @@ END_TEST
 
 static struct slirp_forward tcp_forward, udp_forward;
 
-/* Forwards a free port of each kind to the guest's 22 and 53: others, if somebody was quicker. */
+/* Forwards free TCP and UDP ports to the guest's 22 and 53; retries if one is taken. */
 static void open_forwards(void)
 {
     const struct slirp_options options = { .forwards = &tcp_forward };
@@ -609,7 +609,7 @@ START_TEST(forwarded_udp_port)
 }
 END_TEST
 
-/* Without receive buffers frames wait, in order and bounded; the sender's socket holds the rest. */
+/* Without receive buffers a bounded number of frames is queued; the rest stays in the sender. */
 START_TEST(guest_without_buffers)
 {
     int fd = connect_to(SOCK_DGRAM, udp_forward.host_port);
@@ -617,7 +617,7 @@ START_TEST(guest_without_buffers)
     uint16_t number = 0;
 
     while (d.used_seen[RX] + BUFFERS != d.avail_idx[RX])
-        ck_assert(receive_frame(frame, PATIENCE * 1000));
+        ck_assert(receive_frame(frame, TIME_LIMIT * 1000));
     for (unsigned i = 0; i < BUFFERS; i++) { /* fills what is posted */
         ck_assert_int_eq(write(fd, &(uint16_t){ 0xffff }, 2), 2);
         loop_turn(d.loop, 1);
@@ -637,7 +637,7 @@ START_TEST(guest_without_buffers)
 }
 END_TEST
 
-START_TEST(forwarded_port_is_taken)
+START_TEST(a_forwarded_port_in_use_is_refused)
 {
     struct server server = server_open(AF_INET, _i ? SOCK_DGRAM : SOCK_STREAM);
     struct slirp_forward forward = { _i, htonl(INADDR_LOOPBACK), server.port, 22, NULL };
@@ -647,8 +647,8 @@ START_TEST(forwarded_port_is_taken)
 }
 END_TEST
 
-/* The beginnings of a frame, each alone, with every Ethernet type, and each byte in turn wrong. */
-START_TEST(nonsense_frames)
+/* Truncated frames of each length, of every Ethernet type, with each byte corrupted in turn. */
+START_TEST(malformed_frames)
 {
     static const uint16_t types[] = { 0x0800, 0x0806, 0x86dd, 0x88f8, 0x8100, 0, 0xffff };
     uint8_t frame[1600];
@@ -668,7 +668,7 @@ START_TEST(nonsense_frames)
 }
 END_TEST
 
-/* A checksum to be made of any part of the frame, put anywhere in it or behind it. */
+/* csum_start and csum_offset anywhere in the frame or behind it. */
 START_TEST(checksums_anywhere)
 {
     virtio_reset(d.device);
@@ -701,7 +701,7 @@ START_TEST(reset_with_frames_waiting)
     for (unsigned i = 0; i < 12000; i++)
         send_arp(2);
     post_all();
-    while (receive_frame(frame, 1000)) /* they wait in this process */
+    while (receive_frame(frame, 1000)) /* they are queued in this process */
         count++;
     ck_assert_uint_ge(count, 1000);
     ck_assert_uint_le(count, 10000);
@@ -719,7 +719,7 @@ int main(void)
     tcase_add_checked_fixture(plain, open_plain, finish);
     tcase_add_test(plain, dhcp_offers_an_address);
     tcase_add_loop_test(plain, host_loopback_is_unreachable, 0, ARRAY_SIZE(loopbacks));
-    tcase_add_test(plain, nonsense_frames);
+    tcase_add_test(plain, malformed_frames);
     tcase_add_test(plain, checksums_anywhere);
     tcase_add_test(plain, reset_with_frames_waiting);
     suite_add_tcase(suite, plain);
@@ -728,8 +728,8 @@ int main(void)
     tcase_add_test(loopback, tcp_reaches_the_host);
     tcase_add_test(loopback, udp_reaches_the_host);
     tcase_add_test(loopback, large_frames);
-    tcase_add_test(loopback, a_datagram_outlasts_a_pause);
-    tcase_add_test(loopback, a_connection_outlasts_pauses);
+    tcase_add_test(loopback, a_udp_association_survives_a_pause);
+    tcase_add_test(loopback, a_connection_survives_pauses);
     tcase_add_loop_test(loopback, host_loopback_is_unreachable, LOOPBACKS_MARTIAN,
                         ARRAY_SIZE(loopbacks));
     suite_add_tcase(suite, loopback);
@@ -740,7 +740,7 @@ int main(void)
     tcase_add_test(forward, guest_without_buffers);
     suite_add_tcase(suite, forward);
 
-    tcase_add_loop_test(refused, forwarded_port_is_taken, 0, 2);
+    tcase_add_loop_test(refused, a_forwarded_port_in_use_is_refused, 0, 2);
     suite_add_tcase(suite, refused);
     return unit_run(suite);
 }

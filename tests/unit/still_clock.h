@@ -6,10 +6,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* For tests of what depends on time: it stands still as soon as a test says what it is. */
+/* A clock for tests: once a test sets a time, the clock stays there. */
 static struct timespec still_time;
 
-/* In place of libc's. */
+/* Replaces libc's. */
 int clock_gettime(clockid_t clock, struct timespec *ret)
 {
     if (still_time.tv_sec == 0)

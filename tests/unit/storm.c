@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Several vCPUs at once do whatever they like to one device: every register, half-made set-ups,
- * resets in the middle of anything, rings that change while they are read. Nothing may crash, race
- * or hang, the device's loop has its turns, and after it all an honest driver is served. So it is
- * if the vCPUs are parked and the device is paused at any moment of this.
+ * Several vCPUs do random things to one device at the same time: writes of every register,
+ * incomplete set-ups, resets at any moment, rings that change while they are read. Nothing may
+ * crash, race or hang, the device's loop must not starve, and afterwards a correct driver must be
+ * served. The same holds if the vCPUs are parked and the device is paused at any moment.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +42,7 @@
 #define BUFFERS    0x100000u /* what descriptors point at */
 #define RAM_SIZE   0x200000u
 #define DISK_SIZE  0x100000
-#define TURN_LIMIT 20.0 /* seconds a call to the loop may take; what starves has no turn at all */
+#define TURN_LIMIT 20.0 /* seconds a loop_call() may take: a starving loop exceeds any limit */
 
 struct storm {
     uint32_t shadow[VIRTIO_MMIO_SIZE / 4];
@@ -52,14 +52,14 @@ struct storm {
     struct device *device;
     const struct io_region *region;
     struct terminal *terminal;
-    int zero, null; /* its ends, or -1 */
+    int zero, null; /* /dev/zero and /dev/null, or -1 */
     struct net net;
-    unsigned frames;         /* the loop's */
-    pthread_rwlock_t parked; /* held by each vCPU for a step, and by who parks them all */
+    unsigned frames;         /* used on the loop */
+    pthread_rwlock_t parked; /* read-locked by a vCPU for each step, write-locked to park all */
     bool stop;               /* atomic */
 };
 
-/* A network that takes every third frame at once and always has one to give. */
+/* A network back-end that blocks two of three sends and always has a frame to receive. */
 static int net_send(struct net *net, const struct net_header *header, struct sg *frame)
 {
     struct storm *s = container_of(net, struct storm, net);
@@ -156,7 +156,7 @@ static void create_console(struct storm *s)
     storm_create_console(s, NULL);
 }
 
-/* With the control protocol. */
+/* A console with MULTIPORT. */
 static void create_port(struct storm *s)
 {
     storm_create_console(s, "port");
@@ -214,7 +214,7 @@ static void storm_set_up(struct storm *s, uint32_t features)
     put(s, VIRTIO_MMIO_STATUS, 15);
 }
 
-/* A descriptor of any kind, mostly valid, somewhere in a ring, and an index that runs on. */
+/* Writes a random descriptor, mostly valid, into a ring and advances the index. */
 static void storm_scribble(struct storm *s, uint64_t *seed)
 {
     uint64_t rings = RINGS + dice(seed) % s->virtio->queue_count * RING_STEP;
@@ -268,7 +268,7 @@ static void nothing(void *arg)
 {
 }
 
-/* The longest the loop made somebody wait while the storm lasted. */
+/* Returns the longest time a loop_call() took during the storm. */
 static double storm_wait(struct storm *s)
 {
     double end = host_seconds() + SECONDS, longest = 0;
@@ -321,7 +321,7 @@ static void storm_finish(struct storm *s)
     pthread_rwlock_destroy(&s->parked);
 }
 
-/* Offers one buffer for everything on each queue; true if the device answers on one of them. */
+/* Posts one buffer on each queue; true if the device uses one of them. */
 static bool storm_is_served(struct storm *s)
 {
     double end = host_seconds() + HOST_TIMEOUT_S;
@@ -362,7 +362,7 @@ static void storm_end(struct storm *s, pthread_t vcpus[VCPUS])
     storm_finish(s);
 }
 
-START_TEST(vcpus_do_as_they_like)
+START_TEST(random_accesses_by_several_vcpus)
 {
     pthread_t vcpus[VCPUS];
     struct storm s;
@@ -390,7 +390,7 @@ static void resume_terminal(void *arg)
     terminal_resume(arg);
 }
 
-/* As a machine does: the terminal first, and last. */
+/* Pauses the terminal first, and resumes it last, as a machine does. */
 static void storm_stop(struct storm *s)
 {
     if (s->terminal)
@@ -405,7 +405,7 @@ static void storm_go(struct storm *s)
         loop_call(s->loop, resume_terminal, s->terminal);
 }
 
-/* Whatever the guest has done, another device takes it over, goes on, and can be ended. */
+/* Whatever the guest has done, another device loads the state, continues and can be destroyed. */
 static void storm_move(struct storm *s, void (*create)(struct storm *s))
 {
     static struct storm twin;
@@ -427,7 +427,7 @@ static void storm_move(struct storm *s, void (*create)(struct storm *s))
     state_finish(&saved);
 }
 
-/* While the vCPUs are parked: memory stands still. */
+/* With the vCPUs parked and the device paused memory must not change. */
 static void storm_pause(struct storm *s, void (*create)(struct storm *s))
 {
     static uint8_t before[RAM_SIZE];
@@ -464,7 +464,7 @@ int main(void)
     TCase *tcase = tcase_create("storm");
 
     tcase_set_timeout(tcase, 60);
-    tcase_add_loop_test(tcase, vcpus_do_as_they_like, 0, ARRAY_SIZE(devices));
+    tcase_add_loop_test(tcase, random_accesses_by_several_vcpus, 0, ARRAY_SIZE(devices));
     tcase_add_loop_test(tcase, paused_at_any_moment, 0, ARRAY_SIZE(devices));
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -21,8 +21,8 @@
 #include "vmm/core/base.h"
 
 /*
- * The kernel's own taps, in a network namespace of the test's own: the far end is this host, as
- * 10.1.0.1. Exit status 77 where the host allows no such thing.
+ * Real taps in a network namespace of the test's own; this host is 10.1.0.1 on the other side. Exit
+ * status 77 if the host does not permit that.
  */
 #define FLAGS (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
 
@@ -39,7 +39,7 @@ static void on_readable(void *owner)
     ((struct wake *)owner)->readable++;
 }
 
-/* Makes an interface, persistent or as long as the descriptor; returns that, or -1. */
+/* Creates a tap, persistent or until its descriptor is closed. Returns the descriptor or -1. */
 static int make_tap(const char *name, int flags, bool persistent)
 {
     struct ifreq request = { .ifr_flags = (short)flags };
@@ -109,7 +109,7 @@ static int send_bytes(const uint8_t *bytes, size_t size)
     return net->ops->send(net, &header, &frame);
 }
 
-/* The next frame of an Ethernet type, in pieces; its size, or 0. */
+/* Receives a frame of an Ethernet type, in pieces; returns its size, or 0. */
 static size_t receive_type(struct net_header *header, uint8_t *bytes, size_t room, uint16_t type)
 {
     for (unsigned waited = 0; waited < 10;) {
@@ -127,7 +127,7 @@ static size_t receive_type(struct net_header *header, uint8_t *bytes, size_t roo
     return 0;
 }
 
-/* The host answers ARP for its address, if asked again while its end of the wire comes up. */
+/* The host answers ARP for its address. The request is repeated until the interface is up. */
 static void exchange(void)
 {
     static const uint8_t ask[42] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0,  9, 8, 6,
@@ -166,7 +166,7 @@ static void open_named(void)
     close(make_tap("test0", FLAGS, true));
     set_up_interface("test0");
     ck_assert_int_eq(open_tap("test0", -1), 0);
-    exchange(); /* before the wire is up the host's frames are lost */
+    exchange(); /* the host drops frames until the interface is up */
 }
 
 START_TEST(by_name)
@@ -175,7 +175,7 @@ START_TEST(by_name)
 }
 END_TEST
 
-START_TEST(only_wanted_frames_wake)
+START_TEST(readable_only_while_receive_is_wanted)
 {
     shout();
     turn(3);
@@ -192,7 +192,7 @@ START_TEST(only_wanted_frames_wake)
 }
 END_TEST
 
-START_TEST(paused_it_does_not_wake)
+START_TEST(no_calls_while_paused)
 {
     net->ops->want_receive(net, true);
     net_pause(net);
@@ -200,20 +200,20 @@ START_TEST(paused_it_does_not_wake)
     turn(3);
     ck_assert_uint_eq(wake.readable, 0);
     net_resume(net);
-    net_resume(net); /* of what is not paused: nothing */
+    net_resume(net); /* no effect: it is not paused */
     turn(3);
     ck_assert_uint_gt(wake.readable, 0);
     exchange();
 }
 END_TEST
 
-/* The host leaves a checksum open only for a guest that has said it may. */
+/* The host sends partial checksums only if the guest has negotiated them. */
 START_TEST(offloads_as_negotiated)
 {
     const uint64_t sets[] = {
         0,
         BIT(VIRTIO_NET_F_GUEST_CSUM),
-        BIT(VIRTIO_NET_F_GUEST_TSO4), /* alone it means nothing */
+        BIT(VIRTIO_NET_F_GUEST_TSO4), /* no effect without GUEST_CSUM */
         net->offloads,
         0,
     };
@@ -231,7 +231,7 @@ START_TEST(offloads_as_negotiated)
 }
 END_TEST
 
-/* Headers that the card would stop: the kernel refuses them too, and the tap goes on. */
+/* The kernel, too, refuses headers that the NIC would not pass on, and the tap still works. */
 START_TEST(header_beyond_the_frame)
 {
     const struct net_header bad = { .flags = 1, .csum_start = { 0xfff0 } };
@@ -243,8 +243,8 @@ START_TEST(header_beyond_the_frame)
 }
 END_TEST
 
-/* Somebody deletes the interface: no spinning on a dead descriptor. */
-START_TEST(interface_disappears)
+/* The interface is deleted: the loop must not spin on its descriptor. */
+START_TEST(interface_is_deleted)
 {
     struct {
         struct nlmsghdr header;
@@ -293,7 +293,7 @@ static const struct {
     { "test2", "test2", FLAGS, -EBUSY },
     { "test3", NULL, IFF_TAP | IFF_NO_PI, -EINVAL },
     { "test5", NULL, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR, -EINVAL },
-    { NULL, NULL, 0, -EINVAL }, /* stdin is no tap */
+    { NULL, NULL, 0, -EINVAL }, /* stdin is not a tap */
     { "test6", "test6", IFF_TUN | IFF_NO_PI, -EINVAL },
 };
 
@@ -319,11 +319,11 @@ int main(void)
 
     tcase_add_checked_fixture(named, open_named, teardown);
     tcase_add_test(named, by_name);
-    tcase_add_test(named, only_wanted_frames_wake);
-    tcase_add_test(named, paused_it_does_not_wake);
+    tcase_add_test(named, readable_only_while_receive_is_wanted);
+    tcase_add_test(named, no_calls_while_paused);
     tcase_add_test(named, offloads_as_negotiated);
     tcase_add_test(named, header_beyond_the_frame);
-    tcase_add_test(named, interface_disappears);
+    tcase_add_test(named, interface_is_deleted);
     suite_add_tcase(suite, named);
 
     tcase_add_checked_fixture(other, setup, teardown);

@@ -20,20 +20,20 @@
 #include "vmm/core/endian.h"
 #include "vmm/core/state.h"
 
-#define TAP 1234 /* no descriptor: only passed on */
+#define TAP 1234 /* not a descriptor: only passed on */
 
-/* A kernel's vhost-net that notes what it is told. */
+/* A fake /dev/vhost-net that records its ioctls. */
 static struct kernel {
     int open_error;
-    uint64_t can;          /* features */
-    unsigned long refused; /* the request that fails */
+    uint64_t can;          /* VHOST_GET_FEATURES */
+    unsigned long refused; /* the ioctl that fails */
     unsigned owners, tables;
     uint64_t features;
     struct vhost_memory_region ram;
     struct {
         unsigned size;
         struct vhost_vring_addr addr;
-        unsigned base; /* how far it has got */
+        unsigned base; /* VHOST_GET_VRING_BASE */
         int kick, call, err, backend;
     } queues[2];
 } vhost;
@@ -70,7 +70,7 @@ static void note(unsigned long request, void *arg)
         vhost.features = *(uint64_t *)arg;
         break;
     case VHOST_SET_OWNER:
-        ck_assert_uint_eq(vhost.owners++, 0); /* the kernel's says EBUSY */
+        ck_assert_uint_eq(vhost.owners++, 0); /* a second one fails with EBUSY in the kernel */
         break;
     case VHOST_SET_MEM_TABLE:
         vhost.tables++;
@@ -96,7 +96,7 @@ static void note(unsigned long request, void *arg)
     }
 }
 
-/* In place of libc's. */
+/* Replaces libc's. */
 int ioctl(int fd, unsigned long request, ...)
 {
     va_list list;
@@ -166,10 +166,10 @@ static void reset(void)
     virtio_set_status(d.device, 0);
 }
 
-START_TEST(queues_are_handed_over)
+START_TEST(start_hands_the_queues_to_vhost)
 {
     ck_assert_int_eq(create(), 0);
-    ck_assert(!attached(0) && vhost.owners == 0); /* not before there is a driver */
+    ck_assert(!attached(0) && vhost.owners == 0); /* not before a driver starts */
     ck_assert(driver_start(&d, d.device, BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_RING_F_EVENT_IDX)));
     ck_assert_uint_eq(vhost.owners, 1);
     ck_assert_uint_eq(vhost.features, BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_EVENT_IDX));
@@ -193,7 +193,7 @@ START_TEST(queues_are_handed_over)
 }
 END_TEST
 
-START_TEST(doorbells_are_left_to_vhost)
+START_TEST(notifications_are_left_to_vhost)
 {
     uint64_t count;
 
@@ -204,7 +204,7 @@ START_TEST(doorbells_are_left_to_vhost)
 }
 END_TEST
 
-START_TEST(reset_takes_them_back)
+START_TEST(reset_detaches_the_queues)
 {
     ck_assert_int_eq(create(), 0);
     ck_assert(driver_start(&d, d.device, 0));
@@ -220,7 +220,7 @@ START_TEST(reset_takes_them_back)
 }
 END_TEST
 
-START_TEST(rings_outside_ram_never_reach_it)
+START_TEST(rings_outside_ram_are_not_passed_to_vhost)
 {
     ck_assert_int_eq(create(), 0);
     driver_find(&d, d.device);
@@ -239,8 +239,8 @@ START_TEST(rings_outside_ram_never_reach_it)
 }
 END_TEST
 
-/* The loop has not heard of it yet. */
-static void start_and_stumble(void)
+/* Signals a queue's error fd; the loop has not read it yet. */
+static void start_and_signal_error(void)
 {
     uint64_t one = 1;
 
@@ -249,9 +249,9 @@ static void start_and_stumble(void)
     ck_assert_int_eq(write(vhost.queues[1].err, &one, sizeof(one)), sizeof(one));
 }
 
-START_TEST(what_vhost_stumbles_over_breaks_the_card)
+START_TEST(an_error_from_vhost_breaks_the_queue)
 {
-    start_and_stumble();
+    start_and_signal_error();
     loop_turn(d.loop, 0);
     ck_assert(driver_broken(&d) && !attached(1));
     ck_assert_uint_eq(d.config_changes, 1);
@@ -261,9 +261,9 @@ START_TEST(what_vhost_stumbles_over_breaks_the_card)
 }
 END_TEST
 
-START_TEST(what_it_stumbled_over_goes_with_the_driver)
+START_TEST(a_pending_error_is_discarded_by_a_reset)
 {
-    start_and_stumble();
+    start_and_signal_error();
     reset();
     ck_assert(driver_start(&d, d.device, 0));
     loop_turn(d.loop, 0);
@@ -275,7 +275,7 @@ static const unsigned long requests[] = { VHOST_SET_OWNER,      VHOST_SET_MEM_TA
                                           VHOST_SET_FEATURES,   VHOST_SET_VRING_NUM,
                                           VHOST_SET_VRING_CALL, VHOST_NET_SET_BACKEND };
 
-START_TEST(a_vhost_that_refuses_breaks_the_card)
+START_TEST(a_failing_start_breaks_the_nic)
 {
     ck_assert_int_eq(create(), 0);
     vhost.refused = requests[_i];
@@ -288,14 +288,14 @@ START_TEST(a_vhost_that_refuses_breaks_the_card)
 }
 END_TEST
 
-/* vhost serves requests of a queue, up to index `idx`. */
+/* vhost serves a queue's requests up to index `idx`. */
 static void serve(unsigned queue, uint16_t idx)
 {
     vhost.queues[queue].base = idx;
     le16_store(driver_ram(&d, d.device->queues[queue].layout.used + 2), idx);
 }
 
-static void pause_card(void)
+static void pause_nic(void)
 {
     ck_assert_int_eq(virtio_pause(d.device, clock_now_ns() + 1000000000), 0);
 }
@@ -307,13 +307,13 @@ static bool kicked(unsigned queue)
     return read(vhost.queues[queue].kick, &count, sizeof(count)) == sizeof(count);
 }
 
-START_TEST(a_pause_takes_them_back_for_a_while)
+START_TEST(a_pause_detaches_the_queues_until_resume)
 {
     ck_assert_int_eq(create(), 0);
     ck_assert(driver_start(&d, d.device, BIT(VIRTIO_NET_F_CSUM)));
     serve(0, 5);
     serve(1, 0xfffe);
-    pause_card();
+    pause_nic();
     ck_assert(!attached(0) && !attached(1));
     ck_assert(!d.call_fd[0] && !d.call_fd[1]);
     ck_assert_uint_eq(virtq_position(virtio_virtq(d.device, 1)).next_avail, 0xfffe);
@@ -330,7 +330,7 @@ START_TEST(a_pause_takes_them_back_for_a_while)
     ck_assert_uint_eq(d.interrupts, 2);
     ck_assert_uint_eq(vhost.owners, 1);
     serve(0, 6);
-    pause_card();
+    pause_nic();
     virtio_resume(d.device);
     ck_assert_uint_eq(vhost.queues[0].base, 6);
     ck_assert(!driver_broken(&d));
@@ -344,7 +344,7 @@ static void walk(struct virtio_device *v, struct state *s)
     state_end_section(s);
 }
 
-/* A second card, as in another process, with the state of the first, which is no more. */
+/* Replaces the NIC by a new one, as in another process, and loads its state. */
 static int move(void)
 {
     struct virtio_device *old = d.device;
@@ -366,13 +366,13 @@ static int move(void)
     return error;
 }
 
-START_TEST(another_card_goes_on)
+START_TEST(another_nic_continues_from_the_state)
 {
     ck_assert_int_eq(create(), 0);
     ck_assert(driver_start(&d, d.device, BIT(VIRTIO_NET_F_CSUM)));
     serve(0, 5);
     serve(1, 9);
-    pause_card();
+    pause_nic();
     ck_assert_int_eq(move(), 0);
     ck_assert_uint_eq(vhost.owners, 0);
     virtio_resume(d.device);
@@ -388,25 +388,25 @@ START_TEST(another_card_goes_on)
 }
 END_TEST
 
-START_TEST(a_used_index_that_the_guest_made_up)
+START_TEST(a_used_index_forged_by_the_guest)
 {
     ck_assert_int_eq(create(), 0);
     ck_assert(driver_start(&d, d.device, 0));
     serve(0, 5);
     vhost.queues[0].base = 4;
-    pause_card();
-    virtio_resume(d.device); /* the same vhost does not mind */
+    pause_nic();
+    virtio_resume(d.device); /* harmless in the same vhost */
     ck_assert(attached(0) && !driver_broken(&d));
-    pause_card();
+    pause_nic();
     ck_assert_int_eq(move(), -EINVAL);
 }
 END_TEST
 
-START_TEST(a_vhost_that_refuses_after_a_pause_breaks_the_card)
+START_TEST(a_failing_resume_breaks_the_nic)
 {
     ck_assert_int_eq(create(), 0);
     ck_assert(driver_start(&d, d.device, 0));
-    pause_card();
+    pause_nic();
     ck_assert_int_eq(move(), 0);
     vhost.refused = requests[_i];
     virtio_resume(d.device);
@@ -419,22 +419,22 @@ START_TEST(a_vhost_that_refuses_after_a_pause_breaks_the_card)
 }
 END_TEST
 
-START_TEST(a_vhost_that_does_not_say_how_far_it_is)
+START_TEST(a_failing_get_vring_base_breaks_the_nic)
 {
     ck_assert_int_eq(create(), 0);
     ck_assert(driver_start(&d, d.device, 0));
     vhost.refused = VHOST_GET_VRING_BASE;
-    pause_card();
+    pause_nic();
     ck_assert(driver_broken(&d) && !attached(0) && !attached(1));
     virtio_resume(d.device);
     ck_assert(driver_broken(&d) && !attached(0) && !attached(1));
 }
 END_TEST
 
-START_TEST(what_it_stumbled_over_is_part_of_the_state)
+START_TEST(a_pending_error_is_part_of_the_state)
 {
-    start_and_stumble();
-    pause_card();
+    start_and_signal_error();
+    pause_nic();
     ck_assert(driver_broken(&d) && !attached(1));
     ck_assert_int_eq(move(), 0);
     virtio_resume(d.device);
@@ -447,7 +447,7 @@ START_TEST(reset_while_paused)
     ck_assert_int_eq(create(), 0);
     ck_assert(driver_start(&d, d.device, 0));
     serve(0, 5);
-    pause_card();
+    pause_nic();
     reset();
     virtio_resume(d.device);
     ck_assert(!attached(0) && !attached(1));
@@ -457,7 +457,7 @@ START_TEST(reset_while_paused)
 }
 END_TEST
 
-START_TEST(no_vhost_here)
+START_TEST(no_vhost_on_this_host)
 {
     vhost.open_error = EACCES;
     ck_assert_int_eq(create(), -EACCES);
@@ -477,22 +477,21 @@ int main(void)
     TCase *tests = tcase_create("vhost_net");
 
     tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, queues_are_handed_over);
-    tcase_add_test(tests, doorbells_are_left_to_vhost);
-    tcase_add_test(tests, reset_takes_them_back);
-    tcase_add_test(tests, rings_outside_ram_never_reach_it);
-    tcase_add_test(tests, what_vhost_stumbles_over_breaks_the_card);
-    tcase_add_test(tests, what_it_stumbled_over_goes_with_the_driver);
-    tcase_add_loop_test(tests, a_vhost_that_refuses_breaks_the_card, 0, ARRAY_SIZE(requests));
-    tcase_add_test(tests, a_pause_takes_them_back_for_a_while);
-    tcase_add_test(tests, another_card_goes_on);
-    tcase_add_test(tests, a_used_index_that_the_guest_made_up);
-    tcase_add_loop_test(tests, a_vhost_that_refuses_after_a_pause_breaks_the_card, 0,
-                        ARRAY_SIZE(requests));
-    tcase_add_test(tests, a_vhost_that_does_not_say_how_far_it_is);
-    tcase_add_test(tests, what_it_stumbled_over_is_part_of_the_state);
+    tcase_add_test(tests, start_hands_the_queues_to_vhost);
+    tcase_add_test(tests, notifications_are_left_to_vhost);
+    tcase_add_test(tests, reset_detaches_the_queues);
+    tcase_add_test(tests, rings_outside_ram_are_not_passed_to_vhost);
+    tcase_add_test(tests, an_error_from_vhost_breaks_the_queue);
+    tcase_add_test(tests, a_pending_error_is_discarded_by_a_reset);
+    tcase_add_loop_test(tests, a_failing_start_breaks_the_nic, 0, ARRAY_SIZE(requests));
+    tcase_add_test(tests, a_pause_detaches_the_queues_until_resume);
+    tcase_add_test(tests, another_nic_continues_from_the_state);
+    tcase_add_test(tests, a_used_index_forged_by_the_guest);
+    tcase_add_loop_test(tests, a_failing_resume_breaks_the_nic, 0, ARRAY_SIZE(requests));
+    tcase_add_test(tests, a_failing_get_vring_base_breaks_the_nic);
+    tcase_add_test(tests, a_pending_error_is_part_of_the_state);
     tcase_add_test(tests, reset_while_paused);
-    tcase_add_test(tests, no_vhost_here);
+    tcase_add_test(tests, no_vhost_on_this_host);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

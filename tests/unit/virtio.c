@@ -17,14 +17,14 @@
 
 #define NEEDS_RESET VIRTIO_CONFIG_S_NEEDS_RESET
 
-/* What happened to a device of two queues. Only its loop writes here, so nothing is locked. */
+/* A device with two queues that records its calls. Only its loop writes, so there are no locks. */
 struct witness {
     struct virtio_device virtio;
     struct driver d;
-    bool running;  /* between start and stop */
-    bool quiet;    /* between pause and resume */
-    bool restless; /* cannot be paused */
-    bool astray;   /* called when it must not be */
+    bool running; /* between start and stop */
+    bool paused;  /* between pause and resume */
+    bool unpausable;
+    bool misused; /* was called when it must not be */
     unsigned starts, stops, destroyed, kicks[2];
     unsigned pauses, resumes;
     struct virtq_chain chain;
@@ -39,7 +39,7 @@ static void witness_start(struct virtio_device *v)
 {
     struct witness *w = witness_of(v);
 
-    w->astray |= w->running;
+    w->misused |= w->running;
     w->running = true;
     w->starts++;
 }
@@ -48,8 +48,8 @@ static void witness_stop(struct virtio_device *v)
 {
     struct witness *w = witness_of(v);
 
-    w->astray |= !w->running;
-    w->running = w->quiet = false;
+    w->misused |= !w->running;
+    w->running = w->paused = false;
     w->stops++;
 }
 
@@ -57,20 +57,20 @@ static bool witness_pause(struct virtio_device *v, uint64_t deadline_ns)
 {
     struct witness *w = witness_of(v);
 
-    w->astray |= !w->running || w->quiet;
-    w->quiet = !w->restless;
+    w->misused |= !w->running || w->paused;
+    w->paused = !w->unpausable;
     w->pauses++;
-    return w->quiet;
+    return w->paused;
 }
 
-/* Or it begins with a state that was loaded. */
+/* Also the first call after a state was loaded: there is no start() then. */
 static void witness_resume(struct virtio_device *v)
 {
     struct witness *w = witness_of(v);
 
     w->starts += !w->running;
     w->running = true;
-    w->quiet = false;
+    w->paused = false;
     w->resumes++;
 }
 
@@ -80,7 +80,7 @@ static void witness_kick(struct virtio_device *v, unsigned queue)
 
     struct virtq *q = virtio_virtq(v, queue);
 
-    w->astray |= !w->running || w->quiet || !virtq_started(q);
+    w->misused |= !w->running || w->paused || !virtq_started(q);
     w->kicks[queue]++;
     while (virtq_pop(q, &w->chain))
         virtq_push(q, &w->chain, 7);
@@ -92,7 +92,7 @@ static void witness_destroy(struct virtio_device *v)
 {
     struct witness *w = witness_of(v);
 
-    w->astray |= w->running;
+    w->misused |= w->running;
     w->destroyed++;
 }
 
@@ -123,7 +123,7 @@ static void witness_init(struct witness *w)
 static void witness_finish(struct witness *w)
 {
     driver_finish(&w->d);
-    ck_assert(!w->astray);
+    ck_assert(!w->misused);
     ck_assert_uint_eq(w->destroyed, 1);
     ck_assert_uint_eq(w->starts, w->stops);
 }
@@ -133,7 +133,7 @@ static void set_status(struct witness *w, unsigned status)
     virtio_set_status(&w->virtio, virtio_status(&w->virtio) | status);
 }
 
-/* Queue 0's rings, with descriptors at `desc`. */
+/* Sets up queue 0 with its descriptors at `desc`. */
 static void describe(struct witness *w, uint64_t desc)
 {
     driver_set_address(&w->virtio, 0, VIRTIO_RING_DESC, desc);
@@ -142,8 +142,8 @@ static void describe(struct witness *w, uint64_t desc)
     virtio_set_queue_size(&w->virtio, 0, 16);
 }
 
-/* May the driver describe queue 0? Finds out by doing it. */
-static bool describable(struct witness *w)
+/* Tries to set queue 0 up; true if that had an effect. */
+static bool queue_is_writable(struct witness *w)
 {
     uint64_t before = w->virtio.queues[0].layout.desc;
     bool can;
@@ -154,10 +154,10 @@ static bool describable(struct witness *w)
     return can;
 }
 
-/* As far as FEATURES_OK, by hand: queue 0 is left to the test, queue 1 is never described. */
+/* Negotiates up to FEATURES_OK. The test sets queue 0 up; queue 1 is never set up. */
 static void negotiate(struct witness *w)
 {
-    ck_assert(driver_start(&w->d, &w->virtio, 0)); /* gives it a transport */
+    ck_assert(driver_start(&w->d, &w->virtio, 0)); /* sets the transport */
     virtio_reset(&w->virtio);
     set_status(w, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
     virtio_set_features(&w->virtio, BIT(VIRTIO_F_VERSION_1));
@@ -166,28 +166,28 @@ static void negotiate(struct witness *w)
     w->kicks[0] = w->kicks[1] = 0;
 }
 
-START_TEST(a_queue_may_be_taken_back_until_it_is_live)
+START_TEST(a_queue_can_be_disabled_until_it_is_live)
 {
     struct witness w;
 
     witness_init(&w);
     negotiate(&w);
     virtio_set_queue_ready(&w.virtio, 0, true);
-    ck_assert(!describable(&w));
+    ck_assert(!queue_is_writable(&w));
     virtio_set_queue_ready(&w.virtio, 0, false);
-    ck_assert(describable(&w));
+    ck_assert(queue_is_writable(&w));
     virtio_set_queue_ready(&w.virtio, 0, true);
     set_status(&w, VIRTIO_CONFIG_S_DRIVER_OK);
-    virtio_set_queue_ready(&w.virtio, 0, false); /* now it is */
+    virtio_set_queue_ready(&w.virtio, 0, false); /* no effect on a live queue */
     ck_assert(w.virtio.queues[0].ready);
-    ck_assert(!describable(&w));
+    ck_assert(!queue_is_writable(&w));
     driver_kick(&w.d, 0);
-    ck_assert_uint_eq(w.kicks[0], 2); /* unasked at the start, and this one */
+    ck_assert_uint_eq(w.kicks[0], 2); /* the one at start, and this one */
     witness_finish(&w);
 }
 END_TEST
 
-START_TEST(a_kick_of_what_is_no_live_queue)
+START_TEST(a_kick_of_a_queue_that_is_not_live)
 {
     struct witness w;
 
@@ -195,7 +195,7 @@ START_TEST(a_kick_of_what_is_no_live_queue)
     negotiate(&w);
     virtio_set_queue_ready(&w.virtio, 0, true);
     set_status(&w, VIRTIO_CONFIG_S_DRIVER_OK);
-    driver_kick(&w.d, 1); /* exists, but was left out */
+    driver_kick(&w.d, 1); /* exists, but was not set up */
     virtio_kick(&w.virtio, 2);
     virtio_kick(&w.virtio, UINT32_MAX);
     virtio_set_queue_ready(&w.virtio, UINT32_MAX, true);
@@ -222,7 +222,7 @@ START_TEST(a_kick_between_ready_and_driver_ok_is_not_lost)
 }
 END_TEST
 
-START_TEST(a_broken_queue_is_told_once_and_mended_by_reset)
+START_TEST(a_broken_queue_is_reported_once_until_a_reset)
 {
     struct witness w;
 
@@ -237,7 +237,7 @@ START_TEST(a_broken_queue_is_told_once_and_mended_by_reset)
         w.kicks[0] = w.kicks[1] = 0;
         driver_kick(&w.d, 0);
         driver_kick(&w.d, 1);
-        ck_assert_uint_eq(w.kicks[0], 1); /* the other queue lives */
+        ck_assert_uint_eq(w.kicks[0], 1); /* the other queue still works */
         ck_assert_uint_eq(w.kicks[1], 0);
         virtio_set_status(&w.virtio, 0);
         ck_assert_uint_eq(virtio_status(&w.virtio), 0);
@@ -246,7 +246,7 @@ START_TEST(a_broken_queue_is_told_once_and_mended_by_reset)
 }
 END_TEST
 
-START_TEST(a_configuration_change_is_told_to_a_running_driver_only)
+START_TEST(a_configuration_change_interrupts_a_running_driver_only)
 {
     struct witness w;
 
@@ -264,7 +264,7 @@ START_TEST(a_configuration_change_is_told_to_a_running_driver_only)
 }
 END_TEST
 
-START_TEST(status_bits_that_are_the_devices_own)
+START_TEST(status_bits_only_the_device_sets)
 {
     struct witness w;
 
@@ -295,7 +295,7 @@ static void *kicker_run(void *arg)
     return NULL;
 }
 
-/* One vCPU rings the bell all the time while another resets and starts the device. */
+/* One vCPU kicks all the time while another resets and starts the device. */
 START_TEST(kicks_race_with_resets)
 {
     struct witness w;
@@ -324,15 +324,15 @@ static int pause_device(struct virtio_device *v)
     return virtio_pause(v, clock_now_ns() + 1000000000);
 }
 
-/* A buffer of 16 bytes to be written. */
+/* Publishes a writable buffer of 16 bytes. */
 static void publish(struct driver *d, unsigned queue)
 {
     driver_describe(d, queue, 0, DRIVER_BUFFERS, 16, DRIVER_WRITE, 0);
     driver_publish(d, queue, 0);
 }
 
-/* The next answer on a queue must be there at once. */
-static void expect_answer(struct driver *d, unsigned queue)
+/* The queue's next used buffer must be there at once. */
+static void expect_used(struct driver *d, unsigned queue)
 {
     uint32_t written;
 
@@ -340,7 +340,7 @@ static void expect_answer(struct driver *d, unsigned queue)
     ck_assert_uint_eq(written, 7);
 }
 
-START_TEST(kicks_while_paused_are_served_afterwards)
+START_TEST(kicks_while_paused_are_served_after_resume)
 {
     struct witness w;
 
@@ -350,51 +350,51 @@ START_TEST(kicks_while_paused_are_served_afterwards)
     w.kicks[0] = w.kicks[1] = 0;
     publish(&w.d, 0);
     driver_kick(&w.d, 0);
-    publish(&w.d, 1); /* without a kick: it may have been before the pause */
+    publish(&w.d, 1); /* without a kick, which may have been read before the pause */
     loop_turn(w.d.loop, 0);
     ck_assert_uint_eq(w.kicks[0] + w.kicks[1], 0);
     ck_assert_uint_eq(w.d.interrupts, 0);
     virtio_resume(&w.virtio);
-    expect_answer(&w.d, 0);
-    expect_answer(&w.d, 1);
+    expect_used(&w.d, 0);
+    expect_used(&w.d, 1);
     publish(&w.d, 0);
     driver_kick(&w.d, 0);
-    expect_answer(&w.d, 0);
+    expect_used(&w.d, 0);
     ck_assert_uint_eq(w.pauses, 1);
     ck_assert_uint_eq(w.resumes, 1);
     witness_finish(&w);
 }
 END_TEST
 
-START_TEST(a_device_that_cannot_get_quiet_goes_on)
+START_TEST(a_device_that_cannot_pause_continues)
 {
     struct witness w;
 
     witness_init(&w);
     ck_assert(driver_start(&w.d, &w.virtio, 0));
-    w.restless = true;
+    w.unpausable = true;
     publish(&w.d, 0);
     virtio_kick(&w.virtio, 0);
     ck_assert_int_eq(pause_device(&w.virtio), -ETIMEDOUT);
-    expect_answer(&w.d, 0);
+    expect_used(&w.d, 0);
     publish(&w.d, 0);
     driver_kick(&w.d, 0);
-    expect_answer(&w.d, 0);
+    expect_used(&w.d, 0);
     ck_assert_uint_eq(w.resumes, 0);
-    w.restless = false;
+    w.unpausable = false;
     ck_assert_int_eq(pause_device(&w.virtio), 0);
     virtio_resume(&w.virtio);
     witness_finish(&w);
 }
 END_TEST
 
-START_TEST(a_device_without_a_driver_is_paused_unasked)
+START_TEST(a_device_without_a_driver_pauses_without_its_operation)
 {
     struct witness w;
 
     witness_init(&w);
     negotiate(&w);
-    w.restless = true;
+    w.unpausable = true;
     ck_assert_int_eq(pause_device(&w.virtio), 0);
     virtio_resume(&w.virtio);
     ck_assert_uint_eq(w.pauses + w.resumes, 0);
@@ -407,7 +407,7 @@ START_TEST(a_device_without_a_driver_is_paused_unasked)
 }
 END_TEST
 
-START_TEST(what_changes_while_paused_is_told_once_afterwards)
+START_TEST(a_configuration_change_while_paused_interrupts_after_resume)
 {
     struct witness w;
 
@@ -441,11 +441,11 @@ START_TEST(reset_while_paused)
     ck_assert(driver_start(&w.d, &w.virtio, 0));
     publish(&w.d, 1);
     driver_kick(&w.d, 1);
-    expect_answer(&w.d, 1);
-    virtio_resume(&w.virtio); /* of what is not paused: nothing */
+    expect_used(&w.d, 1);
+    virtio_resume(&w.virtio); /* no effect: it is not paused */
     publish(&w.d, 1);
     driver_kick(&w.d, 1);
-    expect_answer(&w.d, 1);
+    expect_used(&w.d, 1);
     ck_assert_uint_eq(w.resumes, 0);
     ck_assert_uint_eq(w.d.config_changes, 0);
     witness_finish(&w);
@@ -475,7 +475,7 @@ static int load(struct virtio_device *v, const struct state *saved)
     return state_finish(&in);
 }
 
-START_TEST(a_new_device_goes_on_where_the_old_one_was)
+START_TEST(a_new_device_continues_from_the_state)
 {
     struct witness old, new = { 0 };
     struct state saved, again;
@@ -485,7 +485,7 @@ START_TEST(a_new_device_goes_on_where_the_old_one_was)
     for (unsigned i = 0; i < 21; i++) { /* more than the queue has entries */
         publish(&old.d, 0);
         driver_kick_if_asked(&old.d, 0);
-        expect_answer(&old.d, 0);
+        expect_used(&old.d, 0);
     }
     ck_assert_int_eq(pause_device(&old.virtio), 0);
     save(&old.virtio, &saved);
@@ -498,18 +498,18 @@ START_TEST(a_new_device_goes_on_where_the_old_one_was)
     ck_assert_mem_eq(again.bytes, saved.bytes, saved.at);
 
     driver_find(&old.d, &new.virtio);
-    publish(&old.d, 0); /* in memory, but nobody has heard of it */
+    publish(&old.d, 0); /* without a kick */
     virtio_resume(&new.virtio);
     ck_assert_uint_eq(new.resumes, 1);
     ck_assert_uint_eq(new.virtio.features, old.virtio.features);
-    expect_answer(&old.d, 0);
+    expect_used(&old.d, 0);
     for (unsigned i = 0; i < 40; i++) {
         publish(&old.d, i % 2);
         driver_kick_if_asked(&old.d, i % 2);
-        expect_answer(&old.d, i % 2);
+        expect_used(&old.d, i % 2);
     }
     ck_assert(!driver_broken(&old.d));
-    ck_assert(!new.astray);
+    ck_assert(!new.misused);
     state_finish(&saved);
     state_finish(&again);
     virtio_destroy(&old.virtio);
@@ -518,7 +518,7 @@ START_TEST(a_new_device_goes_on_where_the_old_one_was)
 }
 END_TEST
 
-START_TEST(what_is_not_live_is_saved_and_loaded)
+START_TEST(queues_that_are_not_live_are_saved_and_loaded)
 {
     struct witness old, new = { 0 };
     struct state saved, again;
@@ -546,7 +546,7 @@ START_TEST(what_is_not_live_is_saved_and_loaded)
     virtio_resume(&new.virtio);
     if (_i == 0)
         set_status(&new, VIRTIO_CONFIG_S_DRIVER_OK);
-    ck_assert_uint_eq(new.kicks[0], _i == 0); /* the broken one stays so */
+    ck_assert_uint_eq(new.kicks[0], _i == 0); /* a broken queue stays broken */
     state_finish(&saved);
     state_finish(&again);
     virtio_destroy(&old.virtio);
@@ -554,7 +554,7 @@ START_TEST(what_is_not_live_is_saved_and_loaded)
 }
 END_TEST
 
-/* What is done to a device before it is saved, that another one must not believe. */
+/* Corruptions of a device before it is saved; loading that state must fail. */
 static void offer_more(struct virtio_device *v)
 {
     v->features |= 1;
@@ -607,12 +607,12 @@ static void leave_in_flight(struct virtio_device *v)
     virtq_set_position(v->queues[0].virtq, (struct virtq_position){ 2, 1 });
 }
 
-static void (*const lies[])(struct virtio_device *v) = {
+static void (*const corruptions[])(struct virtio_device *v) = {
     offer_more,      forget_version_1, forget_features_ok, invent_status,   forget_driver_ok,
     move_out_of_ram, enlarge_queue,    enlarge_idle_queue, take_ready_back, leave_in_flight,
 };
 
-START_TEST(a_state_that_cannot_be_is_refused)
+START_TEST(an_impossible_state_is_refused)
 {
     struct witness old, new = { 0 };
     struct state saved;
@@ -622,20 +622,20 @@ START_TEST(a_state_that_cannot_be_is_refused)
     ck_assert(driver_start(&old.d, &old.virtio, 0));
     ck_assert_int_eq(pause_device(&old.virtio), 0);
     status = virtio_status(&old.virtio);
-    lies[_i](&old.virtio);
+    corruptions[_i](&old.virtio);
     save(&old.virtio, &saved);
     old.virtio.status = status;
     witness_create(&new, &old.d);
     driver_find(&old.d, &new.virtio);
     ck_assert_int_eq(load(&new.virtio, &saved), -EINVAL);
     state_finish(&saved);
-    new.running = true; /* it may be stopped as if it had been started */
+    new.running = true; /* a failed load may call stop() without start() */
     virtio_destroy(&old.virtio);
     driver_finish(&old.d);
 }
 END_TEST
 
-START_TEST(nothing_may_be_destroyed)
+START_TEST(destroying_null_has_no_effect)
 {
     virtio_destroy(NULL);
     virtq_destroy(NULL);
@@ -648,22 +648,22 @@ int main(void)
     TCase *tcase = tcase_create("virtio");
 
     tcase_set_timeout(tcase, 30);
-    tcase_add_test(tcase, a_queue_may_be_taken_back_until_it_is_live);
-    tcase_add_test(tcase, a_kick_of_what_is_no_live_queue);
+    tcase_add_test(tcase, a_queue_can_be_disabled_until_it_is_live);
+    tcase_add_test(tcase, a_kick_of_a_queue_that_is_not_live);
     tcase_add_test(tcase, a_kick_between_ready_and_driver_ok_is_not_lost);
-    tcase_add_test(tcase, a_broken_queue_is_told_once_and_mended_by_reset);
-    tcase_add_test(tcase, a_configuration_change_is_told_to_a_running_driver_only);
-    tcase_add_test(tcase, status_bits_that_are_the_devices_own);
+    tcase_add_test(tcase, a_broken_queue_is_reported_once_until_a_reset);
+    tcase_add_test(tcase, a_configuration_change_interrupts_a_running_driver_only);
+    tcase_add_test(tcase, status_bits_only_the_device_sets);
     tcase_add_test(tcase, kicks_race_with_resets);
-    tcase_add_test(tcase, kicks_while_paused_are_served_afterwards);
-    tcase_add_test(tcase, a_device_that_cannot_get_quiet_goes_on);
-    tcase_add_test(tcase, a_device_without_a_driver_is_paused_unasked);
-    tcase_add_test(tcase, what_changes_while_paused_is_told_once_afterwards);
+    tcase_add_test(tcase, kicks_while_paused_are_served_after_resume);
+    tcase_add_test(tcase, a_device_that_cannot_pause_continues);
+    tcase_add_test(tcase, a_device_without_a_driver_pauses_without_its_operation);
+    tcase_add_test(tcase, a_configuration_change_while_paused_interrupts_after_resume);
     tcase_add_test(tcase, reset_while_paused);
-    tcase_add_loop_test(tcase, a_new_device_goes_on_where_the_old_one_was, 0, 2);
-    tcase_add_loop_test(tcase, what_is_not_live_is_saved_and_loaded, 0, 2);
-    tcase_add_loop_test(tcase, a_state_that_cannot_be_is_refused, 0, ARRAY_SIZE(lies));
-    tcase_add_test(tcase, nothing_may_be_destroyed);
+    tcase_add_loop_test(tcase, a_new_device_continues_from_the_state, 0, 2);
+    tcase_add_loop_test(tcase, queues_that_are_not_live_are_saved_and_loaded, 0, 2);
+    tcase_add_loop_test(tcase, an_impossible_state_is_refused, 0, ARRAY_SIZE(corruptions));
+    tcase_add_test(tcase, destroying_null_has_no_effect);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -13,10 +13,10 @@
 
 #define QUEUE_SIZE 8
 
-/* A device of one queue that keeps what it pops until the test gives it back. */
+/* A device with one queue that can hold popped requests until the test pushes them. */
 struct keeper {
     struct virtio_device virtio;
-    bool keep;      /* else every request is pushed at once */
+    bool keep;      /* false: every request is pushed at once */
     unsigned count; /* popped so far */
     struct virtq_chain chains[QUEUE_SIZE + 1];
 };
@@ -85,7 +85,7 @@ struct descriptor {
 #define B DRIVER_BUFFERS
 enum { N = DRIVER_NEXT, W = DRIVER_WRITE, I = DRIVER_INDIRECT };
 
-/* Chains that no driver may build; each starts at descriptor 0. */
+/* Chains that violate the specification; each starts at descriptor 0. */
 static const struct bad_chain {
     const char *name;
     struct descriptor table[QUEUE_SIZE];
@@ -103,7 +103,7 @@ static const struct bad_chain {
     { "buffer of 4 GiB", { { 0, UINT32_MAX, 0, 0 } }, { { 0 } } },
     { "readable after writable", { { B, 1, N | W, 1 }, { B, 1, 0, 0 } }, { { 0 } } },
     { "indirect of no bytes", { { B, 0, I, 0 } }, { { 0 } } },
-    { "indirect of odd length", { { B, 24, I, 0 } }, { { B, 1, 0, 0 } } },
+    { "indirect of bad length", { { B, 24, I, 0 } }, { { B, 1, 0, 0 } } },
     { "indirect unaligned", { { B + 4, 16, I, 0 } }, { { 0 } } },
     { "indirect outside RAM", { { DRIVER_RAM, 16, I, 0 } }, { { 0 } } },
     { "indirect that wraps", { { UINT64_MAX - 15, 32, I, 0 } }, { { 0 } } },
@@ -134,7 +134,7 @@ static void guest_write_chain(struct guest *g, const struct bad_chain *chain)
                            chain->indirect[i].flags, chain->indirect[i].next);
 }
 
-START_TEST(a_bad_chain_costs_the_queue)
+START_TEST(a_bad_chain_breaks_the_queue)
 {
     const struct bad_chain *chain = &bad_chains[_i];
     struct guest g;
@@ -146,12 +146,12 @@ START_TEST(a_bad_chain_costs_the_queue)
     ck_assert_msg(driver_broken(&g.d), "%s", chain->name);
     ck_assert_uint_eq(g.d.config_changes, 1);
 
-    /* Nothing more happens, however often it is kicked ... */
+    /* Further kicks have no effect ... */
     driver_kick(&g.d, 0);
     ck_assert_uint_eq(g.d.config_changes, 1);
     ck_assert_uint_eq(g.d.interrupts, 0);
 
-    /* ... and after a reset it serves again. */
+    /* ... and after a reset the queue works again. */
     virtio_reset(&g.keeper.virtio);
     memset(driver_ram(&g.d, 0x10000), 0, 0x10000);
     ck_assert(driver_start(&g.d, &g.keeper.virtio, 0));
@@ -205,7 +205,7 @@ START_TEST(more_requests_in_flight_than_entries)
     ck_assert(driver_broken(&g.d));
     ck_assert_uint_eq(g.keeper.count, QUEUE_SIZE);
 
-    /* What was in flight may still end: it is not seen. */
+    /* Requests in flight may still be pushed: the driver does not see them. */
     for (unsigned i = 0; i < QUEUE_SIZE; i++)
         virtq_push(virtio_virtq(&g.keeper.virtio, 0), &g.keeper.chains[i], 1);
     virtq_flush(virtio_virtq(&g.keeper.virtio, 0));
@@ -214,7 +214,7 @@ START_TEST(more_requests_in_flight_than_entries)
 }
 END_TEST
 
-START_TEST(a_full_chain_is_sliced_by_direction)
+START_TEST(a_chain_is_split_by_direction)
 {
     struct guest g;
     char out[16] = "";
@@ -288,7 +288,7 @@ START_TEST(indirect_only_if_negotiated)
 }
 END_TEST
 
-START_TEST(unpop_gives_the_same_request_again)
+START_TEST(rewind_gives_the_same_request_again)
 {
     struct guest g;
     struct virtq_chain chain;
@@ -308,7 +308,7 @@ START_TEST(unpop_gives_the_same_request_again)
 }
 END_TEST
 
-START_TEST(any_number_of_requests_is_taken_back)
+START_TEST(any_number_of_pops_can_be_rewound)
 {
     struct guest g;
     struct virtq_chain chain;
@@ -336,13 +336,13 @@ START_TEST(any_number_of_requests_is_taken_back)
     }
     ck_assert(virtq_pop(q, &chain));
     virtq_break(q, "by the test");
-    virtq_rewind(q, 1); /* of a queue that is lost: nothing */
+    virtq_rewind(q, 1); /* no effect on a broken queue */
     ck_assert(!virtq_pop(q, &chain));
     guest_finish(&g);
 }
 END_TEST
 
-START_TEST(paused_it_gives_nothing_and_leaves_memory_alone)
+START_TEST(a_paused_queue_is_empty_and_does_not_touch_memory)
 {
     static uint8_t before[0x10000];
     struct guest g;
@@ -379,7 +379,7 @@ START_TEST(paused_it_gives_nothing_and_leaves_memory_alone)
 }
 END_TEST
 
-START_TEST(a_position_is_where_it_goes_on)
+START_TEST(a_queue_continues_at_its_position)
 {
     struct virtq_position position;
     struct guest g;
@@ -404,7 +404,7 @@ START_TEST(a_position_is_where_it_goes_on)
 }
 END_TEST
 
-START_TEST(unparked_it_wants_no_kick)
+START_TEST(disabled_notifications_are_not_sent)
 {
     struct guest g;
     struct virtq *q;
@@ -428,8 +428,8 @@ START_TEST(unparked_it_wants_no_kick)
 }
 END_TEST
 
-/* The driver wants an interrupt once `event` is used: who gets one, around the wrap of 2^16? */
-START_TEST(event_index_also_where_indices_wrap)
+/* The driver wants an interrupt for the used entry `event`, near the wrap at 2^16. */
+START_TEST(event_index_across_the_wrap)
 {
     struct guest g;
     uint64_t used_event = 0x10000 + 0x4000 + 4 + 2 * QUEUE_SIZE;
@@ -451,7 +451,7 @@ START_TEST(event_index_also_where_indices_wrap)
 }
 END_TEST
 
-START_TEST(no_interrupt_if_the_driver_says_so)
+START_TEST(no_interrupt_if_the_driver_disables_it)
 {
     struct guest g;
     uint64_t avail_flags = 0x10000 + 0x4000;
@@ -533,12 +533,12 @@ START_TEST(fields_changed_while_they_are_read)
     g.keeper.keep = false;
     driver_describe(&g.d, 0, 0, B, 16, W, 0);
     pthread_create(&thread, NULL, racer_run, &racer);
-    for (unsigned i = 0; i < 20000 || good == 0 || bad == 0; i++) { /* the racer may be late */
+    for (unsigned i = 0; i < 20000 || good == 0 || bad == 0; i++) { /* until both were seen */
         struct virtq *q = virtio_virtq(&g.keeper.virtio, 0);
         struct virtq_chain *chain = &g.keeper.chains[0];
 
         driver_publish(&g.d, 0, 0);
-        if (virtq_pop(q, chain)) { /* whatever it is, it lies in RAM */
+        if (virtq_pop(q, chain)) { /* whichever version was read, it lies in RAM */
             ck_assert_uint_eq(chain->writable.length, 16);
             ck_assert(sg_zero(&chain->writable, 16));
             virtq_push(q, chain, 16);
@@ -562,21 +562,21 @@ int main(void)
     TCase *tcase = tcase_create("virtq");
 
     tcase_set_timeout(tcase, 60);
-    tcase_add_loop_test(tcase, a_bad_chain_costs_the_queue, 0, ARRAY_SIZE(bad_chains));
+    tcase_add_loop_test(tcase, a_bad_chain_breaks_the_queue, 0, ARRAY_SIZE(bad_chains));
     tcase_add_test(tcase, head_out_of_range);
     tcase_add_test(tcase, avail_index_more_than_queue_size_ahead);
     tcase_add_test(tcase, more_requests_in_flight_than_entries);
-    tcase_add_test(tcase, a_full_chain_is_sliced_by_direction);
+    tcase_add_test(tcase, a_chain_is_split_by_direction);
     tcase_add_test(tcase, an_indirect_chain_may_be_as_long_as_the_queue);
     tcase_add_test(tcase, buffers_may_come_before_an_indirect_table);
     tcase_add_test(tcase, indirect_only_if_negotiated);
-    tcase_add_test(tcase, unpop_gives_the_same_request_again);
-    tcase_add_test(tcase, any_number_of_requests_is_taken_back);
-    tcase_add_test(tcase, paused_it_gives_nothing_and_leaves_memory_alone);
-    tcase_add_test(tcase, a_position_is_where_it_goes_on);
-    tcase_add_test(tcase, unparked_it_wants_no_kick);
-    tcase_add_test(tcase, event_index_also_where_indices_wrap);
-    tcase_add_test(tcase, no_interrupt_if_the_driver_says_so);
+    tcase_add_test(tcase, rewind_gives_the_same_request_again);
+    tcase_add_test(tcase, any_number_of_pops_can_be_rewound);
+    tcase_add_test(tcase, a_paused_queue_is_empty_and_does_not_touch_memory);
+    tcase_add_test(tcase, a_queue_continues_at_its_position);
+    tcase_add_test(tcase, disabled_notifications_are_not_sent);
+    tcase_add_test(tcase, event_index_across_the_wrap);
+    tcase_add_test(tcase, no_interrupt_if_the_driver_disables_it);
     tcase_add_test(tcase, start_refuses_what_the_specification_forbids);
     tcase_add_test(tcase, fields_changed_while_they_are_read);
     suite_add_tcase(suite, tcase);
