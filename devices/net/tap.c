@@ -181,7 +181,7 @@ static int tap_open_name(const char *name)
     struct ifreq request = { .ifr_flags = TAP_FLAGS };
     cleanup_close int fd = -1;
 
-    /* As root TUNSETIFF would create an interface, which nobody has set up. */
+    /* For root TUNSETIFF would create the interface, but not connect it to any network. */
     if (strlen(name) >= IFNAMSIZ || !if_nametoindex(name))
         return log_refuse(ENODEV,
                           "no interface %s: as root, ip tuntap add dev %s mode tap user $USER && "

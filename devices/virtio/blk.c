@@ -418,7 +418,7 @@ static bool blk_pause(struct virtio_device *v, uint64_t deadline_ns)
     return blk_drain(blk_of(v), deadline_ns);
 }
 
-/* What the driver has read in configuration space must stay true. The score starts anew. */
+/* What the driver has read in configuration space must stay true. The score is not saved. */
 static void blk_state(struct virtio_device *v, struct state *s)
 {
     const struct block *block = blk_of(v)->block;

@@ -273,7 +273,7 @@ static void virtio_mmio_write_status(struct virtio_mmio *mmio, uint32_t status)
         virtio_mmio_reset(mmio);
         return;
     }
-    virtio_mmio_connect(mmio, true); /* at a driver's first write, as it slows down the start */
+    virtio_mmio_connect(mmio, true); /* only for a driver: it is slow */
     virtio_set_status(mmio->virtio, status);
 }
 

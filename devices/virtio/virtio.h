@@ -36,7 +36,7 @@ struct virtio_ops {
     void (*write_config)(struct virtio_device *v, unsigned offset, unsigned size, uint64_t value);
     void (*start)(struct virtio_device *v); /* DRIVER_OK was set; the queues are started */
     void (*drain)(struct virtio_device *v); /* off the loop, before stop(): waits for output */
-    void (*stop)(struct virtio_device *v);  /* waits until nothing is in flight; start() optional */
+    void (*stop)(struct virtio_device *v);  /* waits for I/O in flight; also without a start() */
     /*
      * Called only with DRIVER_OK set. Waits until nothing is in flight at the host; requests that
      * will not complete by themselves are rewound (virtq_rewind()) and kept in the device's state.
@@ -67,7 +67,7 @@ struct virtio_transport_ops {
     void (*put_call_fd)(void *transport, unsigned queue); /* no effect without get_call_fd() */
 };
 
-#define VIRTIO_MAX_QUEUES 18
+#define VIRTIO_MAX_QUEUES 18 /* a console of 8 ports: a pair each, and control */
 #define VIRTIO_MAX_CONFIG 64 /* bytes */
 
 struct virtio_queue {

@@ -102,12 +102,12 @@ static void disk_close(struct block *block)
 static const struct block_ops disk_ops = { disk_submit, disk_commit, disk_drain, disk_close };
 
 /* A network back-end with a few frames to receive, each larger than a buffer. */
-static int wire_send(struct net *net, const struct net_header *header, struct sg *frame)
+static int fake_net_send(struct net *net, const struct net_header *header, struct sg *frame)
 {
     return container_of(net, struct board, net)->frames++ % 3 ? 0 : -EAGAIN;
 }
 
-static ssize_t wire_receive(struct net *net, struct sg *room)
+static ssize_t fake_net_receive(struct net *net, struct sg *room)
 {
     struct board *b = container_of(net, struct board, net);
 
@@ -118,18 +118,18 @@ static ssize_t wire_receive(struct net *net, struct sg *room)
     return 3000;
 }
 
-static void wire_want_receive(struct net *net, bool want)
+static void fake_net_want_receive(struct net *net, bool want)
 {
 }
 
-static void wire_close(struct net *net)
+static void fake_net_close(struct net *net)
 {
 }
 
-static const struct net_ops wire_ops = { .send = wire_send,
-                                         .receive = wire_receive,
-                                         .want_receive = wire_want_receive,
-                                         .close = wire_close };
+static const struct net_ops fake_net_ops = { .send = fake_net_send,
+                                             .receive = fake_net_receive,
+                                             .want_receive = fake_net_want_receive,
+                                             .close = fake_net_close };
 
 static int assign_irqfd(void *vm, uint32_t gsi, int eventfd, bool assign)
 {
@@ -176,7 +176,7 @@ static void create_net(struct board *b)
 {
     static const uint8_t mac[6] = { 2 };
 
-    b->net = (struct net){ .ops = &wire_ops, .mtu = 9000 };
+    b->net = (struct net){ .ops = &fake_net_ops, .mtu = 9000 };
     plug_virtio(b, virtio_net_create(&b->virtio, "net0", &b->net, mac, b->mem, b->loop));
 }
 

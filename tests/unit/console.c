@@ -388,7 +388,7 @@ static void move_to_another_machine(int input, int output)
 }
 
 /* Reads and checks the test data that is in the pipe now; returns how many bytes. */
-static size_t take_data(int fd, size_t from, size_t at_most)
+static size_t read_data(int fd, size_t from, size_t at_most)
 {
     static uint8_t bytes[MIB];
     size_t seen = 0;
@@ -419,16 +419,16 @@ START_TEST(a_request_sent_in_part_continues_after_each_pause)
         used = used_now(TRANSMIT);
         pause_console();
         seen +=
-            take_data(out.reader, seen, 100 * KIB); /* the pipe has room, but the guest is paused */
+            read_data(out.reader, seen, 100 * KIB); /* the pipe has room, but the guest is paused */
         driver_kick(&driver, TRANSMIT);
         host_turns(driver.loop);
         ck_assert_uint_eq(used_now(TRANSMIT), used);
         resume_console();
         if (seen > size - 100 * KIB)
-            seen += take_data(out.reader, seen, size - seen);
+            seen += read_data(out.reader, seen, size - seen);
     }
     check_used(TRANSMIT, 3, 0);
-    ck_assert_uint_eq(take_data(out.reader, seen, 1), 0);
+    ck_assert_uint_eq(read_data(out.reader, seen, 1), 0);
     finish();
 }
 END_TEST
@@ -444,20 +444,20 @@ START_TEST(a_request_sent_in_part_continues_in_another_machine)
     request(TRANSMIT, 3, DRIVER_BUFFERS, size, 0);
     host_turns(driver.loop);
     pause_console();
-    seen = take_data(out.reader, 0, size); /* the old host's terminal still writes its buffer */
+    seen = read_data(out.reader, 0, size); /* the old host's terminal still writes its buffer */
     ck_assert_uint_gt(seen, 100 * KIB);
     ck_assert_uint_lt(seen, size);
     move_to_another_machine(-1, other.writer);
     resume_console();
     for (size_t got = 1; seen < size && got > 0; seen += got) {
         host_turns(driver.loop);
-        got = take_data(other.reader, seen, size - seen);
+        got = read_data(other.reader, seen, size - seen);
     }
     ck_assert_uint_eq(seen, size);
     check_used(TRANSMIT, 3, 0);
     request(TRANSMIT, 4, DRIVER_BUFFERS, 10, 0);
     check_used(TRANSMIT, 4, 0);
-    ck_assert_uint_eq(take_data(other.reader, 0, 100), 10);
+    ck_assert_uint_eq(read_data(other.reader, 0, 100), 10);
     finish();
 }
 END_TEST
@@ -473,13 +473,13 @@ START_TEST(a_request_sent_in_part_and_shortened_while_paused)
     request(TRANSMIT, 3, DRIVER_BUFFERS, MIB, 0);
     host_turns(driver.loop);
     pause_console();
-    seen = take_data(out.reader, 0, MIB);
+    seen = read_data(out.reader, 0, MIB);
     driver_describe(&driver, TRANSMIT, 3, DRIVER_BUFFERS, (uint32_t)seen + (unsigned)_i, 0, 0);
     resume_console();
     check_used(TRANSMIT, 3, 0);
-    ck_assert_uint_eq(take_data(out.reader, seen, 10), (unsigned)_i);
+    ck_assert_uint_eq(read_data(out.reader, seen, 10), (unsigned)_i);
     request(TRANSMIT, 4, DRIVER_BUFFERS, 10, 0); /* nothing of it is skipped */
-    ck_assert_uint_eq(take_data(out.reader, 0, 100), 10);
+    ck_assert_uint_eq(read_data(out.reader, 0, 100), 10);
     finish();
 }
 END_TEST

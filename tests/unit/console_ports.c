@@ -136,8 +136,8 @@ static void check_no_control(void)
     ck_assert_uint_eq(used_now(CONTROL_RECEIVE), 0);
 }
 
-/* Starts a driver as Linux does, and opens all ports. */
-static void introduce(void)
+/* Sets up and opens all ports, as Linux does. */
+static void set_up_ports(void)
 {
     send_control(UINT32_MAX, VIRTIO_CONSOLE_DEVICE_READY, 1);
     for (unsigned i = 0; i < port_count; i++)
@@ -158,7 +158,7 @@ static void start(void)
 {
     ck_assert(driver_start(&driver, create(), MULTIPORT));
     give_control_buffers(40);
-    introduce();
+    set_up_ports();
 }
 
 static void restart(void)
@@ -239,7 +239,7 @@ START_TEST(ports_announce_themselves_to_each_driver)
     check_no_control();
 
     restart();
-    introduce();
+    set_up_ports();
     check_no_control();
     finish();
 }
@@ -351,7 +351,7 @@ START_TEST(meaningless_control_messages_are_ignored)
     send_control(0, VIRTIO_CONSOLE_DEVICE_READY, 0);
     send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
     check_no_control();
-    introduce();
+    set_up_ports();
     ck_assert(!driver_broken(&driver));
     finish();
 }
@@ -365,7 +365,7 @@ START_TEST(control_message_too_short)
     request(CONTROL_TRANSMIT, 0, SAID, (uint32_t)_i, 0);
     ck_assert(driver_broken(&driver));
     restart();
-    introduce();
+    set_up_ports();
     finish();
 }
 END_TEST
@@ -401,7 +401,7 @@ START_TEST(control_buffer_too_small)
     request(CONTROL_RECEIVE, 9, HEARD, sizes[_i], DRIVER_WRITE);
     ck_assert(driver_broken(&driver));
     restart();
-    introduce();
+    set_up_ports();
     finish();
 }
 END_TEST
@@ -569,7 +569,7 @@ START_TEST(reset_in_the_middle_of_a_close)
     send_control(0, VIRTIO_CONSOLE_PORT_OPEN, 0);
     host_turns(driver.loop);
     restart();
-    introduce();
+    set_up_ports();
     seen = drain(out.reader, bytes, sizeof(bytes)); /* the bytes that had room, then the end */
     ck_assert_uint_gt(seen, 64 * KIB);
     ck_assert_uint_lt(seen, 256 * KIB);

@@ -15,7 +15,7 @@
  * driver_wait() or loop_turn().
  */
 #define DRIVER_RAM        (4u << 20) /* bytes, from address 0 */
-#define DRIVER_BUFFERS    0x100000u  /* tests may use RAM from here on as they like */
+#define DRIVER_BUFFERS    0x100000u  /* RAM from here on is for the tests */
 #define DRIVER_QUEUE_SIZE 64
 
 enum { DRIVER_NEXT = 1, DRIVER_WRITE = 2, DRIVER_INDIRECT = 4 }; /* descriptor flags */

@@ -60,7 +60,7 @@ static void put_request(uint32_t opcode, uint64_t node, const char *name)
 }
 
 /* Sends a request with both sides in pieces of `piece` bytes; returns the bytes written. */
-static uint32_t ask(unsigned queue, uint32_t size, uint32_t room, uint32_t piece)
+static uint32_t send_request(unsigned queue, uint32_t size, uint32_t room, uint32_t piece)
 {
     unsigned count = 0;
     uint32_t written;
@@ -96,7 +96,7 @@ START_TEST(any_framing_is_accepted)
 
     for (unsigned i = 0; i < ARRAY_SIZE(pieces); i++) {
         put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
-        ck_assert_uint_eq(ask(REQUESTS, 44, 16 + sizeof(struct fuse_entry_out), pieces[i]),
+        ck_assert_uint_eq(send_request(REQUESTS, 44, 16 + sizeof(struct fuse_entry_out), pieces[i]),
                           16 + sizeof(struct fuse_entry_out));
         ck_assert_int_eq(out->error, 0);
     }
@@ -107,11 +107,11 @@ END_TEST
 START_TEST(malformed_requests_get_no_reply)
 {
     put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
-    ck_assert_uint_eq(ask(REQUESTS, 44, 0, 64), 0);   /* no room for a reply */
-    ck_assert_uint_eq(ask(REQUESTS, 44, 15, 64), 0);  /* too little room for a reply */
-    ck_assert_uint_eq(ask(REQUESTS, 39, 100, 64), 0); /* half a header */
-    ck_assert_uint_eq(ask(REQUESTS, 0, 100, 64), 0);
-    ck_assert_uint_eq(ask(REQUESTS, 43, 200, 64), 16);
+    ck_assert_uint_eq(send_request(REQUESTS, 44, 0, 64), 0);   /* no room for a reply */
+    ck_assert_uint_eq(send_request(REQUESTS, 44, 15, 64), 0);  /* too little room for a reply */
+    ck_assert_uint_eq(send_request(REQUESTS, 39, 100, 64), 0); /* half a header */
+    ck_assert_uint_eq(send_request(REQUESTS, 0, 100, 64), 0);
+    ck_assert_uint_eq(send_request(REQUESTS, 43, 200, 64), 16);
     ck_assert(!driver_broken(&d));
 }
 END_TEST
@@ -119,7 +119,7 @@ END_TEST
 START_TEST(forget_on_the_high_priority_queue)
 {
     put_request(FUSE_FORGET, 12345, "1234567");
-    ck_assert_uint_eq(ask(HIGH_PRIORITY, 48, 0, 64), 0);
+    ck_assert_uint_eq(send_request(HIGH_PRIORITY, 48, 0, 64), 0);
     ck_assert(!driver_broken(&d));
 }
 END_TEST
@@ -131,14 +131,14 @@ START_TEST(a_reset_drops_nodes_and_handles)
     uint64_t node;
 
     put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
-    ask(REQUESTS, 44, 200, 256);
+    send_request(REQUESTS, 44, 200, 256);
     memcpy(&node, driver_ram(&d, REPLY + sizeof(*out)), sizeof(node));
     ck_assert_uint_ne(node, 0);
     virtio_reset(d.device);
     memset(driver_ram(&d, 0x10000), 0, 0x20000);
     ck_assert(driver_start(&d, d.device, 0));
     put_request(FUSE_GETATTR, node, "123456789012345");
-    ask(REQUESTS, 56, 200, 256);
+    send_request(REQUESTS, 56, 200, 256);
     ck_assert_int_eq(out->error, -ESTALE);
 }
 END_TEST
@@ -198,7 +198,7 @@ START_TEST(saved_and_loaded)
     uint64_t node, again;
 
     put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
-    ask(REQUESTS, 44, 200, 256);
+    send_request(REQUESTS, 44, 200, 256);
     memcpy(&node, driver_ram(&d, REPLY + sizeof(*out)), sizeof(node));
     ck_assert_int_eq(virtio_pause(first, soon()), 0);
     state_begin_save(&saved);
@@ -215,10 +215,10 @@ START_TEST(saved_and_loaded)
     virtio_resume(second);
 
     put_request(FUSE_GETATTR, node, "123456789012345");
-    ask(REQUESTS, 56, 200, 256);
+    send_request(REQUESTS, 56, 200, 256);
     ck_assert_int_eq(out->error, 0);
     put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "bin");
-    ask(REQUESTS, 44, 200, 256);
+    send_request(REQUESTS, 44, 200, 256);
     memcpy(&again, driver_ram(&d, REPLY + sizeof(*out)), sizeof(again));
     ck_assert_uint_eq(again, node);
     ck_assert(!driver_broken(&d));
@@ -288,7 +288,7 @@ START_TEST(a_dead_mount_does_not_hold_up_a_pause)
         check_pause_fails_in_time(server);
         for (unsigned i = 0; i < 2; i++) { /* the device continues */
             put_request(FUSE_STATFS, FUSE_ROOT_ID, NULL);
-            ask(REQUESTS, 40, 200, 256);
+            send_request(REQUESTS, 40, 200, 256);
             ck_assert_int_eq(out->error, 0);
             ck_assert_int_eq(virtio_pause(d.device, soon()), 0);
             virtio_resume(d.device);

@@ -816,7 +816,7 @@ START_TEST(changed_configuration_after_a_load_is_a_new_generation)
     start_and_save(&old, &new, &saved);
     ck_assert_int_eq(load(&new, &saved), 0);
     ck_assert_uint_eq(get(&new, VIRTIO_MMIO_CONFIG), 0xb3b2b1b0);
-    new.device->ops->resume(new.device); /* its own begins with 0xa0 */
+    new.device->ops->resume(new.device); /* its own first byte is 0xa0 */
     ck_assert_uint_eq(get(&new, VIRTIO_MMIO_CONFIG), 0xa3a2a1a0);
     ck_assert_uint_ne(get(&new, VIRTIO_MMIO_CONFIG_GENERATION),
                       get(&old, VIRTIO_MMIO_CONFIG_GENERATION));

@@ -22,7 +22,7 @@
 #define OFFLOADS  (CSUM | TSO4 | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4))
 
 /* A back-end that records sent frames and has `left` frames to receive, filled by their number. */
-struct wire {
+struct backend {
     struct net net;
     struct poller poller;
     bool wanted, closed, paused;
@@ -39,109 +39,109 @@ struct wire {
     uint8_t sent_bytes[64];
 };
 
-static struct wire wire;
+static struct backend backend;
 static struct driver d;
 static const uint8_t mac[6] = { 2, 0, 0, 1, 2, 3 };
 
-static int wire_send(struct net *net, const struct net_header *header, struct sg *frame)
+static int backend_send(struct net *net, const struct net_header *header, struct sg *frame)
 {
-    if (wire.hook)
-        wire.hook();
-    if (wire.error)
-        return wire.error;
-    wire.sent++;
-    wire.header = *header;
-    wire.sent_size = frame->length;
-    sg_read(frame, wire.sent_bytes, frame->length < 64 ? frame->length : 64);
+    if (backend.hook)
+        backend.hook();
+    if (backend.error)
+        return backend.error;
+    backend.sent++;
+    backend.header = *header;
+    backend.sent_size = frame->length;
+    sg_read(frame, backend.sent_bytes, frame->length < 64 ? frame->length : 64);
     return 0;
 }
 
-static uint8_t wire_byte(unsigned frame, size_t at)
+static uint8_t backend_byte(unsigned frame, size_t at)
 {
     return (uint8_t)(frame * 7 + at % 251);
 }
 
-static ssize_t wire_receive(struct net *net, struct sg *room)
+static ssize_t backend_receive(struct net *net, struct sg *room)
 {
-    if (wire.left == 0)
+    if (backend.left == 0)
         return -EAGAIN;
     ck_assert_uint_ge(room->length, NET_HEADER_SIZE + NET_FRAME_MAX);
-    if (wire.hook)
-        wire.hook();
-    for (size_t at = 0; at < wire.size; at++) {
-        uint8_t byte = wire_byte(wire.received, at);
+    if (backend.hook)
+        backend.hook();
+    for (size_t at = 0; at < backend.size; at++) {
+        uint8_t byte = backend_byte(backend.received, at);
 
         ck_assert(sg_write(room, &byte, 1));
     }
-    wire.left--;
-    wire.received++;
-    return (ssize_t)wire.size;
+    backend.left--;
+    backend.received++;
+    return (ssize_t)backend.size;
 }
 
-static void wire_want_receive(struct net *net, bool want)
+static void backend_want_receive(struct net *net, bool want)
 {
-    wire.wanted = want;
+    backend.wanted = want;
 }
 
-static void wire_set_offloads(struct net *net, uint64_t features)
+static void backend_set_offloads(struct net *net, uint64_t features)
 {
-    wire.offloads = features;
+    backend.offloads = features;
 }
 
-static void wire_pause(struct net *net)
+static void backend_pause(struct net *net)
 {
-    ck_assert(!wire.paused);
-    wire.paused = true;
+    ck_assert(!backend.paused);
+    backend.paused = true;
 }
 
-static void wire_resume(struct net *net)
+static void backend_resume(struct net *net)
 {
-    wire.paused = false;
+    backend.paused = false;
 }
 
-static void wire_close(struct net *net)
+static void backend_close(struct net *net)
 {
-    wire.closed = true;
+    backend.closed = true;
 }
 
-static const struct net_ops wire_ops = {
-    .send = wire_send,
-    .receive = wire_receive,
-    .want_receive = wire_want_receive,
-    .set_offloads = wire_set_offloads,
-    .pause = wire_pause,
-    .resume = wire_resume,
-    .close = wire_close,
+static const struct net_ops backend_ops = {
+    .send = backend_send,
+    .receive = backend_receive,
+    .want_receive = backend_want_receive,
+    .set_offloads = backend_set_offloads,
+    .pause = backend_pause,
+    .resume = backend_resume,
+    .close = backend_close,
 };
 
-static void wire_prepare(struct poller *poller, struct poll_set *set, uint32_t *timeout_ms)
+static void backend_prepare(struct poller *poller, struct poll_set *set, uint32_t *timeout_ms)
 {
-    if (wire.wanted && !wire.paused && wire.left > 0)
+    if (backend.wanted && !backend.paused && backend.left > 0)
         *timeout_ms = 0;
 }
 
-static void wire_dispatch(struct poller *poller, const struct poll_set *set)
+static void backend_dispatch(struct poller *poller, const struct poll_set *set)
 {
-    if (wire.wanted && !wire.paused && wire.left > 0)
-        wire.net.client.readable(wire.net.client.owner);
+    if (backend.wanted && !backend.paused && backend.left > 0)
+        backend.net.client.readable(backend.net.client.owner);
 }
 
 static void setup(void)
 {
-    wire = (struct wire){
-        .net = { .ops = &wire_ops, .offloads = OFFLOADS, .mtu = 9000 },
-        .poller = { wire_prepare, wire_dispatch },
+    backend = (struct backend){
+        .net = { .ops = &backend_ops, .offloads = OFFLOADS, .mtu = 9000 },
+        .poller = { backend_prepare, backend_dispatch },
         .size = 72,
     };
     driver_init(&d);
-    loop_set_poller(d.loop, &wire.poller);
-    ck_assert_int_eq(virtio_net_create(&d.device, "net0", &wire.net, mac, d.mem, d.loop), 0);
+    loop_set_poller(d.loop, &backend.poller);
+    ck_assert_int_eq(virtio_net_create(&d.device, "net0", &backend.net, mac, d.mem, d.loop), 0);
 }
 
 static void teardown(void)
 {
     driver_finish(&d);
-    ck_assert(wire.closed);
+    ck_assert(backend.closed);
 }
 
 static void start(uint64_t features)
@@ -193,8 +193,8 @@ static void expect_bytes(uint64_t addr, size_t size, unsigned number, size_t fro
 
     for (size_t i = 0; i < size; i++)
         if (from + i != 10 && from + i != 11)
-            ck_assert_msg(bytes[i] == wire_byte(number, from + i), "byte %zu of frame %u", from + i,
-                          number);
+            ck_assert_msg(bytes[i] == backend_byte(number, from + i), "byte %zu of frame %u",
+                          from + i, number);
 }
 
 static unsigned num_buffers(unsigned index)
@@ -221,10 +221,10 @@ START_TEST(configuration_space_and_features)
     ck_assert_uint_eq(le16_load(&config.mtu), 9000);
 
     start(CSUM);
-    ck_assert_uint_eq(wire.offloads & OFFLOADS, CSUM);
+    ck_assert_uint_eq(backend.offloads & OFFLOADS, CSUM);
     virtio_reset(d.device);
-    ck_assert_uint_eq(wire.offloads, 0);
-    ck_assert(!wire.wanted);
+    ck_assert_uint_eq(backend.offloads, 0);
+    ck_assert(!backend.wanted);
 }
 END_TEST
 
@@ -233,7 +233,7 @@ START_TEST(frame_larger_than_the_buffer)
     start(0);
     post(0, 71);
     post(1, 72);
-    wire.left = 2;
+    backend.left = 2;
     driver_kick_if_asked(&d, RX);
     expect(0, 0);
     expect(1, 72);
@@ -245,8 +245,8 @@ END_TEST
 START_TEST(frame_over_several_buffers)
 {
     start(MERGEABLE | EVENT_IDX);
-    wire.size = 1200;
-    wire.left = 2;
+    backend.size = 1200;
+    backend.left = 2;
     for (unsigned i = 0; i < 6; i++)
         post(i, 512);
     driver_kick_if_asked(&d, RX);
@@ -262,13 +262,13 @@ END_TEST
 START_TEST(frame_waits_for_the_last_buffer)
 {
     start(MERGEABLE | (_i ? EVENT_IDX : 0));
-    wire.size = 1400;
-    wire.left = 2;
+    backend.size = 1400;
+    backend.left = 2;
     for (unsigned i = 0; i < 2; i++)
         post(i, 512);
     driver_kick_if_asked(&d, RX);
     expect_nothing(RX);
-    ck_assert(!wire.wanted);
+    ck_assert(!backend.wanted);
 
     for (unsigned i = 2; i < 6; i++)
         post(i, 512);
@@ -277,7 +277,7 @@ START_TEST(frame_waits_for_the_last_buffer)
         expect(i, i % 3 == 2 ? 1400 - 1024 : 512);
         expect_bytes(place(i), i % 3 == 2 ? 376 : 512, i / 3, i % 3 * 512);
     }
-    ck_assert_uint_eq(wire.received, 2);
+    ck_assert_uint_eq(backend.received, 2);
 }
 END_TEST
 
@@ -285,11 +285,11 @@ END_TEST
 START_TEST(jumbo_frame_waits_for_the_last_buffer)
 {
     start(MERGEABLE | EVENT_IDX);
-    wire.size = 9000;
+    backend.size = 9000;
     for (unsigned i = 0; i < 2; i++)
         post(i, 4000);
     driver_kick_if_asked(&d, RX);
-    wire.left = 1;
+    backend.left = 1;
     expect_nothing(RX);
     post(2, 4000);
     driver_kick_if_asked(&d, RX);
@@ -305,8 +305,8 @@ START_TEST(largest_frame_in_small_buffers)
     const uint32_t size = 2048;
 
     start(OFFLOADS | MERGEABLE);
-    wire.size = NET_HEADER_SIZE + NET_FRAME_MAX;
-    wire.left = 1;
+    backend.size = NET_HEADER_SIZE + NET_FRAME_MAX;
+    backend.left = 1;
     for (unsigned i = 0; i < 33; i++)
         post(i, size);
     driver_kick_if_asked(&d, RX);
@@ -331,8 +331,8 @@ START_TEST(frames_of_changing_sizes)
     for (unsigned i = 0; i < ARRAY_SIZE(frames); i++) {
         unsigned first = buffer;
 
-        wire.size = frames[i];
-        wire.left = 1;
+        backend.size = frames[i];
+        backend.left = 1;
         for (uint32_t at = 0; at < frames[i]; at += 1024, buffer++) {
             expect(buffer, frames[i] - at < 1024 ? frames[i] - at : 1024);
             expect_bytes(place(buffer), frames[i] - at < 1024 ? frames[i] - at : 1024, i, at);
@@ -345,7 +345,7 @@ END_TEST
 START_TEST(frame_larger_than_all_buffers)
 {
     start(MERGEABLE);
-    wire.left = 2;
+    backend.left = 2;
     for (unsigned i = 0; i < d.queue_size; i++)
         post(i, 1);
     driver_kick_if_asked(&d, RX);
@@ -363,7 +363,7 @@ END_TEST
 START_TEST(buffers_smaller_than_the_header)
 {
     start(MERGEABLE);
-    wire.left = 1;
+    backend.left = 1;
     for (unsigned i = 0; i < 12; i++)
         post(i, i % 3 * 6); /* 0, 6, 12, 0, ... */
     driver_kick_if_asked(&d, RX);
@@ -378,7 +378,7 @@ END_TEST
 START_TEST(buffer_of_many_pieces)
 {
     start(_i ? MERGEABLE : 0);
-    wire.left = 1;
+    backend.left = 1;
     for (unsigned i = 0; i < 60; i++)
         driver_describe(&d, RX, i, DRIVER_BUFFERS + 2 * i, 2,
                         DRIVER_WRITE | (i < 59 ? DRIVER_NEXT : 0), (uint16_t)(i + 1));
@@ -393,7 +393,7 @@ END_TEST
 START_TEST(empty_receive_chain)
 {
     start(0);
-    wire.left = 2;
+    backend.left = 2;
     driver_describe(&d, RX, 0, DRIVER_BUFFERS, 100, 0, 0); /* readable only */
     driver_publish(&d, RX, 0);
     post(1, 100);
@@ -406,10 +406,10 @@ END_TEST
 START_TEST(receive_without_buffers)
 {
     start(_i ? EVENT_IDX : 0);
-    wire.left = 3;
+    backend.left = 3;
     turn(3);
-    ck_assert(!wire.wanted);
-    ck_assert_uint_eq(wire.received, 0);
+    ck_assert(!backend.wanted);
+    ck_assert_uint_eq(backend.received, 0);
 
     for (unsigned i = 0; i < 3; i++) {
         post(i, 1600);
@@ -417,7 +417,7 @@ START_TEST(receive_without_buffers)
         expect(i, 72);
         expect_bytes(place(i), 72, i, 0);
         turn(2);
-        ck_assert(!wire.wanted);
+        ck_assert(!backend.wanted);
     }
 }
 END_TEST
@@ -429,7 +429,7 @@ START_TEST(full_queue_loses_no_notification)
     for (unsigned i = 0; i < d.queue_size; i++)
         post(i, 1600);
     driver_kick_if_asked(&d, RX);
-    wire.left = 1000;
+    backend.left = 1000;
     for (unsigned i = 0; i < 1000; i++) {
         expect(i % d.queue_size, 72);
         expect_bytes(place(i % d.queue_size), 72, i, 0);
@@ -443,17 +443,17 @@ END_TEST
 START_TEST(reset_with_a_frame_waiting)
 {
     start(MERGEABLE);
-    wire.left = 1;
-    wire.size = 1400;
+    backend.left = 1;
+    backend.size = 1400;
     post(0, 512);
     driver_kick_if_asked(&d, RX);
     expect_nothing(RX);
-    ck_assert_uint_eq(wire.received, 1);
+    ck_assert_uint_eq(backend.received, 1);
 
     virtio_reset(d.device);
     memset(driver_ram(&d, 0x10000), 0, 0x20000);
     start(0);
-    wire.left = 1;
+    backend.left = 1;
     post(0, 1600);
     driver_kick_if_asked(&d, RX);
     expect(0, 1400);
@@ -464,13 +464,13 @@ END_TEST
 START_TEST(broken_receive_queue)
 {
     start(0);
-    wire.left = 1;
+    backend.left = 1;
     driver_publish(&d, RX, 999);
     driver_kick_if_asked(&d, RX);
     ck_assert(driver_broken(&d));
-    ck_assert(!wire.wanted);
+    ck_assert(!backend.wanted);
     turn(3);
-    ck_assert_uint_eq(wire.received, 0);
+    ck_assert_uint_eq(backend.received, 0);
 }
 END_TEST
 
@@ -488,17 +488,17 @@ START_TEST(a_paused_nic_receives_nothing)
     post(1, 1600);
     driver_kick_if_asked(&d, RX); /* popped ahead */
     pause_nic();
-    ck_assert(wire.paused);
-    wire.left = 1;
+    ck_assert(backend.paused);
+    backend.left = 1;
     memcpy(before, driver_ram(&d, 0x10000), sizeof(before));
     expect_nothing(RX);
-    wire.net.client.readable(wire.net.client.owner); /* a back-end should not, but may */
-    wire.net.client.writable(wire.net.client.owner);
-    ck_assert_uint_eq(wire.received, 0);
+    backend.net.client.readable(backend.net.client.owner); /* a back-end should not, but may */
+    backend.net.client.writable(backend.net.client.owner);
+    ck_assert_uint_eq(backend.received, 0);
     ck_assert_mem_eq(driver_ram(&d, 0x10000), before, sizeof(before));
 
     virtio_resume(d.device);
-    ck_assert(!wire.paused);
+    ck_assert(!backend.paused);
     expect(0, 72);
     expect_bytes(place(0), 72, 0, 0);
     ck_assert_uint_eq(d.interrupts, 1);
@@ -509,14 +509,14 @@ END_TEST
 static void pause_with_undelivered_frame(void)
 {
     start(MERGEABLE | EVENT_IDX);
-    wire.size = 9000;
-    wire.left = 2;
+    backend.size = 9000;
+    backend.left = 2;
     post(0, 4000);
     driver_kick_if_asked(&d, RX);
     post(1, 4000);
     driver_kick_if_asked(&d, RX);
     expect_nothing(RX);
-    ck_assert_uint_eq(wire.received, 1);
+    ck_assert_uint_eq(backend.received, 1);
     pause_nic();
     memset(driver_ram(&d, place(0)), 0xee, 4000); /* the frame is no longer in guest memory */
     memset(driver_ram(&d, place(1)), 0xee, 4000);
@@ -578,16 +578,16 @@ START_TEST(an_undelivered_frame_is_part_of_the_state)
 
     pause_with_undelivered_frame();
     save(&saved);
-    ck_assert_int_eq(virtio_net_create(&d.device, "net0", &wire.net, mac, d.mem, d.loop), 0);
+    ck_assert_int_eq(virtio_net_create(&d.device, "net0", &backend.net, mac, d.mem, d.loop), 0);
     driver_find(&d, d.device);
     ck_assert_int_eq(load(d.device, &saved), 0);
     save(&again);
     ck_assert_uint_eq(again.at, saved.at);
     ck_assert_mem_eq(again.bytes, saved.bytes, saved.at);
     virtio_destroy(old);
-    wire.offloads = 1;
+    backend.offloads = 1;
     virtio_resume(d.device);
-    ck_assert_uint_eq(wire.offloads, d.device->features);
+    ck_assert_uint_eq(backend.offloads, d.device->features);
     expect_two_frames();
     state_finish(&saved);
     state_finish(&again);
@@ -604,11 +604,11 @@ START_TEST(a_new_nic_with_the_state_receives_and_sends)
     driver_kick_if_asked(&d, RX); /* popped ahead */
     pause_nic();
     save(&saved);
-    ck_assert_int_eq(virtio_net_create(&d.device, "net0", &wire.net, mac, d.mem, d.loop), 0);
+    ck_assert_int_eq(virtio_net_create(&d.device, "net0", &backend.net, mac, d.mem, d.loop), 0);
     driver_find(&d, d.device);
     ck_assert_int_eq(load(d.device, &saved), 0);
     virtio_destroy(old);
-    wire.left = 2;
+    backend.left = 2;
     virtio_resume(d.device);
     expect(0, 72);
     post(1, 1600);
@@ -618,7 +618,7 @@ START_TEST(a_new_nic_with_the_state_receives_and_sends)
     driver_publish(&d, TX, 0);
     driver_kick_if_asked(&d, TX);
     ck_assert(driver_wait(&d, TX, NULL, NULL));
-    ck_assert_uint_eq(wire.sent, 1);
+    ck_assert_uint_eq(backend.sent, 1);
     state_finish(&saved);
 }
 END_TEST
@@ -627,7 +627,7 @@ START_TEST(state_of_another_mac_address_is_refused)
 {
     static const uint8_t other_mac[6] = { 2, 0, 0, 1, 2, 4 };
     struct virtio_device *old = d.device;
-    static struct net other_net = { .ops = &wire_ops, .offloads = OFFLOADS, .mtu = 9000 };
+    static struct net other_net = { .ops = &backend_ops, .offloads = OFFLOADS, .mtu = 9000 };
     struct virtio_device *other;
     struct state saved;
 
@@ -647,8 +647,8 @@ END_TEST
 START_TEST(paused_after_a_deferred_frame_was_delivered)
 {
     start(MERGEABLE | EVENT_IDX);
-    wire.size = 9000;
-    wire.left = 1;
+    backend.size = 9000;
+    backend.left = 1;
     for (unsigned i = 0; i < 3; i++) {
         post(i, 4000);
         driver_kick_if_asked(&d, RX);
@@ -657,7 +657,7 @@ START_TEST(paused_after_a_deferred_frame_was_delivered)
         expect(i, i == 2 ? 1000 : 4000);
     pause_nic();
     virtio_resume(d.device);
-    wire.left = 1;
+    backend.left = 1;
     expect_nothing(RX);
     for (unsigned i = 3; i < 6; i++)
         post(i, 4000);
@@ -672,11 +672,11 @@ START_TEST(reset_while_paused)
 {
     pause_with_undelivered_frame();
     virtio_reset(d.device);
-    ck_assert(!wire.paused && !wire.wanted);
+    ck_assert(!backend.paused && !backend.wanted);
     virtio_resume(d.device);
     memset(driver_ram(&d, 0x10000), 0, 0x20000);
     start(0);
-    wire.size = 72;
+    backend.size = 72;
     post(0, 1600);
     driver_kick_if_asked(&d, RX);
     expect(0, 72);
@@ -694,7 +694,7 @@ START_TEST(broken_while_a_frame_is_undelivered)
     pause_nic();
     virtio_resume(d.device);
     turn(3);
-    ck_assert(!wire.wanted);
+    ck_assert(!backend.wanted);
 }
 END_TEST
 
@@ -727,9 +727,9 @@ START_TEST(frame_sizes)
 {
     start(0);
     send_bytes(sizes[_i].size);
-    ck_assert_uint_eq(wire.sent, sizes[_i].goes);
+    ck_assert_uint_eq(backend.sent, sizes[_i].goes);
     if (sizes[_i].goes)
-        ck_assert_uint_eq(wire.sent_size, sizes[_i].size - 12);
+        ck_assert_uint_eq(backend.sent_size, sizes[_i].size - 12);
     ck_assert(!driver_broken(&d));
 }
 END_TEST
@@ -741,7 +741,7 @@ START_TEST(empty_transmit_chain)
     driver_publish(&d, TX, 0);
     driver_kick_if_asked(&d, TX);
     ck_assert(driver_wait(&d, TX, NULL, NULL));
-    ck_assert_uint_eq(wire.sent, 0);
+    ck_assert_uint_eq(backend.sent, 0);
 }
 END_TEST
 
@@ -760,10 +760,10 @@ START_TEST(header_split_over_descriptors)
     }
     driver_publish(&d, TX, 0);
     driver_kick_if_asked(&d, TX);
-    ck_assert_uint_eq(wire.sent, 1);
-    ck_assert_uint_eq(wire.sent_size, 38);
-    ck_assert_uint_eq(le16_load(&wire.header.csum_start), 14);
-    ck_assert_mem_eq(wire.sent_bytes, frame + 12, 38);
+    ck_assert_uint_eq(backend.sent, 1);
+    ck_assert_uint_eq(backend.sent_size, 38);
+    ck_assert_uint_eq(le16_load(&backend.header.csum_start), 14);
+    ck_assert_mem_eq(backend.sent_bytes, frame + 12, 38);
 }
 END_TEST
 
@@ -811,19 +811,19 @@ START_TEST(header_beyond_the_frame)
     start(headers[_i].features);
     memcpy(driver_ram(&d, DRIVER_BUFFERS), &headers[_i].header, NET_HEADER_SIZE);
     send_bytes(112);
-    ck_assert_uint_eq(wire.sent, headers[_i].goes);
-    ck_assert_uint_eq(le16_load(&wire.header.num_buffers), 0);
+    ck_assert_uint_eq(backend.sent, headers[_i].goes);
+    ck_assert_uint_eq(le16_load(&backend.header.num_buffers), 0);
     if (!headers[_i].features)
-        ck_assert_mem_eq(&wire.header, &none, sizeof(none));
-    if (!wire.header.gso_type)
-        ck_assert_uint_eq(le16_load(&wire.header.hdr_len), 0);
+        ck_assert_mem_eq(&backend.header, &none, sizeof(none));
+    if (!backend.header.gso_type)
+        ck_assert_uint_eq(le16_load(&backend.header.hdr_len), 0);
 }
 END_TEST
 
 START_TEST(blocked_frame_is_sent_once)
 {
     start(_i ? EVENT_IDX : 0);
-    wire.error = -EAGAIN;
+    backend.error = -EAGAIN;
     for (unsigned i = 0; i < 3; i++) {
         memset(driver_ram(&d, place(i)), (int)i, 100);
         driver_describe(&d, TX, i, place(i), 40, 0, 0);
@@ -832,41 +832,41 @@ START_TEST(blocked_frame_is_sent_once)
     driver_kick_if_asked(&d, TX);
     expect_nothing(TX);
 
-    wire.error = 0;
-    wire.net.client.writable(wire.net.client.owner);
+    backend.error = 0;
+    backend.net.client.writable(backend.net.client.owner);
     for (uint32_t i = 0, head; i < 3; i++) {
         ck_assert(driver_wait(&d, TX, &head, NULL));
         ck_assert_uint_eq(head, i);
     }
-    ck_assert_uint_eq(wire.sent, 3);
-    ck_assert_uint_eq(wire.sent_bytes[0], 2);
+    ck_assert_uint_eq(backend.sent, 3);
+    ck_assert_uint_eq(backend.sent_bytes[0], 2);
 }
 END_TEST
 
 START_TEST(a_blocked_frame_survives_a_pause)
 {
     start(_i ? EVENT_IDX : 0);
-    wire.error = -EAGAIN;
+    backend.error = -EAGAIN;
     driver_describe(&d, TX, 0, place(0), 40, 0, 0);
     driver_publish(&d, TX, 0);
     driver_kick_if_asked(&d, TX);
     pause_nic();
-    wire.error = 0;
+    backend.error = 0;
     expect_nothing(TX);
     virtio_resume(d.device);
     ck_assert(driver_wait(&d, TX, NULL, NULL));
-    ck_assert_uint_eq(wire.sent, 1);
+    ck_assert_uint_eq(backend.sent, 1);
 }
 END_TEST
 
 START_TEST(failed_frame_is_dropped)
 {
     start(0);
-    wire.error = -EIO;
+    backend.error = -EIO;
     send_bytes(100);
-    wire.error = 0;
+    backend.error = 0;
     send_bytes(100);
-    ck_assert_uint_eq(wire.sent, 1);
+    ck_assert_uint_eq(backend.sent, 1);
 }
 END_TEST
 
@@ -878,12 +878,12 @@ START_TEST(one_interrupt_for_a_batch)
         driver_publish(&d, TX, (uint16_t)i);
         post(i, 1600);
     }
-    wire.left = 20;
+    backend.left = 20;
     driver_kick_if_asked(&d, TX);
-    ck_assert_uint_eq(wire.sent, 20);
+    ck_assert_uint_eq(backend.sent, 20);
     ck_assert_uint_eq(d.interrupts, 1);
     driver_kick_if_asked(&d, RX);
-    ck_assert_uint_eq(wire.received, 20);
+    ck_assert_uint_eq(backend.received, 20);
     ck_assert_uint_eq(d.interrupts, 2);
 }
 END_TEST
@@ -903,13 +903,13 @@ START_TEST(endless_transmit_yields_the_loop)
 {
     start(0);
     driver_describe(&d, TX, 0, DRIVER_BUFFERS, 100, 0, 0);
-    wire.hook = send_another;
+    backend.hook = send_another;
     send_another();
     driver_kick(&d, TX);
-    ck_assert_uint_ge(wire.sent, 2);
-    ck_assert_uint_le(wire.sent, 100);
+    ck_assert_uint_ge(backend.sent, 2);
+    ck_assert_uint_le(backend.sent, 100);
     turn(1); /* continues without another kick */
-    ck_assert_uint_gt(wire.sent, 100);
+    ck_assert_uint_gt(backend.sent, 100);
     ck_assert(!driver_broken(&d));
 }
 END_TEST
@@ -917,14 +917,14 @@ END_TEST
 START_TEST(endless_receive_yields_the_loop)
 {
     start(_i ? MERGEABLE : 0);
-    wire.hook = post_another;
-    wire.left = 10000;
+    backend.hook = post_another;
+    backend.left = 10000;
     post_another();
     driver_kick(&d, RX);
-    ck_assert_uint_ge(wire.received, 2);
-    ck_assert_uint_le(wire.received, 200);
+    ck_assert_uint_ge(backend.received, 2);
+    ck_assert_uint_le(backend.received, 200);
     turn(2);
-    ck_assert_uint_gt(wire.received, 200);
+    ck_assert_uint_gt(backend.received, 200);
     ck_assert(!driver_broken(&d));
 }
 END_TEST

@@ -40,7 +40,7 @@
 
 static const uint8_t guest_mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
 static const uint8_t slirp_mac[6] = { 0x52, 0x55, 10, 0, 2, 2 };
-static const uint8_t everybody[6] = { 255, 255, 255, 255, 255, 255 };
+static const uint8_t broadcast_mac[6] = { 255, 255, 255, 255, 255, 255 };
 
 static struct driver d;
 static time_t ahead; /* seconds added to every clock */
@@ -259,7 +259,7 @@ static void send_arp(uint8_t wanted)
     uint8_t frame[42] = { 0 };
     static const uint8_t ask[] = { 0, 1, 8, 0, 6, 4, 0, 1 };
 
-    put_ethernet(frame, everybody, 0x0806);
+    put_ethernet(frame, broadcast_mac, 0x0806);
     memcpy(frame + ETH, ask, sizeof(ask));
     memcpy(frame + ETH + 8, guest_mac, 6);
     memcpy(frame + ETH + 14, (uint8_t[]){ 10, 0, 2, 15 }, 4);
@@ -277,7 +277,7 @@ static bool arp_answered(void)
 }
 
 /* Sends a frame, so that slirp knows the guest's address. */
-static void greet(void)
+static void announce_guest(void)
 {
     post_all();
     ck_assert(arp_answered());
@@ -286,7 +286,7 @@ static void greet(void)
 static void open_guest(const struct slirp_options *options)
 {
     ck_assert_int_eq(open_net(options), 0);
-    greet();
+    announce_guest();
 }
 
 static void open_plain(void)
@@ -571,7 +571,7 @@ static void open_forwards(void)
         error = open_net(&options);
     } while (error == -EADDRINUSE);
     ck_assert_int_eq(error, 0);
-    greet();
+    announce_guest();
 }
 
 static int connect_to(int type, uint16_t port)

@@ -391,14 +391,14 @@ static void resume_terminal(void *arg)
 }
 
 /* Pauses the terminal first, and resumes it last, as a machine does. */
-static void storm_stop(struct storm *s)
+static void storm_pause_device(struct storm *s)
 {
     if (s->terminal)
         loop_call(s->loop, pause_terminal, s->terminal);
     ck_assert_int_eq(s->device->ops->pause(s->device, clock_now_ns() + 5000000000), 0);
 }
 
-static void storm_go(struct storm *s)
+static void storm_resume_device(struct storm *s)
 {
     s->device->ops->resume(s->device);
     if (s->terminal)
@@ -413,7 +413,7 @@ static void storm_move(struct storm *s, void (*create)(struct storm *s))
 
     storm_save(s, &saved);
     storm_init(&twin, create);
-    storm_stop(&twin);
+    storm_pause_device(&twin);
     memcpy(ram(&twin, 0), ram(s, 0), RAM_SIZE);
     state_begin_load(&in, saved.bytes, saved.at);
     twin.device->ops->state(twin.device, &in);
@@ -421,7 +421,7 @@ static void storm_move(struct storm *s, void (*create)(struct storm *s))
     storm_save(&twin, &again);
     ck_assert_uint_eq(again.at, saved.at);
     ck_assert_mem_eq(again.bytes, saved.bytes, saved.at);
-    storm_go(&twin);
+    storm_resume_device(&twin);
     storm_finish(&twin);
     state_finish(&again);
     state_finish(&saved);
@@ -432,12 +432,12 @@ static void storm_pause(struct storm *s, void (*create)(struct storm *s))
 {
     static uint8_t before[RAM_SIZE];
 
-    storm_stop(s);
+    storm_pause_device(s);
     memcpy(before, ram(s, 0), RAM_SIZE);
     usleep(200);
     storm_move(s, create);
     ck_assert_mem_eq(ram(s, 0), before, RAM_SIZE);
-    storm_go(s);
+    storm_resume_device(s);
 }
 
 START_TEST(paused_at_any_moment)

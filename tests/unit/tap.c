@@ -128,7 +128,7 @@ static size_t receive_type(struct net_header *header, uint8_t *bytes, size_t roo
 }
 
 /* The host answers ARP for its address. The request is repeated until the interface is up. */
-static void exchange(void)
+static void exchange_arp(void)
 {
     static const uint8_t ask[42] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0,  9, 8, 6,
                                      0,   1,   8,   0,   6,   4,   0, 1, 2, 0, 0,  0, 0, 9,
@@ -148,7 +148,7 @@ static void exchange(void)
 }
 
 /* The host broadcasts a datagram into the tap. */
-static void shout(void)
+static void broadcast(void)
 {
     struct sockaddr_in to = { .sin_family = AF_INET,
                               .sin_port = htons(9),
@@ -166,18 +166,18 @@ static void open_named(void)
     close(make_tap("test0", FLAGS, true));
     set_up_interface("test0");
     ck_assert_int_eq(open_tap("test0", -1), 0);
-    exchange(); /* the host drops frames until the interface is up */
+    exchange_arp(); /* the host drops frames until the interface is up */
 }
 
 START_TEST(by_name)
 {
-    exchange();
+    exchange_arp();
 }
 END_TEST
 
 START_TEST(readable_only_while_receive_is_wanted)
 {
-    shout();
+    broadcast();
     turn(3);
     ck_assert_uint_eq(wake.readable, 0);
     net->ops->want_receive(net, true);
@@ -196,14 +196,14 @@ START_TEST(no_calls_while_paused)
 {
     net->ops->want_receive(net, true);
     net_pause(net);
-    shout();
+    broadcast();
     turn(3);
     ck_assert_uint_eq(wake.readable, 0);
     net_resume(net);
     net_resume(net); /* no effect: it is not paused */
     turn(3);
     ck_assert_uint_gt(wake.readable, 0);
-    exchange();
+    exchange_arp();
 }
 END_TEST
 
@@ -223,7 +223,7 @@ START_TEST(offloads_as_negotiated)
         uint8_t frame[2048];
 
         net->ops->set_offloads(net, sets[i]);
-        shout();
+        broadcast();
         ck_assert_uint_gt(receive_type(&header, frame, sizeof(frame), 0x0800), 0);
         ck_assert_uint_eq(header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM,
                           sets[i] & BIT(VIRTIO_NET_F_GUEST_CSUM) ? 1 : 0);
@@ -239,7 +239,7 @@ START_TEST(header_beyond_the_frame)
     struct sg frame = { .iov = &iov, .length = 60 };
 
     ck_assert_int_eq(net->ops->send(net, &bad, &frame), -EINVAL);
-    exchange();
+    exchange_arp();
 }
 END_TEST
 
@@ -278,7 +278,7 @@ START_TEST(by_descriptor)
     ck_assert_int_eq(open_tap(NULL, fd), 0);
     ck_assert_int_eq(tap_fd(net), fd);
     ck_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-    exchange();
+    exchange_arp();
 }
 END_TEST
 
