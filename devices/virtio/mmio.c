@@ -436,7 +436,7 @@ static void virtio_mmio_resume(struct device *dev)
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
     uint32_t pending = virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
 
-    if (mmio->loaded && virtio_status(mmio->virtio))
+    if (virtio_status(mmio->virtio))
         virtio_mmio_connect(mmio, true);
     virtio_resume(mmio->virtio);
     if (mmio->loaded && pending)
@@ -468,6 +468,9 @@ static void virtio_mmio_state(struct device *dev, struct state *s)
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
     uint32_t interrupts = virtio_mmio_get(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
 
+    /* Waits until KVM has injected what the irqfd was signalled, so that its own state has it. */
+    if (!s->loading)
+        virtio_mmio_connect(mmio, false);
     state_section(s, dev->name, 1);
     state_field(s, mmio, features_select);
     state_field(s, mmio, driver_features_select);

@@ -14,6 +14,7 @@
 #include "devices/console/terminal.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
+#include "vmm/board/parts.h"
 #include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
@@ -130,12 +131,12 @@ static void make(struct made *m)
                                .notifiers = { assign_irqfd, assign_ioeventfd, map_shadow,
                                               clean_shadow, NULL } };
 
-    ck_assert_int_eq(board_describe(&m->board, &config), 0);
+    ck_assert_int_eq(parts_describe(&m->board, &config), 0);
     host.loop = m->loop = loop_create();
     host.memory = m->mem = guest_memory_create();
     for (unsigned i = 0; i < hw->ram_ranges; i++)
         ck_assert_int_eq(guest_memory_add(m->mem, hw->ram[i].base, hw->ram[i].size, NULL), 0);
-    ck_assert_int_eq(board_create(&m->board, &host, &terminal), 0);
+    ck_assert_int_eq(parts_create(&m->board, &host, &terminal), 0);
 }
 
 static void destroy(struct made *m)

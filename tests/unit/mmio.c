@@ -29,7 +29,8 @@ struct fake {
     uint8_t config;                        /* first byte of configuration space */
     int interrupt;                         /* the irqfd and ioeventfds assigned */
     int acknowledge;
-    unsigned ioeventfds, shadows; /* assigned and mapped so far */
+    unsigned irqfds, ioeventfds; /* assigned, less those deassigned */
+    unsigned shadows;            /* mapped so far */
     unsigned starts, stops, kicks;
     uint64_t written;
 };
@@ -87,7 +88,10 @@ static const struct virtio_ops fake_ops = {
 
 static int assign_irqfd(void *vm, uint32_t gsi, int eventfd, bool assign)
 {
-    ((struct fake *)vm)->interrupt = eventfd;
+    struct fake *f = vm;
+
+    f->interrupt = eventfd;
+    f->irqfds += assign ? 1u : -1u;
     return 0;
 }
 
@@ -100,7 +104,7 @@ static int assign_ioeventfd(void *vm, uint64_t addr, uint32_t value, int eventfd
         f->acknowledge = eventfd;
     } else {
         ck_assert_uint_eq(addr, BASE + VIRTIO_MMIO_QUEUE_NOTIFY);
-        f->ioeventfds++;
+        f->ioeventfds += assign ? 1u : -1u;
     }
     return 0;
 }
@@ -837,6 +841,27 @@ START_TEST(a_truncated_state_is_refused)
 }
 END_TEST
 
+START_TEST(a_saved_device_has_no_eventfds_in_kvm_until_it_resumes)
+{
+    struct state saved;
+    struct fake f;
+
+    fake_init(&f);
+    negotiate(&f);
+    ck_assert_uint_eq(f.irqfds, 1);
+    ck_assert_int_eq(pause_fake(&f), 0);
+    ck_assert_uint_eq(f.irqfds, 1); /* a pause that saves nothing leaves them: it is slow */
+    save(&f, &saved);
+    ck_assert_uint_eq(f.irqfds, 0);
+    ck_assert_uint_eq(f.ioeventfds, 0);
+    f.device->ops->resume(f.device);
+    ck_assert_uint_eq(f.irqfds, 1);
+    ck_assert_uint_eq(f.ioeventfds, 2);
+    state_finish(&saved);
+    fake_finish(&f);
+}
+END_TEST
+
 START_TEST(eventfds_are_assigned_by_the_first_driver)
 {
     struct state saved;
@@ -883,6 +908,7 @@ int main(void)
     tcase_add_test(tcase, pending_interrupts_are_raised_after_a_load);
     tcase_add_test(tcase, changed_configuration_after_a_load_is_a_new_generation);
     tcase_add_loop_test(tcase, a_truncated_state_is_refused, 0, 8);
+    tcase_add_test(tcase, a_saved_device_has_no_eventfds_in_kvm_until_it_resumes);
     tcase_add_test(tcase, eventfds_are_assigned_by_the_first_driver);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -9,33 +9,10 @@
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/board/consoles.h"
-#include "vmm/board/parts.h"
-#include "vmm/config/config.h"
 #include "vmm/core/device.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/state.h"
-#include "vmm/kvm/arch.h"
-
-int board_describe(struct board *board, const struct config *config)
-{
-    int error;
-
-    *board = (struct board){ .config = config, .serial_fd = -1, .console_fd = -1 };
-    error = arch_describe(&board->hardware, config->cpus, config->memory);
-    return error ? error : parts_place(board);
-}
-
-int board_create(struct board *board, const struct board_host *host,
-                 const struct terminal_config *terminal)
-{
-    int error;
-
-    board->host = *host;
-    if ((error = consoles_open(board, terminal)) || (error = arch_add_platform(board)))
-        return error;
-    return parts_create(board);
-}
 
 void board_join(struct board *board)
 {

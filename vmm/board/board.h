@@ -18,7 +18,6 @@ struct config;
 struct device;
 struct loop;
 struct terminal;
-struct terminal_config;
 
 /* What the board needs from its creator. Copied. */
 struct board_host {
@@ -50,16 +49,6 @@ struct board {
     void (*press_power_button)(void *owner);
     void *power_button;
 };
-
-/* Plans the board of a configuration: memory map and devices. Opens nothing. Prints; -errno. */
-int board_describe(struct board *board, const struct config *config);
-
-/*
- * Builds the board that board_describe() planned. `terminal` is the template of all terminals.
- * Prints; -errno. board_destroy() must follow even after an error.
- */
-int board_create(struct board *board, const struct board_host *host,
-                 const struct terminal_config *terminal);
 
 /* Ends the devices' loops. Afterwards their counters may be read until board_destroy(). */
 void board_join(struct board *board);

@@ -17,6 +17,7 @@
 #include "devices/virtio/rng.h"
 #include "devices/virtio/vhost_net.h"
 #include "vmm/board/board.h"
+#include "vmm/board/consoles.h"
 #include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
@@ -228,7 +229,7 @@ static const struct part {
     { "rng", parts_count_rngs, parts_create_rng },
 };
 
-static int parts_place_one(struct hardware *hw, const char *kind, unsigned number)
+static int parts_place(struct hardware *hw, const char *kind, unsigned number)
 {
     struct hardware_device *place = &hw->virtio[hw->virtio_count];
 
@@ -240,21 +241,28 @@ static int parts_place_one(struct hardware *hw, const char *kind, unsigned numbe
     return 0;
 }
 
-int parts_place(struct board *board)
+int parts_describe(struct board *board, const struct config *config)
 {
-    int error = 0;
+    int error;
 
+    *board = (struct board){ .config = config, .serial_fd = -1, .console_fd = -1 };
+    error = arch_describe(&board->hardware, config->cpus, config->memory);
     for (const struct part *part = parts; part < parts + ARRAY_SIZE(parts); part++)
-        for (unsigned i = 0; !error && i < part->count(board->config); i++)
-            error = parts_place_one(&board->hardware, part->kind, i);
+        for (unsigned i = 0; !error && i < part->count(config); i++)
+            error = parts_place(&board->hardware, part->kind, i);
     return error;
 }
 
-int parts_create(struct board *board)
+int parts_create(struct board *board, const struct board_host *host,
+                 const struct terminal_config *terminal)
 {
     struct hardware_device *place = board->hardware.virtio;
-    int error = 0;
+    int error;
 
+    board->host = *host;
+    error = consoles_open(board, terminal);
+    if (!error)
+        error = arch_add_platform(board);
     for (const struct part *part = parts; part < parts + ARRAY_SIZE(parts); part++)
         for (unsigned i = 0; !error && i < part->count(board->config); i++)
             error = part->create(board, place++, i);

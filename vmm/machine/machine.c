@@ -9,6 +9,7 @@
 
 #include "devices/console/terminal.h"
 #include "vmm/board/consoles.h"
+#include "vmm/board/parts.h"
 #include "vmm/config/config.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
@@ -36,7 +37,7 @@ int machine_describe(struct machine *machine, const struct config *config)
     machine->cmdline = config->cmdline ? strdup(config->cmdline) : machine_default_cmdline(config);
     if (!machine->cmdline)
         return log_error(ENOMEM, "command line");
-    return board_describe(&machine->board, config);
+    return parts_describe(&machine->board, config);
 }
 
 static int machine_open_files(struct machine *machine)
@@ -77,7 +78,7 @@ static int machine_create_board(struct machine *machine, const struct machine_ho
     const struct terminal_config terminal = { .quit = host->quit,
                                               .owner = host->owner,
                                               .interrupts = host->interrupts };
-    int error = board_create(&machine->board, &board, &terminal);
+    int error = parts_create(&machine->board, &board, &terminal);
 
     machine->vm.shadow = machine->board.shadow;
     return error;
