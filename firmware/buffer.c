@@ -6,12 +6,12 @@
 
 #include "vmm/core/base.h"
 
-#define SMALLEST_GROWN 4096 /* bytes */
+#define BUFFER_MIN_GROWN 4096 /* bytes */
 
-/* To twice its size, or to what `len` more bytes take. */
+/* Doubles the size until `len` more bytes fit, up to the limit. */
 static bool buffer_grow(struct buffer *b, size_t len)
 {
-    size_t size = b->size < SMALLEST_GROWN ? SMALLEST_GROWN : b->size;
+    size_t size = b->size < BUFFER_MIN_GROWN ? BUFFER_MIN_GROWN : b->size;
     uint8_t *data;
 
     if (b->used > b->limit || len > b->limit - b->used)

@@ -8,8 +8,8 @@
 #include "vmm/core/memory.h"
 
 /*
- * What a machine tells its guest about itself, whatever the form: ACPI tables, a device tree, an
- * e820 map. Filled by the machine as it is built; also what --dry-run prints.
+ * The description of a machine from which ACPI tables, the device tree and the e820 map are
+ * made. Filled in while the machine is built; --dry-run prints it, too.
  */
 
 #define HARDWARE_MAX_VIRTIO 16
@@ -19,7 +19,7 @@ struct hardware_range {
     uint64_t size; /* bytes */
 };
 
-/* A window of registers with an interrupt. size 0: the machine has none. */
+/* A register region with an interrupt. size 0: the machine does not have this device. */
 struct hardware_device {
     uint64_t base; /* a guest-physical address, or an x86 port */
     uint64_t size; /* bytes */
@@ -31,7 +31,7 @@ struct hardware {
     unsigned cpus;
     unsigned ram_ranges;
     struct hardware_range ram[2];
-    struct hardware_range acpi;      /* x86: where the tables lie, the RSDP at its start */
+    struct hardware_range acpi;      /* x86: the ACPI tables, the RSDP first */
     struct hardware_range fdt;       /* aarch64: room for the device tree */
     gpa_t lapic, ioapic;             /* x86 */
     unsigned gic_version;            /* aarch64: 2 or 3 */
@@ -43,9 +43,9 @@ struct hardware {
     struct hardware_device power;    /* x86: acpi_registers.h; aarch64: virtio-input */
     struct hardware_device pvpanic;
     struct hardware_device debug_exit;
-    struct hardware_range virtio_pages; /* where the registers of any virtio device lie */
+    struct hardware_range virtio_pages; /* the registers of all virtio devices */
     unsigned virtio_count;
-    struct hardware_device virtio[HARDWARE_MAX_VIRTIO]; /* in the order the guest shall find them */
+    struct hardware_device virtio[HARDWARE_MAX_VIRTIO]; /* in the guest's probe order */
 };
 
 #endif

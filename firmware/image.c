@@ -29,9 +29,9 @@ int image_open(struct image *ret_image, const char *path)
     return image_open_fd(ret_image, -1, path);
 }
 
-int image_open_fd(struct image *ret_image, int opened, const char *path)
+int image_open_fd(struct image *ret_image, int source, const char *path)
 {
-    cleanup_close int fd = opened >= 0 ? fcntl(opened, F_DUPFD_CLOEXEC, 0)
+    cleanup_close int fd = source >= 0 ? fcntl(source, F_DUPFD_CLOEXEC, 0)
                                        : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
 
@@ -40,10 +40,10 @@ int image_open_fd(struct image *ret_image, int opened, const char *path)
     if (fstat(fd, &st) < 0)
         return log_error(errno, "stat %s", path);
     if (!S_ISREG(st.st_mode))
-        return log_refuse(EINVAL, "%s is %s; name a plain file to load", path,
+        return log_refuse(EINVAL, "%s is %s; name a regular file to load", path,
                           image_mode_name(st.st_mode));
     if (st.st_size <= 0)
-        return log_refuse(EINVAL, "%s is empty; name a file with something in it", path);
+        return log_refuse(EINVAL, "%s is empty; name a file with contents", path);
 
     *ret_image = (struct image){ .fd = take_fd(&fd), .path = path, .size = (uint64_t)st.st_size };
     return 0;
@@ -59,7 +59,7 @@ void image_close(struct image *image)
 static int image_truncated(const struct image *image, uint64_t offset, uint64_t len)
 {
     return log_refuse(
-        EINVAL, "%s is truncated or damaged: wants %llu bytes at offset %llu, has %llu in all",
+        EINVAL, "%s is truncated or damaged: needs %llu bytes at offset %llu, has %llu in total",
         image->path, (unsigned long long)len, (unsigned long long)offset,
         (unsigned long long)image->size);
 }
@@ -93,7 +93,7 @@ int image_load(const struct image *image, uint64_t offset, uint64_t len, struct 
     void *dst = guest_ptr(mem, gpa, len);
 
     if (!dst)
-        return log_refuse(EFAULT, "%s: no RAM for %llu bytes at address %#llx; raise --memory",
+        return log_refuse(EFAULT, "%s: no guest memory for %llu bytes at %#llx; raise --memory",
                           image->path, (unsigned long long)len, (unsigned long long)gpa);
     return image_read(image, offset, dst, len);
 }

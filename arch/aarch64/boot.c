@@ -49,5 +49,5 @@ int boot_load(struct guest_memory *mem, const struct hardware *hw, const struct 
     if (error)
         return error;
     *ret_entry = kernel.entry;
-    return files->dtb ? fdt_adopt(mem, hw, files->dtb, &chosen) : fdt_build(mem, hw, &chosen);
+    return files->dtb ? fdt_load(mem, hw, files->dtb, &chosen) : fdt_build(mem, hw, &chosen);
 }

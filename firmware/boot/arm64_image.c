@@ -22,20 +22,20 @@
 struct arm64_header {
     le32 code[2];
     le64 text_offset;
-    le64 image_size; /* with what lies behind the file's end */
+    le64 image_size; /* in memory, with BSS */
     le64 flags;
     le64 reserved[3];
     char magic[4];
     le32 pe_offset;
 };
-static_assert(sizeof(struct arm64_header) == 64, "as in booting.rst");
+static_assert(sizeof(struct arm64_header) == 64, "booting.rst");
 
-/* What EFI loads of a kernel, as PE has it: no file ends before. */
+/* PE/COFF headers of an EFI-bootable Image: its sections tell how long the file must be. */
 struct pe_header {
     char magic[4];
     le16 machine, sections;
     le32 date, symbols, symbol_count;
-    le16 optional_size, flags; /* of the header between this one and the sections */
+    le16 optional_size, flags; /* bytes of the optional header, which follows */
 };
 struct pe_section {
     char name[8];
@@ -43,9 +43,9 @@ struct pe_section {
     le32 size, offset; /* in the file */
     le32 unused[4];
 };
-static_assert(sizeof(struct pe_header) == 24 && sizeof(struct pe_section) == 40, "as in PE/COFF");
+static_assert(sizeof(struct pe_header) == 24 && sizeof(struct pe_section) == 40, "PE/COFF");
 
-/* Where it shall lie: at the start of RAM, that many bytes on, with room for all of it. */
+/* Places the kernel at text_offset from the start of RAM and checks that it fits. */
 static int arm64_place(const char *path, const struct arm64_header *header,
                        const struct hardware *hw, struct arm64_kernel *ret)
 {
@@ -60,8 +60,7 @@ static int arm64_place(const char *path, const struct arm64_header *header,
         return log_refuse(EINVAL, "%s is damaged: a kernel of %#llx bytes at offset %#llx", path,
                           (unsigned long long)size, (unsigned long long)offset);
     if (offset > room || size > room - offset)
-        return log_refuse(ENOMEM,
-                          "%s needs %llu MiB of memory, the guest has %llu for it; raise --memory",
+        return log_refuse(ENOMEM, "%s needs %llu MiB of memory, the guest has %llu; raise --memory",
                           path, (unsigned long long)(align_up(offset + size, MIB) / MIB),
                           (unsigned long long)(room / MIB));
     ret->entry = hw->ram[0].base + offset;
@@ -69,7 +68,7 @@ static int arm64_place(const char *path, const struct arm64_header *header,
     return 0;
 }
 
-/* How many bytes the file must have, or 0 where it does not say. */
+/* The file's length in bytes by its PE sections; 0 if it has no PE header. */
 static uint64_t arm64_file_size(const uint8_t head[FILE_KIND_HEAD])
 {
     uint64_t at = le32_load(&((const struct arm64_header *)head)->pe_offset), end = 0;
@@ -95,7 +94,7 @@ static uint64_t arm64_file_size(const uint8_t head[FILE_KIND_HEAD])
     return end;
 }
 
-/* With its first bytes known: checks and loads it. */
+/* `head`: the first `head_size` bytes, already read from `d`. */
 static int arm64_load(const char *path, const uint8_t *head, size_t head_size,
                       struct decompressor *d, struct guest_memory *mem, const struct hardware *hw,
                       struct arm64_kernel *ret)
@@ -116,7 +115,8 @@ static int arm64_load(const char *path, const uint8_t *head, size_t head_size,
     if (size < head_size)
         head_size = size;
     if (guest_write(mem, kernel.entry, head, head_size) < 0)
-        return log_refuse(EFAULT, "%s: no RAM at %#llx", path, (unsigned long long)kernel.entry);
+        return log_refuse(EFAULT, "%s: no guest memory at %#llx", path,
+                          (unsigned long long)kernel.entry);
     loaded = decompress_read(d, guest_ptr(mem, kernel.entry + head_size, size - head_size),
                              size - head_size);
     if (loaded < 0)

@@ -8,17 +8,17 @@ struct hardware;
 struct image;
 
 /*
- * Linux/arm64's Image (Documentation/arm64/booting.rst): plain, compressed by gzip, zstd or xz,
- * or in an EFI program that would decompress itself (zboot).
+ * Linux/arm64's Image (Documentation/arm64/booting.rst): plain, compressed by gzip, zstd or xz, or
+ * a self-decompressing EFI program (zboot).
  */
 struct arm64_kernel {
     gpa_t entry;
-    gpa_t end; /* of what the kernel needs from its start */
+    gpa_t end; /* first free byte after the kernel, its BSS included */
 };
 
 /*
- * Checks the image and loads it near the start of RAM, below the device tree. Prints why it cannot;
- * -errno.
+ * Checks the image and loads it near the start of RAM, below the device tree. Logs the reason of a
+ * failure and returns -errno.
  */
 int arm64_image_load(const struct image *image, struct guest_memory *mem, const struct hardware *hw,
                      struct arm64_kernel *ret_kernel);

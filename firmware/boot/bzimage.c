@@ -14,7 +14,7 @@
 #define BOOT_FLAG_OFFSET  0x1fe
 #define HEADER_MAGIC      0x53726448 /* "HdrS" */
 #define MAGIC_OFFSET      0x202
-#define JUMP_TARGET       0x202 /* the jump's offset counts from here: the header's end */
+#define JUMP_TARGET       0x202 /* the jump is relative to here; it ends the header */
 #define PROTOCOL_2_12     0x20c
 #define ENTRY_64          0x200
 #define SECTOR            512
@@ -29,7 +29,7 @@ bool bzimage_match(const uint8_t *head)
            !memcmp(head + MAGIC_OFFSET, "HdrS", 4);
 }
 
-/* What the header says of its own length; what lies behind is not header. */
+/* The header's length, as its jump instruction gives it. */
 static size_t bzimage_header_size(const struct setup_header *header)
 {
     size_t size = JUMP_TARGET - HEADER_OFFSET + (header->jump >> 8);
@@ -37,7 +37,8 @@ static size_t bzimage_header_size(const struct setup_header *header)
     return size < sizeof(*header) ? size : sizeof(*header);
 }
 
-static const char *bzimage_fault(const struct setup_header *header)
+/* What is wrong with the header, as the end of a message; NULL: nothing. */
+static const char *bzimage_check(const struct setup_header *header)
 {
     if (header->boot_flag != BOOT_FLAG || header->header != HEADER_MAGIC)
         return "has no Linux boot header; name a bzImage";
@@ -54,15 +55,15 @@ static const char *bzimage_fault(const struct setup_header *header)
 
 static int bzimage_read_header(const struct image *image, struct setup_header *ret_header)
 {
-    const char *fault;
+    const char *problem;
     size_t size;
-    int r = image_read(image, HEADER_OFFSET, ret_header, sizeof(*ret_header));
+    int error = image_read(image, HEADER_OFFSET, ret_header, sizeof(*ret_header));
 
-    if (r < 0)
-        return r;
-    fault = bzimage_fault(ret_header);
-    if (fault)
-        return log_refuse(EINVAL, "%s %s", image->path, fault);
+    if (error)
+        return error;
+    problem = bzimage_check(ret_header);
+    if (problem)
+        return log_refuse(EINVAL, "%s %s", image->path, problem);
 
     size = bzimage_header_size(ret_header);
     memset((char *)ret_header + size, 0, sizeof(*ret_header) - size);
@@ -74,27 +75,27 @@ int bzimage_load(const struct image *image, struct guest_memory *mem, const stru
 {
     struct setup_header header;
     uint64_t setup_size, needed, size;
-    int r = bzimage_read_header(image, &header);
+    int error = bzimage_read_header(image, &header);
 
-    if (r < 0)
-        return r;
+    if (error)
+        return error;
 
-    /* The rest of the file is the kernel; syssize, in 16 bytes, is what must be there. */
+    /* Everything after the setup sectors is the kernel: at least syssize, in 16-byte units. */
     setup_size = (header.setup_sects ? header.setup_sects + 1u : DEFAULT_SECTORS + 1u) * SECTOR;
     needed = 16ull * header.syssize;
     if (image->size <= setup_size || image->size - setup_size < needed)
-        return log_refuse(EINVAL, "%s is truncated: %llu bytes, should be %llu", image->path,
+        return log_refuse(EINVAL, "%s is truncated: has %llu bytes, should have %llu", image->path,
                           (unsigned long long)image->size, (unsigned long long)setup_size + needed);
 
-    /* Where it prefers to run it needs not move, and touches no page that it will not use. */
+    /* At its preferred address it does not relocate itself, which would touch more pages. */
     size = image->size - setup_size;
-    r = pc_check_kernel(hw, image, header.pref_address,
-                        size > header.init_size ? size : header.init_size);
-    if (r < 0)
-        return r;
-    r = image_load(image, setup_size, size, mem, header.pref_address);
-    if (r < 0)
-        return r;
+    error = pc_check_kernel(hw, image, header.pref_address,
+                            size > header.init_size ? size : header.init_size);
+    if (error)
+        return error;
+    error = image_load(image, setup_size, size, mem, header.pref_address);
+    if (error)
+        return error;
 
     *ret_header = header;
     *ret_kernel = (struct pc_kernel){

@@ -8,14 +8,14 @@
 
 #include "firmware/boot/pc.h"
 
-/* Linux/x86 kernels as distributions ship them, by the 64-bit boot protocol 2.12 and later. */
+/* bzImage: Linux/x86 kernels as distributions ship them; boot protocol 2.12 or later, 64-bit. */
 
-/* Does this file claim to be one? `head` holds FILE_KIND_HEAD bytes. */
+/* True if the file has a bzImage's magic numbers. `head` holds FILE_KIND_HEAD bytes. */
 bool bzimage_match(const uint8_t *head);
 
 /*
- * Checks the image and loads it where it would like to lie. `ret_header` is its setup header,
- * as the zero page wants it. Prints why it cannot; -errno.
+ * Checks the image and loads it at its preferred address. `ret_header` receives its setup header,
+ * for the zero page. Logs the reason of a failure and returns -errno.
  */
 int bzimage_load(const struct image *image, struct guest_memory *mem, const struct hardware *hw,
                  struct pc_kernel *ret_kernel, struct setup_header *ret_header);

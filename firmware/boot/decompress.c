@@ -14,13 +14,13 @@
 #include "vmm/core/log.h"
 
 /*
- * The libraries are loaded when a file needs one, never linked: most kernels and modules do
- * without, and then so does a host.
+ * The libraries are loaded by dlopen() when a file needs one: most kernels and modules are not
+ * compressed, and then the host needs none of them.
  */
-#define INPUT_SIZE   (64 * KIB)
-#define GZIP_WINDOW  (16 + MAX_WBITS) /* zlib's way to say: a gzip header, any window */
-#define LARGEST_STEP (64 * MIB)       /* zlib counts in unsigned int */
-#define XZ_MEMORY    (128 * MIB)      /* what a file may make liblzma use; xz -9 needs 65 */
+#define INPUT_SIZE  (64 * KIB)
+#define GZIP_WINDOW (16 + MAX_WBITS) /* zlib: a gzip header, any window size */
+#define MAX_STEP    (64 * MIB)       /* zlib counts in unsigned int */
+#define XZ_MEMORY   (128 * MIB)      /* liblzma's memory limit; xz -9 needs 65 MiB */
 
 struct gzip {
     __typeof__(&inflateInit2_) init;
@@ -46,7 +46,7 @@ struct xz {
 
 struct decompressor {
     const struct image *image;
-    uint64_t next, end; /* of the file: what is still to be read */
+    uint64_t next, end; /* file offsets still to be read */
     const struct codec *codec;
     void *library;
     union {
@@ -54,12 +54,12 @@ struct decompressor {
         struct zstd zstd;
         struct xz xz;
     };
-    bool ended; /* the library has seen the end of its data */
+    bool ended; /* the end of the compressed data was reached */
     ZSTD_inBuffer in;
     uint8_t input[INPUT_SIZE];
 };
 
-/* What is used of a library, and the place of each function in struct decompressor. */
+/* A library's functions, and where struct decompressor keeps the pointer to each. */
 struct codec {
     const char *library, *package;
     struct {
@@ -67,7 +67,7 @@ struct codec {
         size_t at;
     } symbols[4];
     bool (*start)(struct decompressor *d);
-    /* Moves input to output. False: the data are damaged. */
+    /* Decompresses until input or output is used up. False: the data are damaged. */
     bool (*step)(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *out);
     void (*finish)(struct decompressor *d);
 };
@@ -86,7 +86,7 @@ static bool gzip_step(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer 
     stream->next_in = (uint8_t *)d->input + in->pos;
     stream->avail_in = (uInt)(in->size - in->pos);
     stream->next_out = (uint8_t *)out->dst + out->pos;
-    stream->avail_out = (uInt)(room < LARGEST_STEP ? room : LARGEST_STEP);
+    stream->avail_out = (uInt)(room < MAX_STEP ? room : MAX_STEP);
     result = d->gzip.step(stream, Z_NO_FLUSH);
     in->pos = in->size - stream->avail_in;
     out->pos = (size_t)(stream->next_out - (uint8_t *)out->dst);
@@ -177,7 +177,7 @@ static const struct codec codecs[] = {
                          .finish = xz_finish },
 };
 
-/* With room for the bytes and nothing left to turn into them: the file's next piece. */
+/* Reads the next piece of the file once the input is used up. */
 static int decompress_refill(struct decompressor *d)
 {
     uint64_t left = d->end - d->next;
@@ -185,7 +185,7 @@ static int decompress_refill(struct decompressor *d)
     int error;
 
     if (size == 0)
-        return log_refuse(EINVAL, "%s is truncated: what it holds, compressed, has no end",
+        return log_refuse(EINVAL, "%s is truncated: its compressed data ends early",
                           d->image->path);
     error = image_read(d->image, d->next, d->input, size);
     d->next += size;
@@ -214,7 +214,7 @@ int64_t decompress_read(struct decompressor *d, void *dst, size_t len)
         int error = 0;
 
         if (!d->codec->step(d, &d->in, &out))
-            return log_refuse(EINVAL, "%s is damaged: what it holds, compressed, makes no sense",
+            return log_refuse(EINVAL, "%s is damaged: its compressed data is invalid",
                               d->image->path);
         if (out.pos == before && d->in.pos == d->in.size && !d->ended)
             error = decompress_refill(d);
@@ -234,8 +234,8 @@ static int decompress_load(struct decompressor *d, const struct codec *codec)
         void *symbol = dlsym(d->library, codec->symbols[i].name);
 
         if (!symbol)
-            return log_refuse(ENOSYS, "cannot decompress %s: this %s has no %s", d->image->path,
-                              codec->library, codec->symbols[i].name);
+            return log_refuse(ENOSYS, "cannot decompress %s: the installed %s has no %s",
+                              d->image->path, codec->library, codec->symbols[i].name);
         *(void **)((char *)d + codec->symbols[i].at) = symbol;
     }
     if (!codec->start(d))
@@ -251,7 +251,7 @@ int decompress_open(struct decompressor **ret, const struct image *image, uint64
     int error = 0;
 
     if (offset > image->size || size > image->size - offset)
-        return log_refuse(EINVAL, "%s is truncated: it should hold %llu bytes from %llu on",
+        return log_refuse(EINVAL, "%s is truncated: it should have %llu bytes at offset %llu",
                           image->path, (unsigned long long)size, (unsigned long long)offset);
     d = calloc(1, sizeof(*d));
     if (!d)

@@ -11,14 +11,14 @@
 #include "vmm/core/log.h"
 
 #define ELF_MAX_SEGMENTS 128        /* kernels have a handful */
-#define ELF_MAX_NOTES    (16 * KIB) /* of one segment; what lies behind is not looked at */
-#define ELF_CMDLINE_SIZE 2047       /* Linux/x86 has always cut the rest off */
-#define XEN_NAME         "Xen"      /* with its NUL */
+#define ELF_MAX_NOTES    (16 * KIB) /* bytes of a segment; the rest is ignored */
+#define ELF_CMDLINE_SIZE 2047       /* COMMAND_LINE_SIZE of Linux/x86, less the NUL */
+#define XEN_NAME         "Xen"      /* a note's name includes the NUL */
 #define XEN_PHYS32_ENTRY 18
 
 #define ELF_USER_PROGRAM "is a program or library of an operating system; name a bzImage or vmlinux"
 
-/* The fields that matter, of either class. */
+/* The header fields used here, from ELF32 or ELF64. */
 struct elf_file {
     const struct image *image;
     bool wide; /* ELF64 */
@@ -35,9 +35,9 @@ struct elf_segment {
     uint64_t align;
 };
 
-/* What has been found on the way through the segments. */
+/* Collected while the segments are read. */
 struct elf_result {
-    gpa_t base, end; /* of all segments; end 0: none yet */
+    gpa_t base, end; /* span of the segments loaded so far; end 0: none */
     bool has_pvh;
     gpa_t pvh_entry;
 };
@@ -64,10 +64,10 @@ static int elf_read_header(struct elf_file *elf, const struct image *image)
         Elf32_Ehdr narrow;
         Elf64_Ehdr wide;
     } header;
-    int r = image_read(image, 0, &header, sizeof(header));
+    int error = image_read(image, 0, &header, sizeof(header));
 
-    if (r < 0)
-        return r;
+    if (error)
+        return error;
     *elf = (struct elf_file){ .image = image, .wide = header.ident[EI_CLASS] == ELFCLASS64 };
     if (header.ident[EI_DATA] != ELFDATA2LSB)
         return log_refuse(EINVAL, "%s is a big-endian program; name a kernel for x86_64",
@@ -79,7 +79,8 @@ static int elf_read_header(struct elf_file *elf, const struct image *image)
     return 0;
 }
 
-static const char *elf_fault(const struct elf_file *elf)
+/* What is wrong with the file, as the end of a message; NULL: nothing. */
+static const char *elf_check(const struct elf_file *elf)
 {
     if (elf->machine == EM_AARCH64)
         return "is an arm64 program; name a kernel for x86_64";
@@ -93,7 +94,7 @@ static const char *elf_fault(const struct elf_file *elf)
         return "is damaged: more program headers than any kernel has";
     if (elf->segment_size != (elf->wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr)) ||
         elf->segment_table > elf->image->size)
-        return "is damaged: no program headers where they should be";
+        return "is damaged: its program headers are missing";
     return NULL;
 }
 
@@ -114,10 +115,10 @@ static int elf_read_segment(const struct elf_file *elf, unsigned index, struct e
         Elf64_Phdr wide;
     } header;
     uint64_t offset = elf->segment_table + (uint64_t)index * elf->segment_size;
-    int r = image_read(elf->image, offset, &header, elf->segment_size);
+    int error = image_read(elf->image, offset, &header, elf->segment_size);
 
-    if (r < 0)
-        return r;
+    if (error)
+        return error;
     if (elf->wide)
         ELF_TAKE_SEGMENT(ret, header.wide);
     else
@@ -125,21 +126,21 @@ static int elf_read_segment(const struct elf_file *elf, unsigned index, struct e
     return 0;
 }
 
-/* RAM is zero already, so what the file does not hold of a segment needs no filling. */
+/* RAM is zero already, so a segment's BSS needs no clearing. */
 static int elf_load_segment(const struct elf_file *elf, const struct elf_segment *segment,
                             struct guest_memory *mem, const struct hardware *hw,
                             struct elf_result *result)
 {
-    int r;
+    int error;
 
     if (segment->size == 0)
         return 0;
     if (segment->file_size > segment->size)
         return log_refuse(EINVAL, "%s is damaged: a segment is larger in the file than in memory",
                           elf->image->path);
-    r = pc_check_kernel(hw, elf->image, segment->base, segment->size);
-    if (r < 0)
-        return r;
+    error = pc_check_kernel(hw, elf->image, segment->base, segment->size);
+    if (error)
+        return error;
     if (segment->base < result->end)
         return log_refuse(EINVAL, "%s is damaged: segments overlap or are out of order",
                           elf->image->path);
@@ -150,7 +151,7 @@ static int elf_load_segment(const struct elf_file *elf, const struct elf_segment
     return image_load(elf->image, segment->offset, segment->file_size, mem, segment->base);
 }
 
-/* The PVH entry if this note has it. Linux writes as many bytes as its pointers have. */
+/* Takes the PVH entry if this note has it: 4 bytes in 32-bit kernels, 8 in 64-bit ones. */
 static void elf_take_note(const Elf64_Nhdr *note, const uint8_t *name, const uint8_t *value,
                           struct elf_result *result)
 {
@@ -163,7 +164,7 @@ static void elf_take_note(const Elf64_Nhdr *note, const uint8_t *name, const uin
     memcpy(&result->pvh_entry, value, note->n_descsz);
 }
 
-/* Every step is at least a header long and is checked against what is left. */
+/* Each step is at least a header long, and checked against the bytes left. */
 static void elf_scan_notes(const uint8_t *notes, size_t left, unsigned align,
                            struct elf_result *result)
 {
@@ -193,10 +194,10 @@ static int elf_read_notes(const struct elf_file *elf, const struct elf_segment *
 {
     uint8_t notes[ELF_MAX_NOTES];
     size_t size = segment->file_size < sizeof(notes) ? segment->file_size : sizeof(notes);
-    int r = image_read(elf->image, segment->offset, notes, size);
+    int error = image_read(elf->image, segment->offset, notes, size);
 
-    if (r < 0)
-        return r;
+    if (error)
+        return error;
     elf_scan_notes(notes, size, segment->align == 8 ? 8 : 4, result);
     return 0;
 }
@@ -206,16 +207,16 @@ static int elf_load_segments(const struct elf_file *elf, struct guest_memory *me
 {
     for (unsigned i = 0; i < elf->segments; i++) {
         struct elf_segment segment;
-        int r = elf_read_segment(elf, i, &segment);
+        int error = elf_read_segment(elf, i, &segment);
 
-        if (r == 0 && segment.type == PT_LOAD)
-            r = elf_load_segment(elf, &segment, mem, hw, result);
-        else if (r == 0 && segment.type == PT_NOTE)
-            r = elf_read_notes(elf, &segment, result);
-        else if (r == 0 && (segment.type == PT_INTERP || segment.type == PT_TLS))
-            r = log_refuse(EINVAL, "%s " ELF_USER_PROGRAM, elf->image->path);
-        if (r < 0)
-            return r;
+        if (!error && segment.type == PT_LOAD)
+            error = elf_load_segment(elf, &segment, mem, hw, result);
+        else if (!error && segment.type == PT_NOTE)
+            error = elf_read_notes(elf, &segment, result);
+        else if (!error && (segment.type == PT_INTERP || segment.type == PT_TLS))
+            error = log_refuse(EINVAL, "%s " ELF_USER_PROGRAM, elf->image->path);
+        if (error)
+            return error;
     }
     return 0;
 }
@@ -225,25 +226,26 @@ int elf_load(const struct image *image, struct guest_memory *mem, const struct h
 {
     struct elf_result result = { 0 };
     struct elf_file elf;
-    const char *fault;
+    const char *problem;
     gpa_t entry;
-    int r = elf_read_header(&elf, image);
+    int error = elf_read_header(&elf, image);
 
-    if (r < 0)
-        return r;
-    fault = elf_fault(&elf);
-    if (fault)
-        return log_refuse(EINVAL, "%s %s", image->path, fault);
-    r = elf_load_segments(&elf, mem, hw, &result);
-    if (r < 0)
-        return r;
+    if (error)
+        return error;
+    problem = elf_check(&elf);
+    if (problem)
+        return log_refuse(EINVAL, "%s %s", image->path, problem);
+    error = elf_load_segments(&elf, mem, hw, &result);
+    if (error)
+        return error;
 
     if (!elf.wide && !result.has_pvh)
         return log_refuse(EINVAL, "%s is a 32-bit kernel without a PVH entry; name one for x86_64",
                           image->path);
     entry = result.has_pvh ? result.pvh_entry : elf.entry;
     if (entry < result.base || entry >= result.end)
-        return log_refuse(EINVAL, "%s is damaged or no kernel: its entry %#llx is not in memory",
+        return log_refuse(EINVAL,
+                          "%s is damaged or not a kernel: no segment holds its entry point %#llx",
                           image->path, (unsigned long long)entry);
 
     *ret_kernel = (struct pc_kernel){

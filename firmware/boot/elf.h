@@ -8,14 +8,17 @@
 #include "firmware/boot/pc.h"
 
 /*
- * ELF kernels for x86: vmlinux and whatever else is linked to run from physical memory. Entered by
- * the PVH protocol if a note offers it, else at e_entry by the 64-bit protocol of Linux.
+ * ELF kernels for x86: vmlinux, and others linked to physical addresses. Entered by the PVH
+ * protocol if an ELF note has its entry point, else at e_entry by Linux's 64-bit boot protocol.
  */
 
-/* `head` holds at least four bytes. */
+/* True if the file has ELF's magic number. `head` holds at least four bytes. */
 bool elf_match(const uint8_t *head);
 
-/* Checks the file and loads its segments at their physical addresses. Prints; -errno. */
+/*
+ * Checks the file and loads its segments at their physical addresses. Logs the reason of a failure
+ * and returns -errno.
+ */
 int elf_load(const struct image *image, struct guest_memory *mem, const struct hardware *hw,
              struct pc_kernel *ret_kernel);
 

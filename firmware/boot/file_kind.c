@@ -17,10 +17,10 @@ struct file_magic {
     unsigned size;
     const char *magic;
     const char *kind;
-    const char *remedy; /* NULL: name what this machine boots */
+    const char *remedy; /* NULL: "name " and what this machine boots */
 };
 
-/* The first match counts: an arm64 Image with an EFI stub is a PE program too. */
+/* The first match counts: an arm64 Image with an EFI stub is a PE program, too. */
 static const struct file_magic file_magics[] = {
     { 0x202, 4, "HdrS", "an x86 kernel", NULL },
     { 56, 4, "ARM\x64", "an arm64 kernel", NULL },
@@ -46,7 +46,7 @@ static const struct file_magic file_magics[] = {
     { 510, 2, "\x55\xaa", "a boot sector or disk image", AS_DISK },
 };
 
-static bool file_is_text(const uint8_t *head)
+static bool file_kind_is_text(const uint8_t *head)
 {
     for (unsigned i = 0; i < 64 && (i == 0 || head[i]); i++)
         if (!isprint(head[i]) && !isspace(head[i]))
@@ -54,20 +54,20 @@ static bool file_is_text(const uint8_t *head)
     return true;
 }
 
-static const struct file_magic *file_find(const uint8_t *head)
+static const struct file_magic *file_kind_find(const uint8_t *head)
 {
     static const struct file_magic text = { .kind = "a text file" };
-    static const struct file_magic unknown = { .kind = "no kernel known here" };
+    static const struct file_magic unknown = { .kind = "not a known kernel format" };
 
     for (unsigned i = 0; i < ARRAY_SIZE(file_magics); i++)
         if (!memcmp(head + file_magics[i].offset, file_magics[i].magic, file_magics[i].size))
             return &file_magics[i];
-    return file_is_text(head) ? &text : &unknown;
+    return file_kind_is_text(head) ? &text : &unknown;
 }
 
 int file_kind_refuse(const char *path, const uint8_t head[FILE_KIND_HEAD], const char *wanted)
 {
-    const struct file_magic *file = file_find(head);
+    const struct file_magic *file = file_kind_find(head);
 
     if (file->remedy)
         return log_refuse(EINVAL, "%s is %s; %s", path, file->kind, file->remedy);

@@ -37,11 +37,11 @@ int pc_check_kernel(const struct hardware *hw, const struct image *kernel, gpa_t
     if (base >= PC_HIGH_RAM && base <= end && size <= end - base)
         return 0;
     if (base < PC_HIGH_RAM)
-        return log_refuse(EINVAL, "%s wants to lie at %#llx; kernels lie above %u KiB here",
-                          kernel->path, (unsigned long long)base, (unsigned)(PC_HIGH_RAM / KIB));
+        return log_refuse(EINVAL, "%s loads at %#llx; kernels must load above %u KiB", kernel->path,
+                          (unsigned long long)base, (unsigned)(PC_HIGH_RAM / KIB));
     if (base > PC_LOW_RAM_END || size > PC_LOW_RAM_END - base)
         return log_refuse(EINVAL,
-                          "%s is damaged or no kernel for this machine: wants %#llx bytes at %#llx",
+                          "%s is damaged or not for this machine: needs %#llx bytes at %#llx",
                           kernel->path, (unsigned long long)size, (unsigned long long)base);
     return log_refuse(ENOMEM, "%s needs %llu MiB of memory, the guest has %llu; raise --memory",
                       kernel->path, (unsigned long long)(align_up(base + size, MIB) / MIB),

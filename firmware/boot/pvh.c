@@ -15,7 +15,7 @@ struct pvh_start_info {
     le64 module_list, cmdline, rsdp, memory_map;
     le32 memory_ranges, reserved;
 };
-static_assert(sizeof(struct pvh_start_info) == 56, "as Xen's start_info.h has it");
+static_assert(sizeof(struct pvh_start_info) == 56, "Xen's start_info.h");
 
 struct pvh_module {
     le64 base, size, cmdline, reserved;
@@ -25,9 +25,9 @@ struct pvh_range {
     le64 base, size;
     le32 type, reserved;
 };
-static_assert(sizeof(struct pvh_range) == 24, "as Xen's start_info.h has it");
+static_assert(sizeof(struct pvh_range) == 24, "Xen's start_info.h");
 
-/* All of it in one piece, so that each part's address follows from the first. */
+/* Start info, module list and memory map in one piece: the addresses are offsets from it. */
 struct pvh_page {
     struct pvh_start_info info;
     struct pvh_module initrd;

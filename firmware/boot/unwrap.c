@@ -10,7 +10,7 @@
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
 
-/* The start of a kernel that decompresses itself under EFI (Linux: zboot-header.S). */
+/* The header of a self-decompressing EFI kernel (Linux: zboot-header.S). */
 struct zboot_header {
     char mz[4], magic[4];
     le32 offset, size; /* of the compressed Image in the file */
@@ -19,7 +19,7 @@ struct zboot_header {
 };
 
 static const struct {
-    const char *name; /* as zboot has it */
+    const char *name; /* in a zboot header */
     size_t magic_size;
     const char *magic; /* at the start of a file */
     enum compression compression;
@@ -38,8 +38,8 @@ static int unwrap_zboot(const struct image *image, const struct zboot_header *zb
                                    compressions[i].compression);
     return log_refuse(
         EINVAL,
-        "%s is compressed by %.*s; of EFI zboot kernels only those compressed by gzip, "
-        "zstd or xz can be loaded",
+        "%s is compressed by %.*s; EFI zboot kernels can be loaded if compressed by gzip, zstd or "
+        "xz",
         image->path, (int)strnlen(zboot->compression, 8), zboot->compression);
 }
 

@@ -3,13 +3,13 @@
 #define FIRMWARE_BOOT_UNWRAP_H
 
 /*
- * What a kernel or a module is in memory, however the file wraps it: as it is, compressed by gzip,
- * zstd or xz, or in an EFI program that would decompress itself (zboot).
+ * Opens a kernel or module file for reading its uncompressed contents: a plain file, one compressed
+ * by gzip, zstd or xz, or a self-decompressing EFI program (zboot).
  */
 struct decompressor;
 struct image;
 
-/* `image` must outlive it. Prints why it cannot; -errno. */
+/* `image` must outlive the decompressor. Logs the reason of a failure and returns -errno. */
 int unwrap_open(struct decompressor **ret, const struct image *image);
 
 #endif

@@ -9,20 +9,20 @@
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
 
-#define LOADER_UNKNOWN 0xff   /* no number was assigned to us */
+#define LOADER_UNKNOWN 0xff   /* no loader number is assigned to minivmm */
 #define VIDEO_NORMAL   0xffff /* "vga=normal": nothing to switch */
 
 static_assert(sizeof(struct boot_params) == 4096, "the zero page is a page");
 
-/* One link of the chain behind setup_header.setup_data. */
+/* One entry of the list at setup_header.setup_data (struct setup_data). */
 struct seed_node {
     le64 next;
     le32 type, size;
     uint8_t seed[32];
 };
-static_assert(sizeof(struct seed_node) == 48, "as the boot protocol has it");
+static_assert(sizeof(struct seed_node) == 48, "Linux, boot.rst");
 
-/* What a kernel without a header of its own (an ELF file) still looks at. */
+/* The fields that a kernel without a setup header (an ELF file) still reads. */
 static const struct setup_header plain_header = {
     .boot_flag = 0xaa55,
     .header = 0x53726448, /* "HdrS" */
@@ -53,7 +53,7 @@ static void zero_page_fill_e820(struct boot_params *params, const struct hardwar
                                                           .type = ranges[i].type };
 }
 
-/* Kernels since 6.0 feed it to their random pool; older ones skip what they do not know. */
+/* Kernels since 6.0 feed it to their random pool; older ones skip it. */
 static int zero_page_write_seed(struct guest_memory *mem, gpa_t gpa)
 {
     struct seed_node node = { 0 };
@@ -72,10 +72,10 @@ int zero_page_write(struct guest_memory *mem, gpa_t gpa, gpa_t seed, const struc
         .hdr = header ? *header : plain_header,
         .acpi_rsdp_addr = hw->acpi.base,
     };
-    int r = zero_page_write_seed(mem, seed);
+    int error = zero_page_write_seed(mem, seed);
 
-    if (r < 0)
-        return r;
+    if (error)
+        return error;
     zero_page_fill_header(&params.hdr, data, seed);
     zero_page_fill_e820(&params, hw);
     return guest_write(mem, gpa, &params, sizeof(params));

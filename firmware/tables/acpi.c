@@ -17,17 +17,17 @@
 #include "vmm/core/log.h"
 
 #define ACPI_OEM      "MINIVM"   /* six characters */
-#define ACPI_TABLE_ID "MINIVMM " /* eight */
+#define ACPI_TABLE_ID "MINIVMM " /* eight characters */
 #define ACPI_CREATOR  "MVMM"
 
 #define RSDP_SIZE       36
-#define RSDP_VERSION_1  20 /* bytes that the old checksum covers */
-#define HEADER_LENGTH   4  /* offsets in a table's header */
+#define RSDP_VERSION_1  20 /* bytes covered by the first checksum */
+#define HEADER_LENGTH   4  /* offsets in a table header */
 #define HEADER_CHECKSUM 9
 #define HEADER_SIZE     36
 #define TABLE_ALIGN     16
 
-/* FADT, ACPI 6.3, 5.2.9: offsets and what goes there. */
+/* FADT (ACPI 6.3, 5.2.9): its size and field offsets. */
 enum {
     FADT_SIZE = 276,
     FADT_BOOT_ARCH = 109,
@@ -45,7 +45,7 @@ enum {
 #define BOOT_ARCH_NO_RTC (1u << 5)
 
 #define FADT_WBINVD       (1u << 0)
-#define FADT_POWER_BUTTON (1u << 4) /* none but the one in the DSDT */
+#define FADT_POWER_BUTTON (1u << 4) /* no fixed button: it is in the DSDT */
 #define FADT_SLEEP_BUTTON (1u << 5) /* none */
 #define FADT_RESET_WORKS  (1u << 10)
 #define FADT_HW_REDUCED   (1u << 20)
@@ -60,14 +60,14 @@ enum {
 };
 
 #define MADT_ENABLED 1
-#define XAPIC_IDS    255 /* larger ids, and the one that means all, need an x2APIC */
+#define XAPIC_IDS    255 /* ids from here on need an x2APIC; 255 is broadcast */
 #define NMI_PIN      1
 
-/* The tables, one behind the other, and where they came to lie. */
+/* The tables as they are written, and the guest addresses of those finished. */
 struct acpi {
     struct buffer b;
     const struct hardware *hw;
-    gpa_t dsdt, tables[2]; /* `tables` are in the XSDT */
+    gpa_t dsdt, tables[2]; /* the XSDT lists `tables` */
     unsigned count;
 };
 
@@ -93,13 +93,13 @@ static size_t acpi_begin(struct acpi *a, const char *signature, unsigned revisio
     buffer_put(b, 0, 1); /* checksum */
     buffer_put_text(b, ACPI_OEM);
     buffer_put_text(b, ACPI_TABLE_ID);
-    buffer_put(b, 1, 4); /* the OEM's revision */
+    buffer_put(b, 1, 4); /* OEM revision */
     buffer_put_text(b, ACPI_CREATOR);
-    buffer_put(b, 1, 4); /* and the creator's */
+    buffer_put(b, 1, 4); /* creator revision */
     return start;
 }
 
-/* Returns the table's address. */
+/* Completes the header and returns the table's guest address. */
 static gpa_t acpi_end(struct acpi *a, size_t start)
 {
     struct buffer *b = &a->b;
@@ -146,14 +146,14 @@ static void acpi_add_pvpanic(struct buffer *b, const struct hardware_device *pvp
     size_t device = aml_device(b, "PEVT");
     size_t resources;
 
-    aml_name_string(b, "_HID", "QEMU0001"); /* the id of the interface, whoever offers it */
+    aml_name_string(b, "_HID", "QEMU0001"); /* pvpanic's id, in every VMM */
     resources = aml_resources(b);
     aml_ports(b, (uint16_t)pvpanic->base, (uint8_t)pvpanic->size);
     aml_end_resources(b, resources);
     aml_end(b, device);
 }
 
-/* The button, and the generic event device that says when it was pressed (ACPI 6.3, 5.6.9). */
+/* The button, and the generic event device that reports a press (ACPI 6.3, 5.6.9). */
 static void acpi_add_power_button(struct buffer *b, const struct hardware_device *power)
 {
     size_t device, resources, method, pressed;
@@ -200,7 +200,7 @@ static void acpi_add_dsdt(struct acpi *a)
     a->dsdt = acpi_end(a, start);
 }
 
-/* A generic address: one 8-bit port. */
+/* A generic address structure for one 8-bit port. */
 static void acpi_patch_port(struct buffer *b, size_t at, uint64_t port)
 {
     buffer_patch(b, at, 1, 1);     /* I/O space */
@@ -273,7 +273,7 @@ static void acpi_add_madt(struct acpi *a)
     size_t start = acpi_begin(a, "APIC", 5);
 
     buffer_put(b, a->hw->lapic, 4);
-    buffer_put(b, 0, 4); /* flags: nobody shall look for 8259s */
+    buffer_put(b, 0, 4); /* flags: no 8259s */
     for (unsigned i = 0; i < a->hw->cpus; i++)
         acpi_add_cpu(b, i);
 
@@ -281,7 +281,7 @@ static void acpi_add_madt(struct acpi *a)
     buffer_put(b, 12, 1);
     buffer_put(b, 0, 2); /* id, reserved */
     buffer_put(b, a->hw->ioapic, 4);
-    buffer_put(b, 0, 4); /* its first interrupt */
+    buffer_put(b, 0, 4); /* first GSI */
     acpi_add_nmi(b, a->hw->cpus);
     a->tables[a->count++] = acpi_end(a, start);
 }
@@ -306,7 +306,7 @@ static void acpi_write_rsdp(uint8_t *dst, gpa_t xsdt)
     buffer_put(&b, 0, 4); /* no RSDT */
     buffer_put(&b, RSDP_SIZE, 4);
     buffer_put(&b, xsdt, 8);
-    buffer_put(&b, 0, 4); /* checksum of all, reserved */
+    buffer_put(&b, 0, 4); /* extended checksum, reserved */
     buffer_patch(&b, 8, acpi_checksum(dst, RSDP_VERSION_1), 1);
     buffer_patch(&b, 32, acpi_checksum(dst, RSDP_SIZE), 1);
 }
@@ -334,7 +334,7 @@ int acpi_build(struct guest_memory *mem, const struct hardware *hw)
     return 0;
 }
 
-/* The tables lie behind the RSDP, as acpi_begin() aligned them; zeros follow the last. */
+/* The tables follow the RSDP, aligned by acpi_begin(); zeros follow the last one. */
 int acpi_dump(const struct guest_memory *mem, const struct hardware *hw, const char *directory)
 {
     const uint8_t *tables = guest_ptr(mem, hw->acpi.base, hw->acpi.size);

@@ -7,13 +7,16 @@
 struct hardware;
 
 /*
- * Writes the machine as hardware-reduced ACPI 6.3 tables (FADT, MADT, DSDT) into hw->acpi, the RSDP
- * at its start. The vCPUs are not running. -EFAULT or -ENOSPC if that is no RAM or too small;
- * prints. The registers behind hw->power are those of acpi_registers.h.
+ * Describes the machine by hardware-reduced ACPI 6.3 tables (FADT, MADT, DSDT) in hw->acpi, the
+ * RSDP first. Call it while no vCPU runs. The registers at hw->power are those of acpi_registers.h.
+ * Logs the reason of a failure: -EFAULT if the range is not RAM, -ENOSPC if it is too small.
  */
 int acpi_build(struct guest_memory *mem, const struct hardware *hw);
 
-/* Writes each of those tables into a file of `directory`, named "FACP.aml". Prints; -errno. */
+/*
+ * Writes each of those tables to a file in `directory`, named like "FACP.aml". Logs the reason of a
+ * failure and returns -errno.
+ */
 int acpi_dump(const struct guest_memory *mem, const struct hardware *hw, const char *directory);
 
 #endif

@@ -63,7 +63,7 @@ static void aml_put_integer(struct buffer *b, uint64_t value)
     }
 }
 
-/* The mark is where the length goes once it is known. */
+/* The length (PkgLength) is inserted at the mark, now that it is known. */
 void aml_end(struct buffer *b, size_t mark)
 {
     size_t body = b->used - mark;
@@ -140,8 +140,7 @@ void aml_name_string(struct buffer *b, const char *name, const char *value)
     buffer_put_bytes(b, value, strlen(value) + 1);
 }
 
-/* Three letters of five bits, four hexadecimal digits, the bytes in order of a big-endian number.
- */
+/* EISAID: three letters of five bits and four hexadecimal digits, big-endian. */
 void aml_name_eisa_id(struct buffer *b, const char *name, const char *id)
 {
     uint32_t number = (uint32_t)strtoul(id + 3, NULL, 16);
@@ -195,7 +194,7 @@ void aml_io_register(struct buffer *b, const char *region, uint64_t port, const 
     aml_end(b, mark);
 }
 
-/* The buffer's size precedes its bytes: a word, filled in at the end. */
+/* The buffer's size comes first: a word that aml_end_resources() fills in. */
 size_t aml_resources(struct buffer *b)
 {
     size_t mark;

@@ -16,21 +16,22 @@
 
 enum { PHANDLE_GIC = 1, PHANDLE_CLOCK };
 
-enum { SPI, PPI };                            /* kinds of interrupt: first cell */
-enum { EDGE_RISING = 1, LEVEL_HIGH = 4 };     /* third cell */
-enum { FIRST_PPI = 16, GICV2_CPUS = 0xff00 }; /* version 2: a PPI's third cell has a CPU mask */
+/* An interrupt specifier's cells: kind, number, flags. */
+enum { SPI, PPI };
+enum { EDGE_RISING = 1, LEVEL_HIGH = 4 };
+enum { FIRST_PPI = 16, GICV2_CPUS = 0xff00 }; /* GICv2: a PPI's flags include a CPU mask */
 
-#define CLOCK_HZ             24000000 /* what PrimeCells believe to run at */
-#define GUEST_CPUS_A_CLUSTER 16       /* KVM numbers vCPUs so: affinity level 0, then level 1 */
+#define CLOCK_HZ          24000000 /* the PrimeCells' nominal clock */
+#define VCPUS_PER_CLUSTER 16       /* KVM: affinity level 0 of MPIDR; the rest is level 1 */
 
-/* A tree being written front to back. The first error sticks. */
+/* A tree that is written sequentially. `error` keeps libfdt's first error. */
 struct tree {
     void *fdt;
     int error;
     const struct hardware *hw;
 };
 
-static void tree_note(struct tree *t, int result)
+static void tree_check(struct tree *t, int result)
 {
     if (!t->error)
         t->error = result;
@@ -38,10 +39,10 @@ static void tree_note(struct tree *t, int result)
 
 static void tree_begin(struct tree *t, const char *name)
 {
-    tree_note(t, fdt_begin_node(t->fdt, name));
+    tree_check(t, fdt_begin_node(t->fdt, name));
 }
 
-/* "name@base", with reg. */
+/* Opens node "name@base" with its reg. */
 static void tree_begin_at(struct tree *t, const char *name, uint64_t base, uint64_t size)
 {
     const fdt64_t reg[] = { cpu_to_fdt64(base), cpu_to_fdt64(size) };
@@ -49,33 +50,33 @@ static void tree_begin_at(struct tree *t, const char *name, uint64_t base, uint6
 
     snprintf(full, sizeof(full), "%s@%" PRIx64, name, base);
     tree_begin(t, full);
-    tree_note(t, fdt_property(t->fdt, "reg", reg, sizeof(reg)));
+    tree_check(t, fdt_property(t->fdt, "reg", reg, sizeof(reg)));
 }
 
 static void tree_end(struct tree *t)
 {
-    tree_note(t, fdt_end_node(t->fdt));
+    tree_check(t, fdt_end_node(t->fdt));
 }
 
 static void tree_flag(struct tree *t, const char *name)
 {
-    tree_note(t, fdt_property(t->fdt, name, NULL, 0));
+    tree_check(t, fdt_property(t->fdt, name, NULL, 0));
 }
 
 static void tree_text(struct tree *t, const char *name, const char *text)
 {
-    tree_note(t, fdt_property_string(t->fdt, name, text));
+    tree_check(t, fdt_property_string(t->fdt, name, text));
 }
 
-/* A list of strings: all of `text`, NULs included. */
-#define tree_texts(t, name, text) tree_note(t, fdt_property((t)->fdt, name, text, sizeof(text)))
+/* A list of strings, separated by NULs in the array `text`. */
+#define tree_texts(t, name, text) tree_check(t, fdt_property((t)->fdt, name, text, sizeof(text)))
 
 static void tree_put_cells(struct tree *t, const char *name, const uint32_t *cells, unsigned count)
 {
     fdt32_t *room;
 
-    tree_note(t,
-              fdt_property_placeholder(t->fdt, name, (int)(count * sizeof(*room)), (void **)&room));
+    tree_check(
+        t, fdt_property_placeholder(t->fdt, name, (int)(count * sizeof(*room)), (void **)&room));
     for (unsigned i = 0; !t->error && i < count; i++)
         room[i] = cpu_to_fdt32(cells[i]);
 }
@@ -84,7 +85,7 @@ static void tree_put_cells(struct tree *t, const char *name, const uint32_t *cel
     tree_put_cells(t, name, (const uint32_t[]){ __VA_ARGS__ }, \
                    sizeof((const uint32_t[]){ __VA_ARGS__ }) / sizeof(uint32_t))
 
-/* Numbers of 64 bits take two cells each. */
+/* A 64-bit number takes two cells. */
 #define HIGH_LOW(value) (uint32_t)((uint64_t)(value) >> 32), (uint32_t)(value)
 
 static void tree_add_cpus(struct tree *t)
@@ -93,7 +94,7 @@ static void tree_add_cpus(struct tree *t)
     tree_cells(t, "#address-cells", 1);
     tree_cells(t, "#size-cells", 0);
     for (unsigned i = 0; i < t->hw->cpus; i++) {
-        uint32_t affinity = i / GUEST_CPUS_A_CLUSTER << 8 | i % GUEST_CPUS_A_CLUSTER;
+        uint32_t affinity = i / VCPUS_PER_CLUSTER << 8 | i % VCPUS_PER_CLUSTER;
         char name[16];
 
         snprintf(name, sizeof(name), "cpu@%" PRIx32, affinity);
@@ -133,7 +134,7 @@ static void tree_add_gic(struct tree *t)
     tree_end(t);
 }
 
-/* The timer's four interrupts (secure, not secure, virtual, hypervisor's), and the counters'. */
+/* Timer (secure, non-secure, virtual and hypervisor interrupt), performance counters, PSCI. */
 static void tree_add_cpu_devices(struct tree *t)
 {
     uint32_t flags = LEVEL_HIGH | (t->hw->gic_version == 2 ? GICV2_CPUS : 0);
@@ -199,7 +200,7 @@ static void tree_add_virtio(struct tree *t, const struct hardware_device *virtio
     tree_end(t);
 }
 
-/* In the order in which Linux numbers its disks. */
+/* Linux probes in this order, so it numbers the disks by it. */
 static void tree_add_all(struct tree *t)
 {
     tree_begin(t, "");
@@ -225,7 +226,7 @@ static int fdt_set_seed(void *fdt, int node, const char *name, size_t size)
     uint8_t seed[64];
 
     if (getrandom(seed, size, 0) != (ssize_t)size)
-        return 0; /* the guest finds entropy elsewhere */
+        return 0; /* not needed: the guest has other sources of entropy */
     return fdt_setprop(fdt, node, name, seed, (int)size);
 }
 
@@ -267,8 +268,8 @@ static int fdt_fill_chosen(void *fdt, const struct hardware *hw, const struct fd
     return fdt_pack(fdt);
 }
 
-/* Fills in /chosen and gives the tree to the guest. */
-static int fdt_deliver(struct guest_memory *mem, const struct hardware *hw, void *fdt,
+/* Fills in /chosen and writes the tree to guest memory. */
+static int fdt_install(struct guest_memory *mem, const struct hardware *hw, void *fdt,
                        const struct fdt_chosen *chosen, const char *name)
 {
     int result = fdt_open_into(fdt, fdt, (int)hw->fdt.size);
@@ -291,17 +292,17 @@ int fdt_build(struct guest_memory *mem, const struct hardware *hw, const struct 
 
     if (!fdt)
         return log_error(ENOMEM, "device tree");
-    tree_note(&t, fdt_create(t.fdt, (int)hw->fdt.size));
-    tree_note(&t, fdt_finish_reservemap(t.fdt));
+    tree_check(&t, fdt_create(t.fdt, (int)hw->fdt.size));
+    tree_check(&t, fdt_finish_reservemap(t.fdt));
     tree_add_all(&t);
-    tree_note(&t, fdt_finish(t.fdt));
+    tree_check(&t, fdt_finish(t.fdt));
     if (t.error)
         return log_refuse(ENOSPC, "device tree: %s", fdt_strerror(t.error));
-    return fdt_deliver(mem, hw, fdt, chosen, "device tree");
+    return fdt_install(mem, hw, fdt, chosen, "device tree");
 }
 
-int fdt_adopt(struct guest_memory *mem, const struct hardware *hw, const struct image *dtb,
-              const struct fdt_chosen *chosen)
+int fdt_load(struct guest_memory *mem, const struct hardware *hw, const struct image *dtb,
+             const struct fdt_chosen *chosen)
 {
     cleanup_free void *fdt = calloc(1, hw->fdt.size);
     int error;
@@ -315,11 +316,11 @@ int fdt_adopt(struct guest_memory *mem, const struct hardware *hw, const struct 
     if (error)
         return error;
     if (fdt_check_full(fdt, dtb->size))
-        return log_refuse(EINVAL, "%s is no device tree, or a damaged one; name a .dtb file",
+        return log_refuse(EINVAL, "%s is not a device tree, or damaged; name a .dtb file",
                           dtb->path);
     if (fdt_node_offset_by_prop_value(fdt, -1, "device_type", "memory", sizeof("memory")) < 0)
         return log_refuse(EINVAL, "%s describes no memory; add a memory node", dtb->path);
-    return fdt_deliver(mem, hw, fdt, chosen, dtb->path);
+    return fdt_install(mem, hw, fdt, chosen, dtb->path);
 }
 
 int fdt_dump(const struct guest_memory *mem, const struct hardware *hw, const char *path)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The whole way of a kernel file into an Arm guest. */
+/* Loads the input as an arm64 kernel. */
 #include <assert.h>
 
 #include "firmware/boot/arm64_image.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The whole way of a kernel file into the guest; most of what gets far is a bzImage. */
+/* Boots the input as an x86 kernel of any format, with an initrd, up to the registers. */
 #include <assert.h>
 
 #include "arch/x86_64/boot.h"

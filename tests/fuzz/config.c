@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Words, each ended by a zero byte, as a command line. */
+/* Parses the input as a command line: words, each ended by a NUL. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Options that print to stdout, which carries TAP. */
 static int prints(const char *word)
 {
     return !strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "--version") ||
@@ -33,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (config_parse(&config, argc, argv) == CONFIG_RUN && !config.kernel)
         abort();
     if (memcmp(text, data, size) != 0)
-        abort(); /* the caller's words stay as they are */
+        abort(); /* parsing must not change the caller's words */
     config_finish(&config);
     free(text);
     return 0;

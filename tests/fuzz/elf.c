@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Loads the input as an ELF kernel. */
 #include "firmware/boot/elf.h"
 
 #include <assert.h>

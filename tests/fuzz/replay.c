@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Runs a fuzz target over its corpus without a fuzzing engine: each file or directory named on the
- * command line, each file's every prefix of a power of two bytes, and the empty input. TAP out.
+ * Runs a fuzz target without a fuzzing engine, on the files and directories named on the command
+ * line: each file, its prefixes of 1, 2, 4, ... bytes, and the empty input. Prints TAP.
  */
 #include <dirent.h>
 #include <stdint.h>

@@ -41,8 +41,8 @@ static uint8_t sum(const uint8_t *data, size_t len)
     return total;
 }
 
-/* How often `bytes` occur in the DSDT; where last. */
-static unsigned occurs(const void *bytes, size_t len, size_t *ret_at)
+/* Counts `bytes` in the DSDT; `ret_at` receives the last offset. */
+static unsigned count_in_dsdt(const void *bytes, size_t len, size_t *ret_at)
 {
     unsigned count = 0;
     uint32_t size;
@@ -102,11 +102,11 @@ START_TEST(power_off_and_reset_have_registers)
         ck_assert_uint_eq(acpi_field(fadt, registers[i].offset, 4), 0x01000801);
         ck_assert_uint_eq(acpi_field(fadt, registers[i].offset + 4, 8), registers[i].port);
     }
-    ck_assert_uint_eq(occurs("\x08_S5_\x12\x07\x04\x0a\x05\0\0\0", 13, NULL), 1);
+    ck_assert_uint_eq(count_in_dsdt("\x08_S5_\x12\x07\x04\x0a\x05\0\0\0", 13, NULL), 1);
 }
 END_TEST
 
-/* Counts the MADT's entries by type, and checks that they end where the table does. */
+/* Counts the MADT's entries by type and checks that the last one ends with the table. */
 static void count_madt(unsigned count[16])
 {
     uint32_t size;
@@ -147,10 +147,10 @@ START_TEST(devices_in_the_order_given)
 
     hw = made_hardware(2 * MIB, 1, 16);
     ck_assert_int_eq(acpi_build(mem, &hw), 0);
-    ck_assert_uint_eq(occurs("LNRO0005", 9, NULL), 16);
-    ck_assert_uint_eq(occurs("ACPI0013", 9, NULL), 1);
-    ck_assert_uint_eq(occurs("\x41\xd0\x05\x01", 4, NULL), 1); /* PNP0501 */
-    ck_assert_uint_eq(occurs("\x41\xd0\x0c\x0c", 4, NULL), 1); /* PNP0C0C */
+    ck_assert_uint_eq(count_in_dsdt("LNRO0005", 9, NULL), 16);
+    ck_assert_uint_eq(count_in_dsdt("ACPI0013", 9, NULL), 1);
+    ck_assert_uint_eq(count_in_dsdt("\x41\xd0\x05\x01", 4, NULL), 1); /* PNP0501 */
+    ck_assert_uint_eq(count_in_dsdt("\x41\xd0\x0c\x0c", 4, NULL), 1); /* PNP0C0C */
     for (unsigned i = 0; i < 16; i++) {
         uint32_t base = (uint32_t)hw.virtio[i].base;
         uint8_t node[] = { 0x86, 9, 0, 1,    0, 0,
@@ -160,47 +160,47 @@ START_TEST(devices_in_the_order_given)
         size_t at = 0;
 
         memcpy(node + 4, &base, sizeof(base));
-        ck_assert_uint_eq(occurs(node, sizeof(node), &at), 1);
+        ck_assert_uint_eq(count_in_dsdt(node, sizeof(node), &at), 1);
         ck_assert_uint_gt(at, before);
         before = at;
     }
 }
 END_TEST
 
-START_TEST(what_is_not_there_is_not_told)
+START_TEST(absent_devices_are_not_described)
 {
     hw.serial.size = hw.pvpanic.size = hw.virtio_count = 0;
     ck_assert_int_eq(acpi_build(mem, &hw), 0);
-    ck_assert_uint_eq(occurs("LNRO0005", 8, NULL), 0);
-    ck_assert_uint_eq(occurs("QEMU0001", 8, NULL), 0);
-    ck_assert_uint_eq(occurs("COM1", 4, NULL), 0);
+    ck_assert_uint_eq(count_in_dsdt("LNRO0005", 8, NULL), 0);
+    ck_assert_uint_eq(count_in_dsdt("QEMU0001", 8, NULL), 0);
+    ck_assert_uint_eq(count_in_dsdt("COM1", 4, NULL), 0);
 }
 END_TEST
 
-/* Whatever the room, nothing is written behind it. */
-START_TEST(no_room_or_no_memory)
+/* Nothing is written after the range, whatever its size. */
+START_TEST(range_too_small_or_not_ram)
 {
-    uint8_t *behind = guest_ptr(mem, ACPI_BASE, ACPI_SIZE);
+    uint8_t *room = guest_ptr(mem, ACPI_BASE, ACPI_SIZE);
     uint8_t untouched[4096];
     uint64_t size = 0;
 
     memset(untouched, 0xee, sizeof(untouched));
     for (int error = -ENOSPC; error == -ENOSPC; size++) {
-        memcpy(behind, untouched, sizeof(untouched));
+        memcpy(room, untouched, sizeof(untouched));
         hw.acpi.size = size;
         error = acpi_build(mem, &hw);
         ck_assert(error == 0 || (error == -ENOSPC && logged("no room for ACPI tables")));
-        ck_assert_mem_eq(behind + size, untouched + size, 4096 - size);
+        ck_assert_mem_eq(room + size, untouched + size, 4096 - size);
     }
     ck_assert_uint_gt(size, 900);
 
-    hw.acpi.base = 2 * MIB - size + 2; /* the size that sufficed, a byte too far */
+    hw.acpi.base = 2 * MIB - size + 2; /* large enough, but one byte reaches past RAM */
     ck_assert_int_eq(acpi_build(mem, &hw), -EFAULT);
     ck_assert(logged("raise --memory"));
 }
 END_TEST
 
-/* ACPI 6.3, 20.2.4: the length of what a device holds, in the fewest bytes; it counts itself. */
+/* ACPI 6.3, 20.2.4: PkgLength takes as few bytes as possible and counts them, too. */
 static const struct {
     size_t body;
     unsigned size;
@@ -266,8 +266,8 @@ int main(void)
     tcase_add_test(tests, power_off_and_reset_have_registers);
     tcase_add_loop_test(tests, cpus_by_xapic_and_x2apic, 0, ARRAY_SIZE(machines));
     tcase_add_test(tests, devices_in_the_order_given);
-    tcase_add_test(tests, what_is_not_there_is_not_told);
-    tcase_add_test(tests, no_room_or_no_memory);
+    tcase_add_test(tests, absent_devices_are_not_described);
+    tcase_add_test(tests, range_too_small_or_not_ram);
     tcase_add_loop_test(tests, package_lengths, 0, ARRAY_SIZE(packages));
     tcase_add_loop_test(tests, integers_of_every_size, 0, ARRAY_SIZE(integers));
     suite_add_tcase(suite, tests);

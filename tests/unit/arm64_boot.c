@@ -61,7 +61,7 @@ START_TEST(kernel_and_tree)
 }
 END_TEST
 
-/* Its size, and how far below the tree it starts; 0: there is no room. */
+/* An initrd's size, and its distance below the device tree; 0: it does not fit. */
 static const struct {
     uint64_t size, below;
 } initrds[] = {

@@ -11,7 +11,7 @@
 
 #define RAM       (32 * MIB)
 #define FILE_SIZE 200000u
-#define NEEDS     MIB /* with what lies behind the file's end */
+#define NEEDS     MIB /* in memory, with BSS */
 
 static struct guest_memory *mem;
 static struct hardware hw;
@@ -85,7 +85,7 @@ static const struct {
     size_t (*wrap)(uint8_t *to);
 } compressions[] = { { "gzip", wrap_gzip }, { "zstd22", wrap_zstd }, { "xzkern", wrap_xz } };
 
-/* An EFI program around it; `trailer` bytes more than the compressed ones, as Linux has them. */
+/* A zboot program: header, compressed kernel and `trailer` further bytes, as Linux makes it. */
 static size_t make_zboot(unsigned compression, size_t trailer)
 {
     const uint32_t offset = 400;
@@ -123,14 +123,14 @@ START_TEST(zboot)
 }
 END_TEST
 
-/* A signature behind the kernel is not loaded over what follows it. */
+/* What follows the kernel in the file (a signature) is not loaded. */
 START_TEST(file_larger_than_the_kernel)
 {
     made_arm64_header(file, 0, 4096, 0);
     ck_assert_int_eq(load(file, FILE_SIZE), 0);
     ck_assert_mem_eq(guest_ptr(mem, RAM_BASE, 4096), file, 4096);
     ck_assert_uint_eq(*(uint8_t *)guest_ptr(mem, RAM_BASE + 4096, 1), 0);
-    made_arm64_header(file, 0, 100, 0); /* less than is looked at */
+    made_arm64_header(file, 0, 100, 0); /* less than the loader reads first */
     ck_assert_int_eq(load(file, FILE_SIZE), 0);
 }
 END_TEST
@@ -142,7 +142,7 @@ static const struct {
 } headers[] = {
     { 0, NEEDS, 1, -EINVAL, "big-endian" },
     { 0, 0, 0, -EINVAL, "older than Linux 3.17" },
-    { 0, RAM - FDT_SIZE + 1, 0, -ENOMEM, "the guest has 30 for it; raise --memory" },
+    { 0, RAM - FDT_SIZE + 1, 0, -ENOMEM, "the guest has 30; raise --memory" },
     { RAM - FDT_SIZE, 1, 0, -ENOMEM, "raise --memory" },
     { RAM - FDT_SIZE + 1, 1, 0, -ENOMEM, "raise --memory" },
     { UINT64_MAX, 2, 0, -EINVAL, "is damaged" },
@@ -150,7 +150,7 @@ static const struct {
     { 1ull << 63, 1ull << 63, 0, -EINVAL, "is damaged" },
 };
 
-START_TEST(header_makes_no_sense)
+START_TEST(bad_header)
 {
     made_arm64_header(file, headers[_i].offset, headers[_i].size, headers[_i].flags);
     ck_assert_int_eq(load(file, FILE_SIZE), headers[_i].error);
@@ -168,7 +168,7 @@ START_TEST(fits_to_the_byte)
 }
 END_TEST
 
-/* A kernel says by its PE header, where it has one, how long it is. */
+/* A PE header, if any, tells the kernel's length. */
 START_TEST(plain_but_truncated)
 {
     const uint32_t pe_offset = 64;
@@ -194,8 +194,7 @@ START_TEST(plain_but_truncated)
 }
 END_TEST
 
-/* PE headers that lie outside of what is looked at, or have more sections than there is room for.
- */
+/* PE headers outside of the bytes read first, or with more sections than these hold. */
 START_TEST(pe_header_out_of_bounds)
 {
     static const uint32_t offsets[] = { 64, 2047, 2048 - 24, 2048, UINT32_MAX };
@@ -205,11 +204,11 @@ START_TEST(pe_header_out_of_bounds)
         memset(file + offsets[_i], 0xff, 24);
         memcpy(file + offsets[_i], "PE\0", 4);
     }
-    ck_assert_int_eq(load(file, FILE_SIZE), 0); /* as one that has none */
+    ck_assert_int_eq(load(file, FILE_SIZE), 0); /* loaded like a kernel without one */
 }
 END_TEST
 
-/* Each cut off at many lengths: said to be truncated, or to be something else, in one line. */
+/* Cut off at many lengths: refused with one line, as truncated or as another kind of file. */
 START_TEST(truncated)
 {
     size_t size = _i < 2 ? compressions[_i].wrap(wrapped) : make_zboot((unsigned)_i - 2, 0);
@@ -233,8 +232,8 @@ START_TEST(damaged)
 }
 END_TEST
 
-/* What unpacks to much more than it says is cut off where its header says. */
-START_TEST(bomb)
+/* The kernel's header bounds what is decompressed. */
+START_TEST(decompression_bomb)
 {
     made_arm64_header(file, 0, 8192, 0);
     ck_assert_int_eq(load(wrapped, wrap_gzip(wrapped)), 0);
@@ -244,7 +243,7 @@ END_TEST
 
 static const struct {
     uint32_t offset, size;
-} places[] = {
+} zboot_ranges[] = {
     { UINT32_MAX, 1 }, { 1, UINT32_MAX }, { UINT32_MAX, UINT32_MAX }, { 400, 1u << 31 }
 };
 
@@ -252,8 +251,8 @@ START_TEST(zboot_points_past_the_end)
 {
     size_t size = make_zboot(0, 0);
 
-    memcpy(wrapped + 8, &places[_i].offset, 4);
-    memcpy(wrapped + 12, &places[_i].size, 4);
+    memcpy(wrapped + 8, &zboot_ranges[_i].offset, 4);
+    memcpy(wrapped + 12, &zboot_ranges[_i].size, 4);
     ck_assert_int_eq(load(wrapped, size), -EINVAL);
     ck_assert(logged("truncated"));
 }
@@ -274,13 +273,13 @@ static const struct {
     { 0, "#!/bin/sh\n", "a text file; name an arm64 Image" },
 };
 
-START_TEST(something_else)
+START_TEST(other_kinds_of_files)
 {
     memset(file, 0, sizeof(file));
     memcpy(file + others[_i].offset, others[_i].bytes, strlen(others[_i].bytes));
     ck_assert_int_eq(load(file, FILE_SIZE), -EINVAL);
     ck_assert(logged(others[_i].words));
-    ck_assert_int_eq(load(wrapped, wrap_gzip(wrapped)), -EINVAL); /* also when it is wrapped */
+    ck_assert_int_eq(load(wrapped, wrap_gzip(wrapped)), -EINVAL); /* compressed, too */
     ck_assert(logged(others[_i].words));
 }
 END_TEST
@@ -305,15 +304,15 @@ int main(void)
     tcase_add_loop_test(tests, compressed, 0, ARRAY_SIZE(compressions));
     tcase_add_loop_test(tests, zboot, 0, ARRAY_SIZE(compressions));
     tcase_add_test(tests, file_larger_than_the_kernel);
-    tcase_add_loop_test(tests, header_makes_no_sense, 0, ARRAY_SIZE(headers));
+    tcase_add_loop_test(tests, bad_header, 0, ARRAY_SIZE(headers));
     tcase_add_test(tests, fits_to_the_byte);
     tcase_add_test(tests, plain_but_truncated);
     tcase_add_loop_test(tests, pe_header_out_of_bounds, 0, 5);
     tcase_add_loop_test(tests, truncated, 0, 4);
     tcase_add_loop_test(tests, damaged, 0, ARRAY_SIZE(compressions));
-    tcase_add_test(tests, bomb);
-    tcase_add_loop_test(tests, zboot_points_past_the_end, 0, ARRAY_SIZE(places));
-    tcase_add_loop_test(tests, something_else, 0, ARRAY_SIZE(others));
+    tcase_add_test(tests, decompression_bomb);
+    tcase_add_loop_test(tests, zboot_points_past_the_end, 0, ARRAY_SIZE(zboot_ranges));
+    tcase_add_loop_test(tests, other_kinds_of_files, 0, ARRAY_SIZE(others));
     tcase_add_test(tests, zboot_of_another_compression);
     suite_add_tcase(suite, tests);
     return unit_run(suite);

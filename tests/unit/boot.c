@@ -358,7 +358,7 @@ static const struct {
     { 510, "\x55\xaa", "--disk" },
     { 0x438, "\x53\xef", "ext4" },
     { 0, "#!/bin/sh\n", "a text file" },
-    { 100, "x", "no kernel known" },
+    { 100, "x", "not a known kernel" },
     { 0,
       "\x7f"
       "ELF",

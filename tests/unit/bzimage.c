@@ -20,7 +20,7 @@ static uint8_t file[FILE_SIZE];
 static struct pc_kernel kernel;
 static struct setup_header header;
 
-/* A kernel with nothing wrong about it: each test breaks what it is about. */
+/* A valid kernel: each test breaks one part of it. */
 static void set_up(void)
 {
     const struct setup_header good = {
@@ -65,7 +65,7 @@ static int load(size_t size)
     return r;
 }
 
-START_TEST(loads_where_it_prefers)
+START_TEST(loads_at_its_preferred_address)
 {
     ck_assert(bzimage_match(file));
     ck_assert_int_eq(load(FILE_SIZE), 0);
@@ -81,7 +81,7 @@ END_TEST
 
 #define AT(field) 0x1f1 + offsetof(struct setup_header, field)
 
-/* `size` bytes of `value` over the good header, and what is said about it. */
+/* `size` bytes of `value` written over the valid header, and the message it leads to. */
 static const struct {
     size_t offset;
     unsigned size;
@@ -102,8 +102,8 @@ static const struct {
     { AT(setup_sects), 1, SETUP_SIZE / 512, "is truncated", -EINVAL },
     { AT(syssize), 4, CODE_SIZE / 16 + 1, "is truncated", -EINVAL },
     { AT(syssize), 4, UINT32_MAX, "is truncated", -EINVAL },
-    { AT(pref_address), 8, 0, "lie above", -EINVAL },
-    { AT(pref_address), 8, MIB - 1, "lie above", -EINVAL },
+    { AT(pref_address), 8, 0, "load above", -EINVAL },
+    { AT(pref_address), 8, MIB - 1, "load above", -EINVAL },
     { AT(pref_address), 8, RAM - INIT_SIZE + 1, "raise --memory", -ENOMEM },
     { AT(pref_address), 8, RAM, "raise --memory", -ENOMEM },
     { AT(pref_address), 8, 4 * GIB, "is damaged", -EINVAL },
@@ -141,7 +141,7 @@ START_TEST(old_default_of_four_setup_sectors)
 }
 END_TEST
 
-START_TEST(larger_than_it_says)
+START_TEST(kernel_larger_than_init_size)
 {
     uint32_t small = 16;
 
@@ -151,8 +151,8 @@ START_TEST(larger_than_it_says)
 }
 END_TEST
 
-/* What lies behind the header's own end is the kernel's code, not for the zero page. */
-START_TEST(header_ends_where_it_says)
+/* They are the kernel's code and do not belong in the zero page. */
+START_TEST(bytes_after_the_header_are_not_copied)
 {
     size_t end = offsetof(struct setup_header, kernel_info_offset);
 
@@ -169,12 +169,12 @@ int main(void)
     TCase *tests = tcase_create("bzimage");
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, loads_where_it_prefers);
+    tcase_add_test(tests, loads_at_its_preferred_address);
     tcase_add_loop_test(tests, offsets_past_the_end, 0, ARRAY_SIZE(broken));
     tcase_add_test(tests, truncated);
     tcase_add_test(tests, old_default_of_four_setup_sectors);
-    tcase_add_test(tests, larger_than_it_says);
-    tcase_add_test(tests, header_ends_where_it_says);
+    tcase_add_test(tests, kernel_larger_than_init_size);
+    tcase_add_test(tests, bytes_after_the_header_are_not_copied);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* dump_acpi DIRECTORY CPUS DISKS: writes the ACPI tables of such a machine, for iasl to read. */
+/* dump_acpi DIRECTORY CPUS DISKS: writes that machine's ACPI tables, for iasl. */
 #include "firmware/tables/acpi.h"
 #include "tests/unit/pc.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* dump_fdt FILE CPUS DISKS GIC: writes the device tree of such a machine, for dtc to read. */
+/* dump_fdt FILE CPUS DISKS GIC: writes that machine's device tree, for dtc. */
 #include <stdlib.h>
 
 #include "firmware/tables/fdt.h"

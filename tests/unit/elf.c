@@ -11,7 +11,7 @@
 
 #define RAM (16 * MIB)
 
-/* A kernel of two segments and a segment of notes, laid out so that tests can break any field. */
+/* A kernel with two loadable segments and one of notes; tests break any field. */
 static struct elf64_file {
     Elf64_Ehdr header;
     Elf64_Phdr segments[3];
@@ -112,7 +112,7 @@ START_TEST(loads_segments)
 }
 END_TEST
 
-START_TEST(prefers_the_pvh_note)
+START_TEST(pvh_note_takes_precedence)
 {
     size_t at = put_note(0, "GNU", 3, 1, 4);
 
@@ -125,7 +125,7 @@ START_TEST(prefers_the_pvh_note)
 }
 END_TEST
 
-/* name and value sizes of a note that must neither be believed nor lead past the segment */
+/* Name and value sizes of notes that are invalid, or end outside of the segment. */
 static const struct {
     uint32_t name_size, value_size;
 } bad_notes[] = {
@@ -156,7 +156,7 @@ START_TEST(endless_notes)
 }
 END_TEST
 
-/* The last note may lack the bytes that would align a next one. */
+/* The last note may lack the padding before a next one. */
 START_TEST(note_at_the_very_end)
 {
     size_t used = put_note(0, "Xen", 18, PVH_ENTRY, 4);
@@ -195,10 +195,10 @@ static const struct {
     { HEADER(e_phnum), 129, "more program headers", -EINVAL },
     { HEADER(e_phnum), 128, "made", -EINVAL },
     { HEADER(e_phnum), 0, "entry", -EINVAL },
-    { HEADER(e_phentsize), 0, "no program headers", -EINVAL },
-    { HEADER(e_phentsize), 57, "no program headers", -EINVAL },
-    { HEADER(e_phoff), UINT64_MAX, "no program headers", -EINVAL },
-    { HEADER(e_phoff), UINT64_MAX - 55, "no program headers", -EINVAL },
+    { HEADER(e_phentsize), 0, "headers are missing", -EINVAL },
+    { HEADER(e_phentsize), 57, "headers are missing", -EINVAL },
+    { HEADER(e_phoff), UINT64_MAX, "headers are missing", -EINVAL },
+    { HEADER(e_phoff), UINT64_MAX - 55, "headers are missing", -EINVAL },
     { HEADER(e_phoff), sizeof(file), "truncated", -EINVAL },
     { HEADER(e_phoff), sizeof(file) - 8, "truncated", -EINVAL },
     { HEADER(e_entry), CODE_BASE - 1, "entry", -EINVAL },
@@ -209,8 +209,8 @@ static const struct {
     { SEGMENT(CODE, p_offset), UINT64_MAX - 254, "truncated", -EINVAL },
     { SEGMENT(CODE, p_filesz), 257, "larger in the file", -EINVAL },
     { SEGMENT(CODE, p_filesz), UINT64_MAX, "larger in the file", -EINVAL },
-    { SEGMENT(CODE, p_paddr), 0, "lie above", -EINVAL },
-    { SEGMENT(CODE, p_paddr), MIB - 1, "lie above", -EINVAL },
+    { SEGMENT(CODE, p_paddr), 0, "load above", -EINVAL },
+    { SEGMENT(CODE, p_paddr), MIB - 1, "load above", -EINVAL },
     { SEGMENT(CODE, p_paddr), UINT64_MAX, "is damaged", -EINVAL },
     { SEGMENT(CODE, p_paddr), UINT64_MAX - 255, "is damaged", -EINVAL },
     { SEGMENT(CODE, p_paddr), 0xffffffff81000000, "is damaged", -EINVAL },
@@ -223,7 +223,7 @@ static const struct {
     { SEGMENT(DATA, p_paddr), MIB, "overlap", -EINVAL },
 };
 
-START_TEST(segments_overlap_or_lead_astray)
+START_TEST(bad_headers_and_segments)
 {
     memcpy((char *)&file + broken[_i].offset, &broken[_i].value, broken[_i].size);
     kernel.entry = 77;
@@ -287,10 +287,10 @@ int main(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, loads_segments);
-    tcase_add_loop_test(tests, prefers_the_pvh_note, 0, 2);
+    tcase_add_loop_test(tests, pvh_note_takes_precedence, 0, 2);
     tcase_add_loop_test(tests, endless_notes, 0, ARRAY_SIZE(bad_notes));
     tcase_add_test(tests, note_at_the_very_end);
-    tcase_add_loop_test(tests, segments_overlap_or_lead_astray, 0, ARRAY_SIZE(broken));
+    tcase_add_loop_test(tests, bad_headers_and_segments, 0, ARRAY_SIZE(broken));
     tcase_add_test(tests, truncated);
     tcase_add_test(tests, elf32_by_its_pvh_note);
     suite_add_tcase(suite, tests);

@@ -39,7 +39,7 @@ static const void *property(const char *path, const char *name, int *ret_size)
     return value;
 }
 
-/* Is it that list of cells? */
+/* Checks that the property is this list of cells. */
 static void expect_cells(const char *path, const char *name, unsigned count, const uint32_t *cells)
 {
     int size;
@@ -86,7 +86,7 @@ START_TEST(describes_the_machine)
 }
 END_TEST
 
-START_TEST(chosen_is_told)
+START_TEST(chosen_node)
 {
     ck_assert_int_eq(fdt_build(mem, &hw, &chosen), 0);
     expect_text("/chosen", "bootargs", chosen.cmdline);
@@ -115,7 +115,7 @@ START_TEST(a_fresh_seed_each_time)
 }
 END_TEST
 
-/* Linux numbers its disks by it. */
+/* Linux numbers its disks in this order. */
 START_TEST(virtio_in_the_order_given)
 {
     uint64_t last = 0;
@@ -133,7 +133,7 @@ START_TEST(virtio_in_the_order_given)
 }
 END_TEST
 
-START_TEST(what_is_not_there_is_not_told)
+START_TEST(absent_devices_are_not_described)
 {
     hw.virtio[1].size = 0;
     hw.pmu = false;
@@ -154,7 +154,7 @@ START_TEST(gic_version_2)
 END_TEST
 
 /* KVM numbers CPUs by clusters of 16. */
-START_TEST(as_many_cpus_as_can_be)
+START_TEST(maximum_number_of_cpus)
 {
     hw = made_arm(RAM, MAX_CPUS, HARDWARE_MAX_VIRTIO);
     ck_assert_int_eq(fdt_build(mem, &hw, &chosen), 0);
@@ -175,7 +175,7 @@ START_TEST(room_too_small)
 }
 END_TEST
 
-/* The user's own: ours, made before, with a little more. */
+/* A user's tree: one made by fdt_build(), then changed. */
 static struct image made_tree(int (*change)(void *fdt))
 {
     static uint8_t copy[64 * KIB];
@@ -203,68 +203,68 @@ static int remove_memory(void *fdt)
     return fdt_del_node(fdt, fdt_path_offset(fdt, "/memory@40000000"));
 }
 
-START_TEST(a_tree_of_the_users)
+START_TEST(users_tree)
 {
     struct image dtb = made_tree(add_mark);
 
-    ck_assert_int_eq(fdt_adopt(mem, &hw, &dtb, &chosen), 0);
+    ck_assert_int_eq(fdt_load(mem, &hw, &dtb, &chosen), 0);
     expect_text("/", "mark", "mine");
     expect_text("/chosen", "bootargs", chosen.cmdline);
     expect("/chosen", "linux,initrd-start", 0, (uint32_t)chosen.initrd);
 }
 END_TEST
 
-START_TEST(a_tree_without_chosen)
+START_TEST(users_tree_without_chosen)
 {
     struct image dtb = made_tree(remove_chosen);
 
-    ck_assert_int_eq(fdt_adopt(mem, &hw, &dtb, &chosen), 0);
+    ck_assert_int_eq(fdt_load(mem, &hw, &dtb, &chosen), 0);
     expect_text("/chosen", "bootargs", chosen.cmdline);
 }
 END_TEST
 
-START_TEST(a_tree_without_memory)
+START_TEST(users_tree_without_memory)
 {
     struct image dtb = made_tree(remove_memory);
 
-    ck_assert_int_eq(fdt_adopt(mem, &hw, &dtb, &chosen), -EINVAL);
+    ck_assert_int_eq(fdt_load(mem, &hw, &dtb, &chosen), -EINVAL);
     ck_assert(logged("made describes no memory"));
 }
 END_TEST
 
-START_TEST(a_tree_that_is_none)
+START_TEST(not_a_device_tree)
 {
     static const char text[4096] = "/dts-v1/;";
     struct image dtb = made_image(text, _i ? sizeof(text) : 5);
 
-    ck_assert_int_eq(fdt_adopt(mem, &hw, &dtb, &chosen), -EINVAL);
-    ck_assert(logged("made is no device tree"));
+    ck_assert_int_eq(fdt_load(mem, &hw, &dtb, &chosen), -EINVAL);
+    ck_assert(logged("made is not a device tree"));
 }
 END_TEST
 
-START_TEST(a_tree_too_large)
+START_TEST(users_tree_too_large)
 {
     struct image dtb = made_image("tree", 4);
 
     dtb.size = FDT_SIZE + 1;
-    ck_assert_int_eq(fdt_adopt(mem, &hw, &dtb, &chosen), -EINVAL);
+    ck_assert_int_eq(fdt_load(mem, &hw, &dtb, &chosen), -EINVAL);
     ck_assert(logged("at most 2048 KiB"));
 }
 END_TEST
 
-START_TEST(a_tree_truncated)
+START_TEST(users_tree_truncated)
 {
     struct image dtb = made_tree(add_mark);
 
     for (dtb.size--; dtb.size > 0; dtb.size -= 1 + dtb.size / 3) {
         guest_memory_clear(mem);
-        ck_assert_int_eq(fdt_adopt(mem, &hw, &dtb, &chosen), -EINVAL);
-        ck_assert(logged("made is no device tree"));
+        ck_assert_int_eq(fdt_load(mem, &hw, &dtb, &chosen), -EINVAL);
+        ck_assert(logged("made is not a device tree"));
     }
 }
 END_TEST
 
-START_TEST(dumped)
+START_TEST(dumps_the_tree)
 {
     char path[] = "/tmp/minivmm-fdt-XXXXXX";
     int fd = mkstemp(path);
@@ -287,20 +287,20 @@ int main(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, describes_the_machine);
-    tcase_add_test(tests, chosen_is_told);
+    tcase_add_test(tests, chosen_node);
     tcase_add_test(tests, a_fresh_seed_each_time);
     tcase_add_test(tests, virtio_in_the_order_given);
-    tcase_add_test(tests, what_is_not_there_is_not_told);
+    tcase_add_test(tests, absent_devices_are_not_described);
     tcase_add_test(tests, gic_version_2);
-    tcase_add_test(tests, as_many_cpus_as_can_be);
+    tcase_add_test(tests, maximum_number_of_cpus);
     tcase_add_test(tests, room_too_small);
-    tcase_add_test(tests, a_tree_of_the_users);
-    tcase_add_test(tests, a_tree_without_chosen);
-    tcase_add_test(tests, a_tree_without_memory);
-    tcase_add_loop_test(tests, a_tree_that_is_none, 0, 2);
-    tcase_add_test(tests, a_tree_too_large);
-    tcase_add_test(tests, a_tree_truncated);
-    tcase_add_test(tests, dumped);
+    tcase_add_test(tests, users_tree);
+    tcase_add_test(tests, users_tree_without_chosen);
+    tcase_add_test(tests, users_tree_without_memory);
+    tcase_add_loop_test(tests, not_a_device_tree, 0, 2);
+    tcase_add_test(tests, users_tree_too_large);
+    tcase_add_test(tests, users_tree_truncated);
+    tcase_add_test(tests, dumps_the_tree);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

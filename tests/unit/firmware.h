@@ -10,9 +10,9 @@
 
 #include "firmware/image.h"
 
-/* What tests of loaders and tables share: files made up in memory, and what was logged. */
+/* Shared by tests of loaders and tables: files in memory, guest RAM, captured log lines. */
 
-/* A file with these bytes; ends with the process. */
+/* A file in memory with these bytes. Aborts on failure. */
 static inline struct image made_image(const void *bytes, size_t size)
 {
     struct image image = { .fd = memfd_create("made", MFD_CLOEXEC), .path = "made", .size = size };
@@ -36,7 +36,7 @@ static inline struct guest_memory *made_memory(uint64_t size)
     return made_ram(0, size);
 }
 
-/* From now on stderr is kept; logged() says whether exactly one line came since, with `words`. */
+/* Redirects stderr to memory until the process ends, for logged(). */
 static inline void log_capture(void)
 {
     int fd = memfd_create("log", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -46,6 +46,7 @@ static inline void log_capture(void)
     close(fd);
 }
 
+/* True if exactly one line was logged since the last call, and it contains `words`. */
 static inline bool logged(const char *words)
 {
     char text[4096] = "";

@@ -12,7 +12,7 @@
 
 static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
 
-START_TEST(opens_a_plain_file)
+START_TEST(opens_a_regular_file)
 {
     char path[] = "/tmp/minivmm-image-XXXXXX";
     int fd = mkstemp(path);
@@ -26,18 +26,18 @@ START_TEST(opens_a_plain_file)
     ck_assert_int_eq(image_read(&image, 23, got, 3), 0);
     ck_assert_mem_eq(got, "xyz", 3);
     image_close(&image);
-    image_close(&image); /* again does no harm */
+    image_close(&image); /* closing twice is allowed */
     close(fd);
 }
 END_TEST
 
-START_TEST(opens_what_is_open)
+START_TEST(duplicates_an_open_descriptor)
 {
     struct image made = made_image(letters, 26), image;
     char got[3];
 
     ck_assert_int_eq(image_open_fd(&image, made.fd, "memory"), 0);
-    image_close(&made); /* it has its own */
+    image_close(&made); /* `image` has a duplicate */
     ck_assert_int_eq(image_read(&image, 0, got, 3), 0);
     ck_assert_mem_eq(got, "abc", 3);
     image_close(&image);
@@ -48,13 +48,13 @@ START_TEST(opens_what_is_open)
 }
 END_TEST
 
-/* Set-up makes one of each in a directory of its own. */
+/* The test makes each of these in a temporary directory. */
 static const struct {
     const char *name, *words;
     int error;
 } unsuitable[] = {
     { ".", "is a directory", -EINVAL },
-    { "fifo", "is a pipe", -EINVAL }, /* and opening it does not wait for a writer */
+    { "fifo", "is a pipe", -EINVAL }, /* opening it does not block */
     { "empty", "is empty", -EINVAL },
     { "device", "is a device", -EINVAL },
     { "missing", "No such file", -ENOENT },
@@ -143,7 +143,7 @@ START_TEST(loads_into_guest_ram_only)
     log_capture();
     for (unsigned i = 0; i < ARRAY_SIZE(outside); i++) {
         ck_assert_int_eq(image_load(&image, 0, 26, mem, outside[i]), -EFAULT);
-        ck_assert(logged("no RAM"));
+        ck_assert(logged("no guest memory"));
     }
     guest_memory_destroy(mem);
 }
@@ -154,8 +154,8 @@ int main(void)
     Suite *suite = suite_create("image");
     TCase *tests = tcase_create("image");
 
-    tcase_add_test(tests, opens_a_plain_file);
-    tcase_add_test(tests, opens_what_is_open);
+    tcase_add_test(tests, opens_a_regular_file);
+    tcase_add_test(tests, duplicates_an_open_descriptor);
     tcase_add_loop_test(tests, directory_fifo_device_or_empty, 0, ARRAY_SIZE(unsuitable));
     tcase_add_loop_test(tests, offsets_past_the_end, 0, ARRAY_SIZE(spans));
     tcase_add_test(tests, truncated_while_open);

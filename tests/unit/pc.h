@@ -7,10 +7,9 @@
 #include "firmware/tables/acpi_registers.h"
 #include "tests/unit/firmware.h"
 
-/* The machine that tests of a PC's loaders and tables have, and its tables as a guest finds them.
- */
+/* The hardware description that tests of a PC's loaders and tables use, and a parser of ACPI. */
 
-/* The usual machine with that much RAM, told but not made. */
+/* A usual machine with `memory` bytes of RAM: a description only. */
 static inline struct hardware made_hardware(uint64_t memory, unsigned cpus, unsigned virtio)
 {
     struct hardware hw = {
@@ -35,7 +34,7 @@ static inline struct hardware made_hardware(uint64_t memory, unsigned cpus, unsi
     return hw;
 }
 
-/* ACPI tables as a guest finds them. Each returns NULL where it finds none. */
+/* The ACPI table at `gpa`, with its size in bytes; NULL if there is none. */
 static inline const uint8_t *acpi_at(const struct guest_memory *mem, gpa_t gpa, uint32_t *ret_size)
 {
     const uint8_t *header = guest_ptr(mem, gpa, 36);
@@ -54,7 +53,7 @@ static inline uint64_t acpi_field(const uint8_t *table, size_t offset, unsigned 
     return value;
 }
 
-/* By signature, from the RSDP on; the DSDT by way of the FADT. */
+/* Finds a table by its signature, from the RSDP on, the DSDT through the FADT; NULL if none. */
 static inline const uint8_t *acpi_find(const struct guest_memory *mem, gpa_t rsdp,
                                        const char *signature, uint32_t *ret_size)
 {

@@ -5,7 +5,7 @@
 #include <check.h>
 #include <stdlib.h>
 
-/* Runs a suite, reports each test as TAP on stdout: `return unit_run(suite);` ends every main(). */
+/* Runs a suite and reports it as TAP on stdout. Returns main()'s exit status. */
 static inline int unit_run(Suite *suite)
 {
     SRunner *runner = srunner_create(suite);
