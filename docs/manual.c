@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Prints the manual: the page on standard input, with its lists made from the program's tables. */
+/* Prints the manual page: copies standard input, with @LISTS@ made from the program's tables. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,25 +22,25 @@ static const struct status_text statuses[] = {
     { STATUS_RESET, "The guest reset itself, and --no-reboot was given." },
     { STATUS_PANIC, "The guest's kernel panicked." },
     { STATUS_TRIPLE_FAULT, "The guest ended in a triple fault." },
-    { STATUS_KVM_FAILURE, "KVM could not go on; the state of the virtual CPU was printed." },
-    { STATUS_TIMEOUT, "The time of --timeout ran out." },
-    { STATUS_FAILED, "minivmm itself failed, and said why." },
+    { STATUS_KVM_FAILURE, "KVM failed; the state of the virtual CPU was printed." },
+    { STATUS_TIMEOUT, "--timeout expired." },
+    { STATUS_FAILED, "minivmm itself failed, and printed why." },
 };
 
-/* Of minivmm run. */
+/* Exit statuses of minivmm run. */
 static const struct status_text run_statuses[] = {
-    { STATUS_GONE, "The guest switched itself off before the command ended." },
-    { STATUS_HANG, "The guest did not come as far as the command within --boot-timeout." },
+    { STATUS_GONE, "The guest powered off before the command ended." },
+    { STATUS_HANG, "The guest did not run the command within --boot-timeout." },
     { STATUS_OOPS, "The guest's kernel had an oops." },
     { STATUS_RESET, "The guest reset itself before the command ended." },
     { STATUS_PANIC, "The guest's kernel panicked." },
-    { STATUS_TIMEOUT, "The time of --timeout ran out." },
-    { STATUS_FAILED, "minivmm itself failed, and said why; wrong usage, too." },
-    { 126, "The command was found and could not be executed." },
+    { STATUS_TIMEOUT, "--timeout expired." },
+    { STATUS_FAILED, "minivmm itself failed, and printed why; wrong usage, too." },
+    { 126, "The command was found but could not be executed." },
     { 127, "The command was not found." },
 };
 
-/* Text as mdoc wants it: backslashes and hyphens escaped, each sentence on a line of its own. */
+/* Prints text for mdoc: backslashes and hyphens escaped, each sentence on its own line. */
 static void print_text(const char *text)
 {
     unsigned column = 0;
@@ -59,7 +59,7 @@ static void print_text(const char *text)
     }
 }
 
-/* As sentences on lines of their own. */
+/* Prints an option's help as sentences: capitalized, with full stops. */
 static void print_help(const struct option *option)
 {
     putchar(toupper((unsigned char)option->help[0]));
@@ -104,7 +104,7 @@ static void print_form(const struct option *form)
     printf(".El\n");
 }
 
-/* The forms of an option; not again where the one before has the same. */
+/* Prints the forms of an option, unless they are those of the option before. */
 static void print_forms(const struct option *option)
 {
     if (!option->forms || option->forms == option[-1].forms)
