@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What ./scripts/bench runs once everything is built: all measurements, then one report."""
+"""Run by ./scripts/bench after the build: all measurements, then the report."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ from start import measure_memory, measure_phases, measure_program, measure_start
 BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
-STOOD_STILL = 124  # the lab's time limit: now and then a guest does there, see tests/lab/README.md
+STALLED = 124  # the lab's exit status at its time limit: guests sometimes stall, see tests/lab/README.md
 PARTS = ("start", "phases", "density", "memory", "disk", "fio", "boot", "run", "exits", "net")
 
 
@@ -41,15 +41,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART",
                         help=f"of {', '.join(PARTS)}; all of them if none is named")
     parser.add_argument("--quick", action="store_true",
-                        help="only to see that it runs: few turns, no nested lane")
+                        help="only check that it runs: few turns, no nested lane")
     parser.add_argument("--peer", action="append", default=[], type=peer, metavar="NAME=PATH",
                         help="another VMM to compare with; an installed QEMU always is")
     parser.add_argument("--virtme-ng", action="store_true",
                         help="compare minivmm run (part run) with it, fetched from Debian trixie")
-    parser.add_argument("--turns", type=int, help="how often each is measured (start: 31)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, for programs")
+    parser.add_argument("--turns", type=int, help="number of measurements of each (start: 31)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--pictures", type=Path, metavar="DIR",
-                        help="draw start-up there: its growth (part start), its steps (phases)")
+                        help="draw how starts grow (part start), and their steps (phases), as SVG")
     parser.add_argument("--build", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.parts = options.parts or PARTS
@@ -58,7 +58,7 @@ def parse() -> argparse.Namespace:
 
 
 def brought(part: str, options: argparse.Namespace, scratch: Path) -> dict[Path, str]:
-    """What the part finds in L1: paths here, and names there."""
+    """Files for a part in L1: path on the host, name in L1."""
     kernel = Path(subprocess.check_output([SCRIPTS / "fetch-kernel"], text=True).strip())
     initrd = scratch / "initrd.img"
     if not initrd.exists():
@@ -93,7 +93,7 @@ def run_nested(part: str, options: argparse.Namespace, scratch: Path, seed: int
     for _ in range(2):
         done = subprocess.run([*words, "--", "python3", "nested.py", json.dumps([part, inside])],
                               stdout=subprocess.PIPE, text=True)
-        if done.returncode != STOOD_STILL:
+        if done.returncode != STALLED:
             break
     if done.returncode:
         sys.exit(f"bench: {part} failed in the lab")

@@ -7,7 +7,7 @@
 
 #define LAPIC_ON 0x1ffu
 
-/* Where virtio devices are, and whose pins they have: here, and in QEMU's microvm. */
+/* Virtio devices and I/O APIC of minivmm and of QEMU's microvm. */
 struct board {
     uintptr_t base, stride;
     unsigned count;
@@ -23,7 +23,7 @@ static unsigned ioapic_pin(const struct board *board, unsigned index)
     return board == boards ? virtio_gsi(index) : index;
 }
 
-/* An edge on this pin goes to CPU 0. */
+/* Routes edges on this pin to RING3_VECTOR on CPU 0. */
 static void route(const struct board *board, unsigned pin)
 {
     platform_write(board->ioapic, 4, 0x11 + 2 * pin);

@@ -5,8 +5,8 @@
 #include "lib/virtio.h"
 
 /*
- * The first virtio device of a kind, on our board or on QEMU's microvm, with its interrupt led to
- * ring 3's vector on CPU 0. The payload ends if there is none.
+ * Finds the first virtio device with this id, on minivmm's board or QEMU's microvm, and routes its
+ * interrupt to RING3_VECTOR on CPU 0. Exits if there is none.
  */
 struct virtio board_find(uint32_t id);
 

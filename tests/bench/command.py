@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""minivmm run: how long until a command runs, beside the kernel alone and beside virtme-ng."""
+"""minivmm run: time until a command runs, compared with the kernel alone and with virtme-ng."""
 
 import os
 import shutil
@@ -12,9 +12,9 @@ from measure import Figure, stopwatch
 
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 VIRTME_NG = Path("/files/virtme-ng")  # in L1
-# Debian trixie's, and the libraries that its virtiofsd needs and the lab's release has too old.
+# From Debian trixie, with the libraries of its virtiofsd, which are too old in the lab's release.
 PACKAGES = ("virtme-ng", "virtiofsd", "libc6", "libcap-ng0", "libgcc-s1", "libseccomp2")
-# What it needs of L1, whose files the guest sees.
+# Packages that it needs in L1, whose files the guest sees.
 L1_PACKAGES = ("file", "python3-argcomplete", "python3-requests", "udev")
 VIRTIOFSD = f"""#!/bin/sh
 libraries={VIRTME_NG}/usr/lib/x86_64-linux-gnu
@@ -24,7 +24,7 @@ exec $libraries/ld-linux-x86-64.so.2 --library-path $libraries {VIRTME_NG}/usr/l
 MEMORY = 512  # MiB
 TURNS = 3
 SECONDS = 300
-SAYS = "@first"  # of first.S, which is the first process of the kernel alone, and else the command
+MARKER = "@first"  # output of first.S: the init of the kernel alone, or the command
 
 
 def fetch_virtme_ng(directory: Path):
@@ -38,7 +38,7 @@ def fetch_virtme_ng(directory: Path):
 
 
 def kernel_files(kernel: Path) -> dict[Path, str]:
-    """With its modules, as if it was installed: paths here, and names in L1."""
+    """The kernel and its modules, as if installed: path on the host, name in L1."""
     return {kernel.parent: "kernel/boot", kernel.parents[1] / "lib": "kernel/lib"}
 
 
@@ -47,7 +47,7 @@ def installed_kernel() -> Path:
 
 
 def small_initrd(program: Path) -> Path:
-    """The program and nothing else."""
+    """An initrd with only this program."""
     tree = Path("/tmp/first")
     tree.mkdir()
     shutil.copy(program, tree / "init")
@@ -59,7 +59,7 @@ def small_initrd(program: Path) -> Path:
 
 
 def virtme_ng(kernel: Path, program: Path) -> list[str]:
-    """The kernel has no driver for the host's root but in modules: hence a busybox."""
+    """The kernel's drivers for the root file system are modules: hence --busybox."""
     os.environ["PATH"] = f"{VIRTME_NG}/usr/bin:{os.environ['PATH']}"
     os.environ["PYTHONPATH"] = f"{VIRTME_NG}/usr/lib/python3/dist-packages"
     for name in ("fstab", "shadow", "sudoers"):
@@ -84,6 +84,6 @@ def measure_commands(contenders: list[Contender]) -> Iterator[Figure]:
         runs.append(("a command", "virtme-ng", virtme_ng(kernel, program)))
     for _ in range(TURNS):
         for case, name, command in runs:
-            done = stopwatch(Path("bench-stopwatch").resolve(), command, SAYS, SECONDS)
+            done = stopwatch(Path("bench-stopwatch").resolve(), command, MARKER, SECONDS)
             yield Figure("exec to the first program's output", case, name, "ms", done.seen)
             yield Figure("exec to exit", case, name, "ms", done.ended)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How each VMM is started with a given guest: a function each, which returns its command line."""
+"""The command line of each VMM for a given guest."""
 
 import json
 import os
@@ -17,11 +17,11 @@ class Guest:
     memory: int = 128  # MiB
     cpus: int = 1
     disks: tuple[Path, ...] = ()
-    engine: str = "io_uring"  # of the disks; or thread
+    engine: str = "io_uring"  # for the disks; or thread
     direct: bool = False      # O_DIRECT
     user_net: bool = False
     tap: str = ""        # an interface
-    vhost: bool = False  # the kernel moves the tap's frames
+    vhost: bool = False  # vhost-net for the tap
 
 
 def minivmm(path: str, guest: Guest) -> list:
@@ -39,8 +39,8 @@ def minivmm(path: str, guest: Guest) -> list:
 
 
 def qemu(path: str, guest: Guest) -> list:
-    """As fast as it gets: with a clock, for which Linux would else search for more than a second.
-    Without arch-capabilities it starts on emulated KVMs, too, which do not take that register."""
+    """With an RTC, as Linux would otherwise search for one for more than a second. Without
+    arch-capabilities, whose MSR some emulated KVMs refuse."""
     words = [path, "-M", "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on",
              "-accel", "kvm", "-cpu", "host,-arch-capabilities", "-m", guest.memory,
              "-smp", guest.cpus, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -77,7 +77,7 @@ def kvmtool(path: str, guest: Guest) -> list:
 
 
 def cloud_hypervisor(path: str, guest: Guest) -> list:
-    """Has no user-mode network; what asks for one goes without."""
+    """It has no user-mode network; such guests get no network."""
     words = [path, "--kernel", guest.kernel, "--cmdline", guest.cmdline,
              "--memory", f"size={guest.memory}M", "--cpus", f"boot={guest.cpus}",
              "--serial", "tty", "--console", "off"]
@@ -91,7 +91,7 @@ def cloud_hypervisor(path: str, guest: Guest) -> list:
 
 
 def firecracker(path: str, guest: Guest) -> list:
-    """Wants a file. Has no user-mode network either."""
+    """Needs a configuration file. Has no user-mode network."""
     source = {"kernel_image_path": str(guest.kernel), "boot_args": guest.cmdline}
     if guest.initrd:
         source["initrd_path"] = str(guest.initrd)
@@ -125,7 +125,7 @@ class Contender:
 
 
 def contender(name: str, path: str) -> Contender:
-    """Raises KeyError for a VMM nobody described."""
+    """Raises KeyError for an unknown VMM."""
     kind = next((kind for kind in KINDS if name == kind or name.startswith(f"{kind}-")), name)
     return Contender(name, str(path), KINDS[kind])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Many machines at once, each with the guest that has said its word and halted."""
+"""Many machines at once, each with a guest that has printed a character and halted."""
 
 import os
 import re
@@ -12,18 +12,18 @@ from contenders import Contender, Guest
 from measure import Figure
 
 COUNTS = (1, 10, 100, 500)
-MOST_OF_OTHERS = 100  # a larger process: five hundred may not fit
+MAX_OF_PEERS = 100    # larger processes: 500 may not fit into memory
 SETTLE = 0.2          # seconds
 TIME_LIMIT = 300      # seconds for all to start
 
-TIME = "many at once: time to start, for each"
-OWN = "many at once: private memory, of each"
-SHARE = "many at once: private memory and a share of what is common (Pss), of each"
-HOST = "many at once: memory the host has less, for each"
+TIME = "many at once: time to start, per machine"
+OWN = "many at once: private memory, per machine"
+SHARE = "many at once: proportional set size (Pss), per machine"
+HOST = "many at once: decrease of the host's available memory, per machine"
 
 
 def field(path: str, *names: str) -> int:
-    """The sum of these lines of a file of the kernel's: KiB."""
+    """The sum of these fields of a file in /proc, in KiB."""
     text = Path(path).read_text()
     return sum(int(re.search(rf"^{name}: +(\d+) kB", text, re.M)[1]) for name in names)
 
@@ -36,18 +36,18 @@ def spawn(command: list[str], output: int) -> int:
 
 
 def start(command: list[str], count: int) -> tuple[list[int], float]:
-    """All of them one after the other, without waiting; how long until each has said its word."""
+    """Starts all without waiting in between. Returns them, and seconds until all have printed."""
     reader, writer = os.pipe()
     begin = time.monotonic()
     processes = [spawn(command, writer) for _ in range(count)]
     os.close(writer)
-    heard = 0
-    while heard < count:
-        said = os.read(reader, 65536)
-        heard += said.count(b"!")
-        if not said or time.monotonic() - begin > TIME_LIMIT:
+    started = 0
+    while started < count:
+        output = os.read(reader, 65536)
+        started += output.count(b"!")
+        if not output or time.monotonic() - begin > TIME_LIMIT:
             end(processes)
-            raise RuntimeError(f"{heard} of {count} started: {' '.join(command)}")
+            raise RuntimeError(f"{started} of {count} started: {' '.join(command)}")
     took = time.monotonic() - begin
     os.close(reader)
     return processes, took
@@ -75,7 +75,7 @@ def take(each: Contender, guest: Guest, count: int) -> Iterator[Figure]:
     yield Figure(TIME, case, each.name, "ms", took * 1e3 / count)
     yield Figure(OWN, case, each.name, "KiB", sum(own) / count)
     yield Figure(SHARE, case, each.name, "KiB", sum(share) / count)
-    if count > 1:  # of one it drowns in what else the host does
+    if count > 1:  # a single one is lost in the host's other activity
         yield Figure(HOST, case, each.name, "KiB", less / count)
 
 
@@ -85,5 +85,5 @@ def measure_density(contenders: list[Contender], tools: Path, turns: int, quick:
     for count in COUNTS[:2] if quick else COUNTS:
         for _ in range(turns):
             for each in contenders:
-                if each.name.startswith("minivmm") or count <= MOST_OF_OTHERS:
+                if each.name.startswith("minivmm") or count <= MAX_OF_PEERS:
                     yield from take(each, guest, count)

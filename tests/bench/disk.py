@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A disk loaded by a guest without an operating system, beside a program of the host that does the same."""
+"""Disk requests of a guest without an operating system, compared with a program on the host."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ from contenders import Contender, Guest
 from measure import MIB, Figure
 
 DISK_SIZE = 256 * MIB
-TABLES = {"requests": "/s", "mean": "us", "p50": "us", "p99": "us", "kicks": "for each",
-          "interrupts": "for each"}
+TABLES = {"requests": "/s", "mean": "us", "p50": "us", "p99": "us", "kicks": "per request",
+          "interrupts": "per request"}
 
 
 class Load(NamedTuple):
@@ -52,7 +52,7 @@ def make_disk(path: Path) -> Path:
     return path
 
 
-def knows_direct(path: Path) -> bool:
+def supports_direct(path: Path) -> bool:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECT))
         return True
@@ -81,7 +81,7 @@ def run_guest(tools: Path, each: Contender, load: Load, disk: Path, kiloticks: i
 
 
 def values(result: list[int], per_ms: int) -> dict[str, float]:
-    """What a run printed, in the units of TABLES."""
+    """Converts the output of a run to the units of TABLES."""
     requests, ticks, *latencies = result[:5]
     found = {"requests": requests / ticks * per_ms * 1000}
     found |= {name: ticks / per_ms * 1000
@@ -93,7 +93,7 @@ def values(result: list[int], per_ms: int) -> dict[str, float]:
 
 def measure_disk(contenders: list[Contender], tools: Path, scratch: Path, turns: int, quick: bool
                  ) -> Iterator[Figure]:
-    """`scratch` is on a real disk."""
+    """`scratch` must be on a real disk, not tmpfs."""
     per_ms = int(subprocess.check_output([tools / "bench-hostdisk", "clock"]))
     ms = 20 if quick else 300
     shared = Path(f"/dev/shm/bench-{os.getpid()}")
@@ -102,7 +102,7 @@ def measure_disk(contenders: list[Contender], tools: Path, scratch: Path, turns:
         media = {"tmpfs": make_disk(shared), "cached": file, "direct": file}
         for load in QUICK if quick else ALL:
             disk = media[load.medium]
-            if load.medium == "direct" and not knows_direct(disk):
+            if load.medium == "direct" and not supports_direct(disk):
                 continue
             for _ in range(turns):
                 host = values(run_host(tools, load, disk, ms), per_ms)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Debian's fio in a Linux guest: its disk, its orders, and the figures it says."""
+"""Debian's fio in a Linux guest: its disk, its jobs, and its results."""
 
 import json
 import os
@@ -15,14 +15,14 @@ SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/ceph")
 LOADER = "lib64/ld-linux-x86-64.so.2"
 PROGRAM = "usr/bin/fio"
-SIZE = 64 << 20  # of the disk it reads and writes
+SIZE = 64 << 20  # bytes of the disk it reads and writes
 
 
 class Load(NamedTuple):
-    order: str  # one of fio's
+    order: str  # fio's rw=
     kib: int
     depth: int
-    count: int  # of requests
+    count: int  # number of requests
 
     def __str__(self):
         return f"{self.order}, {self.kib} KiB, depth {self.depth}"
@@ -31,7 +31,7 @@ class Load(NamedTuple):
 LOADS = [*(Load(order, 4, depth, 1024) for order in ("randread", "randwrite") for depth in (1, 32)),
          *(Load(order, 128, 32, 128) for order in ("read", "write"))]
 
-# One after the other, on the guest's second disk.
+# The jobs run one after the other on the guest's second disk.
 JOBS = ("[global]\nfilename=/dev/vdb\nioengine=libaio\ndirect=1\nstonewall\n"
         "lat_percentiles=1\nclat_percentiles=0\n")
 JOBS += "".join(f"[{load}]\nrw={load.order}\nbs={load.kib}k\niodepth={load.depth}\n"
@@ -39,7 +39,7 @@ JOBS += "".join(f"[{load}]\nrw={load.order}\nbs={load.kib}k\niodepth={load.depth
 
 
 def copy_closure(packages: Path, tree: Path):
-    """fio and the libraries it is linked with, a third of what its packages depend on."""
+    """Copies fio and the libraries it is linked with: a third of its packages' dependencies."""
     path = ":".join(f"{packages}/{name}" for name in LIBRARIES)
     listing = subprocess.check_output(
         [packages / LOADER, "--library-path", path, "--list", packages / PROGRAM], text=True)
@@ -52,7 +52,7 @@ def copy_closure(packages: Path, tree: Path):
 
 
 def fetch_disk() -> Path:
-    """A system with fio, in the cache."""
+    """A disk image with fio, made once and cached."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minivmm"
     disk = Path(os.environ.get("MINIVMM_CACHE") or default) / "fio-amd64.img"
     if not disk.exists():
@@ -66,9 +66,9 @@ def fetch_disk() -> Path:
     return disk
 
 
-def figures(said: str, contender: str) -> Iterator[Figure]:
-    """Of fio's JSON."""
-    for load, job in zip(LOADS, json.loads(said)["jobs"], strict=True):
+def figures(output: str, contender: str) -> Iterator[Figure]:
+    """Figures from fio's JSON output."""
+    for load, job in zip(LOADS, json.loads(output)["jobs"], strict=True):
         found = job["write" if "write" in load.order else "read"]
         yield Figure("fio, requests", str(load), contender, "/s", found["iops"])
         if load.depth == 1:

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The shortest Linux program that says it runs, as the first process of a guest, which it then
- * switches off, or as a command.
+ * A minimal Linux program: prints a word, then exits, or powers off if it is the guest's init.
  */
         .globl  _start
 _start:

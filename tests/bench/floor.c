@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The floor under every VMM's start: the KVM calls that none can do without, and nothing else. Runs
- * the payload "start" from its bzImage, on the main thread, and ends as soon as the guest does.
+ * The minimal time for starting a guest: only the KVM calls that every VMM needs. Runs the payload
+ * "start" from its bzImage on the main thread and ends when the guest does.
  *
  *     floor KERNEL [MEGABYTES [phases]]
  *
- * The last word has it print when each step was done, as minivmm --stats does.
+ * With "phases" it prints the time after each step, like minivmm --stats.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KERNEL_OFFSET 0x400 /* in the bzImage: one sector of setup code */
+#define KERNEL_OFFSET 0x400 /* in the bzImage, after the boot sector and one of setup */
 #define KERNEL_BASE   0x100000
 #define KERNEL_ENTRY  0x200
 #define KVM_TSS_BASE  0xfffbd000
@@ -112,7 +112,7 @@ static void run(int vcpu, struct kvm_run *state)
         CALL(vcpu, KVM_RUN, 0);
         mark(FIRST_EXIT);
         if (state->exit_reason != KVM_EXIT_IO)
-            call("the guest ended otherwise", -1);
+            call("unexpected exit", -1);
         if (state->io.port == EXIT_PORT)
             return;
         if (state->io.port == SERIAL_PORT)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A guest that loads its first disk, in ring 3 and without an operating system. Its command line:
+ * A guest without an operating system that puts load on its first disk from ring 3. Command line:
  *
  *     poll|interrupt OPERATION ORDER SIZE DEPTH KILOTICKS
  *
- * Polled, it watches the used ring and wants no interrupts. By interrupt it halts, which is ring
- * 0's (as is the handler: one instruction each), and then reads and writes the registers a driver
- * does. Prints requests, ticks, and of latency mean, median and 99th percentile in ticks; then
- * how often it rang the doorbell, how long that took on average, and how many interrupts came.
+ * With "poll" it polls the used ring and suppresses interrupts. With "interrupt" it halts through
+ * ring 0, and then reads InterruptStatus and writes InterruptACK like a driver. Prints requests,
+ * ticks, mean, median and 99th percentile of the latency in ticks, the number of notifications,
+ * their average duration in ticks, and the number of interrupts.
  */
 #include <linux/virtio_blk.h>
 
@@ -21,7 +21,7 @@
 #define ENTRIES   128u
 #define DATA_BASE (32 * MIB) /* RAM that nothing else uses */
 
-/* A request of three parts, always in an indirect table, as Linux does it. */
+/* A request of three descriptors in an indirect table, as in Linux. */
 struct slot {
     struct descriptor table[3];
     struct virtio_blk_outhdr header;
@@ -42,7 +42,7 @@ static volatile struct {
 static struct virtio disk;
 static struct load load;
 static struct slot slots[ENTRIES];
-static uint16_t offered, seen; /* entries the device has been told of; entries of its we took */
+static uint16_t offered, seen; /* next available index; used entries taken */
 static uint64_t kicks, kick_ticks, interrupts, errors;
 static uint64_t disk_size, ticks;
 static struct load_result result;
@@ -50,14 +50,15 @@ static bool polled;
 
 static void start_disk(void)
 {
-    const struct queue_place place = { (uintptr_t)descriptors, (uintptr_t)&avail, (uintptr_t)&used,
-                                       ENTRIES };
+    const struct queue_layout place = { (uintptr_t)descriptors, (uintptr_t)&avail, (uintptr_t)&used,
+                                        ENTRIES };
 
     virtio_reset(&disk);
-    expect(virtio_accept(&disk, 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC |
+    expect(
+        virtio_negotiate(&disk, 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC |
                                     1ull << VIRTIO_RING_F_EVENT_IDX | 1ull << VIRTIO_BLK_F_FLUSH));
-    virtio_place_queue(&disk, 0, &place);
-    virtio_drive(&disk);
+    virtio_set_up_queue(&disk, 0, &place);
+    virtio_driver_ok(&disk);
 }
 
 static void prepare(unsigned index)
@@ -76,7 +77,7 @@ static void prepare(unsigned index)
                                               VRING_DESC_F_INDIRECT, 0 };
 }
 
-/* Shown to the device by publish(). */
+/* Adds a request to the available ring; publish() makes it visible. */
 static void queue(unsigned index, uint64_t now)
 {
     slots[index].header.sector = load_offset(&load) / 512;
@@ -85,7 +86,7 @@ static void queue(unsigned index, uint64_t now)
     avail.ring[offered++ % ENTRIES] = (uint16_t)index;
 }
 
-/* Tells the device of what was queued, and rings if it asked for that. */
+/* Publishes the queued requests; notifies if the device has not suppressed that. */
 static void publish(void)
 {
     uint16_t before = avail.idx;
@@ -104,7 +105,7 @@ static void publish(void)
     kick_ticks += load_now() - from;
 }
 
-/* Until something is used. An interrupt is asked for with the next entry, or half a turn away. */
+/* Waits for a used entry. used_event requests an interrupt for it, or, polled, practically none. */
 static void wait(void)
 {
     avail.used_event = polled ? (uint16_t)(seen + 0x8000) : seen;

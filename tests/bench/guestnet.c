@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A guest that sends or receives frames as fast as its card takes or brings them, in ring 3 and
- * without an operating system; it watches the used ring and wants no interrupts. Its command line:
+ * A guest without an operating system that sends or receives frames as fast as its NIC can, from
+ * ring 3. It polls the used ring and suppresses interrupts. Command line:
  *
  *     send|receive SIZE KILOTICKS
  *
- * Prints frames, ticks, and how often it rang the doorbell.
+ * Prints frames, ticks, and the number of notifications.
  */
 #include <linux/virtio_net.h>
 
@@ -30,28 +30,28 @@ static volatile struct {
     uint16_t avail_event;
 } used __attribute__((aligned(4096)));
 static uint8_t buffers[ENTRIES][BUFFER];
-static struct queue idle; /* the other way */
+static struct queue idle; /* the other direction */
 
-/* To all, from nobody in particular, of a type that is free for experiments. */
+/* Broadcast, from an arbitrary address, with an EtherType for experiments. */
 static const uint8_t ethernet[] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52,
                                     0x54, 0,    0,    0,    9,    0x88, 0xb5 };
 
 static struct virtio net;
 static unsigned queue;
-static uint16_t offered, seen; /* entries the device has been told of; entries of its we took */
+static uint16_t offered, seen; /* next available index; used entries taken */
 static uint64_t ticks, frames, kicks;
 
 static void start_net(unsigned size)
 {
-    const struct queue_place place = { (uintptr_t)descriptors, (uintptr_t)&avail, (uintptr_t)&used,
-                                       ENTRIES };
+    const struct queue_layout place = { (uintptr_t)descriptors, (uintptr_t)&avail, (uintptr_t)&used,
+                                        ENTRIES };
 
     virtio_reset(&net);
-    expect(virtio_accept(&net, 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_EVENT_IDX |
-                                   1ull << VIRTIO_NET_F_MRG_RXBUF));
-    virtio_place_queue(&net, queue, &place);
+    expect(virtio_negotiate(&net, 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_EVENT_IDX |
+                                      1ull << VIRTIO_NET_F_MRG_RXBUF));
+    virtio_set_up_queue(&net, queue, &place);
     virtio_add_queue(&net, !queue, &idle);
-    virtio_drive(&net);
+    virtio_driver_ok(&net);
     for (unsigned i = 0; i < ENTRIES; i++) {
         memcpy(buffers[i] + HEADER, ethernet, sizeof(ethernet));
         descriptors[i] =
@@ -61,7 +61,7 @@ static void start_net(unsigned size)
     }
 }
 
-/* Tells the device of what was offered, and rings if it asked for that. */
+/* Publishes the offered buffers; notifies if the device has not suppressed that. */
 static void publish(void)
 {
     uint16_t before = avail.idx;
@@ -75,7 +75,7 @@ static void publish(void)
     kicks++;
 }
 
-/* Everything that comes back is offered again. */
+/* Offers each used buffer again. */
 static void run(void)
 {
     uint64_t begin = load_now() + ticks / 8, end = begin + ticks, now;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- *     hostdisk ENGINE FILE OPERATION ORDER SIZE DEPTH MS      what guestdisk.c does, by itself
- *     hostdisk clock                                          ticks of the TSC in a millisecond
+ *     hostdisk ENGINE FILE OPERATION ORDER SIZE DEPTH MS      the load of guestdisk.c, on the host
+ *     hostdisk clock                                          TSC ticks per millisecond
  *
- * ENGINE is io_uring, or thread: one request after the other with preadv(), which is what a single
- * worker can do at best. With "-direct" behind it, by O_DIRECT.
+ * ENGINE is io_uring, or thread: one request after the other with preadv(), the best that a single
+ * thread can do. The suffix "-direct" adds O_DIRECT.
  */
 #include <fcntl.h>
 #include <liburing.h>

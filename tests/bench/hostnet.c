@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- *     hostnet send|receive TAP SIZE MS     what guestnet.c does, by itself, through a tap
- *     hostnet flood TAP SIZE MS            frames for whoever has opened it
+ *     hostnet send|receive TAP SIZE MS     the load of guestnet.c, on the host, through a tap
+ *     hostnet flood TAP SIZE MS            sends frames to the process that has opened the tap
  *
- * Prints frames, nanoseconds, and those of them in which the CPU was ours.
+ * Prints frames, nanoseconds, and nanoseconds of CPU time.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,9 +22,9 @@
 #include <unistd.h>
 
 #define HEADER 12
-#define BATCH  64 /* frames between two looks at the clock */
+#define BATCH  64 /* frames between two reads of the clock */
 
-/* As in guestnet.c. */
+/* The frame of guestnet.c. */
 static uint8_t frame[HEADER + 2048] = {
     [HEADER] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, 0, 0, 9, 0x88, 0xb5
 };
@@ -68,7 +68,7 @@ static int open_flood(const char *name)
     return fd;
 }
 
-/* One frame; false if that must wait. */
+/* Sends a frame; false if the tap is full. */
 static int send_frame(int fd, size_t size)
 {
     return write(fd, frame, HEADER + size) >= 0;

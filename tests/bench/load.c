@@ -14,7 +14,7 @@ uint64_t load_offset(struct load *load)
 {
     uint64_t block = load->next;
 
-    if (load->random) { /* xorshift: the same places in the same order for everybody */
+    if (load->random) { /* xorshift: the same sequence in every run */
         load->next ^= load->next << 13;
         load->next ^= load->next >> 7;
         load->next ^= load->next << 17;
@@ -38,7 +38,7 @@ bool load_done(struct load *load, uint64_t started, uint64_t now)
     return true;
 }
 
-/* Shell sort: short, and quick enough. */
+/* Shell sort: short, and fast enough. */
 static void sort(uint32_t *values, uint64_t count)
 {
     for (uint64_t gap = count / 2; gap > 0; gap = gap == 2 ? 1 : gap * 5 / 11)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Takes times and memory, and prints figures as tables."""
+"""Measures times and memory, and prints figures as tables."""
 
 import re
 import statistics
@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 class Figure(NamedTuple):
-    """One value that was measured, of one contender."""
+    """One measured value of one contender."""
     table: str
     case: str
     contender: str
@@ -23,7 +23,7 @@ class Figure(NamedTuple):
 
 @dataclass
 class Row:
-    """What was measured of one contender in all its turns, and how it spread."""
+    """The median and spread of one contender's turns."""
     table: str
     case: str
     contender: str
@@ -67,7 +67,7 @@ def stopwatch(program: Path, command: Iterable[str], marker: str = "", seconds: 
 
 
 def stats_tables(stderr: str) -> dict[str, dict[str, dict[str, float]]]:
-    """What minivmm --stats printed: table, row, column."""
+    """The output of minivmm --stats: table, row, column."""
     found: dict = {}
     for line in stderr.splitlines():
         name, *words = line.removeprefix("minivmm: ").split()
@@ -80,8 +80,8 @@ def stats_tables(stderr: str) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def private_kib(pid: int, ram_mib: int) -> float:
-    """What this process alone has written to, but for guest RAM: anonymous mappings without a gap
-    between them that are as large. Pages of programs and libraries are files' and not counted."""
+    """Private dirty memory of a process without guest RAM, which is any run of adjacent anonymous
+    mappings that is at least as large. Pages of programs and libraries are not counted: file-backed."""
     total = run_size = run_private = end = 0
     anonymous = False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():

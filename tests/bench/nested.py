@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What needs a real guest: runs inside the lab's L1 and prints its figures as JSON, last."""
+"""Measurements that need a real guest: runs in the lab's L1, prints the figures as JSON last."""
 
 import json
 import re
@@ -20,8 +20,8 @@ TRACE = Path("/sys/kernel/tracing/events/kvm")
 MEMORY = 512  # MiB
 SETTLE = 3    # seconds
 
-# What the guest does while its exits are counted: a command, and how often it does its thing. Each
-# that reads or writes a disk has one of its own.
+# Loads for counting exits: a shell command, and how many operations it performs. Each load that
+# uses a disk has its own.
 LOADS = {
     "disk read, 4 KiB, one at a time": ("dd if=/dev/vda of=/dev/null bs=4k count=4096 iflag=direct",
                                         4096),
@@ -36,7 +36,7 @@ LOADS = {
 
 
 def guest(command: str, *words: str, **more) -> Guest:
-    """The initramfs with drivers, and then a shell command."""
+    """Linux with the drivers' initramfs, running a shell command."""
     return Guest(KERNEL, INITRD, memory=MEMORY,
                  cmdline=f'console=ttyS0 {" ".join(words)} minivmm.test="{command}"', **more)
 
@@ -48,7 +48,7 @@ def disk(name: str, size: int = 16 * MIB) -> Path:
 
 
 def measure_boot(contenders: list[Contender]) -> Iterator[Figure]:
-    """To the first program in the guest, which says so."""
+    """Time to the first program in the guest, and to power-off."""
     for case, words in (("kernel's log on the serial port", ""), ("quiet", "quiet ")):
         bare = Guest(KERNEL, INITRD, memory=MEMORY,
                      cmdline=f'console=ttyS0 {words}rdinit=/bin/sh -- '
@@ -62,7 +62,7 @@ def measure_boot(contenders: list[Contender]) -> Iterator[Figure]:
 
 @contextmanager
 def running(each: Contender, what: Guest):
-    """Yields the process and a function that waits until the guest has said a word."""
+    """Yields the process and a function that waits until the guest has printed a word."""
     process = subprocess.Popen(each.command(what), stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said = b""
@@ -104,22 +104,22 @@ def hits(event: str) -> int:
     return int(re.search(r"Hits: (\d+)", (TRACE / event / "hist").read_text())[1])
 
 
-def orders(end: str = "") -> Path:
-    """A disk that holds the guest's shell script: a word, a pause, a load, and again."""
+def script_disk(end: str = "") -> Path:
+    """A disk with the guest's shell script: prints a mark, pauses, runs a load, and so on."""
     script = f"sleep 2; echo @0; sleep {SETTLE}; echo @1; "
     for number, (load, _) in enumerate(LOADS.values(), 2):
         script += f"sleep {SETTLE}; {{ {load}; }} >/dev/console 2>/dev/null; echo @{number}; "
-    return text_disk("orders", script + end)
+    return text_disk("script", script + end)
 
 
 def loaded(end: str = "") -> Guest:
-    """The guest that carries the loads out."""
-    disks = (*(disk(f"load{number}") for number in range(3)), orders(end))
+    """The guest that runs the loads."""
+    disks = (*(disk(f"load{number}") for number in range(3)), script_disk(end))
     return guest("sh /dev/vdd", "quiet", disks=disks, user_net=True)
 
 
 def measure_exits(contenders: list[Contender]) -> Iterator[Figure]:
-    """What a load adds to the exits of a pause, for each thing it does."""
+    """Exits of a load beyond those of an idle guest, per operation."""
     events = {"kvm_userspace_exit": "reason", "kvm_exit": "exit_reason"}
     for event, key in events.items():
         (TRACE / event / "trigger").write_text(f"hist:keys={key}")
@@ -139,7 +139,7 @@ def measure_exits(contenders: list[Contender]) -> Iterator[Figure]:
 
 
 def measure_stats(contenders: list[Contender]) -> Iterator[Figure]:
-    """The same loads once more, as minivmm itself counts them: its whole life, not a load alone."""
+    """The same loads counted by --stats, which covers the whole life of the machine."""
     command = contenders[0].command(loaded(end="poweroff -f"))
     done = subprocess.run([*command, "--stats"], stdin=subprocess.DEVNULL, check=True,
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -156,8 +156,8 @@ def measure_stats(contenders: list[Contender]) -> Iterator[Figure]:
 HOST = "10.1.0.1"  # L1's end of the tap; a user-mode network reaches it, too
 PORT = 9000
 
-# How often, or how many bytes, and the figure made of that and of seconds.
-ORDERS = {
+# The case, how many bytes or times, the unit, and the figure from that count and seconds.
+TRANSFERS = {
     "upload": ("stream, guest to host", 32 * MIB, "MB/s", lambda count, s: count / s / 1e6),
     "download": ("stream, host to guest", 32 * MIB, "MB/s", lambda count, s: count / s / 1e6),
     "pingpong": ("byte there and back, one after the other", 1000, "1/s",
@@ -169,7 +169,7 @@ ORDERS = {
 
 @contextmanager
 def running_beside(*command: str):
-    """Yields what it prints."""
+    """Runs a command in the background; yields its output."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout
@@ -191,34 +191,34 @@ def text_disk(name: str, text: str) -> Path:
 
 
 def wire_guest(address: str, **net) -> Guest:
-    """Gives all orders, from its disks: a script, and the program."""
+    """Requests all transfers. On its disks: a shell script, and the program."""
     program = disk("wire", 2 * MIB)
     with program.open("r+b") as file:
         file.write(Path("bench-wire").read_bytes())
     boot = ('console=ttyS0 quiet rdinit=/bin/sh -- -c "mount -t devtmpfs dev /dev; while read m; '
             'do insmod /lib/modules/$m; done </lib/modules/order; sh /dev/vda; poweroff -f"')
-    orders = "".join(f"/tmp/wire {order} {HOST} {PORT} {count} || exit\n"
-                     for order, (_, count, _, _) in ORDERS.items())
-    script = text_disk("orders", "cp /dev/vdb /tmp/wire; chmod +x /tmp/wire; ip link set eth0 up; "
-                                 f"{address}\n{orders}echo @done\n")
+    requests = "".join(f"/tmp/wire {name} {HOST} {PORT} {count} || exit\n"
+                       for name, (_, count, _, _) in TRANSFERS.items())
+    script = text_disk("script", "cp /dev/vdb /tmp/wire; chmod +x /tmp/wire; ip link set eth0 up; "
+                                 f"{address}\n{requests}echo @done\n")
     return Guest(KERNEL, INITRD, boot, MEMORY, disks=(script, program), **net)
 
 
-def measure_orders(contenders: list[Contender], case: str, what: Guest) -> Iterator[Figure]:
-    """By the clock of L1, where the server runs."""
+def measure_transfers(contenders: list[Contender], case: str, what: Guest) -> Iterator[Figure]:
+    """Timed by the server in L1."""
     server = (str(Path("bench-wire").resolve()), "serve", HOST, str(PORT))
     for each in contenders:
         with running_beside(*server) as answers, running(each, what) as (_, wait_for):
             wait_for("@done")
-            for _ in ORDERS:
-                order, count, ns = answers.readline().split()
-                text, _, unit, figure = ORDERS[order]
+            for _ in TRANSFERS:
+                name, count, ns = answers.readline().split()
+                text, _, unit, figure = TRANSFERS[name]
                 yield Figure(f"network, {text}", case, each.name, unit,
                              figure(int(count), int(ns) / 1e9))
 
 
 def never_idle():
-    """QEMU's instruction clock can stand still while L1 sleeps, so something there always runs."""
+    """Keeps L1 busy: QEMU's instruction clock can stall while it sleeps."""
     return running_beside("chrt", "-i", "0", "sh", "-c", "while :; do :; done")
 
 
@@ -226,7 +226,7 @@ def measure_tap(contenders: list[Contender]) -> Iterator[Figure]:
     make_tap("tap0")
     with never_idle():
         for case, vhost in (("tap", False), ("tap, vhost-net", True)):
-            yield from measure_orders(contenders, case, wire_guest(
+            yield from measure_transfers(contenders, case, wire_guest(
                 "ip addr add 10.1.0.2/24 dev eth0", tap="tap0", vhost=vhost))
 
 
@@ -240,11 +240,11 @@ def measure_user_net(contenders: list[Contender]) -> Iterator[Figure]:
     what = wire_guest("ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2",
                       user_net=True)
     for _ in range(3):
-        yield from measure_orders(contenders, "user-mode network", what)
+        yield from measure_transfers(contenders, "user-mode network", what)
 
 
 def measure_fio(contenders: list[Contender]) -> Iterator[Figure]:
-    """In real time, see performance.md. The disk is on tmpfs, hence threads for its requests."""
+    """In real time, see method.md. The disk is on tmpfs, hence engine=thread."""
     jobs, answers = text_disk("jobs", fio.JOBS), Path("/dev/shm/answers")
     cmdline = ('console=ttyS0 quiet root=/dev/vda minivmm.test="/usr/bin/fio --eta=never '
                '--output-format=json --output=/dev/vdd /dev/vdc"')

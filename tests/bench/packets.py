@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Frames over a tap from and to a guest without an operating system, beside a program of the host
-that does the same. Runs in a network namespace of its own, and prints its figures as JSON."""
+"""Frames over a tap from and to a guest without an operating system, compared with a program on
+the host. Runs in a separate network namespace and prints its figures as JSON."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ FLOOD_MS = 20000
 
 
 def make_tap():
-    """Nothing but our frames is on it."""
+    """A tap that carries only the benchmark's frames."""
     for words in (f"tuntap add {TAP} mode tap", f"link set {TAP} addrgenmode none",
                   f"link set {TAP} up"):
         subprocess.run(["ip", *words.split()], check=True)
@@ -27,8 +27,8 @@ def make_tap():
 
 class Run(NamedTuple):
     rate: float       # frames a second
-    cpu: float        # ns for a frame, of the thread that moves them
-    kicks: float = 0  # doorbells for a frame
+    cpu: float        # ns per frame, of the thread that moves them
+    kicks: float = 0  # notifications per frame
 
 
 def run_host(tools: Path, direction: str, size: int, ms: int) -> Run:
@@ -37,8 +37,8 @@ def run_host(tools: Path, direction: str, size: int, ms: int) -> Run:
     return Run(frames / ns * 1e9, cpu / max(frames, 1))
 
 
-def cpu_of_card(pid: int) -> int:
-    """Nanoseconds that the card's thread has run."""
+def cpu_of_nic(pid: int) -> int:
+    """CPU time of the NIC's thread in nanoseconds."""
     for task in Path(f"/proc/{pid}/task").glob("*"):
         if (task / "comm").read_text() == "net0\n":
             return int((task / "schedstat").read_text().split()[0])
@@ -54,15 +54,15 @@ def run_guest(tools: Path, each: Contender, direction: str, size: int, ms: int, 
     cpu = 0
     while process.poll() is None:
         try:
-            cpu = max(cpu, cpu_of_card(process.pid))
+            cpu = max(cpu, cpu_of_nic(process.pid))
         except OSError:
-            pass  # it is just ending
+            pass  # the thread has just ended
         time.sleep(0.01)
     output, errors = process.communicate()
     if len(output.split()) != 3:
         raise RuntimeError(f"{each.name}, {direction}: {output}{errors}")
     frames, ticks, kicks = (max(int(word), 1) for word in output.split())
-    warmed_up = 9 / 8  # as guestnet.c does it
+    warmed_up = 9 / 8  # guestnet.c's warm-up
     return Run(frames / ticks * per_ms * 1000, cpu / (frames * warmed_up), kicks / frames)
 
 
@@ -78,7 +78,7 @@ def measure(contenders: list[Contender], tools: Path, turns: int, ms: int) -> It
             found = {"host": run_host(tools, direction, size, ms)}
             for each in contenders:
                 found[each.name] = run_guest(tools, each, direction, size, ms, per_ms)
-                yield Figure("doorbells for a frame", case, each.name, "count",
+                yield Figure("notifications per frame", case, each.name, "count",
                              found[each.name].kicks)
             for name, run in found.items():
                 yield Figure("frames over a tap", case, name, "/s", run.rate)
@@ -90,12 +90,12 @@ def measure(contenders: list[Contender], tools: Path, turns: int, ms: int) -> It
 
 def measure_packets(contenders: list[Contender], tools: Path, turns: int, quick: bool
                     ) -> Iterator[Figure]:
-    """Starts this file with a network of its own; nothing where the host allows none. For minivmm
-    only: QEMU's card hears the doorbell, but takes nothing from this guest."""
+    """Runs this file in its own network namespace; yields nothing where the host forbids that. For
+    minivmm only: QEMU's NIC is notified, but takes no frames from this guest."""
     alone = ["unshare", "--map-root-user", "--net"]
     if subprocess.run([*alone, "ip", "tuntap", "add", TAP, "mode", "tap"],
                       stderr=subprocess.DEVNULL).returncode:
-        print("bench: no tap to be had here, so no frames are counted", file=sys.stderr)
+        print("bench: cannot create a tap here, skipping frames", file=sys.stderr)
         return
     what = [[(each.name, each.path) for each in contenders], str(tools), turns, 50 if quick else 400]
     done = subprocess.run([*alone, sys.executable, __file__, json.dumps(what)], check=True,

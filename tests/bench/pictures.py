@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Draws what start-up costs: its steps as bars, its growth as lines. SVG, without a library."""
+"""Draws the steps of a start as bars and how starts grow as lines: SVG, without a library."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from start import FIRST_OUTPUT, GROWTH, PHASES
 WIDTH = 860
 MARGIN = 24
 
-# An opaque ground and inks that suit it, by what the viewer prefers.
+# Light or dark colours, as the viewer prefers, on an opaque background.
 STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
   .ground { fill: #ffffff } .title { font-weight: 600 } .small { font-size: 11px }
@@ -26,7 +26,7 @@ STYLE = """
 COLOURS = {"floor": "#8c959f", "minivmm": "#2f81f7", "qemu": "#d4763b"}
 MORE_COLOURS = ("#2da44e", "#a371f7", "#bf3989")
 
-# What is drawn as one piece of a bar: its name, the steps it is made of, its colour.
+# The pieces of a bar: name, steps, colour.
 PIECES = (
     ("exec, libraries, options", ("exec",), "#8c959f"),
     ("files, RAM, devices", ("memory", "devices"), "#2da44e"),
@@ -60,13 +60,13 @@ def svg(height: float, title: str, parts: Iterable[str]) -> str:
 
 
 def round_step(span: float) -> float:
-    """The distance of about eight marks: 1, 2 or 5 times a power of ten."""
+    """The distance between about eight marks: 1, 2 or 5 times a power of ten."""
     power = 10 ** math.floor(math.log10(span / 8))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= span / 8)
 
 
 def phases(rows: list[Row]) -> str:
-    """A bar for each contender, a piece for each group of steps, the time axis below."""
+    """A bar per contender with a piece per group of steps; the time axis is below."""
     names = list(dict.fromkeys(row.contender for row in rows))
     took = {name: {row.case: row.median for row in rows if row.contender == name}
             for name in names}
@@ -96,7 +96,7 @@ def phases(rows: list[Row]) -> str:
 
 def legend(parts: list[str], took: dict[str, dict[str, float]], top: float
            ) -> tuple[float, str, list[str]]:
-    """A table: what each piece took in each of them."""
+    """A table of the time of each piece in each contender."""
     columns = {name: WIDTH - MARGIN - 110 * index for index, name in enumerate(reversed(took))}
     parts += [text(x, top, f"{name}, ms", "end", "small") for name, x in columns.items()]
     for piece, steps, colour in PIECES:
@@ -110,7 +110,7 @@ def legend(parts: list[str], took: dict[str, dict[str, float]], top: float
 
 
 def growth(rows: list[Row]) -> str:
-    """A panel for each thing that grows; time on a logarithmic axis that all share."""
+    """A panel per parameter; all share a logarithmic time axis."""
     panels = {title: [(tick, case) for tick, case in cases
                       if any(row.case == case for row in rows)]
               for title, cases in GROWTH.items()}
@@ -162,7 +162,7 @@ def curve(points: list[tuple[float, Row]], colour: str, y_of) -> Iterable[str]:
 
 
 def draw(rows: list[Row], directory: Path):
-    """The pictures for which there are figures."""
+    """Draws the pictures for which there are figures."""
     directory.mkdir(parents=True, exist_ok=True)
     for table, name, picture in ((PHASES, "start-phases.svg", phases),
                                  (FIRST_OUTPUT, "start-growth.svg", growth)):

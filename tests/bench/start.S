@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The smallest guest: one character on the serial port, then the end, by the way each VMM knows.
- * As an ELF file with a PVH note, or with -DBZIMAGE as a bzImage. With -DIDLE it stays, halted.
- * The instructions mean the same in 16, 32 and 64 bits, once assembled for that size.
+ * The smallest guest: prints one character to the serial port, then ends in a way that each VMM
+ * supports. An ELF file with a PVH note, or with -DBZIMAGE a bzImage. With -DIDLE it halts instead.
+ * The same source works in 16, 32 and 64 bits.
  */
 #define SERIAL_PORT 0x3f8
 #define EXIT_PORT   0xf4 /* minivmm; QEMU's isa-debug-exit */
-#define I8042_PORT  0x64 /* everybody's reset line */
+#define I8042_PORT  0x64 /* reset, in every VMM */
 #define I8042_RESET 0xfe
 
     .macro guest
@@ -29,7 +29,7 @@
     .globl _start
 #ifdef BZIMAGE
 
-/* Linux, Documentation/arch/x86/boot.rst: the offsets are those of its header. */
+/* The setup header of Linux, Documentation/arch/x86/boot.rst. */
 #define SETUP_SIZE 0x400
 
 image:

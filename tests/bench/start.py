@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Start and memory with a guest of three instructions, on the host's own KVM."""
+"""Start and memory with a guest of a few instructions, on the host's own KVM."""
 
 import subprocess
 import time
@@ -12,7 +12,7 @@ from measure import MIB, Figure, Watched, private_kib, stats_tables, stopwatch
 FIRST_OUTPUT = "exec to the guest's first output"
 PHASES = "the steps of a start"
 
-# What start-up grows with: the marks of an axis, and the case that stands for each.
+# Parameters that lengthen a start: the marks of the axis, and the case for each.
 GROWTH = {
     "RAM, MiB": (("128", "ELF"), ("512", "RAM 512 MiB"), ("2048", "RAM 2048 MiB"),
                  ("8192", "RAM 8192 MiB")),
@@ -30,7 +30,7 @@ def make_disks(scratch: Path, count: int) -> tuple[Path, ...]:
 
 
 def guests(tools: Path, scratch: Path, quick: bool) -> dict[str, Guest]:
-    """What start-up is measured with: a plain guest, and how it grows."""
+    """The guests whose start is measured: a plain one, and variants with more of each resource."""
     elf = tools / "start.elf"
     found = {"ELF": Guest(elf), "bzImage": Guest(tools / "start-bzimage.bin")}
     if quick:
@@ -60,7 +60,7 @@ def measure_start(contenders: list[Contender], tools: Path, scratch: Path, turns
 
 
 def phases_of(done: Watched) -> Iterator[tuple[str, float]]:
-    """What --stats tells of one start, with what only the outside sees before and after: ms."""
+    """The steps of a start from --stats, with exec and output by the stopwatch, in ms."""
     before = done.began
     for name, row in stats_tables(done.stderr)["phase"].items():
         yield "exec" if name == "begin" else name, (row["monotonic-s"] - before) * 1e3
@@ -69,7 +69,7 @@ def phases_of(done: Watched) -> Iterator[tuple[str, float]]:
 
 
 def measure_phases(minivmm: Contender, tools: Path, turns: int) -> Iterator[Figure]:
-    """Where the time of the plainest start goes, in minivmm and in the floor."""
+    """The steps of a plain start, in minivmm and in the floor."""
     guest = Guest(tools / "start-bzimage.bin")
     commands = {"floor": [tools / "bench-floor", guest.kernel, str(guest.memory), "phases"],
                 minivmm.name: [*minivmm.command(guest), "--stats"]}
@@ -80,7 +80,7 @@ def measure_phases(minivmm: Contender, tools: Path, turns: int) -> Iterator[Figu
 
 
 def take_memory(each: Contender, guest: Guest) -> float:
-    """Of a guest that has said its word and halted."""
+    """Private memory with a guest that has printed a character and halted, in KiB."""
     process = subprocess.Popen(each.command(guest), stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:

@@ -3,9 +3,9 @@
 /*
  *     stopwatch MARKER SECONDS COMMAND...
  *
- * Runs a command and prints, in nanoseconds from before exec, when its standard output had MARKER
- * in it ("": anything at all) and when it ended, its exit status, and what CLOCK_MONOTONIC was
- * before exec. After SECONDS it is killed.
+ * Runs a command and prints, in nanoseconds since before exec, when MARKER ("": any byte) appeared
+ * on its standard output and when it ended; then its exit status, and CLOCK_MONOTONIC before exec.
+ * Kills the command after SECONDS.
  */
 #include <poll.h>
 #include <signal.h>
@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TAIL 4096 /* bytes of output that are looked at together */
+#define TAIL 4096 /* bytes of output searched at a time */
 
 static int64_t now_ns(void)
 {
@@ -47,7 +47,7 @@ static pid_t start(char **command, int *ret_output)
     return pid;
 }
 
-/* Reads to the end or the deadline; returns when the marker was there, or -1. */
+/* Reads until end of file or the deadline. Returns when the marker appeared, or -1. */
 static int64_t watch(int output, const char *marker, int64_t deadline)
 {
     struct pollfd poller = { .fd = output, .events = POLLIN };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Requests to a disk of SECTORS: good ones in every framing, and each kind of bad one. */
+/* Valid requests in every framing, and each kind of invalid one, to a disk of SECTORS. */
 #include <linux/virtio_blk.h>
 
 #include "lib/virtio.h"
@@ -13,16 +13,16 @@
 static struct virtio disk;
 static struct queue q;
 
-/* A request as the device sees it, whatever pieces it comes in. */
+/* A request and its answer, to be cut into descriptors. */
 static struct {
     struct virtio_blk_outhdr header;
     uint8_t data[MAX];
 } out;
 static struct {
-    uint8_t data[MAX + 1]; /* and the status behind */
+    uint8_t data[MAX + 1]; /* the status follows the data */
 } in;
 
-/* Cuts `size` bytes into descriptors of `piece` bytes; the index of the next free one. */
+/* Cuts `size` bytes into descriptors of `piece` bytes. Returns the next free index. */
 static unsigned describe(unsigned at, volatile void *bytes, uint32_t size, uint32_t piece,
                          unsigned flags)
 {
@@ -37,7 +37,7 @@ static unsigned describe(unsigned at, volatile void *bytes, uint32_t size, uint3
     return at;
 }
 
-/* Sends the first bytes of `out`, gets those of `in`; the bytes written. */
+/* Sends `out_size` bytes of `out`, receives into `in`. Returns the bytes written. */
 static uint32_t send(uint32_t out_size, uint32_t in_size, uint32_t piece)
 {
     unsigned count;
@@ -51,7 +51,7 @@ static uint32_t send(uint32_t out_size, uint32_t in_size, uint32_t piece)
     return queue_wait(&q, 0);
 }
 
-/* One request of a type; the status. */
+/* Makes a request and returns its status. */
 static uint8_t request(uint32_t type, uint64_t sector, uint32_t out_data, uint32_t in_data,
                        uint32_t piece)
 {
@@ -71,7 +71,7 @@ static void fill(uint8_t seed)
         out.data[i] = (uint8_t)(seed + i * 7);
 }
 
-/* Framing means nothing: the same two sectors written in one framing and read in another. */
+/* Framing has no meaning: two sectors are written in one framing and read in another. */
 static void any_framing(void)
 {
     static const uint32_t pieces[] = { MAX + 64, 100, SECTOR, 99 };
@@ -115,7 +115,7 @@ static void refuse(void)
     }
 }
 
-/* Without room for a status there is no answer but the buffer's return. */
+/* Without room for a status the buffers just come back. */
 static void malformed(void)
 {
     out.header = (struct virtio_blk_outhdr){ .type = VIRTIO_BLK_T_OUT };
@@ -156,11 +156,11 @@ static void clears(void)
     expect_equal(request(VIRTIO_BLK_T_IN, 0, 0, 2 * SECTOR, MAX), VIRTIO_BLK_S_OK);
     for (unsigned i = 0; i < SECTOR; i++)
         expect_equal(in.data[i], 0);
-    expect(in.data[SECTOR + 1]); /* the next one is as it was */
+    expect(in.data[SECTOR + 1]); /* the next sector is unchanged */
     print("ok discard_and_write_zeroes\n");
 }
 
-/* Flushes take their time: none may end in memory that a reset has given back. */
+/* Flushes are slow: none may write its status after a reset. */
 static void reset_with_io_in_flight(void)
 {
     static struct virtio_blk_outhdr flush = { .type = VIRTIO_BLK_T_FLUSH };
@@ -187,14 +187,14 @@ static void reset_with_io_in_flight(void)
 
 static void read_only(void)
 {
-    expect(virtio_offered(&disk) & 1ull << VIRTIO_BLK_F_RO);
+    expect(virtio_device_features(&disk) & 1ull << VIRTIO_BLK_F_RO);
     expect_equal(request(VIRTIO_BLK_T_IN, 0, 0, SECTOR, MAX), VIRTIO_BLK_S_OK);
     expect_equal(request(VIRTIO_BLK_T_OUT, 0, SECTOR, 0, MAX), VIRTIO_BLK_S_IOERR);
     expect_equal(clear(VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 0), VIRTIO_BLK_S_IOERR);
     print("ok write_to_a_read_only_disk\n");
 }
 
-/* "read-only" or "" */
+/* Command line: "read-only" or "". */
 int main(void)
 {
     disk = virtio_find(VIRTIO_ID_BLOCK, 0);

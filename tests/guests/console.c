@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Sends back what comes in on the virtio console, up to a full stop. */
+/* Echoes input of the virtio console, up to a full stop. */
 #include <linux/virtio_console.h>
 
 #include "lib/virtio.h"
@@ -32,8 +32,8 @@ int main(void)
     uint32_t count;
 
     console = virtio_find(VIRTIO_ID_CONSOLE, 0);
-    expect(virtio_offered(&console) & 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE);
-    virtio_set(&console, EMERGENCY_WRITE, 'E'); /* before any set-up */
+    expect(virtio_device_features(&console) & 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE);
+    virtio_set(&console, EMERGENCY_WRITE, 'E'); /* before initialization */
     virtio_start(&console, ~0ull, queues, 2);
     do {
         count = receive();

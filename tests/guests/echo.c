@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Sends back what comes in on the serial port, up to a full stop. */
+/* Echoes input of the serial port, up to a full stop. */
 #include "lib/guest.h"
 
 int main(void)

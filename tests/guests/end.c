@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "lib/guest.h"
 
-/* Ends the machine in the way its command line names. */
+/* Ends the machine in the way that the command line names. */
 int main(void)
 {
     static const struct {

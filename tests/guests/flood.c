@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * As many CPUs as the command line says give every device there is no rest: status registers,
- * doorbells, configuration, rings full of requests, bytes for the serial port. It never ends by
- * itself; with "reset" behind the number it resets the machine in the middle of it, every time.
+ * Floods all devices from as many CPUs as the command line says: status writes, notifications,
+ * configuration reads, full rings, bytes for the serial port. It never ends by itself; with "reset"
+ * after the number it resets the machine again and again.
  */
 #include "lib/virtio.h"
 
@@ -23,7 +23,7 @@ static void find_devices(void)
             devices[device_count++].base = platform_virtio(i);
 }
 
-/* Requests of all kinds at once: none of them waited for. */
+/* Fills the ring with requests, some of which are invalid. */
 static void fill(struct queue *q, unsigned queue)
 {
     for (unsigned i = 0; i < QUEUE_SIZE; i++) {
@@ -33,7 +33,7 @@ static void fill(struct queue *q, unsigned queue)
     q->avail.idx = QUEUE_SIZE;
 }
 
-static void disturb(unsigned n)
+static void flood_device(unsigned n)
 {
     const struct virtio *v = &devices[n];
 
@@ -43,9 +43,9 @@ static void disturb(unsigned n)
     virtio_set(v, VIRTIO_MMIO_DRIVER_FEATURES, 1);
     virtio_set(v, VIRTIO_MMIO_STATUS, 11);
     for (unsigned i = 0; i < QUEUES; i++) {
-        struct queue_place place = queue_place(&queues[n][i]);
+        struct queue_layout place = queue_layout(&queues[n][i]);
 
-        virtio_place_queue(v, i, &place);
+        virtio_set_up_queue(v, i, &place);
         fill(&queues[n][i], i);
     }
     virtio_set(v, VIRTIO_MMIO_STATUS, 15);
@@ -59,7 +59,7 @@ static void disturb(unsigned n)
 static void flood(void)
 {
     for (unsigned n = 0;; n = (n + 1) % device_count) {
-        disturb(n);
+        flood_device(n);
         platform_put('.');
     }
 }
@@ -76,6 +76,6 @@ int main(void)
     if (!word_is(1, "reset"))
         flood();
     while (platform_ms() < end)
-        disturb((unsigned)platform_ms() % device_count);
+        flood_device((unsigned)platform_ms() % device_count);
     platform_reset();
 }

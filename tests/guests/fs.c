@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Attacks a read-only share by the real queue: names, nodes, handles, offsets, lengths, links out,
- * everything that would write. The host's test looks at the directory afterwards; here no reply
- * may hold what lies outside of it. A second device shares the host's "/", a third the same again.
+ * Attacks a read-only share through its queues: names, nodes, handles, offsets, lengths, symbolic
+ * links, all requests that write. No reply may contain a file outside of the share; test_virtio.py
+ * checks that the directory is unchanged. The second device shares the host's "/", the third the
+ * same directory as the first.
  */
 #include <linux/fuse.h>
 
@@ -47,7 +48,7 @@ static unsigned length_of(const char *text)
     return length;
 }
 
-/* What is in a file beside the share: see test_virtio.py. */
+/* Looks for the contents of a file next to the share: see test_virtio.py. */
 static void check_no_secret(uint32_t size)
 {
     static const char secret[] = "not for guests";
@@ -56,7 +57,7 @@ static void check_no_secret(uint32_t size)
         expect(in.bytes[i] != secret[0] || memcmp(in.bytes + i, secret, sizeof(secret) - 1));
 }
 
-/* Sends `size` bytes behind the header; the error, positive. */
+/* Sends a request with `size` bytes of arguments. Returns 0 or the error, positive. */
 static int send(uint32_t opcode, uint64_t node, uint32_t size)
 {
     uint32_t written;
@@ -77,7 +78,7 @@ static int send(uint32_t opcode, uint64_t node, uint32_t size)
     return -in.header.error;
 }
 
-/* Arguments, then up to two names. */
+/* Sends a request with arguments and up to two names. */
 static int ask(uint32_t opcode, uint64_t node, const void *args, uint32_t size, const char *name,
                const char *second)
 {
@@ -129,7 +130,7 @@ static void start(unsigned device)
     expect_equal((uint64_t)ask(FUSE_INIT, 0, &args, sizeof(args), NULL, NULL), 0);
 }
 
-/* After everything the server lives, and reads what it should. */
+/* The server still works. */
 static void survived(const char *name)
 {
     uint64_t file = lookup(ROOT, "file"), handle;
@@ -177,13 +178,13 @@ static void forged_nodes(void)
     ask(FUSE_FORGET, ROOT, &nodes[3], 8, NULL, NULL);
 }
 
-/* Any small number may be a descriptor of the host's process. */
+/* Small numbers may be file descriptors of the host process. */
 static void forged_handles(void)
 {
     uint64_t file = lookup(ROOT, "file"), handle;
 
     expect_equal((uint64_t)open_as(FUSE_OPEN, file, 0, &handle), 0);
-    for (uint64_t i = 0; i < 64; i++) { /* those before are open, too, and the file's */
+    for (uint64_t i = 0; i < 64; i++) { /* earlier handles are open, too, of the same file */
         expect(i > 0 && i <= handle ? read_at(FUSE_READ, file, i, 0, 4096) == 0
                                     : read_at(FUSE_READ, file, i, 0, 4096) == BAD_FD);
         expect(read_at(FUSE_READDIR, ROOT, i, 0, 4096) == BAD_FD);
@@ -237,8 +238,8 @@ static void every_write(void)
         expect_equal((uint64_t)send(unknown[i], file, 64), NO_CALL);
 }
 
-/* A pipe that was opened on the host would hold the server for ever. */
-static void pipe(void)
+/* Opening a pipe on the host would block the server for ever. */
+static void open_pipe(void)
 {
     uint64_t node = lookup(ROOT, "pipe"), handle;
 
@@ -261,18 +262,18 @@ static void queue_of_forgets(void)
     }
 }
 
-/* What the host's kernel shows of this very process is no file of the guest's. */
-static void the_hosts_own(void)
+/* A guest must not reach the files of the VMM's own process. */
+static void proc_of_the_host(void)
 {
     uint64_t proc = lookup(ROOT, "proc"), handle;
 
     expect_equal((uint64_t)ask(FUSE_LOOKUP, proc, NULL, 0, "self", NULL), DENIED);
     expect_equal((uint64_t)open_as(FUSE_OPENDIR, proc, 0, &handle), DENIED);
-    print("ok the_hosts_own\n");
+    print("ok proc_of_the_host\n");
 }
 
-/* Directories that were looked into and open handles: too many for the share, not for the host. */
-static void hold_everything(void)
+/* Looked-up directories and open handles reach the share's limit before the process's. */
+static void exhaust_descriptors(void)
 {
     char name[] = "d00";
     uint64_t folder = lookup(ROOT, "folder"), handle;
@@ -289,39 +290,39 @@ static void hold_everything(void)
     expect_equal((uint64_t)error, TOO_MANY);
 }
 
-static void hold_everything_twice(void)
+static void exhaust_descriptors_twice(void)
 {
     start(0);
-    hold_everything();
+    exhaust_descriptors();
     start(2);
-    hold_everything();
+    exhaust_descriptors();
     start(2);
-    survived("hold_everything_twice");
+    survived("exhaust_descriptors_twice");
 }
 
 int main(void)
 {
     static const struct {
         const char *name;
-        void (*play)(void);
+        void (*run)(void);
     } attacks[] = {
         { "names", names },
         { "forged_nodes", forged_nodes },
         { "forged_handles", forged_handles },
         { "offsets_and_lengths", offsets_and_lengths },
         { "every_write", every_write },
-        { "pipe", pipe },
+        { "open_pipe", open_pipe },
         { "queue_of_forgets", queue_of_forgets },
     };
 
     start(0);
-    survived("polite");
+    survived("valid_requests");
     for (unsigned i = 0; i < ARRAY_SIZE(attacks); i++) {
-        attacks[i].play();
+        attacks[i].run();
         survived(attacks[i].name);
     }
     start(1);
-    the_hosts_own();
-    hold_everything_twice();
+    proc_of_the_host();
+    exhaust_descriptors_twice();
     return 0;
 }

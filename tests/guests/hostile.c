@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Plays every trick on the device the command line names. After each the device must have given up
- * (NEEDS_RESET) or be well, as the trick's table says, and work again after a reset. With a second
- * word, "vhost", the host's kernel serves the queues: it need not notice, only survive.
+ * Attacks the device that the command line names. After each attack the device must have set
+ * NEEDS_RESET or still work, depending on the attack, and work again after a reset. With a second
+ * word, "vhost", vhost-net serves the queues: it need not detect an attack, only survive it.
  */
-#include "lib/polite.h"
+#include "lib/sanity.h"
 
 #define ALL       (~0ull)
 #define VERSION_1 (1ull << VIRTIO_F_VERSION_1)
 
 static struct queue queues[MAX_QUEUES];
-static struct queue *q; /* the device's active one */
+static struct queue *q; /* the one that is attacked */
 static struct virtio v;
-static const struct polite *device;
+static const struct sanity *device;
 static bool vhost;
 
 static uint8_t buffer[64];
@@ -25,15 +25,15 @@ static void start(uint64_t features)
     virtio_start(&v, features, queues, device->queues);
 }
 
-static void check_gave_up(void)
+static void check_needs_reset(void)
 {
     if (vhost)
         return;
-    expect(virtio_gives_up(&v));
+    expect(virtio_needs_reset(&v));
     wait_for(virtio_get(&v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
 }
 
-/* Addresses that only the running machine knows: the base of what the tables below say. */
+/* Base addresses, known at run time only, for the offsets in the tables below. */
 enum place { ZERO, BUFFER, TABLE, NESTED, RAM_END, HOLE, DEVICE, DESC, AVAIL, USED };
 
 struct where {
@@ -69,7 +69,7 @@ static uint64_t address(struct where where)
     return bases[where.place] + (uint64_t)where.offset;
 }
 
-/* Requests no device may swallow. */
+/* Chains that break a queue. */
 #define NEXT     VRING_DESC_F_NEXT
 #define WRITE    VRING_DESC_F_WRITE
 #define INDIRECT VRING_DESC_F_INDIRECT
@@ -82,7 +82,7 @@ static const struct chain {
         uint16_t flags, next;
     } desc[2];
     uint16_t head;
-    uint16_t ahead; /* how far the index runs; 0: one, as it should */
+    uint16_t ahead; /* avail.idx; 0: 1, which is correct */
 } chains[] = {
     { "descriptor_loop", { { { BUFFER, 0 }, 1, NEXT, 1 }, { { BUFFER, 0 }, 1, NEXT, 0 } }, 0, 0 },
     { "descriptor_loop_of_one", { { { BUFFER, 0 }, 1, NEXT, 0 } }, 0, 0 },
@@ -120,7 +120,7 @@ static void fill_tables(void)
     nested = (struct descriptor){ (uintptr_t)table, sizeof(table), INDIRECT, 0 };
 }
 
-static void play_chain(const struct chain *chain)
+static void try_chain(const struct chain *chain)
 {
     start(ALL);
     for (unsigned i = 0; i < ARRAY_SIZE(chain->desc); i++)
@@ -130,10 +130,10 @@ static void play_chain(const struct chain *chain)
     if (chain->ahead)
         q->avail.idx = chain->ahead;
     virtio_notify(&v, device->queue);
-    check_gave_up();
+    check_needs_reset();
 }
 
-/* Rings no device may touch. */
+/* Queue addresses and sizes that a device must refuse. */
 static const struct layout {
     const char *name;
     struct where desc, avail, used;
@@ -158,30 +158,30 @@ static const struct layout {
     { "used_ring_unaligned", { DESC, 0 }, { AVAIL, 0 }, { USED, 2 }, QUEUE_SIZE },
 };
 
-static void play_layout(const struct layout *layout)
+static void try_layout(const struct layout *layout)
 {
-    struct queue_place place = { address(layout->desc), address(layout->avail),
-                                 address(layout->used), layout->size };
+    struct queue_layout place = { address(layout->desc), address(layout->avail),
+                                  address(layout->used), layout->size };
 
     virtio_reset(&v);
-    expect(virtio_accept(&v, virtio_offered(&v)));
-    virtio_place_queue(&v, device->queue, &place);
-    virtio_drive(&v);
+    expect(virtio_negotiate(&v, virtio_device_features(&v)));
+    virtio_set_up_queue(&v, device->queue, &place);
+    virtio_driver_ok(&v);
     virtio_notify(&v, device->queue);
-    check_gave_up();
+    check_needs_reset();
 }
 
-/* What takes more than a wrong number. */
+/* Attacks that need code. */
 
 static void kick_before_driver_ok(void)
 {
     virtio_reset(&v);
-    expect(virtio_accept(&v, virtio_offered(&v)));
+    expect(virtio_negotiate(&v, virtio_device_features(&v)));
     for (unsigned i = 0; i < device->queues; i++)
         virtio_add_queue(&v, i, &queues[i]);
-    polite_submit(device, &v, q);
-    virtio_drive(&v);
-    polite_wait(device, q);
+    sanity_submit(device, &v, q);
+    virtio_driver_ok(&v);
+    sanity_wait(device, q);
 }
 
 static void notify_in_every_state(void)
@@ -198,57 +198,57 @@ static void notify_in_every_state(void)
 
 static void queue_reconfigured_while_live(void)
 {
-    const struct queue_place elsewhere = { address((struct where){ HOLE, 0 }), 2, 4, 4 };
+    const struct queue_layout elsewhere = { address((struct where){ HOLE, 0 }), 2, 4, 4 };
 
     start(ALL);
-    virtio_place_queue(&v, device->queue, &elsewhere);
+    virtio_set_up_queue(&v, device->queue, &elsewhere);
     virtio_set(&v, VIRTIO_MMIO_QUEUE_READY, 0);
     expect_equal(virtio_get(&v, VIRTIO_MMIO_QUEUE_READY), 1);
-    polite_use(device, &v, q);
+    sanity_check(device, &v, q);
 }
 
 static void queue_reconfigured_once_ready(void)
 {
-    const struct queue_place elsewhere = { address((struct where){ HOLE, 0 }), 2, 4, 4 };
+    const struct queue_layout elsewhere = { address((struct where){ HOLE, 0 }), 2, 4, 4 };
 
     virtio_reset(&v);
-    expect(virtio_accept(&v, virtio_offered(&v)));
+    expect(virtio_negotiate(&v, virtio_device_features(&v)));
     for (unsigned i = 0; i < device->queues; i++)
         virtio_add_queue(&v, i, &queues[i]);
-    virtio_place_queue(&v, device->queue, &elsewhere);
-    virtio_drive(&v);
-    polite_use(device, &v, q);
+    virtio_set_up_queue(&v, device->queue, &elsewhere);
+    virtio_driver_ok(&v);
+    sanity_check(device, &v, q);
 }
 
-static void queue_that_is_not_there(void)
+static void queue_out_of_range(void)
 {
     const uint32_t absent[] = { device->queues, 8, 0xffff, 0x10000, 0xffffffff };
-    const struct queue_place place = queue_place(q);
+    const struct queue_layout place = queue_layout(q);
 
     virtio_reset(&v);
-    expect(virtio_accept(&v, virtio_offered(&v)));
+    expect(virtio_negotiate(&v, virtio_device_features(&v)));
     for (unsigned i = 0; i < ARRAY_SIZE(absent); i++) {
-        virtio_place_queue(&v, absent[i], &place);
+        virtio_set_up_queue(&v, absent[i], &place);
         expect_equal(virtio_get(&v, VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
         expect_equal(virtio_get(&v, VIRTIO_MMIO_QUEUE_READY), 0);
     }
-    virtio_drive(&v);
+    virtio_driver_ok(&v);
     virtio_notify(&v, device->queues);
 }
 
 static void queue_larger_than_the_maximum(void)
 {
-    struct queue_place place = queue_place(q);
+    struct queue_layout place = queue_layout(q);
     uint32_t most;
 
     virtio_reset(&v);
-    expect(virtio_accept(&v, virtio_offered(&v)));
+    expect(virtio_negotiate(&v, virtio_device_features(&v)));
     virtio_set(&v, VIRTIO_MMIO_QUEUE_SEL, device->queue);
     most = virtio_get(&v, VIRTIO_MMIO_QUEUE_NUM_MAX);
     expect(most >= QUEUE_SIZE);
     place.size = 2 * most;
-    virtio_place_queue(&v, device->queue, &place);
-    virtio_drive(&v);
+    virtio_set_up_queue(&v, device->queue, &place);
+    virtio_driver_ok(&v);
     virtio_notify(&v, device->queue);
 }
 
@@ -257,36 +257,36 @@ static void features_not_offered(void)
     uint64_t offered;
 
     virtio_reset(&v);
-    offered = virtio_offered(&v);
+    offered = virtio_device_features(&v);
     for (unsigned bit = 0; bit < 64; bit++) {
         if (offered >> bit & 1)
             continue;
-        expect(!virtio_accept(&v, offered | 1ull << bit));
-        virtio_drive(&v);
+        expect(!virtio_negotiate(&v, offered | 1ull << bit));
+        virtio_driver_ok(&v);
         expect(!(virtio_status(&v) & VIRTIO_CONFIG_S_DRIVER_OK));
     }
-    expect(virtio_accept(&v, offered));
+    expect(virtio_negotiate(&v, offered));
 }
 
 static void version_1_refused(void)
 {
     virtio_reset(&v);
-    expect(!virtio_accept(&v, virtio_offered(&v) & ~VERSION_1));
+    expect(!virtio_negotiate(&v, virtio_device_features(&v) & ~VERSION_1));
 }
 
 static void features_changed_after_features_ok(void)
 {
     virtio_reset(&v);
-    expect(virtio_accept(&v, VERSION_1));
+    expect(virtio_negotiate(&v, VERSION_1));
     virtio_set(&v, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
-    virtio_set(&v, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)virtio_offered(&v));
+    virtio_set(&v, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)virtio_device_features(&v));
     for (unsigned i = 0; i < device->queues; i++)
         virtio_add_queue(&v, i, &queues[i]);
-    virtio_drive(&v);
+    virtio_driver_ok(&v);
     queue_describe(q, 0, &table[QUEUE_SIZE], sizeof(table[0]), INDIRECT, 0);
     queue_offer(q, 0);
     virtio_notify(&v, device->queue);
-    check_gave_up(); /* indirect tables were not agreed on */
+    check_needs_reset(); /* indirect tables were not agreed on */
 }
 
 static void driver_ok_without_features_ok(void)
@@ -306,17 +306,17 @@ static void status_backwards(void)
     virtio_set(&v, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE);
     expect_equal(virtio_status(&v), before);
     virtio_set(&v, VIRTIO_MMIO_STATUS, before | VIRTIO_CONFIG_S_NEEDS_RESET | 0x30);
-    expect_equal(virtio_status(&v), before); /* these bits are the device's, or nobody's */
-    polite_use(device, &v, q);
+    expect_equal(virtio_status(&v), before); /* set by the device only, or reserved */
+    sanity_check(device, &v, q);
 }
 
 static void interrupt_status_and_acknowledge(void)
 {
     if (vhost)
-        return; /* InterruptStatus always says that buffers were used */
+        return; /* InterruptStatus always has the bit of used buffers */
     start(VERSION_1);
     expect_equal(virtio_get(&v, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
-    polite_use(device, &v, q);
+    sanity_check(device, &v, q);
     wait_for(virtio_get(&v, VIRTIO_MMIO_INTERRUPT_STATUS) == VIRTIO_MMIO_INT_VRING);
     virtio_set(&v, VIRTIO_MMIO_INTERRUPT_ACK, ~(uint32_t)VIRTIO_MMIO_INT_VRING);
     expect_equal(virtio_get(&v, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
@@ -324,22 +324,22 @@ static void interrupt_status_and_acknowledge(void)
     wait_for(virtio_get(&v, VIRTIO_MMIO_INTERRUPT_STATUS) == 0);
 }
 
-/* The second request's interrupt could only come after the first's would have. */
+/* When the second request has been answered, an interrupt for the first would have come. */
 static void interrupts_suppressed(void)
 {
     if (vhost)
-        return; /* as above */
+        return; /* see above */
     start(VERSION_1);
     q->avail.flags = VRING_AVAIL_F_NO_INTERRUPT;
-    polite_use(device, &v, q);
-    polite_use(device, &v, q);
+    sanity_check(device, &v, q);
+    sanity_check(device, &v, q);
     expect_equal(virtio_get(&v, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
 
     start(VERSION_1 | 1ull << VIRTIO_RING_F_EVENT_IDX);
     q->avail.used_event = 1;
-    polite_use(device, &v, q);
+    sanity_check(device, &v, q);
     expect_equal(virtio_get(&v, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
-    polite_use(device, &v, q);
+    sanity_check(device, &v, q);
     wait_for(virtio_get(&v, VIRTIO_MMIO_INTERRUPT_STATUS) == VIRTIO_MMIO_INT_VRING);
 }
 
@@ -347,17 +347,17 @@ static void one_head_twice(void)
 {
     start(ALL);
     queue_submit(q, &device->request);
-    polite_submit(device, &v, q);
-    polite_wait(device, q);
-    polite_wait(device, q);
+    sanity_submit(device, &v, q);
+    sanity_wait(device, q);
+    sanity_wait(device, q);
 }
 
-/* More than the indices' 2^16 would take too long; more than a ring holds shows the wrap. */
+/* Wraps around the ring's size; wrapping the 16-bit indices would take too long. */
 static void ring_wraps(void)
 {
     start(ALL);
     for (unsigned i = 0; i < 2 * QUEUE_SIZE + 1; i++)
-        polite_use(device, &v, q);
+        sanity_check(device, &v, q);
 }
 
 #define POISON 0xa5
@@ -393,10 +393,10 @@ static void read_only_registers_written(void)
         virtio_set(&v, registers[i], ~before);
         expect_equal(virtio_get(&v, registers[i]), before);
     }
-    polite_use(device, &v, q);
+    sanity_check(device, &v, q);
 }
 
-/* A byte is the same by whatever width it is read, and nothing a driver reads changes it. */
+/* A byte reads the same in every width, and reads do not change the configuration. */
 static void config_space_of_any_width(void)
 {
     uint32_t generation;
@@ -413,15 +413,15 @@ static void config_space_of_any_width(void)
     expect_equal(virtio_get(&v, VIRTIO_MMIO_CONFIG_GENERATION), generation);
 }
 
-static const struct trick {
+static const struct attack {
     const char *name;
-    void (*play)(void);
-} tricks[] = {
+    void (*run)(void);
+} attacks[] = {
     { "kick_before_driver_ok", kick_before_driver_ok },
     { "notify_in_every_state", notify_in_every_state },
     { "queue_reconfigured_while_live", queue_reconfigured_while_live },
     { "queue_reconfigured_once_ready", queue_reconfigured_once_ready },
-    { "queue_that_is_not_there", queue_that_is_not_there },
+    { "queue_out_of_range", queue_out_of_range },
     { "queue_larger_than_the_maximum", queue_larger_than_the_maximum },
     { "features_not_offered", features_not_offered },
     { "version_1_refused", version_1_refused },
@@ -437,33 +437,33 @@ static const struct trick {
     { "config_space_of_any_width", config_space_of_any_width },
 };
 
-/* Whatever was done to it, a reset makes the device well. */
+/* After a reset the device works. */
 static void survived(const char *name)
 {
     start(ALL);
-    polite_use(device, &v, q);
+    sanity_check(device, &v, q);
     print("ok %s\n", name);
 }
 
 int main(void)
 {
-    device = polite_device();
+    device = sanity_device();
     vhost = word_is(1, "vhost");
     q = &queues[device->queue];
     v = virtio_find(device->id, 0);
     fill_tables();
-    survived("polite");
+    survived("valid_request");
     for (unsigned i = 0; i < ARRAY_SIZE(chains); i++) {
-        play_chain(&chains[i]);
+        try_chain(&chains[i]);
         survived(chains[i].name);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(layouts); i++) {
-        play_layout(&layouts[i]);
+        try_layout(&layouts[i]);
         survived(layouts[i].name);
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(tricks); i++) {
-        tricks[i].play();
-        survived(tricks[i].name);
+    for (unsigned i = 0; i < ARRAY_SIZE(attacks); i++) {
+        attacks[i].run();
+        survived(attacks[i].name);
     }
     return 0;
 }

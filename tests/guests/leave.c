@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Resets the machine, or with "off" powers it off, while a request to the disk is in flight: when a
- * byte comes in on the serial port, for the host knows that it is.
+ * Resets the machine, or with "off" powers it off, while a disk request is in flight. It waits for
+ * a byte on the serial port, which the host sends once its disk has the request.
  */
 #include <linux/virtio_blk.h>
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
-/* All RAM the firmware tells of is there, once, and as many MiB as the command line says. */
+/* The firmware's tables list as many MiB of RAM as the command line says; all of it works. */
 #include "lib/guest.h"
 
 #define PAGE 4096u
 #define STEP (64ull << 20)
 
-/* A word in every step of each range, and in the last of it: different everywhere. */
+/* Calls `each` for a word every STEP bytes, and for the last word of each range. */
 static void visit(void (*each)(volatile uint64_t *where))
 {
-    uint64_t free = platform_free();
+    uint64_t free = platform_free_ram();
     struct range ram;
 
     for (unsigned i = 0; platform_ram(i, &ram); i++) {
@@ -48,7 +48,7 @@ int main(void)
         total += ram.size;
     }
     print("end %lx\n", end);
-    /* A PC has less than 1 MiB taken out below the first. */
+    /* On a PC the hole below 1 MiB is missing. */
     expect_equal((total + (1 << 20) - 1) >> 20, word_number(0));
     visit(expect_zero);
     visit(fill);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Asks for 10.0.2.2, a user-mode network's gateway, by ARP, politely and otherwise. Second word
- * "vhost": what serves the queues is not minivmm.
+ * Resolves 10.0.2.2, the user-mode network's gateway, by ARP, with valid and invalid frames. With
+ * the second word "vhost", vhost-net serves the queues.
  */
 #include <linux/virtio_net.h>
 
@@ -78,7 +78,7 @@ static void post(unsigned index, uint32_t size)
     queue_offer(&queues[RECEIVE], index);
 }
 
-/* Buffers come back in the order they were posted; other frames than the answer may come too. */
+/* Buffers are used in the order they were posted; frames other than the answer may arrive. */
 static void expect_answer(unsigned *next, uint32_t size)
 {
     for (bool answered = false; !answered; *next = (*next + 1) % QUEUE_SIZE) {
@@ -106,7 +106,7 @@ static void ask(uint64_t features)
     }
 }
 
-/* The answer waits until there is room for it. */
+/* The backend keeps the answer until there are buffers. */
 static void receive_with_no_buffers(void)
 {
     unsigned next = 0;
@@ -119,7 +119,7 @@ static void receive_with_no_buffers(void)
     expect_answer(&next, sizeof(in[0]));
 }
 
-/* The buffer comes back. From vhost it need not: that may try the frame until there is a reset. */
+/* minivmm returns the buffer. vhost may retry the frame until the device is reset. */
 static void send_bad(const void *bytes, uint32_t size)
 {
     if (!word_is(1, "vhost")) {
@@ -131,7 +131,7 @@ static void send_bad(const void *bytes, uint32_t size)
     virtio_start(&net, ~0ull, queues, 2);
 }
 
-/* Frames that are none: nothing else happens. */
+/* Invalid frames are dropped. */
 static void bad_frames(void)
 {
     static uint8_t bad[HEADER + ARP_SIZE];
@@ -147,7 +147,7 @@ static void bad_frames(void)
     virtio_start(&net, ~0ull, queues, 2);
     for (uint32_t size = 1; size < HEADER + 14; size += 5)
         send_bad(arp, size);
-    send_bad((void *)platform_free(), 0x20000); /* larger than any frame */
+    send_bad((void *)platform_free_ram(), 0x20000); /* larger than any frame */
     for (unsigned i = 0; i < ARRAY_SIZE(headers); i++) {
         memcpy(bad, arp, sizeof(bad));
         memcpy(bad, &headers[i], sizeof(headers[i]));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Writes as many lines as the command line says to the console or the serial port. */
-#include "lib/polite.h"
+/* Writes a number of lines to the virtio console or the serial port. */
+#include "lib/sanity.h"
 
 #define LINE        4096u /* bytes: a number, dashes, '\n' */
 #define LINE_DIGITS 8u
@@ -30,7 +30,7 @@ static void put_console(void)
     queue_wait(&queues[TRANSMIT], 0);
 }
 
-/* "console 256" or "serial 16" */
+/* Command line: "console 256" or "serial 16". */
 int main(void)
 {
     bool by_console = word_is(0, "console");

@@ -3,13 +3,13 @@
 /*
  * pausing COUNT FD MINIVMM-OPTION...
  *
- * Runs a machine as minivmm does, and pauses and resumes it again and again until it ends. After
- * COUNT times writes a byte to FD; or, if that is -1, pauses no more. At every 16th pause checks
- * that guest memory does not change; after every 8th holds the last vCPU alone for a moment. Exits
- * with the guest's own status, or 125 if something went wrong; prints on stderr how often it paused
- * and how long that took.
+ * Runs a machine as minivmm does, and pauses and resumes it repeatedly until it ends. After COUNT
+ * pauses it writes a byte to FD or, if that is -1, stops pausing. At every 16th pause it checks that
+ * guest memory does not change; after every 8th it holds the last vCPU alone for a moment. Exits
+ * with the guest's status, or 125 on failure; prints to stderr how often it paused and how long
+ * that took.
  *
- * With a COUNT of 0 it pauses until a pause fails, prints what held it up, and lets the guest run.
+ * With a COUNT of 0 it pauses until a pause fails, prints the cause, and lets the guest run.
  */
 #include <errno.h>
 #include <signal.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A second CPU changes descriptors and indices while the device reads them: fields read twice would
- * be checked in one value and used in another. Each request is answered or breaks the queue.
+ * A second CPU changes descriptors while the device reads them: a field that is read twice would be
+ * checked with one value and used with another. Each request is answered or breaks the queue.
  */
-#include "lib/polite.h"
+#include "lib/sanity.h"
 
 #define ROUNDS 200
 
@@ -32,8 +32,8 @@ static void interfere(void)
     __atomic_store_n(&stopped, true, __ATOMIC_SEQ_CST);
 }
 
-/* True if the device answered, false if it gave up. */
-static bool settled(const struct virtio *v)
+/* True if the device answered, false if it set NEEDS_RESET. */
+static bool completed(const struct virtio *v)
 {
     wait_for(q->used.idx != q->seen || virtio_status(v) & VIRTIO_CONFIG_S_NEEDS_RESET);
     q->seen = q->used.idx;
@@ -42,18 +42,18 @@ static bool settled(const struct virtio *v)
 
 int main(void)
 {
-    const struct polite *device = polite_device();
+    const struct sanity *device = sanity_device();
     struct virtio v = virtio_find(device->id, 0);
     unsigned answered = 0;
 
     q = &queues[device->queue];
     virtio_start(&v, ~0ull, queues, device->queues);
-    queue_submit(q, &device->request); /* so that there is something to change */
+    queue_submit(q, &device->request); /* sets up the descriptors to change */
     expect(platform_start_cpu(1, interfere));
     virtio_start(&v, ~0ull, queues, device->queues);
     for (unsigned i = 0; i < ROUNDS; i++) {
-        polite_submit(device, &v, q);
-        if (settled(&v))
+        sanity_submit(device, &v, q);
+        if (completed(&v))
             answered++;
         else
             virtio_start(&v, ~0ull, queues, device->queues);
@@ -62,6 +62,6 @@ int main(void)
     wait_for(__atomic_load_n(&stopped, __ATOMIC_SEQ_CST));
     print("answered %u of %u\n", answered, ROUNDS);
     virtio_start(&v, ~0ull, queues, device->queues);
-    polite_use(device, &v, q);
+    sanity_check(device, &v, q);
     return 0;
 }

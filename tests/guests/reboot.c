@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Counts its boots in the disk's first sector, the only thing that outlives a reset, and resets the
- * machine until there have been three. Leaves RAM full of marks and the device running, of which
- * the next boot may see nothing.
+ * Counts its boots in the disk's first sector, the only state that survives a reset, and resets the
+ * machine until the third boot. It leaves marks in RAM and the device running, to check that a
+ * reset clears both.
  */
 #include <linux/virtio_blk.h>
 
@@ -33,13 +33,13 @@ static void transfer(const struct virtio *v, uint32_t type, uint32_t size)
     expect_equal(status, VIRTIO_BLK_S_OK);
 }
 
-/* RAM is as new, also above the first range. */
+/* RAM is zero in all ranges. */
 static void check_marks(void)
 {
     struct range ram;
 
     for (unsigned i = 0; i < MARK_COUNT; i++) {
-        volatile uint64_t *mark = (uint64_t *)(platform_free() + i * MARK_STEP);
+        volatile uint64_t *mark = (uint64_t *)(platform_free_ram() + i * MARK_STEP);
 
         expect_equal(*mark, 0);
         *mark = ~0ull;
@@ -47,7 +47,7 @@ static void check_marks(void)
     for (unsigned i = 1; platform_ram(i, &ram); i++) {
         volatile uint64_t *mark = (uint64_t *)(ram.base + ram.size - sizeof(*mark));
 
-        if (ram.base < platform_free())
+        if (ram.base < platform_free_ram())
             continue;
         expect_equal(*mark, 0);
         *mark = ~0ull;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Reads the disk's first sector as often as the command line says, one read at a time, each of
- * which asks for an interrupt; with a second word resets the machine once in between.
+ * Reads the disk's first sector as often as the command line says, one request at a time, each with
+ * an interrupt. With the second word "twice" it does so before and after a reset of the machine.
  */
 #include <linux/virtio_blk.h>
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Entropy of all sizes: as much as was asked for at the most, and never the same. */
+/* Entropy requests of several sizes: never more bytes than requested, never the same. */
 #include "lib/virtio.h"
 
-#define HUGE 0x100000u /* bytes of RAM after the payload: more than any device should gather */
+#define HUGE 0x100000u /* bytes: more than a device should generate at once */
 
 static struct virtio rng;
 static struct queue q;
@@ -29,14 +29,14 @@ static void different_each_time(void)
     expect(first[0] != second[0] && first[1] != second[1]);
 }
 
-/* A chain as large as the guest likes: the device neither allocates that much nor stalls. */
+/* However large the request, the device neither allocates that much nor stalls. */
 static void huge_request(void)
 {
-    uint8_t *room = (uint8_t *)platform_free();
+    uint8_t *room = (uint8_t *)platform_free_ram();
     uint32_t written = get(room, HUGE);
 
     for (uint32_t i = written; i < written + 64 && i < HUGE; i++)
-        expect_equal(room[i], 0); /* nothing past what it says */
+        expect_equal(room[i], 0); /* nothing after the used length */
 }
 
 static void no_room(void)

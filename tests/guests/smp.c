@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Starts as many CPUs as the command line says, one after the other; each counts itself. */
+/* Starts as many CPUs as the command line says, one after the other. */
 #include "lib/guest.h"
 
 static unsigned running = 1;

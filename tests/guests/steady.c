@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Gives every device work and checks each byte of it, round after round, until a byte comes in on
- * the virtio console: for a host that disturbs the machine meanwhile. The second CPU counts on the
- * serial port, the virtio console has a line a round. Ends by saying how many rounds there were.
- * With "alone" on the command line the disk is the only device beside the consoles.
+ * Uses every device and checks all data, round after round, until a byte arrives on the virtio
+ * console, while the host pauses the machine. The second CPU counts on the serial port; the virtio
+ * console gets a line per round. At the end it prints the number of rounds. With "alone" on the
+ * command line it uses only the disk and the consoles.
  */
 #include <linux/fuse.h>
 #include <linux/virtio_blk.h>
@@ -22,8 +22,8 @@ enum { FUSE_REQUESTS = 1 };
 
 static struct virtio disk, console, net, fs, rng;
 static struct queue disk_queue, console_queues[2], net_queues[2], fs_queues[2], rng_queue;
-static uint32_t written_in[SECTORS]; /* the round that wrote a sector last, plus one */
-static volatile bool over, counted;  /* for the second CPU, and by it */
+static uint32_t written_in[SECTORS]; /* the last round that wrote a sector, plus one */
+static volatile bool over, counted;  /* set by the first, and by the second CPU */
 
 static void count(void)
 {
@@ -38,7 +38,7 @@ static void pattern(uint32_t words[WORDS], uint32_t round)
         words[i] = round * 2654435761u + i;
 }
 
-/* Used buffers raise the interrupt: it is there, and goes when it is acknowledged. */
+/* A used buffer sets the bit in InterruptStatus; the acknowledgement clears it. */
 static void acknowledge(const struct virtio *v)
 {
     wait_for(virtio_get(v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING);
@@ -51,7 +51,7 @@ static uint32_t ask(const struct virtio *v, struct queue *q, unsigned queue,
 {
     uint32_t size;
 
-    q->avail.used_event = q->seen; /* an interrupt for the next */
+    q->avail.used_event = q->seen; /* an interrupt for the next used buffer */
     queue_submit(q, request);
     virtio_notify(v, queue);
     size = queue_wait(q, 0);
@@ -111,7 +111,7 @@ static void use_rng(void)
         sizeof(entropy));
 }
 
-/* Who has 10.0.2.2? Other frames of the router's may come first. */
+/* ARP: who has 10.0.2.2? Other frames of the gateway may come first. */
 static void use_net(void)
 {
     static const uint8_t request[NET_HEADER + ARP_SIZE] = { [NET_HEADER] = 0xff,
@@ -171,7 +171,7 @@ static void use_net(void)
     }
 }
 
-/* The shared directory: one file, like the disk. */
+/* The shared directory: one file, used like the disk. */
 static uint64_t file, handle;
 static struct {
     struct fuse_in_header header;
@@ -246,7 +246,7 @@ static bool was_stopped(void)
     static bool asked;
 
     if (!asked) {
-        console_queues[RECEIVE].avail.used_event = UINT16_MAX / 2; /* it is polled */
+        console_queues[RECEIVE].avail.used_event = UINT16_MAX / 2; /* never: it is polled */
         queue_submit(&console_queues[RECEIVE], &(struct request){ .in = &byte, .in_size = 1 });
         virtio_notify(&console, RECEIVE);
     }

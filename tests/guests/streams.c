@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Passes on what comes in on the port "in" by the port "out", untouched, until the end of it, and
- * closes that. Then it ends without waiting for anything, or by the word "stay" does not.
+ * Copies console port "in" to port "out" until the host closes "in", then closes "out". Then it
+ * powers off without waiting; with "stay" on the command line it halts instead.
  */
 #include <linux/virtio_console.h>
 
@@ -20,7 +20,7 @@ struct message {
 
 static struct virtio console;
 static struct queue queues[QUEUES];
-static struct message heard[QUEUE_SIZE], said;
+static struct message control_in[QUEUE_SIZE], control_out;
 static unsigned in, out;
 static bool named_in, named_out, more;
 
@@ -41,20 +41,21 @@ static void notify(const struct queue *q)
 
 static uint8_t *buffer(unsigned index)
 {
-    return (uint8_t *)(platform_free() + index * BUFFER);
+    return (uint8_t *)(platform_free_ram() + index * BUFFER);
 }
 
-static void say(uint32_t port, uint16_t event, uint16_t value)
+static void send_control(uint32_t port, uint16_t event, uint16_t value)
 {
-    said = (struct message){ .port = port, .event = event, .value = value };
-    queue_submit(&queues[CONTROL_TRANSMIT], &(struct request){ .out = &said, .out_size = 8 });
+    control_out = (struct message){ .port = port, .event = event, .value = value };
+    queue_submit(&queues[CONTROL_TRANSMIT],
+                 &(struct request){ .out = &control_out, .out_size = 8 });
     notify(&queues[CONTROL_TRANSMIT]);
     queue_wait(&queues[CONTROL_TRANSMIT], 0);
 }
 
 static void offer_message(unsigned index)
 {
-    queue_describe(&queues[CONTROL_RECEIVE], index, &heard[index], sizeof(heard[index]),
+    queue_describe(&queues[CONTROL_RECEIVE], index, &control_in[index], sizeof(control_in[index]),
                    VRING_DESC_F_WRITE, 0);
     queue_offer(&queues[CONTROL_RECEIVE], index);
 }
@@ -64,11 +65,11 @@ static bool name_is(const struct message *message, uint32_t size, const char *na
     return size == 8 + length && memcmp(message->name, name, length) == 0;
 }
 
-static void act_on(const struct message *message, uint32_t size)
+static void handle_control(const struct message *message, uint32_t size)
 {
     switch (message->event) {
     case VIRTIO_CONSOLE_PORT_ADD:
-        say(message->port, VIRTIO_CONSOLE_PORT_READY, 1);
+        send_control(message->port, VIRTIO_CONSOLE_PORT_READY, 1);
         break;
     case VIRTIO_CONSOLE_PORT_NAME:
         if (name_is(message, size, "in", 2)) {
@@ -90,15 +91,15 @@ static void act_on(const struct message *message, uint32_t size)
     }
 }
 
-/* Takes the next message, if there is one. */
-static void hear(void)
+/* Handles the next control message, if there is one. */
+static void receive_control(void)
 {
     struct queue *q = &queues[CONTROL_RECEIVE];
     unsigned index = q->seen % QUEUE_SIZE;
 
     if (q->used.idx == q->seen)
         return;
-    act_on(&heard[index], queue_wait(q, index));
+    handle_control(&control_in[index], queue_wait(q, index));
     offer_message(index);
     notify(q);
 }
@@ -110,8 +111,8 @@ static void offer_buffer(unsigned index)
     notify(receive_of(in));
 }
 
-/* A buffer goes round: filled by the host, sent back to it, offered again. */
-static void pass_on(void)
+/* A buffer is filled by the host, transmitted back, and offered again. */
+static void forward(void)
 {
     struct queue *from = receive_of(in), *to = transmit_of(out);
     unsigned index = from->seen % QUEUE_SIZE;
@@ -134,20 +135,20 @@ int main(void)
     virtio_start(&console, ~0ull, queues, QUEUES);
     for (unsigned i = 0; i < QUEUE_SIZE; i++)
         offer_message(i);
-    say(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
-    wait_for((hear(), named_in && named_out));
+    send_control(0, VIRTIO_CONSOLE_DEVICE_READY, 1);
+    wait_for((receive_control(), named_in && named_out));
 
-    say(in, VIRTIO_CONSOLE_PORT_OPEN, 1);
-    say(out, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    send_control(in, VIRTIO_CONSOLE_PORT_OPEN, 1);
+    send_control(out, VIRTIO_CONSOLE_PORT_OPEN, 1);
     for (unsigned i = 0; i < QUEUE_SIZE; i++)
         offer_buffer(i);
     while (more || receive_of(in)->used.idx != receive_of(in)->seen) {
-        hear();
-        pass_on();
+        receive_control();
+        forward();
         platform_relax();
     }
 
-    say(out, VIRTIO_CONSOLE_PORT_OPEN, 0);
+    send_control(out, VIRTIO_CONSOLE_PORT_OPEN, 0);
     if (word_is(0, "stay")) {
         print("closed\n");
         platform_stop();

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the board offers: memory, CPUs, ports, interrupts, the serial line."""
+"""The board: memory, CPUs, registers and ports, interrupts, the serial port."""
 
 from vmm import MACHINE, GuestTest, only_on
 
-# What --memory asks for and where RAM ends then, in MiB: a PC has a hole, an Arm board none.
+# Values of --memory and where RAM then ends, in MiB: a PC has a hole, an Arm board has none.
 RAM_ENDS = {
     "x86_64": ((16, 16), (512, 512), (3072, 3072), (3073, 4097), (6144, 7168)),
     "aarch64": ((16, 1040), (512, 1536), (3072, 4096), (6144, 7168)),
@@ -23,7 +23,7 @@ class Board(GuestTest):
                 said = self.check_passes("smp", "--cpus", cpus, cmdline=str(cpus))
                 self.assertEqual(said, "".join(f"cpu {i} of {cpus}\n" for i in range(cpus)))
 
-    @only_on("x86_64", "an Arm CPU has a register that tells its counter's frequency")
+    @only_on("x86_64", "an Arm CPU has a register with its counter's frequency")
     def test_clock_frequencies(self):
         self.assertRegex(self.check_passes("cpuid", "--cpus", "2"), r"\Atsc \d+ kHz\n\Z")
 
@@ -36,7 +36,7 @@ class Board(GuestTest):
     def test_every_width_at_every_register(self):
         self.assertEqual(self.check_passes("chips"), "pl011\npl031\npvpanic\ndebug_exit\n")
 
-    @only_on("aarch64", "what KVM cannot decode on x86 it gives up at: see test_ends.py")
+    @only_on("aarch64", "on x86 such accesses are KVM failures: see test_ends.py")
     def test_accesses_that_cannot_be_decoded(self):
         self.assertEqual(self.check_passes("fault"), "10 aborts\n")
 

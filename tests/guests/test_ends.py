@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The exit contract: each way a guest can end has its status."""
+"""Exit statuses: each way in which a guest can end has its own."""
 
 from vmm import TIMEOUTS_MS, GuestTest, only_on, text
 
@@ -34,23 +34,23 @@ class Ends(GuestTest):
     def test_reset_by_i8042_without_reboot(self):
         self.check_end("fault", "i8042", 120)
 
-    @only_on("x86_64", "an Arm CPU faults for ever")
+    @only_on("x86_64", "an Arm CPU has no triple fault")
     def test_triple_fault(self):
         self.check_one_line(self.check_end("fault", "triple-fault", 122).stderr, "triple fault")
 
-    @only_on("x86_64", "on Arm KVM decodes no instruction, so none makes it fail")
+    @only_on("x86_64", "on Arm KVM does not decode instructions")
     def test_kvm_failure_names_the_place(self):
         done = self.check_end("fault", "execute-device", 123)
         device = int(done.stdout, 16)
         self.assertIn(f"rip {device:016x}", text(done.stderr))
 
-    @only_on("x86_64", "on Arm KVM decodes no instruction, so none makes it fail")
+    @only_on("x86_64", "on Arm KVM does not decode instructions")
     def test_kvm_failure_shows_the_instruction(self):
         done = self.check_end("fault", "unknown-instruction", 123)
         self.assertRegex(text(done.stderr), "code at rip: db 2[89a-f] ")  # fldt
 
     def check_timeout(self, cmdline: str, said: bytes, *options: object) -> bytes:
-        """The end of a guest that has come as far as SAID; all that it said."""
+        """A guest that has printed SAID ends by --timeout. Returns its whole output."""
         for ms in TIMEOUTS_MS:
             done = self.boot("end", "--timeout", f"{ms}ms", *options, cmdline=cmdline)
             self.check_status(done, 124)
@@ -66,12 +66,12 @@ class Ends(GuestTest):
     def test_timeout_of_a_guest_that_sleeps(self):
         self.assertEqual(self.check_timeout("stop", b"stop\n", "--cpus", "2"), b"stop\n")
 
-    def test_hostile_guest_keeps_no_timeout_away(self):
+    def test_timeout_of_a_guest_that_resets_all_the_time(self):
         self.check_timeout("reset", 2 * b"reset\n")
 
 
 class Resets(GuestTest):
-    """A reset machine is as new: RAM, devices, vCPUs; only the disk keeps what was written."""
+    """A reset restores RAM, devices and vCPUs to power-on; only the disk keeps its contents."""
 
     def check_three_boots(self, *options: object):
         disk = self.disk()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whatever the guest does and its disk does not, the user can end it."""
+"""The user can end any machine: with a flood of requests, or a dead disk."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ TIMED_OUT = 124
 GRACE = 1  # second
 FORCE = 3  # seconds: how long a machine may take to stop
 SLACK = 5 + float(os.environ.get("TL") or 120) / 12  # seconds: a lane may be slow
-LOG_LINES = 10  # about one device
+LOG_LINES = 10  # at most, for each device
 DEAD = b"the disk is dead\n"  # stuck.so's
 
 
 class Ends(GuestTest):
     def check_ends(self, name: str, status: int, limit: float, *options: object, cmdline: str = "",
                    sigterm: bool = True, begin=lambda process: None, **more) -> str:
-        """Ends by SIGTERM or by itself within `limit` seconds; what it logged."""
+        """It ends by SIGTERM or by itself within `limit` seconds. Returns what it logged."""
         with self.running(name, *options, "--grace", f"{GRACE}s", cmdline=cmdline,
                           **more) as process:
             begin(process)
@@ -33,7 +33,7 @@ class Ends(GuestTest):
 
 
 class Flood(Ends):
-    """Every CPU gives every device all it has, and nobody reads the output."""
+    """Every CPU floods every device, and the output is not read."""
 
     def check_flood(self, cmdline: str):
         logged = self.check_ends("flood", 128 + signal.SIGTERM, GRACE + FORCE, "--cpus", 4,
@@ -50,10 +50,10 @@ class Flood(Ends):
 
 
 class DeadDisk(Ends):
-    """A request is in flight for ever when the guest resets or powers off."""
+    """A request never completes, and the guest resets or powers off."""
 
     def leave(self, process: subprocess.Popen):
-        """Lets the guest go when the disk has its request, unless its time is over before."""
+        """Lets the guest proceed once the disk has its request, unless it times out before."""
         self.left = DEAD in iter(process.stderr.readline, b"")
         if self.left:
             process.stdin.write(b"!")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A machine that is paused and resumed all the time goes on as if nothing had been."""
+"""A guest notices nothing when its machine is paused and resumed all the time."""
 
 import os
 import re
@@ -17,12 +17,12 @@ SECTORS = 64
 
 
 def pattern(number: int) -> bytes:
-    """What the payload steady writes in a round."""
+    """The data that the payload steady writes in a round."""
     return struct.pack("<128I", *((number * 2654435761 + i) % 2**32 for i in range(SECTOR // 4)))
 
 
 def contents(rounds: int) -> bytes:
-    """What all rounds leave in the sectors."""
+    """The sectors after all rounds."""
     sectors = [bytes(SECTOR)] * SECTORS
     for number in range(max(rounds - SECTORS, 0), rounds):
         sectors[number % SECTORS] = pattern(number)
@@ -31,7 +31,7 @@ def contents(rounds: int) -> bytes:
 
 class Pause(GuestTest):
     def pausing(self, name: str, *options: object, cmdline: str = "") -> tuple[bytes, bytes]:
-        """Runs a payload to its end, paused PAUSES times and more; serial and virtio console."""
+        """Runs a payload to its end with at least PAUSES pauses. Returns serial and console output."""
         ours, theirs = socket.socketpair()
         said = bytearray()
 
@@ -41,7 +41,7 @@ class Pause(GuestTest):
 
         listener = threading.Thread(target=listen)
         listener.start()
-        # What the program writes to its FD comes in on the guest's console.
+        # The program ends the payload by writing to `back`, which is the guest's console input.
         back = os.dup(ours.fileno())
         words = command(name, *options, "--cpus", 2, "--memory", "32M",
                         "--console", f"fd={theirs.fileno()}", cmdline=cmdline)
@@ -59,7 +59,7 @@ class Pause(GuestTest):
         return done.stdout, bytes(said)
 
     def check_steady(self, disk: Path, serial: bytes, console: bytes) -> int:
-        """Every number was said once and in order; how many rounds there were."""
+        """Checks that every number was printed once and in order. Returns the number of rounds."""
         numbers, rounds = re.fullmatch(r"((?:\d+\n)*)rounds (\d+)\n", text(serial)).groups()
         for number, line in enumerate(numbers.split()):
             self.assertEqual(line, str(number))

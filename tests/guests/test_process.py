@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""minivmm as a process: what it refuses, signals, its descriptors, many at once, sudden death."""
+"""minivmm as a process: refused options, signals, file descriptors, many at once, SIGKILL."""
 
 import contextlib
 import fcntl
@@ -22,18 +22,18 @@ USAGE = 2
 FAILED = 125
 NOBODY = 65534
 
-# Where the other architecture's kernels have their magic number.
+# Offset and value of the magic number of the other architecture's kernels.
 FOREIGN = {"x86_64": (56, b"ARM\x64", "arm64"), "aarch64": (0x202, b"HdrS", "x86")}
 
 
 def elf(machine: int) -> bytes:
-    """The head of an ELF64 executable for another architecture."""
+    """An ELF64 executable for another architecture: only the header."""
     return struct.pack("<4sBBBB8xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 0, 2, machine, 1, 0x100000,
                        64, 0, 0, 64, 56, 0, 0, 0, 0) + bytes(4096)
 
 
 class Refusals(GuestTest):
-    """One line that names the thing, the right status, nothing created."""
+    """A refusal prints one line with the cause, has the right status, and creates no file."""
 
     def check_refused(self, status: int, *words: str, options: list[object] = [],
                       name: str | None = "hello", **more):
@@ -57,11 +57,11 @@ class Refusals(GuestTest):
         (self.directory / "folder").mkdir()
         self.check_kernel_refused(self.directory / "missing", "No such file")
         self.check_kernel_refused(self.directory / "folder", "directory")
-        self.check_kernel_refused(self.directory / "fifo", "plain file")
+        self.check_kernel_refused(self.directory / "fifo", "regular file")
         self.check_kernel_refused(self.file("empty"), "empty")
         self.check_kernel_refused(self.file("one-byte", b"\x7f"))
         self.check_kernel_refused(self.file("truncated-header", image[:40]))
-        if MACHINE == "aarch64":  # plain, it does not say how long it is
+        if MACHINE == "aarch64":  # a plain Image does not contain the file's length
             image = gzip.compress(image)
         self.check_kernel_refused(self.file("truncated", image[:len(image) // 2]))
         self.check_kernel_refused(self.file("text", b"just some words\n" * 100), "text")
@@ -170,7 +170,7 @@ class Kvm(GuestTest):
         self.check_one_line(done.stderr, "/dev/kvm")
 
     def test_no_permission(self):
-        """Names the group; run from a place that others may enter."""
+        """The message names the group. Runs from a directory that other users may enter."""
         if os.geteuid() or os.stat("/dev/kvm").st_mode & 0o006:
             self.skipTest("needs root, and a /dev/kvm that is not everybody's")
         with tempfile.TemporaryDirectory(prefix="guests-", dir="/tmp") as directory:
@@ -214,7 +214,7 @@ class Signals(GuestTest):
             process.send_signal(signal.SIGTERM)
             self.check_ends(process, 128 + signal.SIGTERM)
 
-    def test_signals_that_mean_nothing(self):
+    def test_ignored_signals(self):
         with self.running("button") as process:
             for number in (signal.SIGWINCH, signal.SIGCONT, signal.SIGPIPE, signal.SIGUSR1):
                 process.send_signal(number)
@@ -225,7 +225,7 @@ class Signals(GuestTest):
             self.check_ends(process, 0)
 
     def test_terminated_during_start(self):
-        """Whenever it comes: no hang, no other status, the disk's lock is gone."""
+        """At any time: no hang, no other status, the disk is unlocked."""
         disk = self.disk()
         words = command("end", "--grace", "1ms", "--disk", disk, "--cpus", "2", cmdline="stop")
         for delay in range(16):
@@ -238,7 +238,7 @@ class Signals(GuestTest):
         self.check_passes("hello", "--disk", disk)
 
     def test_killed(self):
-        """Nothing is left behind: no file, no lock, and the disk has what was flushed."""
+        """No file and no lock remain, and the disk has the flushed data."""
         disk = self.disk()
         self.check_passes("blk", "--disk", disk)
         content = disk.read_bytes()
@@ -261,7 +261,7 @@ class Descriptors(GuestTest):
         return close
 
     def test_none_open(self):
-        """What minivmm opens must not become the guest's console, nor its own standard error."""
+        """A file that minivmm opens must not become standard input, output or error."""
         disk = self.disk()
         words = command("end", "--disk", disk, "--grace", "1ms", cmdline="stop")
         process = subprocess.Popen(words, preexec_fn=self.close(0, 1, 2))
@@ -285,7 +285,7 @@ class Descriptors(GuestTest):
         done = self.boot("hello", stdin=None, preexec_fn=self.close(0))
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, self.HELLO, b""))
 
-    def test_input_that_ends_costs_no_time(self):
+    def test_input_at_its_end_uses_no_cpu(self):
         reader, writer = os.pipe()
         os.close(writer)
         sources = {"null": os.open(os.devnull, os.O_RDONLY), "ended pipe": reader,
@@ -341,15 +341,15 @@ class Descriptors(GuestTest):
         self.assertEqual((self.directory / "console.log").read_bytes(),
                          output_lines(256) + output_lines(2))
 
-    def test_reader_that_stalls_stops_no_timeout(self):
+    def test_timeout_with_a_stalled_reader(self):
         written = b""
-        for seconds in 4, 40:  # a busy guest needs longer to fill the pipe
+        for seconds in 4, 40:  # on a busy host it takes longer to fill the pipe
             reader, writer = os.pipe()
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
             done = self.boot("output", "--timeout", f"{seconds}s", stdout=writer,
                              cmdline="serial 1000")
             os.close(writer)
-            self.check_one_line(done.stderr, "--timeout")  # and no word of a vCPU that does not stop
+            self.check_one_line(done.stderr, "--timeout")  # and nothing about a vCPU that does not stop
             self.check_status(done, 124)
             written = os.read(reader, 4096)
             os.close(reader)
@@ -357,8 +357,8 @@ class Descriptors(GuestTest):
                 break
         self.assertNotEqual(written, b"")
 
-    def test_descriptors_are_as_they_were(self):
-        """O_NONBLOCK would be seen by everybody who shares them, the shell before all."""
+    def test_descriptor_flags_are_unchanged(self):
+        """O_NONBLOCK would affect all processes that share the open file, such as the shell."""
         reader, writer = os.pipe()
         before = [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in (reader, writer)]
         with self.running("button", stdin=reader) as process:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What --stats prints, against guests of which it is known what they do."""
+"""The output of --stats for guests whose requests and exits are known."""
 
 import re
 
@@ -7,11 +7,11 @@ from vmm import GuestTest, text
 
 PHASES = ["begin", "memory", "kvm", "devices", "vm", "slots", "irqchip", "vcpus", "image",
           "threads", "entry", "first-exit"]
-SLEEPS = "poll=0"  # a disk that looks for requests saves calls, if it is in luck
+SLEEPS = "poll=0"  # adaptive polling would save system calls, depending on timing
 
 
 def tables(stderr: bytes) -> dict[str, dict[str, dict[str, float]]]:
-    """Table, row, column."""
+    """Parses the tables: name, row, column."""
     found: dict = {}
     for line in text(stderr).splitlines():
         name, *words = line.removeprefix("minivmm: ").split()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Streams through ports of the console, and their ends."""
+"""Streams through console ports, and their ends."""
 
 import os
 import subprocess
@@ -13,10 +13,10 @@ DATA = os.urandom(8 * MIB)
 
 
 class Streams(GuestTest):
-    """The payload passes on what comes in."""
+    """The payload copies port "in" to port "out"."""
 
     def start(self, data: bytes, cmdline: str = ""):
-        """DATA goes to the guest; what comes back is in the pipe self.output."""
+        """Sends DATA to the guest; its output is in the pipe self.output."""
         guest_in, self.input = os.pipe()
         self.output, guest_out = os.pipe()
         self.addCleanup(os.close, self.output)
@@ -42,7 +42,7 @@ class Streams(GuestTest):
         os.close(self.input)
 
     def read(self, limit: int | None = None) -> bytes:
-        """Up to the end, or so many bytes."""
+        """Reads to the end of file, or at most `limit` bytes."""
         data = bytearray()
         while ((limit is None or len(data) < limit) and
                (piece := os.read(self.output, MIB if limit is None else limit - len(data)))):
@@ -74,7 +74,7 @@ class Streams(GuestTest):
     def test_power_off_waits_for_a_slow_reader(self):
         self.start(DATA[:MIB])
         data = b""
-        for _ in range(16):  # the guest has sent all of it after the first of them
+        for _ in range(16):  # the guest has sent everything after the first turn
             data += self.read(MIB // 16)
             time.sleep(0.1)
         self.assertTrue(data == DATA[:MIB])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The terminal: raw while a guest runs, and restored whatever ends it."""
+"""The terminal: raw while a guest runs, and restored however it ends."""
 
 import contextlib
 import fcntl
@@ -28,7 +28,7 @@ class Terminal(GuestTest):
 
     @contextlib.contextmanager
     def session(self, name: str | None, *options: object, cmdline: str = ""):
-        """minivmm with the terminal as its own, as from a shell."""
+        """Runs minivmm with the terminal as its controlling terminal, as a shell does."""
         process = subprocess.Popen(
             command(name, *options, cmdline=cmdline), cwd=self.directory, stdin=self.slave,
             stdout=self.slave, stderr=self.slave, start_new_session=True,
@@ -46,7 +46,7 @@ class Terminal(GuestTest):
         return what in self.shown
 
     def expect(self, what: bytes):
-        """Reads on until WHAT was shown; it and all before it counts as seen."""
+        """Reads until WHAT was shown; drops it and all output before it."""
         wait_until(lambda: self.sees(what), repr(what))
         self.shown = self.shown.partition(what)[2]
 
@@ -82,7 +82,7 @@ class Terminal(GuestTest):
             self.expect(b"No such file")
             self.check_end(process, 125)
 
-    @only_on("x86_64", "on Arm KVM decodes no instruction, so none makes it fail")
+    @only_on("x86_64", "on Arm KVM does not decode instructions")
     def test_restored_after_kvm_failure(self):
         with self.session("fault", cmdline="execute-device") as process:
             self.expect(b"code at rip")
@@ -124,7 +124,7 @@ class Terminal(GuestTest):
                 self.check_end(process, 0)
 
     def test_keys_reach_the_guest(self):
-        """Control characters are passed on, not acted upon; the escape key when it is doubled."""
+        """Control characters are passed on without effect; the escape key when it is doubled."""
         with self.guest("echo", says=b"ready\n") as process:
             self.type(b"a\x03\x1a\x04\x11\r" + ESCAPE + ESCAPE + ESCAPE + b"a" + b"z")
             self.expect(b"a\x03\x1a\x04\x11\r" + ESCAPE + ESCAPE + b"z")
@@ -140,7 +140,7 @@ class Terminal(GuestTest):
             self.check_end(process, 0)
 
     def test_typed_ahead(self):
-        """What was typed before the guest listens is not lost."""
+        """Keys typed before the guest reads are not lost."""
         with self.session("echo") as process:
             wait_until(self.is_raw, "raw mode")
             self.type(b"early.")

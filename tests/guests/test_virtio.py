@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each virtio device, driven well and driven badly."""
+"""Each virtio device, with a correct and with a hostile driver."""
 
 import os
 import re
@@ -10,12 +10,12 @@ from resource import RLIMIT_NOFILE, setrlimit
 
 from vmm import LANE, GuestTest, cpu_seconds, text, wait_until
 
-DESCRIPTORS = 256  # of a process that shares several directories
-TRICKS = 55  # what the payload hostile knows, the honest request included
+DESCRIPTORS = 256  # RLIMIT_NOFILE with several shares
+ATTACKS = 55  # of the payload hostile, with the valid request
 
 
 class Devices(GuestTest):
-    """One subclass a kind of device."""
+    """One subclass per kind of device."""
     device = ""
 
     def options(self) -> list[object]:
@@ -29,7 +29,7 @@ class Devices(GuestTest):
         self.check_status(done, 0)
         played = re.findall(r"^ok (\w+)$", text(done.stdout), re.M)
         self.assertEqual(len(played), len(set(played)))
-        self.assertGreaterEqual(len(played), TRICKS)
+        self.assertGreaterEqual(len(played), ATTACKS)
         for line in text(done.stderr).splitlines():
             self.assertRegex(line, f"^minivmm: {self.device}0: queue . broken by the guest: ")
 
@@ -37,7 +37,7 @@ class Devices(GuestTest):
         self.assertRegex(self.check("race", "--cpus", "2"), r"\Aanswered \d+ of \d+\n\Z")
 
     def check_idle(self, state: str):
-        """A doorbell that was rung does not keep a loop busy."""
+        """A handled notification does not keep a loop busy."""
         cmdline = f"{self.device} {state}"
         with self.running("idle", *self.options(), cmdline=cmdline) as process:
             self.assertEqual(process.first_line, b"idle\n")
@@ -49,7 +49,7 @@ class Devices(GuestTest):
 class Rng(Devices):
     device = "rng"
 
-    def test_polite(self):
+    def test_requests(self):
         self.check("rng")
 
     def test_hostile(self):
@@ -61,10 +61,10 @@ class Rng(Devices):
     def test_descriptors_changed_while_read(self):
         self.check_race()
 
-    def test_doorbell_armed_after_reset(self):
+    def test_notification_after_reset(self):
         self.check_idle("reset")
 
-    def test_doorbell_answered(self):
+    def test_handled_notification(self):
         self.check_idle("live")
 
 
@@ -74,7 +74,7 @@ class Blk(Rng):
     def options(self):
         return ["--disk", self.disk()]
 
-    def test_polite(self):
+    def test_requests(self):
         for engine in ("auto", "thread"):
             with self.subTest(engine=engine):
                 said = self.check_passes("blk", "--disk", f"{self.disk()},engine={engine}")
@@ -99,14 +99,14 @@ class Net(Rng):
         if b"libslirp" in done.stderr:
             self.skipTest(text(done.stderr).strip())
 
-    def test_polite(self):
+    def test_requests(self):
         self.check("net")
 
 
 class Tap(Rng):
-    """Its other end has the address that the payload asks for."""
+    """The tap has the address that the payload resolves."""
     device = "net"
-    name = f"minivmm-{os.getpid()}"  # others test on this host, too
+    name = f"minivmm-{os.getpid()}"  # other tests may run on this host, too
     vhost = "off"
 
     @classmethod
@@ -123,12 +123,12 @@ class Tap(Rng):
     def options(self):
         return ["--net", f"tap,name={self.name},vhost={self.vhost}"]
 
-    def test_polite(self):
+    def test_requests(self):
         self.check("net")
 
 
 class Vhost(Tap):
-    """The same card, served by the kernel, which forgives more and does not tell what it did."""
+    """The same NIC served by vhost-net, which tolerates more and reports nothing."""
     vhost = "on"
 
     @classmethod
@@ -140,17 +140,17 @@ class Vhost(Tap):
     def test_hostile(self):
         done = self.boot("hostile", *self.options(), cmdline=f"{self.device} vhost")
         self.check_status(done, 0)
-        self.assertGreaterEqual(len(re.findall(r"^ok ", text(done.stdout), re.M)), TRICKS)
+        self.assertGreaterEqual(len(re.findall(r"^ok ", text(done.stdout), re.M)), ATTACKS)
 
-    def test_polite(self):
+    def test_requests(self):
         self.check_passes("net", *self.options(), cmdline="net vhost")
 
     def servers(self, tasks: list[str]) -> list[str]:
-        """Threads of the kernel's, named after the thread that asked for them."""
+        """Kernel threads of vhost, named after the thread that created them."""
         names = subprocess.check_output(["ps", "-eo", "comm"], text=True).split()
         return [name for name in names if name.removeprefix("vhost-") in tasks]
 
-    def test_the_kernel_serves_it(self):
+    def test_served_by_a_kernel_thread(self):
         with self.running("idle", *self.options(), cmdline="net live") as process:
             self.assertEqual(process.first_line, b"idle\n")
             tasks = os.listdir(f"/proc/{process.pid}/task")
@@ -177,18 +177,18 @@ class Fs(Rng):
     def options(self):
         return ["--share", f"{self.shared},tag=shared"]
 
-    def look(self) -> list[tuple]:
-        """All there is, and when it was last changed."""
+    def snapshot(self) -> list[tuple]:
+        """All files with their sizes and times of change."""
         return [(path, path.lstat().st_mode, path.lstat().st_nlink, path.lstat().st_size,
                  path.lstat().st_mtime_ns, path.lstat().st_ctime_ns)
                 for path in sorted([self.directory, *self.directory.rglob("*")])]
 
-    def test_polite(self):
-        before = self.look()
+    def test_requests(self):
+        before = self.snapshot()
         said = self.check("fs", "--share", "/,tag=all,rw", "--share", f"{self.shared},tag=again",
                           preexec_fn=lambda: setrlimit(RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS)))
         self.assertEqual(said.count("ok "), 10)
-        self.assertEqual(self.look(), before)
+        self.assertEqual(self.snapshot(), before)
 
 
 class Console(Rng):
@@ -197,7 +197,7 @@ class Console(Rng):
     def options(self):
         return ["--console", "file=console.log"]
 
-    def test_polite(self):
+    def test_requests(self):
         done = self.boot("console", "--console", "stdio", "--serial", "file=serial.log",
                          input=b"x" * 1000 + b"\x03\x04\x01.")
         self.assertEqual((self.directory / "serial.log").read_bytes(), b"")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Starts minivmm with a payload: what the tests beside this file share."""
+"""Starts minivmm with a payload: shared by the tests in this folder."""
 
 import contextlib
 import os
@@ -17,17 +17,17 @@ MINIVMM = Path(os.environ.get("MINIVMM")
                or (f"{FILES}/minivmm" if FILES else ROOT / "build/minivmm")).absolute()
 GUESTS = Path(os.environ.get("GUESTS") or FILES or ROOT / "build/tests/guests").absolute()
 
-TIME_LIMIT = 120  # seconds: a lane may be slow and busy, a hang takes longer
+TIME_LIMIT = 120  # seconds: enough for a slow and busy lane; only a hang takes longer
 MACHINE = platform.machine()
-SUFFIX = {"x86_64": "elf", "aarch64": "img"}[MACHINE]  # of payloads
-# To be tried one after the other: on a busy host a guest has not come far when the first is over.
+SUFFIX = {"x86_64": "elf", "aarch64": "img"}[MACHINE]  # of a payload's file
+# To be tried in this order: on a busy host a guest may not have printed when the first expires.
 TIMEOUTS_MS = (300, 3000, 30000)
 SECTOR = 512
-LINE = 4096  # bytes of one of the payload output's
+LINE = 4096  # bytes per line of the payload output
 
 
 def only_on(machine: str, why: str):
-    """For a test that the other architectures have no use for."""
+    """Marks a test that does not apply to other architectures."""
     return unittest.skipUnless(MACHINE == machine, why)
 
 
@@ -36,7 +36,7 @@ def payload(name: str) -> Path:
 
 
 def command(name: str | None, *options: object, cmdline: str = "") -> list[str]:
-    """A command line; without a network card unless the options have one."""
+    """A command line; without a network device unless the options add one."""
     words = [MINIVMM, "--net", "none"]
     if name:
         words += ["--kernel", payload(name), "--cmdline", cmdline]
@@ -44,7 +44,7 @@ def command(name: str | None, *options: object, cmdline: str = "") -> list[str]:
 
 
 def output_lines(count: int) -> bytes:
-    """What the payload output writes."""
+    """The lines that the payload output writes."""
     return b"".join(b"%08d" % i + b"-" * (LINE - 9) + b"\n" for i in range(count))
 
 
@@ -57,21 +57,21 @@ def wait_until(condition, what: str):
     deadline = time.monotonic() + TIME_LIMIT
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited in vain: {what}")
+            raise AssertionError(f"timed out waiting for {what}")
         time.sleep(0.005)
 
 
 def wait_until_noticed(process: subprocess.Popen):
-    """The signals it was sent, so that the next is another one."""
+    """Waits until no signal is pending, so that the next one is not merged with it."""
     def pending() -> int:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         return sum(int(line.split()[1], 16) for line in lines
                    if line.startswith(("SigPnd:", "ShdPnd:")))
-    wait_until(lambda: not pending(), "signals to be noticed")
+    wait_until(lambda: not pending(), "signals to be delivered")
 
 
 class GuestTest(unittest.TestCase):
-    """Each test has a directory of its own, in which minivmm runs."""
+    """Each test has a temporary directory, in which minivmm runs."""
 
     def setUp(self):
         directory = tempfile.TemporaryDirectory(prefix="guests-")
@@ -97,7 +97,7 @@ class GuestTest(unittest.TestCase):
 
     @contextlib.contextmanager
     def running(self, name: str, *options: object, cmdline: str = "", **more):
-        """A guest that has said its first word; killed at the end if it still runs."""
+        """Runs a guest and reads its first line; kills it at the end if it still runs."""
         more.setdefault("stdin", subprocess.DEVNULL)
         process = subprocess.Popen(command(name, *options, cmdline=cmdline), cwd=self.directory,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
@@ -114,13 +114,13 @@ class GuestTest(unittest.TestCase):
                                  f"{text(done.stdout)}{text(done.stderr)}")
 
     def check_passes(self, name: str, *options: object, cmdline: str = "", **more) -> str:
-        """Boots a payload that checks everything itself; what it said."""
+        """Boots a payload that checks everything itself. Returns its output."""
         done = self.boot(name, *options, cmdline=cmdline, **more)
         self.check_status(done, 0)
         return text(done.stdout)
 
     def check_one_line(self, stderr: bytes, *words: str):
-        """One line, which is minivmm's and has these words."""
+        """Checks that it is one line of minivmm's that contains these words."""
         said = text(stderr)
         self.assertRegex(said, r"\Aminivmm: [^\n]*\n\Z")
         for word in words:

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* For payloads about Arm itself; the others do without. */
+/* For payloads that test Arm features. */
 
 #define system_read(name)                                 \
     __extension__({                                       \
@@ -16,8 +16,8 @@
 #define system_write(name, value) \
     __asm__ volatile("msr " name ", %0; isb" ::"r"((uint64_t)(value)) : "memory")
 
-/* What an exception calls; NULL: one that nobody expects ends the payload. */
-extern bool (*arm_on_fault)(uint64_t syndrome); /* true: go on behind the instruction */
+/* Exception handlers; with NULL an exception ends the payload. */
+extern bool (*arm_on_fault)(uint64_t syndrome); /* true: skip the instruction */
 extern void (*arm_on_interrupt)(void);
 
 #endif

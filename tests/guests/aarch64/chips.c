@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Reads and writes the registers of every chip in every width, across both ends of its window. The
- * written bytes mean the end of the machine to none of them.
+ * Reads and writes the registers of every chip in every width, across both ends of its region. The
+ * written pattern does not end the machine.
  */
 #include "arch/aarch64/layout.h"
 #include "devices/chips/debug_exit.h"
@@ -12,7 +12,7 @@
 #include "lib/guest.h"
 
 #define PATTERN 0x5454545454545454ull
-#define EDGE    0x60 /* bytes at either end of a window, where a chip has its registers */
+#define EDGE    0x60 /* bytes at either end of a region, where a chip has its registers */
 
 #define UART_DATA    0
 #define UART_CONTROL 0x30
@@ -28,7 +28,7 @@ static void touch(uintptr_t at, bool write)
     }
 }
 
-/* But for the serial port's data, which are seen. */
+/* Does not write the serial port's data register, which would print. */
 static void touch_page(uintptr_t base)
 {
     for (uintptr_t at = base - 8; at < base + EDGE; at++)
@@ -46,13 +46,14 @@ static void check_id(uintptr_t base, unsigned part)
         expect_equal(platform_read(base + 0xff0 + 4 * i, 4), primecell[i]);
 }
 
-/* A write of the first byte ends the machine, so only what must not is written. */
+/* A write to the first byte ends the machine; only writes that must not are tried. */
 static void check_debug_exit(void)
 {
     for (unsigned offset = 0; offset < DEBUG_EXIT_SIZE; offset++)
         touch(DEBUG_EXIT_BASE + offset, offset > 0);
     for (unsigned before = 1; before < 8; before++)
-        platform_write(DEBUG_EXIT_BASE - before, 8, PATTERN); /* across the beginning: not to it */
+        platform_write(DEBUG_EXIT_BASE - before, 8,
+                       PATTERN); /* across its start: not a write to it */
 }
 
 int main(void)

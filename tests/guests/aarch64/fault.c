@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Accesses to devices, and to nothing, by instructions that say too little of what they do for a
- * hypervisor to act: pairs, and addresses that are moved on. Each is an abort, and no more.
+ * Accesses devices, and unmapped addresses, by instructions without a valid syndrome (ISV = 0),
+ * which KVM cannot emulate: register pairs, and writeback addressing. Each must cause an abort in
+ * the guest.
  */
 #include "aarch64/arm.h"
 #include "arch/aarch64/layout.h"
@@ -34,7 +35,7 @@ static void touch(uint64_t addr)
     expect_equal(moving, addr);
 }
 
-/* What a virtio device's registers say is memory to its driver: only writes can be too odd. */
+/* A virtio device's registers are read from its shadow page, so only writes abort. */
 static void touch_virtio(uint64_t addr)
 {
     unsigned before = aborts;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A virtio device's interrupt, an edge, and the serial port's, a level, through the GIC to a
- * handler. With "again" as second word it then resets the machine, and so on.
+ * A virtio device's edge interrupt and the serial port's level interrupt, through the GIC. With the
+ * second word "again" it then resets the machine, endlessly.
  */
 #include "aarch64/arm.h"
 #include "arch/aarch64/layout.h"
-#include "lib/polite.h"
+#include "lib/sanity.h"
 
 #define FIRST_SPI 32
 
@@ -75,16 +75,16 @@ static void gic_init(void)
     system_write(ICC_IGRPEN1, 1);
 }
 
-static void check_virtio(const struct polite *device)
+static void check_virtio(const struct sanity *device)
 {
     virtio_start(&v, 1ull << VIRTIO_F_VERSION_1, queues, device->queues);
     for (unsigned i = 1; i <= 3; i++) {
-        polite_use(device, &v, &queues[device->queue]);
+        sanity_check(device, &v, &queues[device->queue]);
         wait_for(virtio_count == i);
     }
 }
 
-/* Each byte sent is an interrupt, if it is asked for, then or later. */
+/* A byte sent raises the interrupt, once that is enabled. */
 static void check_serial(void)
 {
     platform_put('!');
@@ -96,7 +96,7 @@ static void check_serial(void)
 
 int main(void)
 {
-    const struct polite *device = polite_device();
+    const struct sanity *device = sanity_device();
 
     v = virtio_find(device->id, 0);
     arm_on_interrupt = on_interrupt;

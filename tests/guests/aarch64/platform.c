@@ -13,9 +13,9 @@
 #define UART_LINE    0x2c
 #define UART_CONTROL 0x30
 
-#define UART_NOTHING_RECEIVED 0x10u
-#define UART_LINE_FIFO        0x10u
-#define UART_LISTEN           0xb01u /* on, both directions, request to send */
+#define UART_RX_EMPTY  0x10u
+#define UART_LINE_FIFO 0x10u
+#define UART_ENABLE    0xb01u /* on, both directions, request to send */
 
 #define PSCI_SYSTEM_OFF   0x84000008
 #define PSCI_SYSTEM_RESET 0x84000009
@@ -23,14 +23,14 @@
 
 #define SECONDARY_STACK 4096
 
-/* Devicetree Specification, 5.4: what a tree is made of. */
+/* Devicetree Specification, 5.4: tokens of the structure block. */
 enum { FDT_BEGIN_NODE = 1, FDT_END_NODE, FDT_PROPERTY, FDT_NOP };
 
 struct fdt {
     uint32_t magic, size, structure, strings;
 };
 
-/* With start.S. */
+/* Shared with start.S. */
 int main(void);
 void start_secondary(void);
 void platform_main(void);
@@ -89,7 +89,7 @@ static size_t length(const char *text)
     return len;
 }
 
-/* The property of the n-th node whose name begins so; NULL past the last one. */
+/* A property of the n-th node whose name begins with `node`; NULL past the last one. */
 static const void *fdt_find(const char *node, unsigned n, const char *property)
 {
     const char *base = (const char *)platform_fdt;
@@ -127,7 +127,7 @@ bool platform_ram(unsigned index, struct range *ret)
     return reg;
 }
 
-uint64_t platform_free(void)
+uint64_t platform_free_ram(void)
 {
     return RAM_BASE + 8 * MIB;
 }
@@ -180,17 +180,17 @@ void platform_put(char c)
     platform_write(PL011_BASE + UART_DATA, 4, (uint8_t)c);
 }
 
-/* Nothing comes in before the guest has raised its request to send. */
+/* The host sends nothing before the guest asserts RTS. */
 bool platform_get(char *ret)
 {
     static bool ready;
 
     if (!ready) {
         platform_write(PL011_BASE + UART_LINE, 4, UART_LINE_FIFO);
-        platform_write(PL011_BASE + UART_CONTROL, 4, UART_LISTEN);
+        platform_write(PL011_BASE + UART_CONTROL, 4, UART_ENABLE);
     }
     ready = true;
-    if (platform_read(PL011_BASE + UART_FLAGS, 4) & UART_NOTHING_RECEIVED)
+    if (platform_read(PL011_BASE + UART_FLAGS, 4) & UART_RX_EMPTY)
         return false;
     *ret = (char)platform_read(PL011_BASE + UART_DATA, 4);
     return true;
@@ -252,7 +252,7 @@ struct input_event {
     uint32_t value;
 };
 
-/* The button is the one key of a keyboard. */
+/* The power button is the only key of a virtio keyboard. */
 bool platform_power_button(void)
 {
     static struct virtio keyboard;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The way from KVM's first instruction to main(): EL1, MMU off, the device tree's address in X0.
- * RAM is all zero then, so .bss needs no clearing.
+ * Entered at EL1 with the MMU off and the device tree's address in X0; calls main(). RAM is zero at
+ * that time, so .bss needs no clearing.
  */
 #define STACK_SIZE 8192
 
-#define MAIR_VALUE 0x44ff /* 0: write-back memory; 1: memory that is not cached */
+#define MAIR_VALUE 0x44ff /* 0: write-back memory; 1: uncached memory */
 
-#define TCR_39_BITS     25 /* and pages of 4 KiB: a table of 512 entries for 1 GiB each */
+#define TCR_39_BITS     25 /* and 4 KiB pages: a table of 512 entries, 1 GiB each */
 #define TCR_CACHED      0x3500
 #define TCR_NO_TTBR1    0x800000
 #define TCR_40_BITS_OUT 0x200000000
@@ -16,7 +16,7 @@
 #define SCTLR_ON         0x1005 /* MMU, caches */
 #define SCTLR_ALIGNMENT  1      /* bit: unaligned accesses fault */
 
-/* Devices are mapped as memory, so that accesses need not be aligned; nobody executes them. */
+/* Devices are mapped as uncached memory, so that accesses need not be aligned; no execution. */
 #define BLOCK_RAM     0x701
 #define BLOCK_DEVICES 0x0060000000000405
 
@@ -122,7 +122,7 @@ restore:
 
     .data
     .balign 4096
-page_table: /* one to one */
+page_table: /* identity map */
     .quad BLOCK_DEVICES
     .set gib, 1
     .rept 511

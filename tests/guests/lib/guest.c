@@ -46,7 +46,7 @@ void print(const char *format, ...)
 
 _Noreturn void unexpected(const char *file, unsigned line, const char *condition)
 {
-    print("%s:%u: not so: %s\n", file, line, condition);
+    print("%s:%u: failed: %s\n", file, line, condition);
     platform_exit(EXIT_UNEXPECTED);
 }
 
@@ -58,7 +58,7 @@ void check_equal(const char *file, unsigned line, const char *what, uint64_t a, 
     platform_exit(EXIT_UNEXPECTED);
 }
 
-/* Where the n-th word of the command line starts. */
+/* The start of the n-th word of the command line. */
 static const char *word(unsigned n)
 {
     const char *c = platform_cmdline();
@@ -88,7 +88,7 @@ unsigned word_number(unsigned n)
     return value;
 }
 
-/* The compiler asks for these even where nobody calls them. */
+/* The compiler generates calls of these. */
 
 void *memcpy(void *restrict to, const void *restrict from, size_t size)
 {

@@ -5,25 +5,25 @@
 #include "lib/platform.h"
 
 /*
- * The runtime of a bare-metal payload: a program of one behaviour that prints what it finds on the
- * serial port and exits with 0 when that is what it wants. The tests in Python read both.
+ * The runtime of a bare-metal payload: a program that tests one thing, prints its results to the
+ * serial port, and exits with 0 if they are as expected. The Python tests check both.
  */
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 #define EXIT_UNEXPECTED 1
 
-/* Knows %s, %u, %x and the last two with l. */
+/* Supports %s, %u, %x, %lu and %lx. */
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Says where and what, and ends the payload, unless `condition` holds. */
+/* Unless `condition` holds, prints it with its place and exits with EXIT_UNEXPECTED. */
 #define expect(condition) ((condition) ? (void)0 : unexpected(__FILE__, __LINE__, #condition))
 _Noreturn void unexpected(const char *file, unsigned line, const char *condition);
 
-/* The same for two numbers, which it prints. */
+/* The same for equality of two numbers, which it prints. */
 #define expect_equal(a, b) check_equal(__FILE__, __LINE__, #a, (a), (b))
 void check_equal(const char *file, unsigned line, const char *what, uint64_t a, uint64_t b);
 
-/* Loops until `condition` holds; a payload whose wait is in vain ends. */
+/* Polls until `condition` holds; exits with EXIT_UNEXPECTED after WAIT_MS. */
 #define WAIT_MS 60000 /* the host may be busy */
 #define wait_for(condition)                                                          \
     do {                                                                             \
@@ -31,7 +31,7 @@ void check_equal(const char *file, unsigned line, const char *what, uint64_t a, 
             expect(platform_ms() < end && #condition);                               \
     } while (0)
 
-/* The n-th word of the command line: is it this one; which decimal number is it. */
+/* Compares the n-th word of the command line, or reads it as a decimal number. */
 bool word_is(unsigned n, const char *text);
 unsigned word_number(unsigned n);
 

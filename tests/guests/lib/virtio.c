@@ -41,7 +41,7 @@ void virtio_reset(const struct virtio *v)
     expect_equal(virtio_status(v), 0);
 }
 
-uint64_t virtio_offered(const struct virtio *v)
+uint64_t virtio_device_features(const struct virtio *v)
 {
     uint64_t low;
 
@@ -51,7 +51,7 @@ uint64_t virtio_offered(const struct virtio *v)
     return low | (uint64_t)virtio_get(v, VIRTIO_MMIO_DEVICE_FEATURES) << 32;
 }
 
-bool virtio_accept(const struct virtio *v, uint64_t features)
+bool virtio_negotiate(const struct virtio *v, uint64_t features)
 {
     virtio_set(v, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
     for (unsigned half = 0; half < 2; half++) {
@@ -62,10 +62,10 @@ bool virtio_accept(const struct virtio *v, uint64_t features)
     return virtio_status(v) & VIRTIO_CONFIG_S_FEATURES_OK;
 }
 
-struct queue_place queue_place(const struct queue *q)
+struct queue_layout queue_layout(const struct queue *q)
 {
-    return (struct queue_place){ (uintptr_t)q->desc, (uintptr_t)&q->avail, (uintptr_t)&q->used,
-                                 QUEUE_SIZE };
+    return (struct queue_layout){ (uintptr_t)q->desc, (uintptr_t)&q->avail, (uintptr_t)&q->used,
+                                  QUEUE_SIZE };
 }
 
 static void virtio_set_address(const struct virtio *v, unsigned low, uint64_t addr)
@@ -74,7 +74,7 @@ static void virtio_set_address(const struct virtio *v, unsigned low, uint64_t ad
     virtio_set(v, low + 4, (uint32_t)(addr >> 32));
 }
 
-void virtio_place_queue(const struct virtio *v, unsigned index, const struct queue_place *place)
+void virtio_set_up_queue(const struct virtio *v, unsigned index, const struct queue_layout *place)
 {
     virtio_set(v, VIRTIO_MMIO_QUEUE_SEL, index);
     virtio_set(v, VIRTIO_MMIO_QUEUE_NUM, place->size);
@@ -86,15 +86,15 @@ void virtio_place_queue(const struct virtio *v, unsigned index, const struct que
 
 void virtio_add_queue(const struct virtio *v, unsigned index, struct queue *q)
 {
-    struct queue_place place = queue_place(q);
+    struct queue_layout place = queue_layout(q);
 
     q->avail.flags = q->avail.idx = q->avail.used_event = 0;
     q->used.flags = q->used.idx = q->used.avail_event = 0;
     q->seen = 0;
-    virtio_place_queue(v, index, &place);
+    virtio_set_up_queue(v, index, &place);
 }
 
-void virtio_drive(const struct virtio *v)
+void virtio_driver_ok(const struct virtio *v)
 {
     virtio_add_status(v, VIRTIO_CONFIG_S_DRIVER_OK);
 }
@@ -102,10 +102,10 @@ void virtio_drive(const struct virtio *v)
 void virtio_start(const struct virtio *v, uint64_t mask, struct queue *queues, unsigned count)
 {
     virtio_reset(v);
-    expect(virtio_accept(v, virtio_offered(v) & (mask | 1ull << VIRTIO_F_VERSION_1)));
+    expect(virtio_negotiate(v, virtio_device_features(v) & (mask | 1ull << VIRTIO_F_VERSION_1)));
     for (unsigned i = 0; i < count; i++)
         virtio_add_queue(v, i, &queues[i]);
-    virtio_drive(v);
+    virtio_driver_ok(v);
     expect_equal(virtio_status(v), VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
                                        VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK);
 }
@@ -115,7 +115,7 @@ void virtio_notify(const struct virtio *v, unsigned index)
     virtio_set(v, VIRTIO_MMIO_QUEUE_NOTIFY, index);
 }
 
-bool virtio_gives_up(const struct virtio *v)
+bool virtio_needs_reset(const struct virtio *v)
 {
     for (uint64_t end = platform_ms() + WAIT_MS; platform_ms() < end; platform_relax())
         if (virtio_status(v) & VIRTIO_CONFIG_S_NEEDS_RESET)

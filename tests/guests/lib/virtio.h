@@ -10,8 +10,8 @@
 #include "lib/guest.h"
 
 /*
- * A virtio-mmio driver as honest or as hostile as the payload likes: every register, descriptor and
- * ring index can be set to anything. The helpers on top do what an honest driver does.
+ * A virtio-mmio driver for valid and hostile payloads: every register, descriptor and ring index
+ * can be set to any value. virtio_start() and queue_submit() do what a correct driver does.
  */
 #define QUEUE_SIZE 16
 
@@ -26,7 +26,7 @@ struct used_entry {
     uint32_t id, len;
 };
 
-/* The three parts of a virtqueue as they lie in memory. */
+/* The three parts of a split virtqueue. */
 struct queue {
     _Alignas(16) struct descriptor desc[QUEUE_SIZE];
     volatile struct {
@@ -38,7 +38,7 @@ struct queue {
         struct used_entry ring[QUEUE_SIZE];
         uint16_t avail_event;
     } used;
-    uint16_t seen; /* the driver's own: used entries taken */
+    uint16_t seen; /* private: used entries taken, like last_used_idx in Linux */
 };
 
 struct virtio {
@@ -46,8 +46,8 @@ struct virtio {
     uint32_t id; /* VIRTIO_ID_* */
 };
 
-/* What is where, for layouts that are not the queue's own. */
-struct queue_place {
+/* Addresses and size to configure, which need not be those of a struct queue. */
+struct queue_layout {
     uint64_t desc, avail, used;
     uint32_t size;
 };
@@ -57,37 +57,37 @@ void virtio_set(const struct virtio *v, unsigned reg, uint32_t value);
 uint32_t virtio_status(const struct virtio *v);
 void virtio_add_status(const struct virtio *v, uint32_t bits);
 
-/* The n-th device of this kind; the payload ends if there is none. */
+/* The n-th device of this kind; exits if there is none. */
 struct virtio virtio_find(uint32_t id, unsigned n);
 
 void virtio_reset(const struct virtio *v);
-uint64_t virtio_offered(const struct virtio *v);
+uint64_t virtio_device_features(const struct virtio *v);
 
-/* From reset to FEATURES_OK: did the device take it? */
-bool virtio_accept(const struct virtio *v, uint64_t features);
+/* From reset to FEATURES_OK; true if the device accepted the features. */
+bool virtio_negotiate(const struct virtio *v, uint64_t features);
 
-/* Describes a queue and makes it ready. */
-struct queue_place queue_place(const struct queue *q);
-void virtio_place_queue(const struct virtio *v, unsigned index, const struct queue_place *place);
+/* Set a queue's size and addresses, and QueueReady. */
+struct queue_layout queue_layout(const struct queue *q);
+void virtio_set_up_queue(const struct virtio *v, unsigned index, const struct queue_layout *place);
 void virtio_add_queue(const struct virtio *v, unsigned index, struct queue *q); /* emptied first */
-void virtio_drive(const struct virtio *v);                                      /* DRIVER_OK */
+void virtio_driver_ok(const struct virtio *v);                                  /* DRIVER_OK */
 
-/* All of it: reset, every offered feature of `mask`, `count` queues, DRIVER_OK. */
+/* Reset, negotiation of the offered features in `mask`, `count` queues, DRIVER_OK. */
 void virtio_start(const struct virtio *v, uint64_t mask, struct queue *queues, unsigned count);
 
 void virtio_notify(const struct virtio *v, unsigned index);
 
-/* Has the device asked to be reset? Waits for it; false when it does not. */
-bool virtio_gives_up(const struct virtio *v);
+/* Waits for DEVICE_NEEDS_RESET; false after WAIT_MS without it. */
+bool virtio_needs_reset(const struct virtio *v);
 
 void queue_describe(struct queue *q, unsigned index, const volatile void *buffer, uint32_t len,
                     unsigned flags, unsigned next);
 void queue_offer(struct queue *q, unsigned head);
 
-/* Waits for the next used entry, which must be `head`'s; the bytes written. */
+/* Waits for the next used entry, which must be `head`'s. Returns its length. */
 uint32_t queue_wait(struct queue *q, unsigned head);
 
-/* One request of one readable part and one writable part, either of which may be empty. */
+/* A request with a readable and a writable buffer, either of which may be empty. */
 struct request {
     const volatile void *out;
     uint32_t out_size;

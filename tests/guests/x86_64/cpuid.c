@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The leaves Linux takes its clocks' frequencies from, so that it calibrates nothing. */
+/* The CPUID leaves from which Linux takes clock frequencies instead of calibrating. */
 #include "lib/guest.h"
 #include "x86_64/x86.h"
 
@@ -17,7 +17,7 @@ static void check_signature(void)
     expect(kvm.eax >= 0x40000010);
 }
 
-/* The TSC runs about as fast as it says: no other clock is there but the local APIC's timer. */
+/* The frequencies of TSC and local APIC timer are plausible and consistent. */
 static void check_frequencies(void)
 {
     struct cpuid clocks = cpuid(0x40000010, 0);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Ends in the way the command line names, each a mistake no processor survives. */
+/* Ends in the way that the command line names, each of which is fatal. */
 #include "arch/x86_64/layout.h"
 #include "lib/guest.h"
 #include "x86_64/x86.h"
 
-/* Without an interrupt table no exception can be delivered, nor the one that reports that. */
+/* Without an interrupt table neither the exception nor the double fault can be delivered. */
 static void triple_fault(void)
 {
     static const uint16_t no_table[5];
@@ -13,14 +13,14 @@ static void triple_fault(void)
     __asm__ volatile("lidt %0; ud2" ::"m"(no_table));
 }
 
-/* Instructions can be emulated, but not fetched from a device. */
+/* KVM can emulate instructions, but cannot fetch them from MMIO. */
 static void execute_device(void)
 {
     print("%lx\n", platform_hole());
     ((void (*)(void))platform_hole())();
 }
 
-/* KVM emulates what touches a device, and of the FPU's instructions next to nothing. */
+/* KVM emulates accesses to MMIO, but almost no FPU instructions. */
 static void unknown_instruction(void)
 {
     __asm__ volatile("fldt (%0)" ::"r"(platform_hole()));

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A virtio device's interrupt and the serial port's: edges through the I/O APIC to a handler. With
- * "again" as second word it then resets the machine, and so on.
+ * Edge interrupts of a virtio device and the serial port, through the I/O APIC. With the second
+ * word "again" it then resets the machine, endlessly.
  */
 #include "arch/x86_64/layout.h"
-#include "lib/polite.h"
+#include "lib/sanity.h"
 #include "x86_64/x86.h"
 
 #define VECTOR_VIRTIO 0x40
 #define VECTOR_SERIAL 0x41
 #define CODE64        0x10
 
-#define LAPIC_ON 0x1ffu /* and 0xff for spurious ones */
+#define LAPIC_ON 0x1ffu /* enabled; spurious vector 0xff */
 
 #define UART_IER      1
 #define UART_IIR      2
@@ -68,7 +68,7 @@ static void load_gates(void)
     __asm__ volatile("lidt %0" ::"m"(table.limit), "m"(table.base));
 }
 
-/* Pin `gsi`: fixed delivery of an edge to CPU 0. */
+/* Pin `gsi`: edge-triggered, fixed delivery to CPU 0. */
 static void ioapic_route(unsigned gsi, unsigned vector)
 {
     platform_write(IOAPIC_BASE, 4, 0x11 + 2 * gsi);
@@ -77,17 +77,17 @@ static void ioapic_route(unsigned gsi, unsigned vector)
     platform_write(IOAPIC_BASE + 0x10, 4, vector);
 }
 
-/* With nothing before it on the board, the device has the first interrupt. */
-static void check_virtio(const struct polite *device)
+/* Each request raises an interrupt. */
+static void check_virtio(const struct sanity *device)
 {
     virtio_start(&v, 1ull << VIRTIO_F_VERSION_1, queues, device->queues);
     for (unsigned i = 1; i <= 3; i++) {
-        polite_use(device, &v, &queues[device->queue]);
+        sanity_check(device, &v, &queues[device->queue]);
         wait_for(virtio_count == i);
     }
 }
 
-/* The transmitter is always empty: it says so when asked to, and after each byte. */
+/* The transmitter is always empty: it interrupts when enabled, and after each byte. */
 static void check_serial(void)
 {
     port_write(COM1_PORT + UART_IER, 1, UART_IER_THRI);
@@ -100,7 +100,7 @@ static void check_serial(void)
 
 int main(void)
 {
-    const struct polite *device = polite_device();
+    const struct sanity *device = sanity_device();
 
     v = virtio_find(device->id, 0);
     set_gate(VECTOR_VIRTIO, on_virtio);

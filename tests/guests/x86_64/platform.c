@@ -25,7 +25,7 @@
 #define ICR_PENDING     0x1000
 #define SECONDARY_STACK 4096
 
-/* Xen's hvm_start_info, by which a PVH kernel is told of its machine. */
+/* Xen's hvm_start_info, which PVH passes to a kernel. */
 struct start_info {
     uint32_t magic, version, flags, modules;
     uint64_t module_list, cmdline, rsdp, memory_map;
@@ -37,7 +37,7 @@ struct start_info_range {
     uint32_t type, reserved;
 };
 
-/* With start.S. */
+/* Shared with start.S. */
 int main(void);
 void platform_main(void);
 void platform_secondary(void);
@@ -71,7 +71,7 @@ bool platform_ram(unsigned index, struct range *ret)
     return false;
 }
 
-uint64_t platform_free(void)
+uint64_t platform_free_ram(void)
 {
     return 8 * MIB;
 }
@@ -123,7 +123,7 @@ void platform_put(char c)
     port_write(COM1_PORT, 1, (uint8_t)c);
 }
 
-/* Nothing comes in before the guest has raised its request to send. */
+/* The host sends nothing before the guest asserts RTS. */
 bool platform_get(char *ret)
 {
     static bool ready;
@@ -196,7 +196,7 @@ void lapic_write(unsigned reg, uint32_t value)
     platform_write(LAPIC_BASE + reg, 4, value);
 }
 
-/* The APIC id by every way there is; SDM 3A, 9.9: one socket, a core a CPU, no hyper-threads. */
+/* Checks the APIC id everywhere; SDM 3A, 9.9: one socket, one core per CPU, no SMT. */
 void platform_describe_cpu(void)
 {
     uint32_t id = lapic_read(LAPIC_ID) >> 24;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Reads and writes the ports of every chip in every width, across both ends of its window, and
- * ports with nothing behind them. The written bytes mean neither reset nor power-off to anybody.
+ * Reads and writes the ports of every chip in every width, across both ends of its region, and
+ * unused ports. The written pattern neither resets the machine nor powers it off.
  */
 #include "arch/x86_64/layout.h"
 #include "devices/chips/debug_exit.h"
@@ -20,19 +20,19 @@
 #define UART_LCR_8N1     0x03
 #define UART_MCR_DTR_RTS 0x03
 
-static const struct window {
+static const struct region {
     const char *name;
     uint16_t base, size;
-} windows[] = {
+} regions[] = {
     { "i8042", I8042_COMMAND_PORT, 1 },
     { "uart16550", COM1_PORT, COM1_SIZE },
     { "pvpanic", PVPANIC_PORT, 1 },
     { "acpi_power", POWER_PORT, ACPI_POWER_SIZE },
 };
 
-static void touch(const struct window *window)
+static void touch(const struct region *region)
 {
-    for (unsigned port = window->base - 4u; port < window->base + window->size + 4u; port++)
+    for (unsigned port = region->base - 4u; port < region->base + region->size + 4u; port++)
         for (unsigned size = 1; size <= 4; size *= 2) {
             port_read((uint16_t)port, size);
             port_write((uint16_t)port, size, PATTERN);
@@ -40,7 +40,7 @@ static void touch(const struct window *window)
         }
 }
 
-/* What the pattern has done to the serial port, undone as a driver would. */
+/* Initializes the serial port again after the pattern was written. */
 static void restore_uart(void)
 {
     port_write(COM1_PORT + UART_LCR, 1, UART_LCR_8N1);
@@ -57,7 +57,7 @@ static void check_nothing_there(uint16_t port)
     }
 }
 
-/* A write of a byte to it ends the machine, so only what must not is written. */
+/* A write of one byte ends the machine; only writes that must not are tried. */
 static void check_debug_exit(void)
 {
     for (unsigned size = 1; size <= 4; size *= 2)
@@ -67,10 +67,10 @@ static void check_debug_exit(void)
     for (uint16_t offset = 1; offset < DEBUG_EXIT_SIZE; offset++)
         port_write(DEBUG_EXIT_PORT + offset, 4, PATTERN);
     for (uint16_t before = 1; before < 4; before++)
-        port_write(DEBUG_EXIT_PORT - before, 4, PATTERN); /* across the beginning: not to it */
+        port_write(DEBUG_EXIT_PORT - before, 4, PATTERN); /* across its start: not a write to it */
 }
 
-/* A wide access is one of each byte, the lowest first: the scratch register is the last one. */
+/* A wide access is split into bytes, lowest first; the scratch register is the last byte. */
 static void check_wide_access(void)
 {
     port_write(COM1_PORT + UART_SCR - 1, 2, 0xa500);
@@ -80,7 +80,7 @@ static void check_wide_access(void)
     expect_equal(port_read(COM1_PORT + UART_SCR - 1, 2) >> 8, 0x5a);
 }
 
-/* REP OUTS and REP INS: each element is an access of its own. */
+/* REP OUTS and REP INS: each element is a separate access. */
 static void check_strings(void)
 {
     const char *text = "string output\n";
@@ -103,10 +103,10 @@ int main(void)
     static const uint16_t nowhere[] = { 0x10,  0x80,   0x2f8,  0x506, 0xcf8,
                                         0xcfc, 0x1000, 0xfffc, 0xffff };
 
-    for (unsigned i = 0; i < ARRAY_SIZE(windows); i++) {
-        touch(&windows[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(regions); i++) {
+        touch(&regions[i]);
         restore_uart();
-        print("%s\n", windows[i].name);
+        print("%s\n", regions[i].name);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(nowhere); i++)
         check_nothing_there(nowhere[i]);

@@ -3,7 +3,7 @@
 
 #include "lib/guest.h"
 
-#define CODE0 0x10 /* as in start.S */
+#define CODE0 0x10 /* selector of start.S */
 #define DATA3 0x2b
 #define CODE3 0x33
 #define TSS   0x38
@@ -23,7 +23,7 @@ struct table {
     uint64_t base;
 };
 
-/* SDM 3A, 8.7: all that is needed of it is the stack for ring 0. */
+/* SDM 3A, 8.7: only the stack for ring 0 is used. */
 static struct {
     uint32_t reserved, rsp0, rest[24];
 } tss;
@@ -31,20 +31,20 @@ static char stack[512] __attribute__((aligned(16)));
 static struct gate gates[RING3_VECTOR + 1] __attribute__((aligned(16)));
 static uint64_t segments[] = {
     0,
-    0x00cf9b000000ffff, /* those of start.S */
+    0x00cf9b000000ffff, /* same as in start.S */
     0x00af9b000000ffff,
     0x00cf93000000ffff,
     0,
     0x00cff3000000ffff, /* ring 3: data, 64-bit code */
     0x00affb000000ffff,
-    0, /* the TSS has two */
+    0, /* the TSS takes two entries */
     0,
 };
 
 /*
- * What there is of ring 0: few instructions, as each may be interpreted. HLT is forbidden in ring
- * 3, so that it comes here and is done; UD2 means to go on in ring 0. (Not SYSCALL or INT: not
- * every KVM that interprets does these right.) Interrupts come during a halt only.
+ * The handlers in ring 0: few instructions, as each may be interpreted. HLT in ring 3 raises #GP,
+ * whose handler executes it; UD2 returns to ring 0. (SYSCALL and INT are not used: some KVMs that
+ * interpret ring 0 get them wrong.) Interrupts are enabled during a halt only.
  */
 void ring3_on_gp(void);
 void ring3_on_ud(void);

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* For payloads about x86 itself; the others do without. */
+/* For payloads that test x86 features. */
 
 static inline uint64_t port_read(uint16_t port, unsigned size)
 {
@@ -54,7 +54,7 @@ static inline uint64_t tsc_read(void)
 enum {
     LAPIC_ID = 0x20,
     LAPIC_EOI = 0xb0,
-    LAPIC_SPURIOUS = 0xf0, /* bit 8: on */
+    LAPIC_SPURIOUS = 0xf0, /* bit 8: enabled */
     LAPIC_ICR_LOW = 0x300,
     LAPIC_ICR_HIGH = 0x310,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "lib/polite.h"
+#include "lib/sanity.h"
 
 #include <linux/fuse.h>
 #include <linux/virtio_blk.h>
@@ -19,7 +19,7 @@ static uint8_t init_reply[sizeof(struct fuse_out_header) + sizeof(struct fuse_in
 static uint8_t disk_id[VIRTIO_BLK_ID_BYTES + 1];
 static uint8_t entropy[16];
 
-static const struct polite devices[] = {
+static const struct sanity devices[] = {
     { "blk",
       VIRTIO_ID_BLOCK,
       1,
@@ -37,28 +37,28 @@ static const struct polite devices[] = {
     { "rng", VIRTIO_ID_RNG, 1, 0, { NULL, 0, entropy, sizeof(entropy) }, sizeof(entropy) },
 };
 
-const struct polite *polite_device(void)
+const struct sanity *sanity_device(void)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(devices); i++)
         if (word_is(0, devices[i].name))
             return &devices[i];
-    print("no such device: %s\n", platform_cmdline());
+    print("unknown device: %s\n", platform_cmdline());
     platform_exit(EXIT_UNEXPECTED);
 }
 
-void polite_submit(const struct polite *device, const struct virtio *v, struct queue *q)
+void sanity_submit(const struct sanity *device, const struct virtio *v, struct queue *q)
 {
     queue_submit(q, &device->request);
     virtio_notify(v, device->queue);
 }
 
-void polite_wait(const struct polite *device, struct queue *q)
+void sanity_wait(const struct sanity *device, struct queue *q)
 {
     expect_equal(queue_wait(q, 0), device->written);
 }
 
-void polite_use(const struct polite *device, const struct virtio *v, struct queue *q)
+void sanity_check(const struct sanity *device, const struct virtio *v, struct queue *q)
 {
-    polite_submit(device, v, q);
-    polite_wait(device, q);
+    sanity_submit(device, v, q);
+    sanity_wait(device, q);
 }
