@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A minivmm with a guest in it, as the boot tests see it: from outside, and by its console."""
+"""Runs minivmm with a Linux guest for the boot tests, and reads its console."""
 
 import fcntl
 import hashlib
@@ -28,13 +28,13 @@ FILES = Path(os.environ.get("BOOT_FILES", HERE / "boot-files")).resolve()
 
 MACHINE = platform.machine()
 SERIAL = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}[MACHINE]
-# What /proc/interrupts has of those that nobody expected.
+# The lines of /proc/interrupts for spurious interrupts, all zero.
 NO_STRAY_INTERRUPTS = {"x86_64": ("^ *ERR: +0$", "^ *MIS: +0$"), "aarch64": ("^ *Err: +0$",)}[MACHINE]
 
-WAIT = 400  # seconds: what takes longer than this, in the nested lane of a busy host, will never come
+WAIT = 400  # seconds: enough for the nested lane on a busy host; only a hang takes longer
 SECTION = re.compile(r"^@@ (\S+)\n(.*?)^@@ end (\d+)$", re.MULTILINE | re.DOTALL)
 
-# What stock kernels print at these levels on any machine like ours, and why.
+# Warnings that stock kernels print on any machine of this kind, and why.
 USUAL_WARNINGS = (
     "PCI: Fatal: No config space access function found",  # there is no PCI
     "PCI: System does not support PCI",
@@ -43,7 +43,7 @@ USUAL_WARNINGS = (
 
 
 def only_on(machine: str, why: str):
-    """For a test that the other architectures have no use for."""
+    """Marks a test that does not apply to other architectures."""
     return unittest.skipUnless(MACHINE == machine, why)
 
 
@@ -56,20 +56,20 @@ class Section:
         return self.text.splitlines()
 
     def values(self) -> dict[str, str]:
-        """Of lines NAME:VALUE."""
+        """The lines NAME:VALUE as a dictionary."""
         return dict(line.split(":", 1) for line in self.lines() if ":" in line)
 
 
 class Machine:
-    """Runs from its creation to finish(); its console is read all the time."""
+    """Runs from its creation to finish(); a thread reads its console."""
 
     def __init__(self, *arguments: object, terminal: tuple[int, int] | None = None,
                  inherit: tuple[int, ...] = (), program: list[object] = (MINIVMM,)):
-        """With a TERMINAL of so many rows and columns, or on pipes; INHERITs descriptors. PROGRAM
-        is what is given minivmm's arguments."""
+        """TERMINAL: rows and columns of a pty, or None for pipes. INHERIT: descriptors to pass on.
+        PROGRAM: the command to run with minivmm's arguments."""
         self.started = time.monotonic()
         self.output = bytearray()
-        self.sent_at = 0  # how much of the output was there when we last sent something
+        self.sent_at = 0  # length of the output at the last send()
         self.changed = threading.Condition()
         self.errors = tempfile.TemporaryFile("w+")
         self.terminal = self.settings = None
@@ -116,12 +116,12 @@ class Machine:
         return AssertionError(f"{what}; stderr: {self.stderr()}\nthe console's end:\n{tail}")
 
     def wait_for(self, pattern: str, timeout: float = WAIT) -> re.Match:
-        """Until the console has said what matches, since the last send()."""
+        """Waits until the console's output since the last send() matches."""
         deadline = time.monotonic() + timeout
         with self.changed:
             while not (match := re.search(pattern, self.text(self.sent_at), re.MULTILINE)):
                 if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise self.problem(f"the console does not say {pattern!r}")
+                    raise self.problem(f"the console does not print {pattern!r}")
                 self.changed.wait(1)
         return match
 
@@ -133,8 +133,8 @@ class Machine:
     def resize(self, rows: int, columns: int):
         fcntl.ioctl(self.input, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
-    def serves(self, url: str) -> bytes:
-        """What the guest's web server says."""
+    def fetch(self, url: str) -> bytes:
+        """Fetches a page from the guest's web server."""
         try:
             with urllib.request.urlopen(url, timeout=WAIT) as reply:
                 return reply.read()
@@ -142,7 +142,7 @@ class Machine:
             raise self.problem(f"{url}: {error}") from None
 
     def finish(self, timeout: float = WAIT) -> int:
-        """Waits for the end and returns the exit status; the console is complete then."""
+        """Waits for the end of minivmm and of its output. Returns the exit status."""
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -153,7 +153,7 @@ class Machine:
         return status
 
     def close(self):
-        """Safe at any time, and more than once."""
+        """May be called at any time, and repeatedly."""
         self.process.kill()
         self.process.wait()
         if self.terminal is not None:
@@ -168,7 +168,7 @@ class Machine:
 
 
 class GuestTest(unittest.TestCase):
-    """Boots once, in setUpClass; each test then looks at one thing the guest has said."""
+    """Boots once, in setUpClass; each test then checks a part of the guest's output."""
 
     machine: Machine
     directory: Path
@@ -185,13 +185,13 @@ class GuestTest(unittest.TestCase):
 
     @classmethod
     def copy(cls, name: str) -> Path:
-        """A file of ours that the guest may write to."""
+        """A private copy of a file, which the guest may write to."""
         return Path(shutil.copy(FILES / name, cls.directory))
 
     def section(self, name: str) -> Section:
         sections = self.machine.sections()
         if name not in sections:
-            raise self.machine.problem(f"there is no section {name}")
+            raise self.machine.problem(f"no section {name}")
         return sections[name]
 
     def assert_has(self, name: str, *wanted: str):
@@ -201,7 +201,7 @@ class GuestTest(unittest.TestCase):
                 self.assertRegex(text, re.compile(pattern, re.MULTILINE))
 
     def assert_no_warning(self, name: str, *usual: str):
-        """Of the guest's kernel, but for those that any machine like ours gets."""
+        """Checks that the kernel printed no warnings but the usual ones."""
         self.assertEqual([line for line in self.section(name).lines()
                           if not any(text in line for text in USUAL_WARNINGS + usual)], [])
 
@@ -211,7 +211,7 @@ def sha256(data: bytes) -> str:
 
 
 def run_tool(*command: object) -> subprocess.CompletedProcess:
-    """With the directories where Debian keeps what only root usually runs."""
+    """Runs a command with Debian's sbin directories in PATH."""
     path = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     return subprocess.run(list(map(str, command)), env=path, capture_output=True, text=True,
                           errors="replace")
@@ -219,7 +219,7 @@ def run_tool(*command: object) -> subprocess.CompletedProcess:
 
 @contextmanager
 def reserved_port():
-    """A TCP port of 127.0.0.1 that only a socket with SO_REUSEADDR, as minivmm's, can have."""
+    """A TCP port of 127.0.0.1 that only sockets with SO_REUSEADDR, such as minivmm's, can bind."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))

@@ -15,7 +15,7 @@ from machine import (FILES, MACHINE, NO_STRAY_INTERRUPTS, SERIAL, GuestTest, onl
 
 MIB = 1 << 20
 
-# What a kernel says when it waits for, or measures, what is not there.
+# Messages of a kernel that waits for, or calibrates by, missing hardware.
 WAITING = ("calibrat", "PIT", "i8042: Can't", "rtc_cmos", "hpet", "Fast TSC", "unstable")
 
 CLOCKS = {
@@ -27,10 +27,10 @@ CLOCKS = {
 CLOCKSOURCE = {"x86_64": "kvm-clock", "aarch64": "arch_sys_counter"}
 RAM = {"x86_64": "^00100000-07ffffff : System RAM", "aarch64": "^40000000-47ffffff : System RAM"}
 INTERRUPT = {"x86_64": r" [1-9]\d* +IO-APIC +\d+-edge", "aarch64": r" [1-9]\d* +GICv\d +\d+ Edge"}
-# The PL011's driver sends without interrupts while the FIFO has room: it always has.
+# The PL011's driver sends without interrupts while the FIFO has room, which it always has.
 SERIAL_INTERRUPT = {"x86_64": r" [1-9]\d* +IO-APIC +4-edge +ttyS0",
                     "aarch64": r" \d+ +GICv\d +33 Level +uart-pl011"}
-# Asked to fill in a structure at address 0, io_uring_setup() says so if it may be called at all.
+# With a structure at address 0 io_uring_setup() returns EFAULT, unless it is forbidden.
 IO_URING = (ctypes.CDLL(None, use_errno=True).syscall(425, 1, 0) < 0
             and ctypes.get_errno() == errno.EFAULT)
 POWER_BUTTON = {"x86_64": [], "aarch64": [18]}  # as a virtio device
@@ -52,7 +52,7 @@ class Cloud(GuestTest):
             "--net", f"user,host-loopback,hostfwd=tcp:127.0.0.1:{port}-:80",
             "--cmdline", f"console={SERIAL} quiet root=/dev/vda rw panic=-1 {script}")
         machine.wait_for("^guest: serving$")
-        cls.fetched = machine.serves(f"http://127.0.0.1:{port}/random")
+        cls.fetched = machine.fetch(f"http://127.0.0.1:{port}/random")
         cls.rings = cls.count_rings(machine.process.pid)
         machine.send("an answer\n")
         cls.status = machine.finish()
@@ -86,7 +86,7 @@ class Cloud(GuestTest):
         self.assert_no_warning("warnings")
         self.assert_no_warning("again.warnings")
 
-    def test_nothing_is_waited_for_or_calibrated(self):
+    def test_kernel_waits_for_no_missing_hardware(self):
         self.assert_has("log", *CLOCKS[MACHINE])
         lines = [line for line in self.section("log").lines()
                  if any(text in line for text in WAITING) and "(skipped)" not in line]
@@ -105,7 +105,7 @@ class Cloud(GuestTest):
 
     @only_on("x86_64", "unit tests have dtc read the device tree")
     @unittest.skipUnless(shutil.which("iasl"), "iasl is not here")
-    def test_iasl_reads_the_tables_clean(self):
+    def test_iasl_accepts_the_tables(self):
         for line in self.section("tables").lines():
             name, data = line.split()
             table = self.directory / f"{name}.aml"
@@ -137,7 +137,7 @@ class Cloud(GuestTest):
         self.assert_has("clock", f"current_clocksource:{CLOCKSOURCE[MACHINE]}")
 
     def test_interrupts(self):
-        for number in range(5):  # three disks, a card, the entropy source
+        for number in range(5):  # three disks, a NIC, the entropy device
             self.assert_has("interrupts", INTERRUPT[MACHINE] + rf" +virtio{number}\n")
         self.assert_has("interrupts", SERIAL_INTERRUPT[MACHINE], *NO_STRAY_INTERRUPTS)
 
@@ -168,8 +168,8 @@ class Cloud(GuestTest):
         self.assertEqual(self.section("disks").values()["vda/cache_type"], "write back")
 
     @unittest.skipUnless(IO_URING, "the host forbids io_uring")
-    def test_io_uring_is_used_where_asked_for(self):
-        self.assertGreaterEqual(self.rings, 1)  # files in memory get none of themselves
+    def test_io_uring_is_used_if_requested(self):
+        self.assertGreaterEqual(self.rings, 1)  # files on tmpfs use engine=thread by default
 
     def test_limits(self):
         values = self.section("limits").values()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A large machine: Debian's usual kernel, 4 CPUs, 6 GiB, console on hvc0, two taps, SIGTERM at last."""
+"""A large machine: Debian's generic kernel, 4 CPUs, 6 GiB, console on hvc0, two taps; ends by SIGTERM."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 TAP = "minivmm-boot"
 HOST, GUEST = "10.77.0.1", "10.77.0.2"
-VHOST_TAP = "minivmm-vhost"  # whose frames the host's kernel moves
+VHOST_TAP = "minivmm-vhost"  # served by vhost-net
 VHOST_HOST, VHOST_GUEST = "10.78.0.1", "10.78.0.2"
 DHCP_SERVER = f"""
 interface {TAP}
@@ -77,8 +77,8 @@ class Generic(GuestTest):
     @classmethod
     def see_it_through(cls, machine):
         machine.wait_for("^guest: serving$")
-        cls.fetched = machine.serves(f"http://{GUEST}/random")
-        cls.fetched_by_vhost = machine.serves(f"http://{VHOST_GUEST}/random")
+        cls.fetched = machine.fetch(f"http://{GUEST}/random")
+        cls.fetched_by_vhost = machine.fetch(f"http://{VHOST_GUEST}/random")
         cls.threads = subprocess.check_output(["ps", "-eo", "comm"], text=True).split()
         machine.wait_for("^guest: size ")
         machine.resize(*SIZES[1])
@@ -115,11 +115,11 @@ class Generic(GuestTest):
         total = int(self.section("memory").values()["MemTotal"].split()[0])
         self.assertGreater(total, 5.5 * MIB)
 
-    def test_high_memory_keeps_what_is_written(self):
+    def test_high_memory_keeps_its_contents(self):
         self.assertEqual(self.section("high-memory").status, 0)
 
     def test_interrupts(self):
-        for number in range(5):  # disk, cards, console, entropy source
+        for number in range(5):  # disk, NICs, console, entropy device
             line = next(line for line in self.section("interrupts").lines()
                         if line.endswith(f"virtio{number}"))
             self.assertGreater(sum(map(int, line.split()[1:5])), 0, line)
@@ -158,10 +158,10 @@ class Generic(GuestTest):
         self.assert_has("write", sha256(self.fetched))
 
     @unittest.skipUnless(os.access("/dev/vhost-net", os.W_OK), "no /dev/vhost-net")
-    def test_kernel_serves_the_second_card(self):
+    def test_vhost_serves_the_second_nic(self):
         servers = [name for name in self.threads if name.startswith("vhost-")]
         self.assertEqual(len(servers), 1)
 
-    def test_second_card(self):
+    def test_second_nic(self):
         self.assert_has("fetch-vhost", sha256(self.page))
         self.assert_has("write", sha256(self.fetched_by_vhost))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What minivmm's own init makes of a stock kernel, as a command in it finds it."""
+"""The environment that minivmm's init sets up for a command under a stock kernel."""
 
 import unittest
 
@@ -42,7 +42,7 @@ class Init(unittest.TestCase):
         self.assert_said(who="12:34")
         self.assertIn(b"reopened\n", self.done.stderr)
 
-    def test_directory_that_is_not_there(self):
+    def test_missing_directory(self):
         self.assert_said(directory="/")
         self.assertIn(b"the command starts in / and not in /nowhere", self.done.stderr)
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""The ends of a guest that need a whole kernel, and what minivmm says of them."""
+"""Ways for a guest to end that need a full kernel: exit statuses and messages."""
 
 from machine import FILES, MACHINE, SERIAL, GuestTest, Machine, only_on, run_tool
 
 BLOCK = 64 << 10
 INITRD = ("--initrd", FILES / "initrd-generic.img", "--memory", "256M", "--net", "none")
 SAY_LOADER = "echo guest: loader $(cat /proc/sys/kernel/bootloader_type)"
-LOADER_PVH = 0xb0  # what Linux notes when it was entered that way
+LOADER_PVH = 0xb0  # Linux's boot loader type after a PVH entry
 
 
 @only_on("x86_64", "Debian's arm64 kernels have no driver for pvpanic")
 class Panic(GuestTest):
-    """An ELF kernel entered by its PVH note, its whole log on the serial line, to a panic."""
+    """An ELF kernel entered by its PVH note, with its full log on the serial port, panics."""
 
     @classmethod
     def setUpClass(cls):
@@ -24,20 +24,20 @@ class Panic(GuestTest):
     def test_status(self):
         self.assertEqual(self.status, 121)
 
-    def test_minivmm_says_it(self):
+    def test_message(self):
         self.assertEqual(self.machine.stderr(), "minivmm: the guest's kernel panicked\n")
 
     def test_entered_by_pvh(self):
         self.machine.wait_for(f"^guest: loader {LOADER_PVH}$")
 
-    def test_log_is_whole(self):
+    def test_log_is_complete(self):
         self.machine.wait_for(r"\A\[    0\.000000\] Linux version \d")
         self.machine.wait_for("Kernel panic - not syncing: sysrq triggered crash")
         self.machine.wait_for(r"</TASK>\n\Z")
 
 
 class NoReboot(GuestTest):
-    """A guest that wants to reboot; an ELF kernel without PVH note, or a compressed Image."""
+    """A guest that reboots; an ELF kernel without PVH note, or a compressed Image."""
 
     @classmethod
     def setUpClass(cls):
@@ -67,7 +67,7 @@ class NoReboot(GuestTest):
 
 
 class Killed(GuestTest):
-    """kill -9 in the middle of writing: what the guest has flushed is in the file."""
+    """kill -9 during writes: the file has the data that the guest has flushed."""
 
     @classmethod
     def setUpClass(cls):
@@ -86,7 +86,7 @@ class Killed(GuestTest):
         machine.close()
         cls.flushed = machine.text().count("guest: flushed")
 
-    def test_what_was_flushed_is_in_the_file(self):
+    def test_flushed_blocks_are_in_the_file(self):
         with open(self.data, "rb") as data:
             for number in range(self.flushed):
                 line = f"block {number}\n".encode()
@@ -97,7 +97,7 @@ class Killed(GuestTest):
         self.assertIn(run_tool("e2fsck", "-fp", self.root).returncode, (0, 1))
         self.assertEqual(run_tool("e2fsck", "-fn", self.root).returncode, 0)
 
-    def test_lock_is_gone_and_the_time_limit_ends_the_next(self):
+    def test_disk_is_unlocked_and_timeout_ends_the_next(self):
         machine = Machine("--timeout", "2s", *self.arguments)
         self.addCleanup(machine.close)
         status = machine.finish()

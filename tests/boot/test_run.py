@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""minivmm run, from outside, by exit status and bytes. Its root is the lane's."""
+"""minivmm run: exit statuses, streams and messages. The guest's root is the lane's."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from pathlib import Path
 from machine import FILES, MACHINE, MINIVMM, WAIT, GuestTest, sha256
 
 MIB = 1 << 20
-EMULATED = MACHINE == "aarch64"  # x86 interprets all of it: slower by far
+EMULATED = MACHINE == "aarch64"  # QEMU emulates all of it on an x86 host: much slower
 LIMIT = 3 * WAIT if EMULATED else WAIT
 
 
@@ -64,14 +64,14 @@ def children(process: int) -> list[int]:
 
 
 def lives(process: int) -> bool:
-    """A zombie does not."""
+    """True if the process exists and is not a zombie."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     return False
 
 
 def boots(process: subprocess.Popen):
-    """Waits until the machine has a vCPU, and then a moment."""
+    """Waits until the machine has a vCPU, and a moment longer."""
     deadline = time.monotonic() + LIMIT
     while not any("kvm-vcpu" in link for child in children(process.pid) for link in links(child)):
         if time.monotonic() > deadline:
@@ -81,7 +81,7 @@ def boots(process: subprocess.Popen):
 
 
 def links(process: int) -> list[str]:
-    """Where its descriptors lead."""
+    """The targets of a process's file descriptors."""
     found = []
     for fd in Path(f"/proc/{process}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed since it was listed
@@ -115,7 +115,7 @@ exit 7
 
 
 class Command(GuestTest):
-    """One machine, many questions."""
+    """One machine, checked in many ways."""
 
     @classmethod
     def setUpClass(cls):
@@ -137,10 +137,10 @@ class Command(GuestTest):
         self.assertEqual({name: self.said.get(name) for name in wanted}, wanted,
                          (self.done.stdout, self.done.stderr))
 
-    def test_status_is_the_commands(self):
+    def test_exit_status_is_the_commands(self):
         self.assertEqual(self.done.returncode, 7, self.done.stderr)
 
-    def test_errors_come_apart(self):
+    def test_standard_error_is_separate(self):
         self.assertEqual(self.done.stderr, b"error\nreopened\n")
 
     def test_input_and_its_end(self):
@@ -155,7 +155,7 @@ class Command(GuestTest):
     def test_environment_is_chosen(self):
         self.assert_said(shown="a=b c", hidden="")
 
-    def test_root_is_as_before(self):
+    def test_root_is_unchanged(self):
         self.assert_said(overlay="in-overlay", removed="1", mounts="overlay")
         self.assertEqual((self.directory / "kept").read_text(), "kept")
         self.assertFalse((self.directory / "new").exists())
@@ -191,28 +191,28 @@ class Streams(unittest.TestCase):
         self.assertEqual((len(done.stdout), sha256(done.stdout)), (len(data), sha256(data)))
 
     def test_one_stream_keeps_its_order(self):
-        """As after 2>&1."""
+        """Standard output and error are the same file, as with 2>&1."""
         done = run("sh", "-c", "for i in $(seq 500); do echo out $i; echo err $i >&2; done",
                    stderr=subprocess.STDOUT)
         self.assertEqual((done.returncode, done.stdout.decode().splitlines()),
                          (0, [f"{what} {i}" for i in range(1, 501) for what in ("out", "err")]))
 
     def test_reader_goes_away(self):
-        """As in yes | head -1: the command meets a broken pipe."""
+        """As in yes | head -1: the command gets SIGPIPE or EPIPE."""
         with start("yes", "to all") as process:
             self.assertEqual(process.stdout.readline(), b"to all\n")
             process.stdout.close()
             self.assertEqual(process.wait(LIMIT), 128 + signal.SIGPIPE, process.stderr.read())
 
     def test_full_disk(self):
-        """Output that is lost is no success, whatever the command thinks."""
+        """Lost output is a failure, whatever the command's exit status."""
         with open("/dev/full", "wb") as full, start("echo", "x", stdout=full) as process:
             self.assertEqual(process.communicate(timeout=LIMIT)[1],
                              b"minivmm: console output: No space left on device\n")
         self.assertEqual(process.returncode, 125)
 
     def test_ends_of_streams(self):
-        """Ours sees the end of what the command closes, and the command of what we close."""
+        """End of file is passed on in both directions."""
         script = "echo x; exec >&-; cat >&2; exit 3"
         with start("sh", "-c", script, stdin=subprocess.PIPE) as process:
             self.assertEqual(process.stdout.read(), b"x\n")
@@ -232,7 +232,7 @@ class Streams(unittest.TestCase):
 
 
 class Refusals(unittest.TestCase):
-    """One line says what is wrong, for programs, too, and nothing is started."""
+    """A refusal prints one line, writes the JSON report, and starts no machine."""
 
     def refuse(self, *arguments: object) -> str:
         done = subprocess.run(words(*arguments), stdin=subprocess.DEVNULL, capture_output=True,
@@ -273,7 +273,7 @@ class Refusals(unittest.TestCase):
 
 
 class Killed(unittest.TestCase):
-    """kill -9 of the supervisor leaves no machine behind, whatever it is at."""
+    """kill -9 of the supervisor ends the machine, at any time."""
 
     def kill_when(self, reached, *arguments: object):
         with start(*arguments) as process:
@@ -302,7 +302,7 @@ class Killed(unittest.TestCase):
 
 SYSRQ = "echo {} >/proc/sysrq-trigger; sleep 1000"
 
-# What is run, besides options; the status; and what minivmm says.
+# Options and command; exit status; minivmm's message.
 ENDS = {
     "killed": (("sh", "-c", "kill -9 $$"), 137, r"\Z"),
     "not found": (("no-such-command",), 127,
@@ -324,7 +324,7 @@ ENDS = {
 
 
 class AtOnce(unittest.TestCase):
-    """All the ways to end, and many that are no different, at the same time."""
+    """All ways to end, in several machines at the same time."""
 
     @classmethod
     def setUpClass(cls):
@@ -413,16 +413,16 @@ class Terminal(unittest.TestCase):
         self.wait_for(b"[typed]\r\n44 55\r\nagain\r\n")
         os.write(self.master, b"\x03")
         self.wait_for(b"caught\r\nafter\r\n")
-        time.sleep(3)  # so that the next is not the second in a row
+        time.sleep(3)  # so that the next Ctrl-C does not count as the second
         os.write(self.master, b"\x03")
         time.sleep(1)
         self.assertIsNone(self.process.poll())
-        os.write(self.master, b"\x03\x03")  # in a row, however slow the host is
+        os.write(self.master, b"\x03\x03")  # in one write, so that a slow host cannot separate them
         self.wait_for(b"ended by a signal: Interrupt")
         self.assertEqual(self.finish(), 128 + signal.SIGINT)
 
     def test_interrupted_while_it_boots(self):
-        """Nobody hears it yet: once is enough."""
+        """Before the command runs, a single Ctrl-C is enough."""
         report = Path(self.enterContext(tempfile.TemporaryDirectory())) / "report.json"
         self.start("--json", report, "sleep", "1000")
         while termios.tcgetattr(self.slave) == self.settings:
@@ -435,7 +435,7 @@ class Terminal(unittest.TestCase):
         self.assertIsNone(json.loads(report.read_text())["ms"]["command"])
 
     def test_machine_is_killed(self):
-        """Whoever it was, the terminal is as before, and that is no success."""
+        """If the machine is killed, the terminal is restored and the run fails."""
         self.start("sh", "-c", "echo go; sleep 1000")
         self.wait_for(b"go\r\n")
         os.kill(children(self.process.pid)[0], signal.SIGKILL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Directories of the host in a stock guest: read, written, refused, changed under it."""
+"""Shared directories in a stock guest: reads, writes, refused writes, changes on the host."""
 
 import os
 import stat
@@ -44,7 +44,7 @@ class Share(GuestTest):
         (cls.ro / "busybox").symlink_to("program")
         (cls.ro / "program").write_bytes((FILES / "busybox").read_bytes())
         (cls.ro / "program").chmod(0o755)
-        # Outside: the guest follows links itself, and finds its own files.
+        # The guest resolves links itself, to its own files.
         (cls.directory / "outside").write_text("the host's\n")
         (cls.ro / "link").symlink_to("/etc/hostname")
         os.mkfifo(cls.ro / "pipe")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What somebody at a terminal does with a guest."""
+"""An interactive session at a terminal."""
 
 import unittest
 
@@ -17,7 +17,7 @@ class Terminal(GuestTest):
                            "--cmdline", f"console={SERIAL} quiet", terminal=(24, 80))
         machine.wait_for(PROMPT)
         machine.send("sh -c 'echo $((6 * 7)); exec sleep 1000'\r")
-        machine.wait_for("^42\n")  # its process has the terminal, and Ctrl-C reaches no other
+        machine.wait_for("^42\n")  # the command is in the foreground now and gets the Ctrl-C
         machine.send("\x03")
         machine.wait_for(PROMPT)
         machine.send("echo after\r")
@@ -34,5 +34,5 @@ class Terminal(GuestTest):
     def test_ctrl_a_x_leaves(self):
         self.assertEqual((self.status, self.machine.stderr()), (0, ""))
 
-    def test_terminal_is_as_before(self):
+    def test_terminal_is_restored(self):
         self.assertTrue(self.machine.restored)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Streams through ports of the console to programs in the guest, which has its own console there."""
+"""Streams through ports of the virtio console, which is also the guest's console."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ BUSYBOX = (FILES / "busybox").read_bytes()
 
 
 class Stream(threading.Thread):
-    """Reads a descriptor to its end, slowly if need be."""
+    """Reads a descriptor to its end, with pauses in between."""
 
     def __init__(self, fd: int, pause: float = 0):
         super().__init__(daemon=True)
@@ -79,7 +79,7 @@ class Streams(GuestTest):
     def test_names(self):
         self.assertEqual(self.section("ports").lines(), ["in", "out", "gone", "null", "talk", "last"])
 
-    def test_console_beside_them(self):
+    def test_console_and_ports_together(self):
         self.assertEqual(self.section("tty").lines(), ["/dev/hvc0", "hvc0"])
 
     def test_window_size_and_resize(self):

@@ -3,7 +3,7 @@
 
 QEMU (L0) emulates a machine whose CPU has virtualization; Debian's kernel
 boots on it (L1) and runs a command that may use /dev/kvm. L1 has two disks:
-its root, made once and cached, and what the caller brings, made for each run.
+its root, made once and cached, and the caller's files, made for each run.
 Output comes back over ports of a virtio-serial device; the log of L1's kernel
 goes to a file.
 """
@@ -29,8 +29,8 @@ from pathlib import Path
 LAB = Path(__file__).resolve().parent
 SCRIPTS = LAB.parent.parent / "scripts"
 MIB = 1 << 20
-# Seconds without a sign of life from L1, which gives one every 5 of its own; by the instruction
-# clock those may be long.
+# Seconds without a heartbeat from L1, which sends one every 5 s of its own time; under the
+# instruction clock those may be long.
 STALL = 120
 STALL_ICOUNT = 600
 EXIT_TIMEOUT = 124
@@ -42,10 +42,10 @@ class LabError(Exception):
 
 
 class Stalled(LabError):
-    """QEMU's machine stands still: seen now and then on a busy host, whatever runs in it."""
+    """L1 makes no progress: happens occasionally on a busy host, whatever runs in it."""
 
 
-# A disk that is memory answers at once, so an instruction clock repeats.
+# A disk in memory has no latency, so runs by the instruction clock repeat.
 MEMORY_DISK = (
     "-object", "memory-backend-file,id={name},mem-path={path},size={size},share=off",
     "-device", "virtio-pmem-pci,memdev={name}",
@@ -58,11 +58,11 @@ BLOCK_DISK = (
 
 @dataclass(frozen=True)
 class Machine:
-    debian: str            # Debian's name of the architecture
+    debian: str            # Debian's name for the architecture
     qemu: str
     qemu_package: str
     options: tuple[str, ...]
-    disk: tuple[str, ...]  # how QEMU gets a disk of {name}, {path} and {size}
+    disk: tuple[str, ...]  # QEMU's options for a disk with {name}, {path} and {size}
     console: str
     modules: tuple[str, ...]
 
@@ -122,7 +122,7 @@ def content_key(*things: object) -> str:
 
 
 def make_ext4(tree: Path, image: Path, label: str, spare: int):
-    """Makes IMAGE from TREE; its size is a multiple of what pmem needs."""
+    """Makes IMAGE from TREE; its size is a multiple of 2 MiB, as pmem needs."""
     used = sum(file.lstat().st_blocks * 512 + 4096 for file in tree.rglob("*"))
     size = (used + used // 8 + spare) // (2 * MIB) * (2 * MIB) + 2 * MIB
     tool = shutil.which("mke2fs", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
@@ -136,10 +136,10 @@ def make_ext4(tree: Path, image: Path, label: str, spare: int):
         raise LabError(f"mke2fs: {done.stderr.strip()}")
 
 
-# Parts that are made once.
+# Parts that are made once and cached.
 
 def made_once(path: Path, make: Callable[[Path], None]) -> Path:
-    """PATH, made by MAKE if it is not there; others making it are waited for."""
+    """Returns PATH, made by MAKE if it is missing. Waits for other processes that make it."""
     if path.exists():
         return path
     with open(cache() / "lab.lock", "w") as lock:
@@ -153,7 +153,7 @@ def made_once(path: Path, make: Callable[[Path], None]) -> Path:
 
 
 def qemu(machine: Machine) -> list[str]:
-    """The command that starts QEMU, with its own libraries and loader."""
+    """The command that starts QEMU with its own libraries and loader."""
     host = MACHINES[platform.machine()].debian
     top = made_once(cache() / f"{machine.qemu}-{host}",
                     lambda directory: unpack_qemu(machine, directory))
@@ -193,7 +193,7 @@ def root_image(machine: Machine, extra_packages: list[str]) -> Path:
 
 
 def finish_root(tree: Path):
-    """What the packages' maintainer scripts would have done."""
+    """Does what the packages' maintainer scripts would have done."""
     for name in ("bin", "sbin", "lib", "lib64"):
         top, merged = tree / name, tree / "usr" / name
         merged.mkdir(exist_ok=True)
@@ -206,7 +206,7 @@ def finish_root(tree: Path):
         link = tree / "usr/bin" / name
         if not link.is_symlink():
             link.symlink_to(target)
-    # Their owner is whoever makes the image, perhaps not root.
+    # The files' owner may not be root.
     subprocess.run(["chmod", "-R", "u-s,g-s", tree / "usr"], check=True)
     for name in ("doc", "man", "locale", "info"):
         shutil.rmtree(tree / "usr/share" / name, ignore_errors=True)
@@ -252,7 +252,7 @@ class Run:
 
 
 def place(path: Path, target: Path, private: bool):
-    """Puts a copy of PATH at TARGET; PRIVATE where it may be written to."""
+    """Copies PATH to TARGET, or makes hard links unless PRIVATE, for files that may be written."""
     target.parent.mkdir(parents=True, exist_ok=True)
     ways = [[]] if private else [["--link"], []]
     for way in ways:
@@ -271,7 +271,7 @@ def is_program(path: Path) -> bool:
 
 
 def add_libraries(tree: Path, directory: Path):
-    """Copies the libraries of brought programs; L1 takes those it lacks."""
+    """Copies the libraries of the programs in TREE; L1 installs those that it lacks."""
     directory.mkdir(parents=True)
     for program in filter(is_program, tree.rglob("*")):
         listing = subprocess.run(["ldd", program], stdout=subprocess.PIPE,
@@ -326,7 +326,7 @@ def qemu_command(run: Run, files: int, channels: dict[str, int]) -> list[str]:
         "-device", "virtio-serial-pci", "-accel", "tcg,thread=single",
     ]
     if not run.icount:
-        # A timer that is set again each time can be lost for good; one that ticks cannot.
+        # If a one-shot timer is lost, L1 hangs; a periodic tick continues.
         command[command.index("-append") + 1] += " nohz=off highres=off"
     else:
         command += ["-icount", "shift=0,sleep=off", "-rtc", "base=2024-01-01,clock=vm",
@@ -351,7 +351,7 @@ def die_with_parent():
 
 def relay(outputs: dict[int, int | None], process: subprocess.Popen, deadline: float,
           stall: float) -> bool:
-    """Copies until all is said (to None: nowhere); False when time ran out first."""
+    """Copies outputs (None: discards) until they end. False if the deadline passed first."""
     with selectors.DefaultSelector() as selector:
         for source in outputs:
             selector.register(source, selectors.EVENT_READ)
@@ -359,7 +359,7 @@ def relay(outputs: dict[int, int | None], process: subprocess.Popen, deadline: f
             left = deadline - time.monotonic()
             ready = selector.select(timeout=max(0.0, min(left, stall)))
             if not ready and left > stall:
-                raise Stalled("L1 stands still")
+                raise Stalled("L1 stalls")
             if not ready:
                 return False
             for key, _ in ready:
@@ -378,7 +378,7 @@ def relay(outputs: dict[int, int | None], process: subprocess.Popen, deadline: f
 def run(run: Run) -> int:
     """Runs a command in L1 and returns its exit status."""
     with tempfile.TemporaryDirectory(dir=cache(), prefix="lab-run-") as directory:
-        # From here on the image has no name, so nothing can be left behind.
+        # Afterwards the image has no name, so it cannot be left behind.
         files = files_image(run, Path(directory)).open("r+b")
     with files:
         return run_with(run, files.fileno())
@@ -392,7 +392,7 @@ def run_with(run: Run, files: int) -> int:
         for name in ("stdout", "stderr", "alive"):
             readers[name], channels[name] = os.pipe()
     command = qemu_command(run, files, channels)
-    # Another run may still be writing to the last one's log.
+    # Another run may still be writing to the previous log.
     run.log.unlink(missing_ok=True)
 
     process = subprocess.Popen(
@@ -414,7 +414,7 @@ def run_with(run: Run, files: int) -> int:
         process.kill()
         process.wait()
     if not in_time:
-        print(f"lab: the time limit of {run.timeout:.0f} s is over; L1's log is {run.log}",
+        print(f"lab: the time limit of {run.timeout:.0f} s has expired; L1's log is {run.log}",
               file=sys.stderr)
         return EXIT_TIMEOUT
     with open(status_read) as status:

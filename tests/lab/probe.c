@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Tells what /dev/kvm is worth by measuring: prints native, emulated or none.
+ * Prints the kind of /dev/kvm: native, emulated or none.
  *
- * A guest counts down from 100,000, which hardware does within a millisecond.
- * Where the kernel interprets ring 0 it takes a hundred times as long. The
- * flags of the CPU do not tell the two apart.
+ * A guest counts down from 100,000, which takes less than a millisecond on
+ * hardware, and a hundred times as long where the kernel interprets ring 0.
+ * CPU flags do not tell the two apart, so it is measured.
  */
 
 #include <errno.h>
@@ -36,15 +36,15 @@ static const uint8_t payload[] = {
 };
 #else
 static const uint32_t payload[] = {
-    0xd503201f, /* nop: skipped in later runs, as the store before them ends then */
+    0xd503201f, /* nop: skipped in later runs, in which KVM completes the store first */
     0xd290d400, /* mov x0, #0x86a0 */
     0xf2a00020, /* movk x0, #1, lsl #16 */
     0xf1000400, /* subs x0, x0, #1 */
     0x54ffffe1, /* b.ne back to subs */
     0xd2800002, /* mov x2, #0 */
     0xf2a20002, /* movk x2, #0x1000, lsl #16 */
-    0xf9000040, /* str x0, [x2]: where there is no memory */
-    0x14000000, /* b here */
+    0xf9000040, /* str x0, [x2]: MMIO exit */
+    0x14000000, /* b . */
 };
 #endif
 
@@ -128,7 +128,7 @@ static double now(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-/* The seconds the payload takes: the best of a few, as the first one faults its memory in. */
+/* Seconds that the payload takes, best of RUNS: the first run includes page faults. */
 static double measure(int vm, int vcpu)
 {
     double best = TIME_LIMIT;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of the lab itself: python3 tap.py selftest.py (a minute)."""
+"""Tests of the lab itself: python3 tap.py selftest.py (takes a minute)."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 
 LAB = Path(__file__).resolve().parent
 SCRIPTS = LAB.parent.parent / "scripts"
-PATIENCE = 120  # seconds: the host may be busy
+WAIT = 120  # seconds: the host may be busy
 NESTED = [LAB / "lab", "run", "--lane", "nested", "--timeout", "600"]
 
 
@@ -40,7 +40,7 @@ class Nested(unittest.TestCase):
         self.assertEqual(done.stdout, "# lane: nested\nnative\n")
 
     def test_time_limit(self):
-        for limit in "8", "80":  # a busy host needs longer until the command starts
+        for limit in "8", "80":  # on a busy host it takes longer until the command starts
             done = run(LAB / "lab", "run", "--lane", "nested", "--timeout", limit, "--",
                        "sh", "-c", "echo early; sleep 1000")
             if "early" in done.stdout:
@@ -59,8 +59,8 @@ class Interrupted(unittest.TestCase):
                                  ["# lane: nested\n", "early\n"])
                 self.assertTrue(machines_with(directory))
                 process.send_signal(number)
-                process.wait(timeout=PATIENCE)
-            deadline = time.monotonic() + PATIENCE
+                process.wait(timeout=WAIT)
+            deadline = time.monotonic() + WAIT
             while machines_with(directory) and time.monotonic() < deadline:
                 time.sleep(0.05)
             self.assertEqual(machines_with(directory), [])
@@ -76,7 +76,7 @@ class Interrupted(unittest.TestCase):
 
 
 class Emulated(unittest.TestCase):
-    """What both lanes on the host share; no KVM is needed for it."""
+    """The lanes on the host; needs no KVM."""
 
     def test_files_are_copies(self):
         with tempfile.NamedTemporaryFile("w+") as file:
@@ -96,7 +96,7 @@ class Emulated(unittest.TestCase):
 
 
 class Linux(unittest.TestCase):
-    """QEMU as the monitor under test boots what scripts/ make."""
+    """QEMU boots the images made by scripts/."""
 
     def test_boots_from_its_disk_and_powers_off(self):
         with tempfile.TemporaryDirectory() as directory:
@@ -121,7 +121,7 @@ class Linux(unittest.TestCase):
 
 
 def machines_with(text: str) -> list[str]:
-    """The command lines of running QEMUs that TEXT is part of."""
+    """The command lines of running QEMUs that contain TEXT."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:

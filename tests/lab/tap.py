@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs unittest modules and reports in TAP, a line as each test ends."""
+"""Runs unittest modules and reports in TAP, with a line when each test ends."""
 
 import argparse
 import faulthandler
@@ -11,17 +11,17 @@ import unittest
 from pathlib import Path
 
 
-TIME_LIMIT = 1200  # seconds for a test, its class's set-up included; then all stacks are shown
+TIME_LIMIT = 1200  # seconds for a test with its class's set-up; then all stacks are printed
 
 
 class TapResult(unittest.TestResult):
-    """Reports each test when it stops; its problems are gathered until then."""
+    """Collects the problems of each test and reports them when it ends."""
 
     def __init__(self):
         super().__init__()
         self.reported: set[unittest.TestCase] = set()
         self.bad = False
-        # What befell a whole class or module: the text, and whether it is a skip.
+        # Problems and skips of a whole class or module: text, and true for a skip.
         self.outside: dict[str, tuple[str, bool]] = {}
         self.test = None
 
@@ -108,7 +108,7 @@ def main() -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     options = parser.parse_args()
 
-    # A shell's background job ignores these, and so would all that the tests start.
+    # Background jobs of a shell ignore these, and child processes would inherit that.
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""clang-format has nothing to change."""
+"""Checks that clang-format would change nothing."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 root = Path(sys.argv[1])
-# Versions format differently; the repository is formatted with Debian 12's.
+# Versions differ; the repository uses Debian 12's.
 tool = shutil.which('clang-format-14') or shutil.which('clang-format')
 version = subprocess.run([tool, '--version'], capture_output=True, text=True).stdout if tool else ''
 if ' 14.' not in version:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Each header compiles alone: it includes what it needs."""
+"""Checks that each header compiles alone."""
 
 import subprocess
 import sys

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Functions fit on a screen: median 8 lines, nine of ten within 30, none above 60.
+"""Checks that functions fit on a screen: median 8 lines, nine of ten within 30, none above 60.
 
-With a second argument, prints the N longest instead, and lines of code a folder.
+With a second argument N, prints the N longest instead, and the lines of code of each folder.
 """
 
 import re
@@ -15,7 +15,7 @@ FOLDERS = ('vmm', 'devices', 'arch', 'firmware')
 
 
 def functions(path: Path):
-    """Yields (lines of the body, name). The format puts a function's braces in column one."""
+    """Yields (lines of the body, name). clang-format puts a function's braces in column one."""
     name, start = '', 0
     for number, line in enumerate(path.read_text().splitlines()):
         if match := re.match(r'[a-z_].*?(\w+)\(', line):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
-# cloud.sh URL: what a small machine with three disks and a user-mode network
-# looks like from inside, then a reboot, then what is left of its files.
+# cloud.sh URL: reports on a small machine with three disks and a user-mode
+# network, reboots, and checks the files on its disk.
 
 . /test/report.sh
 
@@ -18,7 +18,7 @@ entropy() {
     done
 }
 
-# 1 MiB of ones on the data disk, of which the half in the middle is discarded.
+# Writes 1 MiB of ones to the data disk and discards 512 KiB in the middle.
 discard() {
     tr '\0' '\377' </dev/zero | dd of=/dev/vdc bs=64k count=16 iflag=fullblock conv=fsync &&
         blkdiscard -o 262144 -l 524288 /dev/vdc &&

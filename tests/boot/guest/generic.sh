@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
-# generic.sh URL URL2 ADDRESS2: what a large machine on two taps, with its
-# console on hvc0, looks like from inside; waits for the power button in the end.
+# generic.sh URL URL2 ADDRESS2: reports on a large machine with two taps and its
+# console on hvc0, then waits for the power button.
 
 . /test/report.sh
 
@@ -11,7 +11,7 @@ topology() {
         cpu[0-9]*/topology/thread_siblings_list
 }
 
-# On each processor the same sum.
+# The same checksum on each CPU.
 work_everywhere() {
     for cpu in 0 1 2 3; do
         taskset $((1 << cpu)) sha256sum /bin/busybox &

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
-# share.sh: two directories of the host, one of which may be written, as a
-# guest uses them; and a system that lies on one, with what is changed in memory.
+# share.sh: uses a read-only and a writable directory of the host, and an overlay
+# in memory above one of them.
 
 . /test/report.sh
 
@@ -38,7 +38,7 @@ write_files() {
     ls -l /rw
 }
 
-# Open, without a name, still there: as temporary files are used.
+# A file that is open but deleted, like many temporary files.
 nameless() {
     exec 5>/rw/temporary 6</rw/temporary
     rm /rw/temporary

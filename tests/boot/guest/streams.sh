@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# What a guest does with ports of the console: see test_streams.py.
+# Uses ports of the virtio console: see test_streams.py.
 
 . /test/report.sh
 
@@ -17,7 +17,7 @@ host_connected() {
     grep host_connected "/sys/kernel/debug/virtio-ports/${1##*/}"
 }
 
-# A writer whose reader is gone: the port is closed, and the writer, who does not look, waits.
+# When the host's reader is gone the port is closed; `yes`, which does not check, blocks.
 write_for_nobody() {
     yes >"$1" &
     until host_connected "$1" | grep ': 0'; do
@@ -26,7 +26,7 @@ write_for_nobody() {
     kill $!
 }
 
-# In one go: what arrives at a port that nobody has open is dropped.
+# With the port open all the time: input for a closed port is dropped.
 talk() {
     host_connected "$1"
     {
@@ -37,7 +37,7 @@ talk() {
 
 mount -t debugfs debugfs /sys/kernel/debug
 
-# The driver adds ports one after the other, while we run.
+# The driver adds ports one after the other while this script runs.
 for name in in out gone null talk last; do
     until [ "$(port $name)" ]; do
         usleep 20000

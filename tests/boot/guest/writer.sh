@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
-# Writes a block of 64 KiB after the other and says when it is on the disk,
-# until somebody kills the machine.
+# Writes blocks of 64 KiB and prints when each is flushed, until the machine is
+# killed.
 
 . /test/report.sh
 
