@@ -264,10 +264,10 @@ class Refusals(unittest.TestCase):
                  "--kernel", kernel(), "--net", "user,hostfwd=::8080-:80", "true")):
             with self.subTest(wanted=wanted):
                 line = self.refuse("--json", report, *arguments)
-                told = json.loads(report.read_text())
-                told = told[0] if isinstance(told, list) else told
+                found = json.loads(report.read_text())
+                found = found[0] if isinstance(found, list) else found
                 self.assertIn(wanted, line)
-                self.assertEqual((told["outcome"], told["status"], f"minivmm: {told['message']}\n"),
+                self.assertEqual((found["outcome"], found["status"], f"minivmm: {found['message']}\n"),
                                  ("failed", 125, line))
                 report.unlink()
 
