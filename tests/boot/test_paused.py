@@ -34,7 +34,7 @@ class Paused(GuestTest):
         self.assertRegex(self.machine.stderr(), r"\Apaused 1000 times, [^\n]*\n\Z")
         print(f"# {self.machine.stderr().strip()}")
 
-    def test_what_was_fetched_lies_on_the_disk(self):
+    def test_fetched_pages_are_on_the_disk(self):
         digest = sha256(self.page)
         self.assertEqual(self.section("copies").lines(),
                          [f"{digest}  /root/page{copy}" for copy in (1, 2, 3)])

@@ -4,10 +4,10 @@
  * pausing COUNT FD MINIVMM-OPTION...
  *
  * Runs a machine as minivmm does, and pauses and resumes it repeatedly until it ends. After COUNT
- * pauses it writes a byte to FD or, if that is -1, stops pausing. At every 16th pause it checks that
- * guest memory does not change; after every 8th it holds the last vCPU alone for a moment. Exits
- * with the guest's status, or 125 on failure; prints to stderr how often it paused and how long
- * that took.
+ * pauses it writes a byte to FD or, if that is -1, stops pausing. At every 16th pause it checks
+ * that guest memory does not change; after every 8th it holds the last vCPU alone for a moment.
+ * Exits with the guest's status, or 125 on failure; prints to stderr how often it paused and how
+ * long that took.
  *
  * With a COUNT of 0 it pauses until a pause fails, prints the cause, and lets the guest run.
  */
@@ -30,7 +30,7 @@
 #include "vmm/kvm/vcpu.h"
 
 #define PAUSE_MS    20000
-#define FAIL_MS     300 /* where a pause is to fail */
+#define FAIL_MS     300 /* time limit of a pause that is expected to fail */
 #define LOOK_US     500 /* how long guest memory is watched */
 #define LOOK_EVERY  16
 #define HOLD_EVERY  8
@@ -93,7 +93,7 @@ static void has_paused(struct pausing *p)
     lifecycle_resume(&p->life);
 }
 
-/* While a vCPU is held it does not run, whatever the others do. */
+/* A held vCPU does not run, while the others do. */
 static void hold_one(struct pausing *p)
 {
     struct vm *vm = &p->machine.vm;
@@ -131,7 +131,7 @@ static void cannot_pause(struct pausing *p, const char *name)
 {
     log_refuse(ETIMEDOUT, "cannot pause: %s is busy", name);
     if (p->wanted == 0)
-        return; /* as it should be */
+        return; /* expected */
     p->failed = true;
     lifecycle_stop(&p->life, STATUS_FAILED);
 }

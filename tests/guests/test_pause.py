@@ -83,8 +83,8 @@ class Pause(GuestTest):
         self.check_steady(disk, *self.pausing("steady", "--disk", f"{disk},engine=thread",
                                               cmdline="alone"))
 
-    def test_a_disk_that_never_answers(self):
-        """The pause fails with the disk's name, and the machine runs on."""
+    def test_disk_that_never_completes(self):
+        """The pause fails with the disk's name, and the machine continues."""
         words = command("steady", "--cpus", 2, "--console", "file=console",
                         "--disk", f"{self.disk()},engine=thread", cmdline="alone")
         words[0:1] = [str(PAUSING), "0", "-1"]
@@ -99,7 +99,7 @@ class Pause(GuestTest):
             said = next((line for line in process.stderr if b"cannot pause" in line), b"")
             self.assertEqual(text(said), "minivmm: cannot pause: blk0 is busy\n")
             before = len(lines)
-            wait_until(lambda: len(lines) > before + 100, "the second CPU counts on")
+            wait_until(lambda: len(lines) > before + 100, "the second CPU to continue counting")
         finally:
             process.kill()
             reader.join(TIME_LIMIT)

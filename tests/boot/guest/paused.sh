@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Works disk, network and console while the host pauses the machine all the time: three times a page
-# is fetched, written to the disk and read back from there.
+# Uses disk, network and console while the host pauses the machine all the time: fetches a page three
+# times, writes it to the disk and reads it back.
 
 . /test/report.sh
 
@@ -18,5 +18,5 @@ copies() {
 url=$1
 section copies copies
 section numbers "seq 5000"
-# Linux hangs up the terminal of a session that ends, with what it has not yet sent: wait for that.
+# Drain the terminal: Linux drops its unsent output when the session ends.
 stty "$(stty -g)"
