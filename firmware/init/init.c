@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The first process of a guest that runs one command for its host: firmware/guest/orders.h says
- * what about. It brings up what the command needs, carries its streams, and tells its end.
+ * The agent: the first process of a guest that runs one command for the supervisor. It mounts the
+ * root, starts the command, copies its streams and reports how it ended; see job.h.
  */
 #include <errno.h>
 #include <string.h>
@@ -22,65 +22,66 @@
 
 _Noreturn void init_main(void);
 
-enum { INIT_SIGNALS, INIT_CONTROL, INIT_STREAMS };
+enum { INIT_SIGNALS, INIT_PORT, INIT_STREAMS };
 
 struct init {
-    struct voice voice;
-    struct orders orders;
-    int signals;        /* a descriptor that tells of children that ended */
+    struct message_sink sink;
+    struct job job;
+    int signals;        /* a signalfd for SIGCHLD */
     int tty;            /* -1: none */
-    int streams[3];     /* the command's, until it has them */
-    int command;        /* its process; 0 once it has ended */
-    int status;         /* as wait4(2) has it */
-    char line[32];      /* of what the host says */
-    size_t line_length; /* of it, so far */
+    int streams[3];     /* the command's, closed once it has started */
+    int command;        /* its process id; 0: it has ended */
+    int status;         /* of the command, as wait4(2) returns it */
+    char line[32];      /* from the supervisor, incomplete */
+    size_t line_length; /* bytes received */
     struct pump pumps[3];
 };
 
-static void init_read_orders(struct init *init)
+static void init_read_job(struct init *init)
 {
-    int fd = sys_open(ORDERS_FILE, O_RDONLY);
+    int fd = sys_open(JOB_FILE, O_RDONLY);
     long size = fd < 0 ? fd : sys_size(fd);
     const char *bytes = size > 0 ? sys_map((size_t)size, fd) : NULL;
     const char *unknown;
-    void *room;
+    void *scratch;
 
     if (!bytes || bytes[size - 1])
-        voice_fail(&init->voice, size < 0 ? (int)size : 0, "there are no orders", "");
-    room = sys_map(orders_room(bytes, (size_t)size), -1);
-    if (!room)
-        voice_fail(&init->voice, -ENOMEM, "there is no room for the orders", "");
-    unknown = orders_read(&init->orders, bytes, (size_t)size, room);
+        message_fail(&init->sink, size < 0 ? (int)size : 0, "the initramfs has no valid " JOB_FILE,
+                     "");
+    scratch = sys_map(job_scratch_size(bytes, (size_t)size), -1);
+    if (!scratch)
+        message_fail(&init->sink, -ENOMEM, "read " JOB_FILE, "");
+    unknown = job_read(&init->job, bytes, (size_t)size, scratch);
     if (unknown)
-        voice_fail(&init->voice, 0, "there is no order ", unknown);
+        message_fail(&init->sink, 0, "unknown key in " JOB_FILE ": ", unknown);
     sys_close(fd);
 }
 
-/* One that cannot be loaded may be missed later: then that is said. */
+/* An error is only logged: what needs the module fails with a message of its own. */
 static void init_load_modules(struct init *init)
 {
-    for (const char **name = init->orders.lists[ORDERS_MODULE]; *name; name++) {
+    for (const char **name = init->job.lists[JOB_MODULE]; *name; name++) {
         struct text path = { .used = 0 };
         int fd, error;
 
-        text_add(&path, ORDERS_MODULES);
+        text_add(&path, JOB_MODULES_DIRECTORY);
         text_add(&path, *name);
         fd = sys_open(path.bytes, O_RDONLY);
         error = fd < 0 ? fd : sys_load_module(fd);
         if (error && error != -EEXIST && error != -ENODEV)
-            voice_log(&init->voice, error, "load ", *name);
+            message_log(&init->sink, error, "load module ", *name);
         if (fd >= 0)
             sys_close(fd);
-        sys_unlink(path.bytes); /* its memory is the guest's again */
+        sys_unlink(path.bytes); /* frees its memory */
     }
 }
 
 static void init_open_terminal(struct init *init)
 {
-    const char *rows = init->orders.winsize, *columns = rows ? strchr(rows, ':') : NULL;
+    const char *rows = init->job.winsize, *columns = rows ? strchr(rows, ':') : NULL;
 
-    init->tty = ports_open_terminal(&init->voice, init->orders.tty);
-    sys_chown_fd(init->tty, init->orders.uid, init->orders.gid);
+    init->tty = ports_open_terminal(&init->sink, init->job.tty);
+    sys_chown_fd(init->tty, init->job.uid, init->job.gid);
     if (columns) {
         const struct winsize size = { .ws_row = (unsigned short)text_number(rows),
                                       .ws_col = (unsigned short)text_number(columns + 1) };
@@ -89,30 +90,32 @@ static void init_open_terminal(struct init *init)
     }
 }
 
-/* A pipe for the command, so that it can be opened again and any user may, and a pump at its end.
+/*
+ * The command gets a pipe, and a pump connects it to the port: unlike a port, a pipe can be opened
+ * again, and by any user.
  */
 static void init_open_port(struct init *init, unsigned stream)
 {
-    static const char *const names[] = { ORDERS_STDIN, ORDERS_STDOUT, ORDERS_STDERR };
+    static const char *const names[] = { JOB_PORT_STDIN, JOB_PORT_STDOUT, JOB_PORT_STDERR };
     int port =
-        ports_open(&init->voice, names[stream], (stream == 0 ? O_RDONLY : O_WRONLY) | O_NONBLOCK);
+        ports_open(&init->sink, names[stream], (stream == 0 ? O_RDONLY : O_WRONLY) | O_NONBLOCK);
     int ends[2], ours = stream == 0 ? 1 : 0;
     int error = sys_pipe(ends);
 
     if (error)
-        voice_fail(&init->voice, error, "make a pipe", "");
+        message_fail(&init->sink, error, "make a pipe", "");
     sys_set_flags(ends[ours], O_NONBLOCK);
     init->streams[stream] = ends[!ours];
-    sys_chown_fd(ends[!ours], init->orders.uid, init->orders.gid);
+    sys_chown_fd(ends[!ours], init->job.uid, init->job.gid);
     pump_init(&init->pumps[stream], stream == 0 ? port : ends[0], stream == 0 ? ends[1] : port);
 }
 
 static void init_open_streams(struct init *init)
 {
-    if (init->orders.tty)
+    if (init->job.tty)
         init_open_terminal(init);
     for (unsigned i = 0; i < 3; i++) {
-        const char *kind = init->orders.streams[i];
+        const char *kind = init->job.streams[i];
 
         pump_init(&init->pumps[i], -1, -1);
         if (!strcmp(kind, "port"))
@@ -126,7 +129,7 @@ static void init_open_streams(struct init *init)
     }
 }
 
-/* The command has its own; the init's must go, or a pipe would never end. */
+/* The command has its own copies; as long as the init had some, no pipe would come to its end. */
 static void init_close_streams(struct init *init)
 {
     for (unsigned i = 0; i < 3; i++)
@@ -136,7 +139,7 @@ static void init_close_streams(struct init *init)
         sys_close(init->tty);
 }
 
-static void init_obey(struct init *init)
+static void init_execute(struct init *init)
 {
     const char *number = text_after(init->line, "signal ");
 
@@ -144,14 +147,14 @@ static void init_obey(struct init *init)
         sys_kill(-init->command, (int)text_number(number));
 }
 
-/* Lines may come in any pieces; one that is too long is nothing we know. */
-static void init_listen(struct init *init)
+/* Executes complete lines; one that is too long is cut, and thus unknown. */
+static void init_read_port(struct init *init)
 {
     char bytes[256];
-    long got = sys_read(init->voice.control, bytes, sizeof(bytes));
+    long got = sys_read(init->sink.port, bytes, sizeof(bytes));
 
     if (got <= 0)
-        sys_power_off(); /* the host is gone */
+        sys_power_off(); /* the supervisor is gone */
     for (long i = 0; i < got; i++) {
         if (bytes[i] != '\n') {
             if (init->line_length < sizeof(init->line) - 1)
@@ -160,11 +163,11 @@ static void init_listen(struct init *init)
         }
         init->line[init->line_length] = '\0';
         init->line_length = 0;
-        init_obey(init);
+        init_execute(init);
     }
 }
 
-/* The command, and the orphans of its family. Returns 0 if some live, else that there is none. */
+/* Reaps the command and orphans. Returns 0 if some children still run, -ECHILD if none is left. */
 static int init_reap(struct init *init, int flags)
 {
     int status, pid;
@@ -177,14 +180,14 @@ static int init_reap(struct init *init, int flags)
     return pid;
 }
 
-/* Waits for whatever comes next, and does what is due. */
-static void init_turn(struct init *init)
+/* One turn of the main loop. */
+static void init_poll(struct init *init)
 {
     struct pollfd set[INIT_STREAMS + 6] = {
         [INIT_SIGNALS] = { .fd = init->signals, .events = POLLIN },
-        [INIT_CONTROL] = { .fd = init->voice.control, .events = POLLIN },
+        [INIT_PORT] = { .fd = init->sink.port, .events = POLLIN },
     };
-    char told[128];
+    char info[128];
 
     for (unsigned i = 0; i < 3; i++)
         pump_prepare(&init->pumps[i], &set[INIT_STREAMS + 2 * i]);
@@ -192,58 +195,58 @@ static void init_turn(struct init *init)
 
     for (unsigned i = 0; i < 3; i++)
         pump_run(&init->pumps[i], &set[INIT_STREAMS + 2 * i]);
-    if (set[INIT_CONTROL].revents)
-        init_listen(init);
-    if (set[INIT_SIGNALS].revents && sys_read(init->signals, told, sizeof(told)) > 0)
+    if (set[INIT_PORT].revents)
+        init_read_port(init);
+    if (set[INIT_SIGNALS].revents && sys_read(init->signals, info, sizeof(info)) > 0)
         init_reap(init, WNOHANG);
 }
 
-/* The command has ended; so does all it left behind, and then its streams. */
-static void init_end(struct init *init)
+/* The command has ended: kills what it left behind, drains its output and reports its status. */
+static void init_finish(struct init *init)
 {
     pump_close(&init->pumps[0]);
     sys_kill(-1, SIGKILL);
     init_reap(init, 0);
     while (init->pumps[1].to >= 0 || init->pumps[2].to >= 0)
-        init_turn(init);
-    root_leave(&init->voice, init->orders.lists[ORDERS_SHARE]);
+        init_poll(init);
+    root_unmount_shares(&init->sink, init->job.lists[JOB_SHARE]);
     if (WIFEXITED(init->status))
-        voice_say_number(&init->voice, "exit", WEXITSTATUS(init->status));
+        message_send_number(&init->sink, "exit", WEXITSTATUS(init->status));
     else
-        voice_say_number(&init->voice, "signal", WTERMSIG(init->status));
+        message_send_number(&init->sink, "signal", WTERMSIG(init->status));
 }
 
 static void init_set_up(struct init *init)
 {
     const uint64_t children = 1ull << (SIGCHLD - 1);
 
-    root_mount_kernel(&init->voice);
-    init_read_orders(init);
+    root_mount_kernel(&init->sink);
+    init_read_job(init);
     init_load_modules(init);
-    ports_check(&init->voice);
-    init->voice.control = ports_open(&init->voice, ORDERS_CONTROL, O_RDWR);
+    ports_check(&init->sink);
+    init->sink.port = ports_open(&init->sink, JOB_PORT_AGENT, O_RDWR);
     init_open_streams(init);
-    voice_say(&init->voice, "ready");
+    message_send(&init->sink, "ready");
 
-    root_build(&init->voice, init->orders.lists[ORDERS_SHARE]);
-    if (init->orders.hostname)
-        sys_set_hostname(init->orders.hostname, strlen(init->orders.hostname));
-    network_start(&init->voice, init->orders.network);
+    root_build(&init->sink, init->job.lists[JOB_SHARE]);
+    if (init->job.hostname)
+        sys_set_hostname(init->job.hostname, strlen(init->job.hostname));
+    network_start(&init->sink, init->job.network);
     sys_mask_signals(SIG_BLOCK, children);
     init->signals = sys_signal_fd(children);
 }
 
 void init_main(void)
 {
-    struct init init = { .voice = { .control = -1, .log = -1 }, .tty = -1 };
+    struct init init = { .sink = { .port = -1, .log = -1 }, .tty = -1 };
 
     init_set_up(&init);
-    init.command = command_start(&init.voice, &init.orders, init.streams, init.tty);
+    init.command = spawn_command(&init.sink, &init.job, init.streams, init.tty);
     init_close_streams(&init);
     if (init.command) {
         while (init.command)
-            init_turn(&init);
-        init_end(&init);
+            init_poll(&init);
+        init_finish(&init);
     }
-    voice_wait_for_end();
+    message_wait_for_end();
 }

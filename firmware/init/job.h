@@ -3,64 +3,65 @@
 #define FIRMWARE_INIT_JOB_H
 
 /*
- * What minivmm and the init it puts into a guest have agreed on.
+ * The interface between the supervisor and the agent, the init that it puts into the guest.
  *
- * The file ORDERS_FILE in the initramfs is strings "key=value", each with a NUL behind it. They
- * are carried out in a fixed order, whatever theirs; a key that may come more than once keeps the
- * order of its values.
+ * The job is the file JOB_FILE in the initramfs: strings "key=value", each ended by a NUL. The
+ * order of keys does not matter; a key that may be repeated keeps the order of its values.
  *
- *     module=FILE            loaded from ORDERS_MODULES, in this order
+ *     module=FILE            to load from JOB_MODULES_DIRECTORY, in this order
  *     hostname=NAME
- *     share=ro:TAG:DIRECTORY virtio-fs besides the root; or rw:
- *     network=user           the first network card has a place in minivmm's user-mode network
- *     tty=NAME               of a device in /dev: the command's controlling terminal
- *     winsize=ROWS:COLUMNS   that it has at the start
+ *     share=ro:TAG:DIRECTORY a virtio-fs mount besides the root; rw: for a writable one
+ *     network=user           configure the first NIC for minivmm's user-mode network
+ *     tty=NAME               a device in /dev: the command's controlling terminal
+ *     winsize=ROWS:COLUMNS   the terminal's initial size
  *     stdin=tty|port|null    likewise stdout, stderr
- *     stderr=stdout          as one stream
+ *     stderr=stdout          both are one stream
  *     uid=N, gid=N, group=N
  *     cwd=DIRECTORY
  *     env=NAME=VALUE
- *     arg=WORD               the first is the program, looked up in the ordered PATH, or in
- *                            ORDERS_DEFAULT_PATH if none was ordered
+ *     arg=WORD               the first is the program, searched for in env's PATH, or in
+ *                            JOB_DEFAULT_PATH if env has none
  *
- * The root is the share with the tag ORDERS_ROOT: read-only, under an overlay in memory.
+ * The root is the share with the tag JOB_ROOT_TAG: read-only, under an overlay in memory.
  *
- * The init writes lines to the port ORDERS_CONTROL: milliseconds since the kernel started, a word,
- * and what belongs to it. ERRNO is a number, 0 if there is none.
+ * The agent writes messages to the port JOB_PORT_AGENT, one per line: milliseconds since the kernel
+ * started, a word, and its arguments. ERRNO is a number, 0 if there is none.
  *
- *     MS ready               it is there, and so are the ports
- *     MS running             the command has been executed
- *     MS note ERRNO TEXT     something went wrong that the command may not care about
- *     MS exit N              the command's end: all it had to say is on its way to the host, what
- *     MS signal N            it wrote to shares is in the host's files
- *     MS failed 127 ERRNO    the command could not be executed; 126: there is such a file
- *     MS error ERRNO TEXT    the init could not do its part
+ *     MS ready               the agent runs and its ports are open
+ *     MS running             the command was executed
+ *     MS note ERRNO TEXT     an error that does not prevent the command from running
+ *     MS exit N              the command exited; its output has been written to the ports, its
+ *                            changes to shares are in the host's files
+ *     MS signal N            likewise, the command was killed by a signal
+ *     MS failed 127 ERRNO    the command was not found; 126: found, but cannot be executed
+ *     MS error ERRNO TEXT    the agent failed
  *
- * After each of the last four the host is expected to end the machine; the guest powers off if
- * nobody does for ORDERS_PATIENCE_MS. Errors go to the kernel's log, too, in lines that start with
- * "minivmm: ", since there may be no port to tell them to.
+ * After each of the last four the supervisor ends the machine; the agent powers off by itself after
+ * JOB_END_TIMEOUT_MS. Errors also go to the kernel's log, in lines that start with "minivmm: ", as
+ * the port may not be open yet.
  *
- * The host writes lines to the same port:
+ * The supervisor writes lines to the same port:
  *
- *     signal N               to the command's process group
+ *     signal N               send this signal to the command's process group
  *
- * The port ORDERS_CONTROL must be an `ordered` one (struct port_config), so that what is said there
- * comes after what the command wrote; and a guest must hear whether a port is open before it hears
- * its name, by which the init finds it: one that is not open then has come to its end.
+ * JOB_PORT_AGENT must be an `ordered` port (struct port_config): the host reads a message only
+ * after the command's output before it. The guest must learn that a port is open before it learns
+ * the port's name, by which the agent finds it: the agent takes a port that is not open for one at
+ * its end.
  */
-#define ORDERS_FILE    "/orders"
-#define ORDERS_MODULES "/modules/"
+#define JOB_FILE              "/job"
+#define JOB_MODULES_DIRECTORY "/modules/"
 
-#define ORDERS_ROOT "root" /* tag */
+#define JOB_ROOT_TAG "root"
 
-#define ORDERS_CONTROL "minivmm.control"
-#define ORDERS_STDIN   "minivmm.stdin"
-#define ORDERS_STDOUT  "minivmm.stdout"
-#define ORDERS_STDERR  "minivmm.stderr"
-#define ORDERS_TTY     "minivmm.tty" /* a console: the init finds it as the device tty=NAME */
+#define JOB_PORT_AGENT  "minivmm.agent"
+#define JOB_PORT_STDIN  "minivmm.stdin"
+#define JOB_PORT_STDOUT "minivmm.stdout"
+#define JOB_PORT_STDERR "minivmm.stderr"
+#define JOB_PORT_TTY    "minivmm.tty" /* a console port; the agent opens it as tty=NAME */
 
-#define ORDERS_DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define JOB_DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#define ORDERS_PATIENCE_MS 2000
+#define JOB_END_TIMEOUT_MS 2000
 
 #endif

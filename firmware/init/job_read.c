@@ -6,32 +6,32 @@
 #include "firmware/init/text.h"
 #include "vmm/core/base.h"
 
-enum order_kind { ORDER_STRING, ORDER_NUMBER, ORDER_LIST };
+enum job_value { JOB_VALUE_STRING, JOB_VALUE_NUMBER, JOB_VALUE_LIST };
 
-/* Where each key's value goes in struct orders. */
+/* The type of each key's value, and its list or its offset in struct job. */
 static const struct {
     const char *key;
-    enum order_kind kind;
+    enum job_value kind;
     size_t at;
-} order_keys[] = {
-    { "module=", ORDER_LIST, ORDERS_MODULE },
-    { "share=", ORDER_LIST, ORDERS_SHARE },
-    { "group=", ORDER_LIST, ORDERS_GROUP },
-    { "env=", ORDER_LIST, ORDERS_ENV },
-    { "arg=", ORDER_LIST, ORDERS_ARG },
-    { "hostname=", ORDER_STRING, offsetof(struct orders, hostname) },
-    { "network=", ORDER_STRING, offsetof(struct orders, network) },
-    { "tty=", ORDER_STRING, offsetof(struct orders, tty) },
-    { "winsize=", ORDER_STRING, offsetof(struct orders, winsize) },
-    { "stdin=", ORDER_STRING, offsetof(struct orders, streams[0]) },
-    { "stdout=", ORDER_STRING, offsetof(struct orders, streams[1]) },
-    { "stderr=", ORDER_STRING, offsetof(struct orders, streams[2]) },
-    { "cwd=", ORDER_STRING, offsetof(struct orders, cwd) },
-    { "uid=", ORDER_NUMBER, offsetof(struct orders, uid) },
-    { "gid=", ORDER_NUMBER, offsetof(struct orders, gid) },
+} job_keys[] = {
+    { "module=", JOB_VALUE_LIST, JOB_MODULE },
+    { "share=", JOB_VALUE_LIST, JOB_SHARE },
+    { "group=", JOB_VALUE_LIST, JOB_GROUP },
+    { "env=", JOB_VALUE_LIST, JOB_ENV },
+    { "arg=", JOB_VALUE_LIST, JOB_ARG },
+    { "hostname=", JOB_VALUE_STRING, offsetof(struct job, hostname) },
+    { "network=", JOB_VALUE_STRING, offsetof(struct job, network) },
+    { "tty=", JOB_VALUE_STRING, offsetof(struct job, tty) },
+    { "winsize=", JOB_VALUE_STRING, offsetof(struct job, winsize) },
+    { "stdin=", JOB_VALUE_STRING, offsetof(struct job, streams[0]) },
+    { "stdout=", JOB_VALUE_STRING, offsetof(struct job, streams[1]) },
+    { "stderr=", JOB_VALUE_STRING, offsetof(struct job, streams[2]) },
+    { "cwd=", JOB_VALUE_STRING, offsetof(struct job, cwd) },
+    { "uid=", JOB_VALUE_NUMBER, offsetof(struct job, uid) },
+    { "gid=", JOB_VALUE_NUMBER, offsetof(struct job, gid) },
 };
 
-static size_t orders_count(const char *bytes, size_t size)
+static size_t job_count_strings(const char *bytes, size_t size)
 {
     size_t count = 0;
 
@@ -40,39 +40,39 @@ static size_t orders_count(const char *bytes, size_t size)
     return count;
 }
 
-size_t orders_room(const char *bytes, size_t size)
+size_t job_scratch_size(const char *bytes, size_t size)
 {
-    return (orders_count(bytes, size) + 1) * ORDERS_LISTS * sizeof(char *);
+    return (job_count_strings(bytes, size) + 1) * JOB_LISTS * sizeof(char *);
 }
 
-static bool orders_take(struct orders *orders, size_t counts[ORDERS_LISTS], const char *string)
+static bool job_set(struct job *job, size_t counts[JOB_LISTS], const char *string)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(order_keys); i++) {
-        const char *value = text_after(string, order_keys[i].key);
-        size_t at = order_keys[i].at;
+    for (unsigned i = 0; i < ARRAY_SIZE(job_keys); i++) {
+        const char *value = text_after(string, job_keys[i].key);
+        size_t at = job_keys[i].at;
 
         if (!value)
             continue;
-        if (order_keys[i].kind == ORDER_LIST)
-            orders->lists[at][counts[at]++] = value;
-        else if (order_keys[i].kind == ORDER_NUMBER)
-            *(uint32_t *)((char *)orders + at) = (uint32_t)text_number(value);
+        if (job_keys[i].kind == JOB_VALUE_LIST)
+            job->lists[at][counts[at]++] = value;
+        else if (job_keys[i].kind == JOB_VALUE_NUMBER)
+            *(uint32_t *)((char *)job + at) = (uint32_t)text_number(value);
         else
-            *(const char **)((char *)orders + at) = value;
+            *(const char **)((char *)job + at) = value;
         return true;
     }
     return false;
 }
 
-const char *orders_read(struct orders *ret, const char *bytes, size_t size, void *room)
+const char *job_read(struct job *ret, const char *bytes, size_t size, void *scratch)
 {
-    size_t counts[ORDERS_LISTS] = { 0 }, length = orders_count(bytes, size) + 1;
+    size_t counts[JOB_LISTS] = { 0 }, length = job_count_strings(bytes, size) + 1;
 
-    *ret = (struct orders){ .streams = { "null", "null", "null" }, .cwd = "/" };
-    for (unsigned i = 0; i < ORDERS_LISTS; i++)
-        ret->lists[i] = (const char **)room + i * length;
+    *ret = (struct job){ .streams = { "null", "null", "null" }, .cwd = "/" };
+    for (unsigned i = 0; i < JOB_LISTS; i++)
+        ret->lists[i] = (const char **)scratch + i * length;
     for (const char *string = bytes; string < bytes + size; string += strlen(string) + 1)
-        if (!orders_take(ret, counts, string))
+        if (!job_set(ret, counts, string))
             return string;
     return NULL;
 }

@@ -6,33 +6,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The orders as the init wants them: strings are in the file's bytes. */
-enum orders_list {
-    ORDERS_MODULE,
-    ORDERS_SHARE,
-    ORDERS_GROUP,
-    ORDERS_ENV,
-    ORDERS_ARG,
-    ORDERS_LISTS
-};
+/* The job as the agent uses it. All strings point into the file's bytes. */
+enum job_list { JOB_MODULE, JOB_SHARE, JOB_GROUP, JOB_ENV, JOB_ARG, JOB_LISTS };
 
-struct orders {
-    const char **lists[ORDERS_LISTS]; /* each ends with NULL */
-    const char *hostname, *network;   /* NULL where nothing was ordered */
+struct job {
+    const char **lists[JOB_LISTS];  /* each ends with NULL */
+    const char *hostname, *network; /* NULL: not in the job, as the next two */
     const char *tty, *winsize;
-    const char *streams[3]; /* "null" unless ordered */
-    const char *cwd;        /* "/" unless ordered */
+    const char *streams[3]; /* default "null" */
+    const char *cwd;        /* default "/" */
     uint32_t uid, gid;
 };
 
-/* Of room that orders_read() needs for `size` bytes. */
-size_t orders_room(const char *bytes, size_t size);
+/* Bytes of scratch space that job_read() needs. */
+size_t job_scratch_size(const char *bytes, size_t size);
 
 /*
- * Reads `size` bytes, the last of which is a NUL. `room` is orders_room() zeroed bytes, and like
- * `bytes` in use as long as the orders. Returns the first string it does not know, NULL if it knows
- * all.
+ * Parses `size` bytes, the last of which is a NUL. `scratch` has job_scratch_size() zeroed bytes;
+ * `bytes` and `scratch` must live as long as the job. Returns the first string with an unknown key,
+ * or NULL.
  */
-const char *orders_read(struct orders *ret, const char *bytes, size_t size, void *room);
+const char *job_read(struct job *ret, const char *bytes, size_t size, void *scratch);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What of <string.h> the init uses, and compilers use unasked. */
+/* The part of <string.h> that the init uses, and that compilers emit calls to. */
 #include <string.h>
 
 void *memcpy(void *restrict to, const void *restrict from, size_t size)

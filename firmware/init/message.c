@@ -5,7 +5,7 @@
 #include "firmware/init/sys.h"
 #include "firmware/init/text.h"
 
-static void voice_begin(struct text *line, const char *word)
+static void message_begin(struct text *line, const char *word)
 {
     line->used = 0;
     text_add_number(line, sys_clock_ms());
@@ -13,105 +13,106 @@ static void voice_begin(struct text *line, const char *word)
     text_add(line, word);
 }
 
-static void voice_add_number(struct text *line, long number)
+static void message_add_number(struct text *line, long number)
 {
     text_add(line, " ");
     text_add_number(line, number);
 }
 
-static void voice_end(const struct voice *voice, struct text *line)
+static void message_write(const struct message_sink *sink, struct text *line)
 {
-    size_t said = 0;
+    size_t written = 0;
     long n = 1;
 
     text_add(line, "\n");
-    while (voice->control >= 0 && said < line->used && n > 0) {
-        n = sys_write(voice->control, line->bytes + said, line->used - said);
-        said += n > 0 ? (size_t)n : 0;
+    while (sink->port >= 0 && written < line->used && n > 0) {
+        n = sys_write(sink->port, line->bytes + written, line->used - written);
+        written += n > 0 ? (size_t)n : 0;
     }
 }
 
-void voice_say(const struct voice *voice, const char *word)
+void message_send(const struct message_sink *sink, const char *word)
 {
     struct text line;
 
-    voice_begin(&line, word);
-    voice_end(voice, &line);
+    message_begin(&line, word);
+    message_write(sink, &line);
 }
 
-void voice_say_number(const struct voice *voice, const char *word, long number)
+void message_send_number(const struct message_sink *sink, const char *word, long number)
 {
     struct text line;
 
-    voice_begin(&line, word);
-    voice_add_number(&line, number);
-    voice_end(voice, &line);
+    message_begin(&line, word);
+    message_add_number(&line, number);
+    message_write(sink, &line);
 }
 
-void voice_say_failed(const struct voice *voice, int status, int error)
+void message_send_failed(const struct message_sink *sink, int status, int error)
 {
     struct text line;
 
-    voice_begin(&line, "failed");
-    voice_add_number(&line, status);
-    voice_add_number(&line, -error);
-    voice_end(voice, &line);
+    message_begin(&line, "failed");
+    message_add_number(&line, status);
+    message_add_number(&line, -error);
+    message_write(sink, &line);
 }
 
-/* Names may hold anything but a NUL; a line must not. */
-static void voice_add_plain(struct text *line, const char *name)
+/* A name may contain control characters; they would break the line. */
+static void message_add_name(struct text *line, const char *name)
 {
     for (; *name; name++)
         text_add_bytes(line, (unsigned char)*name < ' ' ? "?" : name, 1);
 }
 
-static void voice_say_problem(const struct voice *voice, const char *word, int error,
-                              const char *what, const char *name)
+static void message_send_problem(const struct message_sink *sink, const char *word, int error,
+                                 const char *what, const char *name)
 {
     struct text line;
 
-    voice_begin(&line, word);
-    voice_add_number(&line, -error);
+    message_begin(&line, word);
+    message_add_number(&line, -error);
     text_add(&line, " ");
     text_add(&line, what);
-    voice_add_plain(&line, name);
-    voice_end(voice, &line);
+    message_add_name(&line, name);
+    message_write(sink, &line);
 }
 
-void voice_note(const struct voice *voice, int error, const char *what, const char *name)
+void message_send_note(const struct message_sink *sink, int error, const char *what,
+                       const char *name)
 {
-    voice_say_problem(voice, "note", error, what, name);
+    message_send_problem(sink, "note", error, what, name);
 }
 
-/* One record for each write; level 2, so that a quiet kernel prints it. */
-void voice_log(const struct voice *voice, int error, const char *what, const char *name)
+/* Each write to /dev/kmsg is one record. Level 2 (critical) is printed even with "quiet". */
+void message_log(const struct message_sink *sink, int error, const char *what, const char *name)
 {
     struct text line = { .used = 0 };
 
     text_add(&line, "<2>minivmm: ");
     text_add(&line, what);
-    voice_add_plain(&line, name);
+    message_add_name(&line, name);
     if (error) {
         text_add(&line, ": error ");
         text_add_number(&line, -error);
     }
     text_add(&line, "\n");
-    if (voice->log >= 0)
-        sys_write(voice->log, line.bytes, line.used);
+    if (sink->log >= 0)
+        sys_write(sink->log, line.bytes, line.used);
 }
 
-void voice_fail(const struct voice *voice, int error, const char *what, const char *name)
+void message_fail(const struct message_sink *sink, int error, const char *what, const char *name)
 {
-    voice_log(voice, error, what, name);
-    voice_say_problem(voice, "error", error, what, name);
-    if (voice->control < 0)
-        sys_power_off(); /* nobody has heard it */
-    voice_wait_for_end();
+    message_log(sink, error, what, name);
+    message_send_problem(sink, "error", error, what, name);
+    if (sink->port < 0)
+        sys_power_off(); /* the supervisor got no message: do not wait for it */
+    message_wait_for_end();
 }
 
-void voice_wait_for_end(void)
+void message_wait_for_end(void)
 {
-    sys_sleep_ms(ORDERS_PATIENCE_MS);
+    sys_sleep_ms(JOB_END_TIMEOUT_MS);
     while (1)
         sys_power_off();
 }

@@ -3,28 +3,30 @@
 #define FIRMWARE_INIT_MESSAGE_H
 
 /*
- * What the init tells the host, in the words of orders.h. `error` is a negative errno, or 0 for
- * none; `name` is what `what` was about, or "".
+ * The agent's messages to the supervisor, as in job.h. `error` is a negative errno, or 0. `what` is
+ * the text, `name` the object it is about, or "".
  */
-struct voice {
-    int control; /* -1: there is no port yet */
-    int log;     /* the kernel's; -1: there is none yet */
+struct message_sink {
+    int port; /* JOB_PORT_AGENT; -1: not open yet */
+    int log;  /* /dev/kmsg; -1: not open yet */
 };
 
-void voice_say(const struct voice *voice, const char *word);
-void voice_say_number(const struct voice *voice, const char *word, long number);
-void voice_say_failed(const struct voice *voice, int status, int error);
+void message_send(const struct message_sink *sink, const char *word);
+void message_send_number(const struct message_sink *sink, const char *word, long number);
+void message_send_failed(const struct message_sink *sink, int status, int error);
 
-/* Something the command may not care about; `note` on the port. */
-void voice_note(const struct voice *voice, int error, const char *what, const char *name);
+/* Reports an error that does not prevent the command from running. */
+void message_send_note(const struct message_sink *sink, int error, const char *what,
+                       const char *name);
 
-/* Something only the kernel's log is told. */
-void voice_log(const struct voice *voice, int error, const char *what, const char *name);
+/* Writes to the kernel's log only. */
+void message_log(const struct message_sink *sink, int error, const char *what, const char *name);
 
-/* The end of the init, and of the machine. */
-_Noreturn void voice_fail(const struct voice *voice, int error, const char *what, const char *name);
+/* Reports an error to the port and the kernel's log, and ends the machine. */
+_Noreturn void message_fail(const struct message_sink *sink, int error, const char *what,
+                            const char *name);
 
-/* Nothing more will be said: gives the host its time to end the machine, or ends it. */
-_Noreturn void voice_wait_for_end(void);
+/* Waits JOB_END_TIMEOUT_MS for the supervisor to end the machine, then powers off. */
+_Noreturn void message_wait_for_end(void);
 
 #endif

@@ -3,13 +3,11 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <net/if.h>
 #include <net/route.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
-
-/* These two have structures of the same names, and sys.h's constants come from either. */
-#include <net/if.h>
 
 #include "firmware/init/message.h"
 #include "firmware/init/root.h"
@@ -17,7 +15,7 @@
 #include "firmware/init/text.h"
 #include "firmware/init/user_network.h"
 
-#define CARD "eth0"
+#define NIC "eth0"
 
 static struct sockaddr network_address(uint32_t address)
 {
@@ -38,7 +36,7 @@ static int network_up(int fd, const char *name)
 
 static int network_set(int fd, unsigned long what, uint32_t address)
 {
-    struct ifreq request = { .ifr_name = CARD, .ifr_addr = network_address(address) };
+    struct ifreq request = { .ifr_name = NIC, .ifr_addr = network_address(address) };
 
     return sys_ioctl(fd, what, &request);
 }
@@ -55,7 +53,7 @@ static int network_route(int fd)
     return sys_ioctl(fd, SIOCADDRT, &route);
 }
 
-static void network_put_resolver(const struct voice *voice)
+static void network_put_resolver(const struct message_sink *sink)
 {
     struct text line = { .used = 0 };
 
@@ -65,27 +63,27 @@ static void network_put_resolver(const struct voice *voice)
         text_add(&line, shift ? "." : "\n");
     }
     sys_mkdir("/etc", 0755);
-    root_put_file(voice, "/etc/resolv.conf", line.bytes);
+    root_replace_file(sink, "/etc/resolv.conf", line.bytes);
 }
 
-void network_start(const struct voice *voice, bool user)
+void network_start(const struct message_sink *sink, bool user)
 {
     int fd = sys_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC);
     int error = fd < 0 ? fd : network_up(fd, "lo");
 
     if (error)
-        voice_note(voice, error, "start the loopback network", "");
+        message_send_note(sink, error, "bring up the loopback interface", "");
     if (user) {
         error = network_set(fd, SIOCSIFADDR, USER_NETWORK_GUEST);
         if (!error)
             error = network_set(fd, SIOCSIFNETMASK, USER_NETWORK_MASK);
         if (!error)
-            error = network_up(fd, CARD);
+            error = network_up(fd, NIC);
         if (!error)
             error = network_route(fd);
         if (error)
-            voice_note(voice, error, "start the network " CARD, "");
-        network_put_resolver(voice);
+            message_send_note(sink, error, "configure the network interface " NIC, "");
+        network_put_resolver(sink);
     }
     if (fd >= 0)
         sys_close(fd);

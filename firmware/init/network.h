@@ -4,9 +4,9 @@
 
 #include <stdbool.h>
 
-struct voice;
+struct message_sink;
 
-/* The loopback interface, and with `user` the first card as a host in the user-mode network. */
-void network_start(const struct voice *voice, bool user);
+/* Brings up the loopback interface, and with `user` the first NIC in the user-mode network. */
+void network_start(const struct message_sink *sink, bool user);
 
 #endif

@@ -10,10 +10,10 @@
 #include "firmware/init/text.h"
 #include "vmm/core/base.h"
 
-#define PORTS       "/sys/class/virtio-ports/"
-#define PATIENCE_MS 30000 /* the host may be an emulation */
+#define PORTS_DIRECTORY  "/sys/class/virtio-ports/"
+#define PORTS_TIMEOUT_MS 30000 /* enough for a host without KVM */
 
-/* As getdents64(2) has it. */
+/* struct linux_dirent64, see getdents64(2). */
 struct ports_entry {
     uint64_t inode, next;
     uint16_t size;
@@ -21,16 +21,16 @@ struct ports_entry {
     char name[];
 };
 
-/* Sleeps a little, longer as time goes by; false once there is no point in waiting any more. */
+/* Sleeps 1 ms, after the first 100 ms 10 ms; false: the time limit is over. */
 static bool ports_wait(long start)
 {
     long waited = sys_clock_ms() - start;
 
     sys_sleep_ms(waited < 100 ? 1 : 10);
-    return waited < PATIENCE_MS;
+    return waited < PORTS_TIMEOUT_MS;
 }
 
-static bool ports_is_called(const char *device, const char *wanted)
+static bool ports_has_name(const char *device, const char *wanted)
 {
     struct text path = { .used = 0 };
     char name[64] = "";
@@ -38,23 +38,23 @@ static bool ports_is_called(const char *device, const char *wanted)
     long got;
     int fd;
 
-    text_add(&path, PORTS);
+    text_add(&path, PORTS_DIRECTORY);
     text_add(&path, device);
     text_add(&path, "/name");
     fd = sys_open(path.bytes, O_RDONLY);
     if (fd < 0)
-        return false; /* not yet named */
+        return false; /* the port has no name yet */
     got = sys_read(fd, name, sizeof(name) - 1);
     sys_close(fd);
     return got > 0 && (size_t)got <= length + 1 && !strncmp(name, wanted, length) &&
            (name[length] == '\n' || name[length] == '\0');
 }
 
-/* Adds to `path` the port's name in /dev; false if there is no such port now. */
+/* Appends the port's device name (vport0p1) to `path`; false: there is no such port yet. */
 static bool ports_find(struct text *path, const char *name)
 {
     _Alignas(struct ports_entry) char entries[1024];
-    int fd = sys_open(PORTS, O_RDONLY | O_DIRECTORY);
+    int fd = sys_open(PORTS_DIRECTORY, O_RDONLY | O_DIRECTORY);
     bool found = false;
     long got;
 
@@ -62,7 +62,7 @@ static bool ports_find(struct text *path, const char *name)
         for (long at = 0; at < got && !found;) {
             const struct ports_entry *entry = (const void *)(entries + at);
 
-            found = entry->name[0] != '.' && ports_is_called(entry->name, name);
+            found = entry->name[0] != '.' && ports_has_name(entry->name, name);
             if (found)
                 text_add(path, entry->name);
             at += entry->size;
@@ -72,25 +72,25 @@ static bool ports_find(struct text *path, const char *name)
     return found;
 }
 
-void ports_check(const struct voice *voice)
+void ports_check(const struct message_sink *sink)
 {
     static const struct {
         const char *path, *driver;
     } needed[] = {
         { "/sys/bus/platform/drivers/virtio-mmio", "virtio_mmio" },
-        { PORTS, "virtio_console" },
+        { PORTS_DIRECTORY, "virtio_console" },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(needed); i++) {
         int fd = sys_open(needed[i].path, O_RDONLY | O_DIRECTORY);
 
         if (fd < 0)
-            voice_fail(voice, 0, "this kernel has no ", needed[i].driver);
+            message_fail(sink, 0, "this kernel has no ", needed[i].driver);
         sys_close(fd);
     }
 }
 
-int ports_open(const struct voice *voice, const char *name, int flags)
+int ports_open(const struct message_sink *sink, const char *name, int flags)
 {
     long start = sys_clock_ms();
     int fd = -ENOENT;
@@ -103,11 +103,11 @@ int ports_open(const struct voice *voice, const char *name, int flags)
             fd = sys_open(path.bytes, flags);
     } while (fd < 0 && ports_wait(start));
     if (fd < 0)
-        voice_fail(voice, fd, "there is no console port ", name);
+        message_fail(sink, fd, "no console port ", name);
     return fd;
 }
 
-int ports_open_terminal(const struct voice *voice, const char *name)
+int ports_open_terminal(const struct message_sink *sink, const char *name)
 {
     long start = sys_clock_ms();
     struct text path = { .used = 0 };
@@ -119,6 +119,6 @@ int ports_open_terminal(const struct voice *voice, const char *name)
         fd = sys_open(path.bytes, O_RDWR | O_NOCTTY);
     while (fd < 0 && ports_wait(start));
     if (fd < 0)
-        voice_fail(voice, fd, "there is no terminal ", name);
+        message_fail(sink, fd, "no terminal ", name);
     return fd;
 }

@@ -2,16 +2,16 @@
 #ifndef FIRMWARE_INIT_PORTS_H
 #define FIRMWARE_INIT_PORTS_H
 
-struct voice;
+struct message_sink;
 
-/* Ends the machine, and says why, if the kernel lacks what ports need. */
-void ports_check(const struct voice *voice);
+/* Fails with a message if the kernel lacks the drivers for virtio-console ports. */
+void ports_check(const struct message_sink *sink);
 
 /*
- * The console's port with that name, or the terminal /dev/NAME, as soon as the host has announced
- * it; `flags` as for open(2). Ends the machine if that does not happen.
+ * Opens the virtio-console port with that name, or the terminal /dev/NAME; waits until it appears.
+ * `flags` as for open(2). Returns a descriptor; fails with a message after a time limit.
  */
-int ports_open(const struct voice *voice, const char *name, int flags);
-int ports_open_terminal(const struct voice *voice, const char *name);
+int ports_open(const struct message_sink *sink, const char *name, int flags);
+int ports_open_terminal(const struct message_sink *sink, const char *name);
 
 #endif

@@ -22,7 +22,7 @@ void pump_close(struct pump *pump)
     pump->from = pump->to = -1;
 }
 
-/* Input is looked at only when there is room for it: its end would be reported again and again. */
+/* Polls the input only when the buffer is empty: POLLHUP would otherwise be reported in a loop. */
 void pump_prepare(const struct pump *pump, struct pollfd set[2])
 {
     bool empty = pump->start == pump->end;
@@ -36,7 +36,7 @@ static void pump_fill(struct pump *pump)
     while (!pump->ended && pump->end < sizeof(pump->bytes)) {
         long n = sys_read(pump->from, pump->bytes + pump->end, sizeof(pump->bytes) - pump->end);
 
-        if (n == 0) /* a port may say so while its last bytes come in: twice, and it is so */
+        if (n == 0) /* a port may return 0 just before its last bytes arrive: ask twice */
             n = sys_read(pump->from, pump->bytes + pump->end, sizeof(pump->bytes) - pump->end);
         if (n == -EAGAIN)
             return;
@@ -47,7 +47,7 @@ static void pump_fill(struct pump *pump)
     }
 }
 
-/* False: nobody takes it. */
+/* False: the output has no reader any more. */
 static bool pump_drain(struct pump *pump)
 {
     while (pump->start < pump->end) {

@@ -7,21 +7,21 @@
 #include <stddef.h>
 
 /*
- * Carries bytes from one descriptor to another, without ever waiting: from a console port to the
+ * Copies bytes from one descriptor to another without blocking: from a console port to the
  * command's pipe, or back. A port can be opened only once, so the command cannot have it itself.
- * At the end of its input, or when nobody reads its output any more, both ends are closed.
+ * Closes both descriptors at the end of the input, or when the output has no reader any more.
  */
 struct pump {
-    int from, to; /* non-blocking; -1: the pump has ended */
-    bool ended;   /* nothing more comes in */
-    size_t start, end;
+    int from, to;      /* non-blocking; -1: the pump has ended */
+    bool ended;        /* the input is at its end */
+    size_t start, end; /* of the bytes not yet written */
     char bytes[64 * 1024];
 };
 
 void pump_init(struct pump *pump, int from, int to);
 void pump_close(struct pump *pump);
 
-/* What to wait for, and what to do then. */
+/* Fills in what to poll() for; then moves bytes according to the result. */
 void pump_prepare(const struct pump *pump, struct pollfd set[2]);
 void pump_run(struct pump *pump, const struct pollfd set[2]);
 

@@ -11,32 +11,32 @@
 #include "firmware/init/text.h"
 #include "vmm/core/base.h"
 
-#define NOTHING_SPECIAL (MS_NOSUID | MS_NODEV)
+#define NO_SUID_OR_DEVICES (MS_NOSUID | MS_NODEV)
 
 struct root_mount {
     const char *type, *path;
     unsigned long flags;
     const char *data;
-    bool silent; /* not every kernel has it */
+    bool optional; /* some kernels do not support it: not reported */
 };
 
-static const struct root_mount root_of_kernel[] = {
-    { .type = "proc", .path = "/proc", .flags = NOTHING_SPECIAL | MS_NOEXEC },
-    { .type = "sysfs", .path = "/sys", .flags = NOTHING_SPECIAL | MS_NOEXEC },
+static const struct root_mount root_kernel_mounts[] = {
+    { .type = "proc", .path = "/proc", .flags = NO_SUID_OR_DEVICES | MS_NOEXEC },
+    { .type = "sysfs", .path = "/sys", .flags = NO_SUID_OR_DEVICES | MS_NOEXEC },
     { .type = "devtmpfs", .path = "/dev", .flags = MS_NOSUID },
 };
 
-static const struct root_mount root_of_programs[] = {
+static const struct root_mount root_program_mounts[] = {
     { .type = "devpts",
       .path = "/dev/pts",
       .flags = MS_NOSUID | MS_NOEXEC,
       .data = "mode=0620,gid=5,ptmxmode=0666" },
-    { .type = "tmpfs", .path = "/dev/shm", .flags = NOTHING_SPECIAL, .data = "mode=1777" },
-    { .type = "tmpfs", .path = "/run", .flags = NOTHING_SPECIAL, .data = "mode=0755" },
+    { .type = "tmpfs", .path = "/dev/shm", .flags = NO_SUID_OR_DEVICES, .data = "mode=1777" },
+    { .type = "tmpfs", .path = "/run", .flags = NO_SUID_OR_DEVICES, .data = "mode=0755" },
     { .type = "cgroup2",
       .path = "/sys/fs/cgroup",
-      .flags = NOTHING_SPECIAL | MS_NOEXEC,
-      .silent = true },
+      .flags = NO_SUID_OR_DEVICES | MS_NOEXEC,
+      .optional = true },
 };
 
 static void root_make_directory(const char *path)
@@ -50,7 +50,7 @@ static void root_make_directory(const char *path)
             end++;
         text_add_bytes(&part, start, (size_t)(end - start));
         if (end > start)
-            sys_mkdir(part.bytes, 0755); /* there already: fine; else mounting there says why */
+            sys_mkdir(part.bytes, 0755); /* unless it exists, the mount fails, too */
         text_add(&part, "/");
     }
 }
@@ -61,30 +61,29 @@ static int root_mount(const struct root_mount *mount)
     return sys_mount(mount->type, mount->path, mount->type, mount->flags, mount->data);
 }
 
-void root_mount_kernel(struct voice *voice)
+void root_mount_kernel(struct message_sink *sink)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(root_of_kernel); i++) {
-        int error = root_mount(&root_of_kernel[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(root_kernel_mounts); i++) {
+        int error = root_mount(&root_kernel_mounts[i]);
 
         if (error)
-            voice_fail(voice, error, "mount ", root_of_kernel[i].path);
+            message_fail(sink, error, "mount ", root_kernel_mounts[i].path);
     }
-    voice->log = sys_open("/dev/kmsg", O_WRONLY);
+    sink->log = sys_open("/dev/kmsg", O_WRONLY);
     for (int fd = 0; fd < 3; fd++)
-        sys_dup(voice->log, fd); /* taken, so that nothing else lands there */
+        sys_dup(sink->log, fd); /* so that no other file gets descriptors 0 to 2 */
 }
 
-/* The share `tag` on `path`. */
 static int root_mount_share(const char *tag, const char *path, bool writable)
 {
-    unsigned long flags = NOTHING_SPECIAL | (writable ? 0 : MS_RDONLY);
+    unsigned long flags = NO_SUID_OR_DEVICES | (writable ? 0 : MS_RDONLY);
 
     root_make_directory(path);
     return sys_mount(tag, path, "virtiofs", flags, NULL);
 }
 
-/* The host's files below, a file system in memory above. */
-static void root_mount_overlay(const struct voice *voice)
+/* The lower layer is the host's directory, the upper one a tmpfs. */
+static void root_mount_overlay(const struct message_sink *sink)
 {
     static const struct root_mount upper = { .type = "tmpfs", .path = "/upper" };
     static const struct root_mount overlay = {
@@ -92,32 +91,31 @@ static void root_mount_overlay(const struct voice *voice)
         .path = "/new",
         .data = "lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work",
     };
-    int error = root_mount_share(ORDERS_ROOT, "/lower", false);
+    int error = root_mount_share(JOB_ROOT_TAG, "/lower", false);
 
     if (error == -ENODEV)
-        voice_fail(voice, error, "mount the root: this kernel has no virtiofs", "");
+        message_fail(sink, error, "mount the root: this kernel has no virtiofs", "");
     if (error)
-        voice_fail(voice, error, "mount the root", "");
+        message_fail(sink, error, "mount the root", "");
     error = root_mount(&upper);
     if (error)
-        voice_fail(voice, error, "mount a tmpfs for what is written to the root", "");
+        message_fail(sink, error, "mount a tmpfs for changes to the root", "");
     sys_mkdir("/upper/data", 0755);
     sys_mkdir("/upper/work", 0755);
     error = root_mount(&overlay);
     if (error == -ENODEV)
-        voice_fail(voice, error, "mount the root: this kernel has no overlay", "");
+        message_fail(sink, error, "mount the root: this kernel has no overlay", "");
     if (error)
-        voice_fail(voice, error, "mount an overlay on the root", "");
+        message_fail(sink, error, "mount an overlay on the root", "");
 }
 
-/* The overlay moves on top of what was the root; the init's first mounts are not needed any more.
- */
-static void root_switch(const struct voice *voice)
+/* Moves the overlay on top of the initramfs, as switch_root(8) does. */
+static void root_switch(const struct message_sink *sink)
 {
     int error = sys_chdir("/new");
 
-    for (unsigned i = 0; i < ARRAY_SIZE(root_of_kernel); i++)
-        sys_unmount(root_of_kernel[i].path, MNT_DETACH);
+    for (unsigned i = 0; i < ARRAY_SIZE(root_kernel_mounts); i++)
+        sys_unmount(root_kernel_mounts[i].path, MNT_DETACH);
     if (!error)
         error = sys_mount(".", "/", NULL, MS_MOVE, NULL);
     if (!error)
@@ -125,10 +123,10 @@ static void root_switch(const struct voice *voice)
     if (!error)
         error = sys_chdir("/");
     if (error)
-        voice_fail(voice, error, "change to the new root", "");
+        message_fail(sink, error, "change to the new root", "");
 }
 
-/* What udev would make. */
+/* The links that udev would create. */
 static void root_link_descriptors(void)
 {
     static const char *const links[][2] = {
@@ -142,7 +140,7 @@ static void root_link_descriptors(void)
         sys_symlink(links[i][0], links[i][1]);
 }
 
-/* Of "rw:TAG:DIRECTORY". */
+/* DIRECTORY in "rw:TAG:DIRECTORY". */
 static const char *root_share_directory(const char *share)
 {
     const char *end = strchr(share + 3, ':');
@@ -155,7 +153,7 @@ static bool root_share_writable(const char *share)
     return text_after(share, "rw:");
 }
 
-static void root_add_share(const struct voice *voice, const char *share)
+static void root_add_share(const struct message_sink *sink, const char *share)
 {
     const char *directory = root_share_directory(share);
     struct text tag = { .used = 0 };
@@ -164,31 +162,31 @@ static void root_add_share(const struct voice *voice, const char *share)
     text_add_bytes(&tag, share + 3, (size_t)(directory - 1 - (share + 3)));
     error = root_mount_share(tag.bytes, directory, root_share_writable(share));
     if (error)
-        voice_fail(voice, error, "mount the share on ", directory);
+        message_fail(sink, error, "mount the share on ", directory);
 }
 
-void root_build(const struct voice *voice, const char **shares)
+void root_build(const struct message_sink *sink, const char **shares)
 {
-    root_mount_overlay(voice);
-    root_switch(voice);
-    for (unsigned i = 0; i < ARRAY_SIZE(root_of_kernel); i++) {
-        int error = root_mount(&root_of_kernel[i]);
+    root_mount_overlay(sink);
+    root_switch(sink);
+    for (unsigned i = 0; i < ARRAY_SIZE(root_kernel_mounts); i++) {
+        int error = root_mount(&root_kernel_mounts[i]);
 
         if (error)
-            voice_fail(voice, error, "mount ", root_of_kernel[i].path);
+            message_fail(sink, error, "mount ", root_kernel_mounts[i].path);
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(root_of_programs); i++) {
-        int error = root_mount(&root_of_programs[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(root_program_mounts); i++) {
+        int error = root_mount(&root_program_mounts[i]);
 
-        if (error && !root_of_programs[i].silent)
-            voice_note(voice, error, "mount ", root_of_programs[i].path);
+        if (error && !root_program_mounts[i].optional)
+            message_send_note(sink, error, "mount ", root_program_mounts[i].path);
     }
     root_link_descriptors();
     for (; *shares; shares++)
-        root_add_share(voice, *shares);
+        root_add_share(sink, *shares);
 }
 
-void root_leave(const struct voice *voice, const char **shares)
+void root_unmount_shares(const struct message_sink *sink, const char **shares)
 {
     unsigned count = 0;
 
@@ -202,19 +200,19 @@ void root_leave(const struct voice *voice, const char **shares)
         if (error && root_share_writable(shares[count]))
             error = sys_mount(NULL, directory, NULL, MS_REMOUNT | MS_RDONLY, NULL);
         if (error && root_share_writable(shares[count]))
-            voice_note(voice, error, "unmount ", directory);
+            message_send_note(sink, error, "unmount ", directory);
     }
 }
 
-void root_put_file(const struct voice *voice, const char *path, const char *content)
+void root_replace_file(const struct message_sink *sink, const char *path, const char *content)
 {
     int fd, error;
 
-    sys_unlink(path); /* perhaps a symbolic link into a /run that is not here */
+    sys_unlink(path); /* it may be a symbolic link into /run, which is empty here */
     fd = sys_open(path, O_WRONLY | O_CREAT | O_TRUNC);
     error = fd < 0 ? fd : (int)sys_write(fd, content, strlen(content));
     if (error < 0)
-        voice_note(voice, error, "write ", path);
+        message_send_note(sink, error, "write ", path);
     if (fd >= 0)
         sys_close(fd);
 }

@@ -2,21 +2,21 @@
 #ifndef FIRMWARE_INIT_ROOT_H
 #define FIRMWARE_INIT_ROOT_H
 
-struct voice;
+struct message_sink;
 
-/* The file systems that the init itself needs, where it is now. */
-void root_mount_kernel(struct voice *voice);
+/* Mounts what the init itself needs (/proc, /sys, /dev) in the initramfs; opens the sink's log. */
+void root_mount_kernel(struct message_sink *sink);
 
 /*
- * Makes the host's directory, under an overlay in memory, the root, and mounts in it what programs
- * expect, and `shares` as in orders.h.
+ * Makes the host's directory, under an overlay in memory, the root. Mounts there what programs
+ * expect, and `shares`, as in job.h, ended by NULL.
  */
-void root_build(const struct voice *voice, const char **shares);
+void root_build(const struct message_sink *sink, const char **shares);
 
-/* What was written to shares is in the host's files when this returns. */
-void root_leave(const struct voice *voice, const char **shares);
+/* Unmounts the shares: when it returns, all changes are in the host's files. */
+void root_unmount_shares(const struct message_sink *sink, const char **shares);
 
-/* Puts a small file in place of what has its name. Notes why it cannot. */
-void root_put_file(const struct voice *voice, const char *path, const char *content);
+/* Replaces a file or symbolic link by a small file. Sends a note on failure. */
+void root_replace_file(const struct message_sink *sink, const char *path, const char *content);
 
 #endif

@@ -13,9 +13,9 @@
 
 #define MAX_GROUPS 256
 
-/* Session, terminal, streams, user, directory: in the order in which one allows the next. */
-static int command_prepare(const struct voice *voice, const struct orders *orders,
-                           const int streams[3], int tty)
+/* In the child. The order matters: a terminal needs a session, and setgroups() needs root. */
+static int spawn_prepare(const struct message_sink *sink, const struct job *job,
+                         const int streams[3], int tty)
 {
     uint32_t groups[MAX_GROUPS];
     size_t count = 0;
@@ -24,25 +24,25 @@ static int command_prepare(const struct voice *voice, const struct orders *order
     sys_mask_signals(SIG_SETMASK, 0);
     sys_set_session();
     if (tty >= 0 && (error = sys_ioctl(tty, TIOCSCTTY, NULL)))
-        voice_note(voice, error, "take the terminal ", orders->tty);
+        message_send_note(sink, error, "set the controlling terminal ", job->tty);
     for (int fd = 0; fd < 3; fd++)
         sys_dup(streams[fd], fd);
 
-    for (const char **group = orders->lists[ORDERS_GROUP]; *group && count < MAX_GROUPS; group++)
+    for (const char **group = job->lists[JOB_GROUP]; *group && count < MAX_GROUPS; group++)
         groups[count++] = (uint32_t)text_number(*group);
-    if ((error = sys_set_groups(count, groups)) || (error = sys_set_gid(orders->gid)) ||
-        (error = sys_set_uid(orders->uid)))
+    if ((error = sys_set_groups(count, groups)) || (error = sys_set_gid(job->gid)) ||
+        (error = sys_set_uid(job->uid)))
         return error;
 
-    error = sys_chdir(orders->cwd);
+    error = sys_chdir(job->cwd);
     if (error) {
-        voice_note(voice, error, "the command starts in / and not in ", orders->cwd);
+        message_send_note(sink, error, "the command starts in / instead of ", job->cwd);
         sys_chdir("/");
     }
     return 0;
 }
 
-static const char *command_path(const char **env)
+static const char *spawn_search_path(const char **env)
 {
     for (; *env; env++) {
         const char *path = text_after(*env, "PATH=");
@@ -50,15 +50,15 @@ static const char *command_path(const char **env)
         if (path)
             return path;
     }
-    return ORDERS_DEFAULT_PATH;
+    return JOB_DEFAULT_PATH;
 }
 
-/* In each directory of PATH. What was found but could not be executed is what matters most. */
-static int command_search(const char **argv, const char **env)
+/* Tries each directory of PATH. Prefers the error of a file that was found to -ENOENT. */
+static int spawn_search(const char **argv, const char **env)
 {
     int error = -ENOENT;
 
-    for (const char *next = command_path(env), *end; next; next = *end ? end + 1 : NULL) {
+    for (const char *next = spawn_search_path(env), *end; next; next = *end ? end + 1 : NULL) {
         struct text path = { .used = 0 };
         int result;
 
@@ -76,40 +76,40 @@ static int command_search(const char **argv, const char **env)
 }
 
 /* Returns only on failure. */
-static int command_execute(const struct orders *orders)
+static int spawn_execute(const struct job *job)
 {
-    const char **argv = orders->lists[ORDERS_ARG], **env = orders->lists[ORDERS_ENV];
+    const char **argv = job->lists[JOB_ARG], **env = job->lists[JOB_ENV];
 
     if (!argv[0] || !argv[0][0])
         return -ENOENT;
     if (strchr(argv[0], '/'))
         return sys_execute(argv[0], argv, env);
-    return command_search(argv, env);
+    return spawn_search(argv, env);
 }
 
-/* The end of a pipe that execution closes carries the news that it failed. */
-int command_start(const struct voice *voice, const struct orders *orders, const int streams[3],
+/* The child reports its error through a pipe that execve() closes: no bytes mean success. */
+int spawn_command(const struct message_sink *sink, const struct job *job, const int streams[3],
                   int tty)
 {
-    int news[2], error, status = 0;
-    int pid = (error = sys_pipe(news)) ? error : sys_fork();
+    int result[2], error, status = 0;
+    int pid = (error = sys_pipe(result)) ? error : sys_fork();
 
     if (pid < 0)
-        voice_fail(voice, pid, "start a process", "");
+        message_fail(sink, pid, "start a process", "");
     if (pid == 0) {
-        error = command_prepare(voice, orders, streams, tty);
+        error = spawn_prepare(sink, job, streams, tty);
         if (!error)
-            error = command_execute(orders);
-        sys_write(news[1], &error, sizeof(error));
-        sys_exit(COMMAND_NOT_FOUND);
+            error = spawn_execute(job);
+        sys_write(result[1], &error, sizeof(error));
+        sys_exit(SPAWN_NOT_FOUND);
     }
-    sys_close(news[1]);
-    if (sys_read(news[0], &error, sizeof(error)) == sizeof(error)) {
-        status = error == -ENOENT ? COMMAND_NOT_FOUND : COMMAND_NOT_EXECUTABLE;
-        voice_say_failed(voice, status, error);
+    sys_close(result[1]);
+    if (sys_read(result[0], &error, sizeof(error)) == sizeof(error)) {
+        status = error == -ENOENT ? SPAWN_NOT_FOUND : SPAWN_NOT_EXECUTABLE;
+        message_send_failed(sink, status, error);
     } else {
-        voice_say(voice, "running");
+        message_send(sink, "running");
     }
-    sys_close(news[0]);
+    sys_close(result[0]);
     return status ? 0 : pid;
 }

@@ -4,17 +4,18 @@
 
 #include <stdbool.h>
 
-struct orders;
-struct voice;
+struct job;
+struct message_sink;
 
-#define COMMAND_NOT_EXECUTABLE 126
-#define COMMAND_NOT_FOUND      127
+#define SPAWN_NOT_EXECUTABLE 126
+#define SPAWN_NOT_FOUND      127
 
 /*
- * Starts the ordered command in a session of its own; `tty`, if not -1, is its controlling
- * terminal. Returns its process id, or 0 after having told the host why it could not be executed.
+ * Starts the job's command in a session of its own, with `streams` as its standard descriptors;
+ * `tty` is its controlling terminal, -1: none. Sends "running" and returns the process id, or sends
+ * "failed" and returns 0.
  */
-int command_start(const struct voice *voice, const struct orders *orders, const int streams[3],
+int spawn_command(const struct message_sink *sink, const struct job *job, const int streams[3],
                   int tty);
 
 #endif

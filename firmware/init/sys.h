@@ -13,8 +13,9 @@
 #include <time.h>
 
 /*
- * The system calls of the init, which has no library: constants and types are the host's headers',
- * whose architecture is the guest's. All return a negative errno on failure.
+ * The system calls of the init, which is linked without a C library. Constants and types come from
+ * the build host's headers; host and guest have the same architecture. All return a negative errno
+ * on failure.
  */
 long sys_call(long number, long a, long b, long c, long d, long e, long f);
 
@@ -68,7 +69,7 @@ static inline int sys_pipe(int ends[2])
     return (int)sys_call(SYS_pipe2, (long)ends, O_CLOEXEC, 0, 0, 0, 0);
 }
 
-/* The new descriptor stays open in a program that is executed. */
+/* Unlike the others, the new descriptor is not close-on-exec. */
 static inline int sys_dup(int fd, int wanted)
 {
     return (int)sys_call(SYS_dup3, fd, wanted, 0, 0, 0, 0);
@@ -79,7 +80,7 @@ static inline int sys_poll(struct pollfd *set, unsigned count, const struct time
     return (int)sys_call(SYS_ppoll, (long)set, count, (long)timeout, 0, 0, 0);
 }
 
-/* Zeroed memory, or what is in a file; never given back. NULL if there is none. */
+/* Maps zeroed memory (fd -1) or a file, privately. Never unmapped. NULL on failure. */
 static inline void *sys_map(size_t size, int fd)
 {
     int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_PRIVATE;
@@ -160,7 +161,7 @@ static inline void sys_exit(int status)
     sys_call(SYS_exit_group, status, 0, 0, 0, 0, 0);
 }
 
-/* Any child that has ended; with WNOHANG 0 if there are only others. */
+/* Reaps any child that has ended; with WNOHANG 0 if none has. */
 static inline int sys_wait(int *ret_status, int flags)
 {
     return (int)sys_call(SYS_wait4, -1, (long)ret_status, flags, 0, 0, 0);
@@ -171,7 +172,7 @@ static inline int sys_kill(int pid, int signal)
     return (int)sys_call(SYS_kill, pid, signal, 0, 0, 0, 0);
 }
 
-/* Signals are bits from 0 on here: the bit of signal N is N - 1. */
+/* Signal N is bit N - 1 of `mask`. */
 static inline int sys_mask_signals(int how, uint64_t mask)
 {
     return (int)sys_call(SYS_rt_sigprocmask, how, (long)&mask, 0, sizeof(mask), 0, 0);

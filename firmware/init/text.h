@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A line or a path that is put together; what does not fit is cut off. Always ends with a NUL. */
+/* A string builder for lines and paths. Cuts off what does not fit. Always ends with a NUL. */
 struct text {
     char bytes[4096]; /* PATH_MAX */
     size_t used;
@@ -15,10 +15,10 @@ void text_add(struct text *text, const char *more);
 void text_add_bytes(struct text *text, const char *more, size_t length);
 void text_add_number(struct text *text, long number);
 
-/* What is behind `prefix` in a string that starts with it, or NULL. */
+/* The rest of `string` after `prefix`, or NULL if it does not start with it. */
 const char *text_after(const char *string, const char *prefix);
 
-/* The decimal number a string starts with, 0 if there is none. */
+/* The decimal number at the start of a string; 0 if there is none. */
 unsigned long text_number(const char *string);
 
 #endif

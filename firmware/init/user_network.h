@@ -3,12 +3,12 @@
 #define FIRMWARE_INIT_USER_NETWORK_H
 
 /*
- * IPv4 addresses in the user-mode network, the ones QEMU's users know. The host runs it; the init
- * takes its address from here and does not ask the DHCP server, which would hand out the same.
+ * IPv4 addresses of the user-mode network, the same as QEMU's. The init takes its address from here
+ * instead of asking the DHCP server, which would offer the same.
  */
 #define USER_NETWORK            0x0a000200 /* 10.0.2.0 */
 #define USER_NETWORK_MASK       0xffffff00
-#define USER_NETWORK_GATEWAY    0x0a000202 /* to the guest: the host */
+#define USER_NETWORK_GATEWAY    0x0a000202 /* the host, as the guest sees it */
 #define USER_NETWORK_NAMESERVER 0x0a000203
 #define USER_NETWORK_GUEST      0x0a00020f /* 10.0.2.15 */
 

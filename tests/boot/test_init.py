@@ -44,7 +44,7 @@ class Init(unittest.TestCase):
 
     def test_missing_directory(self):
         self.assert_said(directory="/")
-        self.assertIn(b"the command starts in / and not in /nowhere", self.done.stderr)
+        self.assertIn(b"the command starts in / instead of /nowhere", self.done.stderr)
 
     def test_signals(self):
         self.assert_said(blocked="0" * 16)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Parts of the guest's init as processes of the host see them. */
+/* Parts of the guest's init, run as processes of the host. */
 #include <errno.h>
 #include <stdint.h>
 #include <sys/wait.h>
@@ -16,7 +16,7 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
-/* In a guest this is start.S's. */
+/* In the guest this is in start.S. */
 long sys_call(long number, long a, long b, long c, long d, long e, long f)
 {
     long result = syscall(number, a, b, c, d, e, f);
@@ -24,21 +24,21 @@ long sys_call(long number, long a, long b, long c, long d, long e, long f)
     return result < 0 ? -errno : result;
 }
 
-static struct host_pipe control, in, out;
+static struct host_pipe port, in, out;
 static struct pump pump;
 
 static void set_up(void)
 {
-    control = host_pipe();
+    port = host_pipe();
     in = host_pipe();
     out = host_pipe();
     sys_set_flags(in.reader, O_NONBLOCK);
     sys_set_flags(out.writer, O_NONBLOCK);
     pump_init(&pump, in.reader, out.writer);
-    signal(SIGPIPE, SIG_IGN); /* as for the first process of a system */
+    signal(SIGPIPE, SIG_IGN); /* as in the first process of a guest */
 }
 
-/* One turn of init's loop; false if there was nothing to do. */
+/* One turn of the init's loop; false: there was nothing to do. */
 static bool turn(void)
 {
     const struct timespec now = { 0 };
@@ -51,14 +51,14 @@ static bool turn(void)
     return events > 0;
 }
 
-/* Until there is nothing to do. */
+/* Turns the loop until there is nothing to do. */
 static void turn_all(void)
 {
     for (unsigned turns = 0; turn(); turns++)
         ck_assert_uint_lt(turns, 100000); /* it would never sleep */
 }
 
-START_TEST(pump_carries_all_and_ends)
+START_TEST(pump_copies_everything_and_ends)
 {
     const size_t size = 300000; /* more than all pipes and buffers hold */
     uint8_t bytes[4096];
@@ -74,7 +74,7 @@ START_TEST(pump_carries_all_and_ends)
         n = write(in.writer, bytes, piece);
         written += n > 0 ? (size_t)n : 0;
         if (n > 0)
-            continue; /* full at every turn: nothing may be lost or asked for in vain */
+            continue; /* the pipe must be full whenever the loop turns */
         turn_all();
         n = read(out.reader, bytes, 1000);
         for (ssize_t i = 0; i < n; i++)
@@ -96,7 +96,7 @@ START_TEST(pump_ends_when_nobody_reads)
     turn_all();
     ck_assert_int_ge(pump.from, 0);
     close(out.reader);
-    turn_all(); /* with nothing to carry */
+    turn_all(); /* with nothing to copy */
     ck_assert_int_eq(pump.from, -1);
     ck_assert_int_lt(write(in.writer, "x", 1), 0);
     ck_assert_int_eq(errno, EPIPE);
@@ -118,14 +118,14 @@ START_TEST(pump_ends_when_nobody_reads_any_more)
 }
 END_TEST
 
-/* What the init said, without the time. */
-static const char *said(void)
+/* The messages of the init, without the first one's time. */
+static const char *messages(void)
 {
     static char text[1024];
     ssize_t n;
 
-    close(control.writer);
-    n = read(control.reader, text, sizeof(text) - 1);
+    close(port.writer);
+    n = read(port.reader, text, sizeof(text) - 1);
     ck_assert_int_gt(n, 0);
     text[n] = '\0';
     ck_assert(strchr("0123456789", text[0]));
@@ -137,12 +137,11 @@ static const char *no_words[] = { NULL };
 /* Runs a command with its output in `out`; returns its exit status, -1 if it did not run. */
 static int run(const char **argv, const char **env, const char *cwd)
 {
-    const struct orders orders = {
-        .lists = { [ORDERS_ARG] = argv, [ORDERS_ENV] = env, [ORDERS_GROUP] = no_words }, .cwd = cwd
-    };
-    const struct voice voice = { .control = control.writer, .log = -1 };
+    const struct job job = { .lists = { [JOB_ARG] = argv, [JOB_ENV] = env, [JOB_GROUP] = no_words },
+                             .cwd = cwd };
+    const struct message_sink sink = { .port = port.writer, .log = -1 };
     const int streams[3] = { in.reader, out.writer, out.writer };
-    int status, pid = command_start(&voice, &orders, streams, -1);
+    int status, pid = spawn_command(&sink, &job, streams, -1);
 
     close(out.writer);
     if (pid == 0)
@@ -163,7 +162,7 @@ static void expect_output(const char *wanted)
     ck_assert_str_eq(text, wanted);
 }
 
-START_TEST(command_gets_what_was_ordered)
+START_TEST(command_gets_its_words_environment_and_directory)
 {
     const char *argv[] = { "/bin/sh", "-c", "pwd; echo \"$0|$1|$A\"; env | grep -c .; exit 7",
                            "a b",     "",   NULL };
@@ -171,11 +170,11 @@ START_TEST(command_gets_what_was_ordered)
 
     ck_assert_int_eq(run(argv, env, "/usr"), 7);
     expect_output("/usr\na b||1 2\n3\n");
-    ck_assert_str_eq(said(), "running\n");
+    ck_assert_str_eq(messages(), "running\n");
 }
 END_TEST
 
-START_TEST(command_has_a_session_and_usual_signals)
+START_TEST(command_has_a_session_and_default_signals)
 {
     const char *argv[] = { "/bin/sh", "-c",
                            "read -r p a b c d sid rest </proc/self/stat; [ $sid = $$ ] || exit 1;"
@@ -190,12 +189,12 @@ START_TEST(command_has_a_session_and_usual_signals)
 }
 END_TEST
 
-START_TEST(command_that_is_not_there)
+START_TEST(command_that_does_not_exist)
 {
     const char *argv[] = { _i ? "/nowhere/at/all" : "no-such-command", NULL };
 
     ck_assert_int_eq(run(argv, no_words, "/"), -1);
-    ck_assert_str_eq(said(), "failed 127 2\n");
+    ck_assert_str_eq(messages(), "failed 127 2\n");
 }
 END_TEST
 
@@ -204,7 +203,7 @@ START_TEST(command_without_a_name)
     const char *argv[] = { "", NULL };
 
     ck_assert_int_eq(run(argv, no_words, "/"), -1);
-    ck_assert_str_eq(said(), "failed 127 2\n");
+    ck_assert_str_eq(messages(), "failed 127 2\n");
 }
 END_TEST
 
@@ -218,7 +217,7 @@ START_TEST(command_that_cannot_be_executed)
     tree_put_text(tree, "tool", "text\n");
     snprintf(path, sizeof(path), "PATH=/nowhere:%s:/usr/bin", tree);
     ck_assert_int_eq(run(argv, env, "/"), -1);
-    ck_assert_str_eq(said(), "failed 126 13\n");
+    ck_assert_str_eq(messages(), "failed 126 13\n");
     tree_remove(tree);
 }
 END_TEST
@@ -230,7 +229,7 @@ START_TEST(path_is_searched_in_order)
     const char *env[] = { "PATHS=/", path, "PATH=/usr/bin", NULL };
 
     tree_make(tree);
-    tree_put_text(tree, "a/tool", "#!/bin/sh\necho a\n"); /* not executable: the next one is */
+    tree_put_text(tree, "a/tool", "#!/bin/sh\necho a\n"); /* not executable */
     tree_put_text(tree, "b/tool", "#!/bin/sh\necho b\n");
     tree_put_text(tree, "c/tool", "#!/bin/sh\necho c\n");
     snprintf(path, sizeof(path), "%s/b/tool", tree);
@@ -244,34 +243,34 @@ START_TEST(path_is_searched_in_order)
 }
 END_TEST
 
-START_TEST(directory_that_is_not_there)
+START_TEST(directory_that_does_not_exist)
 {
     const char *argv[] = { "/bin/pwd", NULL };
 
     ck_assert_int_eq(run(argv, no_words, "/nowhere\n/at all"), 0);
     expect_output("/\n");
     ck_assert_ptr_nonnull(
-        strstr(said(), "note 2 the command starts in / and not in /nowhere?/at all\n"));
+        strstr(messages(), "note 2 the command starts in / instead of /nowhere?/at all\n"));
 }
 END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("guest");
-    TCase *tests = tcase_create("guest");
+    Suite *suite = suite_create("init");
+    TCase *tests = tcase_create("init");
 
     tcase_add_checked_fixture(tests, set_up, NULL);
-    tcase_add_test(tests, pump_carries_all_and_ends);
+    tcase_add_test(tests, pump_copies_everything_and_ends);
     tcase_add_test(tests, pump_ends_when_nobody_reads);
     tcase_add_test(tests, pump_ends_when_nobody_reads_any_more);
-    if (geteuid() == 0) { /* who else may choose a user, as an init does */
-        tcase_add_test(tests, command_gets_what_was_ordered);
-        tcase_add_test(tests, command_has_a_session_and_usual_signals);
-        tcase_add_loop_test(tests, command_that_is_not_there, 0, 2);
+    if (geteuid() == 0) { /* setuid() and setgroups() need root */
+        tcase_add_test(tests, command_gets_its_words_environment_and_directory);
+        tcase_add_test(tests, command_has_a_session_and_default_signals);
+        tcase_add_loop_test(tests, command_that_does_not_exist, 0, 2);
         tcase_add_test(tests, command_without_a_name);
         tcase_add_test(tests, command_that_cannot_be_executed);
         tcase_add_test(tests, path_is_searched_in_order);
-        tcase_add_test(tests, directory_that_is_not_there);
+        tcase_add_test(tests, directory_that_does_not_exist);
     }
     suite_add_tcase(suite, tests);
     return unit_run(suite);

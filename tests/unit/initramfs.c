@@ -34,7 +34,7 @@ struct packed {
     unsigned size, mode;
 };
 
-/* The file whose header is at `*at`, which moves behind it. False at the trailer. */
+/* Parses the file at offset `*at` and moves `*at` to the next one. False at the trailer. */
 static bool next_file(size_t *at, struct packed *ret)
 {
     unsigned fields[13];
@@ -66,7 +66,7 @@ static struct packed packed(const char *name)
     while (next_file(&at, &file))
         if (!strcmp(file.name, name))
             return file;
-    ck_abort_msg("there is no %s in the archive", name);
+    ck_abort_msg("no %s in the archive", name);
 }
 
 START_TEST(an_archive)
@@ -74,7 +74,7 @@ START_TEST(an_archive)
     cpio_add_directory(&archive, "d");
     cpio_add_file(&archive, "d/five", "12345", 5, 0600);
     cpio_add_file(&archive, "empty", "", 0, 0644);
-    cpio_add_file(&archive, "a", "1234", 4, 0755); /* this header and this content end aligned */
+    cpio_add_file(&archive, "a", "1234", 4, 0755); /* needs no padding */
     cpio_end(&archive);
 
     ck_assert(!archive.full);
@@ -89,7 +89,7 @@ START_TEST(an_archive)
 }
 END_TEST
 
-START_TEST(an_archive_too_large)
+START_TEST(an_archive_that_is_too_large)
 {
     static const uint8_t large[2000];
 
@@ -104,18 +104,17 @@ static const char *const argv[] = { "sh", "-c", "echo \"$X\"\nexit 3", "", NULL 
 static const char *const env[] = { "X==y =", "PATH=/bin", NULL };
 static const char *const no_words[] = { NULL };
 
-/* The orders in the archive, as the init reads them. */
-static struct orders read_orders(void)
+static struct job read_job(void)
 {
-    struct packed file = packed("orders");
-    static void *room;
-    struct orders orders;
+    struct packed file = packed("job");
+    static void *scratch;
+    struct job job;
 
-    free(room);
+    free(scratch);
     ck_assert_uint_gt(file.size, 0);
-    room = calloc(1, orders_room((const char *)file.bytes, file.size));
-    ck_assert_ptr_null(orders_read(&orders, (const char *)file.bytes, file.size, room));
-    return orders;
+    scratch = calloc(1, job_scratch_size((const char *)file.bytes, file.size));
+    ck_assert_ptr_null(job_read(&job, (const char *)file.bytes, file.size, scratch));
+    return job;
 }
 
 static void expect_list(const char *const *got, const char *const *wanted)
@@ -127,14 +126,14 @@ static void expect_list(const char *const *got, const char *const *wanted)
     ck_assert_ptr_null(*got);
 }
 
-START_TEST(all_orders_arrive)
+START_TEST(the_whole_job_arrives)
 {
     static const struct initramfs_share shares[] = { { "one", "/a b", false },
                                                      { "two", "/c:d", true } };
     static const char *const wanted_shares[] = { "ro:one:/a b", "rw:two:/c:d", NULL };
     static const char *const wanted_groups[] = { "4", "4294967294", NULL };
     static const uint32_t groups[] = { 4, 4294967294 };
-    const struct initramfs what = { .argv = argv,
+    const struct initramfs spec = { .argv = argv,
                                     .env = env,
                                     .cwd = "/home/me",
                                     .hostname = "box",
@@ -150,60 +149,60 @@ START_TEST(all_orders_arrive)
                                     .shares = shares,
                                     .share_count = 2,
                                     .network = true };
-    struct orders orders;
+    struct job job;
 
-    ck_assert_int_eq(initramfs_build(&archive, &what), 0);
-    orders = read_orders();
-    expect_list(orders.lists[ORDERS_ARG], argv);
-    expect_list(orders.lists[ORDERS_ENV], env);
-    expect_list(orders.lists[ORDERS_SHARE], wanted_shares);
-    expect_list(orders.lists[ORDERS_GROUP], wanted_groups);
-    expect_list(orders.lists[ORDERS_MODULE], no_words);
-    ck_assert_str_eq(orders.hostname, "box");
-    ck_assert_str_eq(orders.network, "user");
-    ck_assert_str_eq(orders.tty, "hvc0");
-    ck_assert_str_eq(orders.winsize, "24:80");
-    ck_assert_str_eq(orders.streams[0], "port");
-    ck_assert_str_eq(orders.streams[1], "tty");
-    ck_assert_str_eq(orders.streams[2], "null");
-    ck_assert_str_eq(orders.cwd, "/home/me");
-    ck_assert_uint_eq(orders.uid, 1000);
-    ck_assert_uint_eq(orders.gid, 100);
+    ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
+    job = read_job();
+    expect_list(job.lists[JOB_ARG], argv);
+    expect_list(job.lists[JOB_ENV], env);
+    expect_list(job.lists[JOB_SHARE], wanted_shares);
+    expect_list(job.lists[JOB_GROUP], wanted_groups);
+    expect_list(job.lists[JOB_MODULE], no_words);
+    ck_assert_str_eq(job.hostname, "box");
+    ck_assert_str_eq(job.network, "user");
+    ck_assert_str_eq(job.tty, "hvc0");
+    ck_assert_str_eq(job.winsize, "24:80");
+    ck_assert_str_eq(job.streams[0], "port");
+    ck_assert_str_eq(job.streams[1], "tty");
+    ck_assert_str_eq(job.streams[2], "null");
+    ck_assert_str_eq(job.cwd, "/home/me");
+    ck_assert_uint_eq(job.uid, 1000);
+    ck_assert_uint_eq(job.gid, 100);
 
     ck_assert_uint_eq(packed("init").mode, S_IFREG | 0755);
-    ck_assert_uint_eq(packed("init").size, guest_init_size);
-    ck_assert_mem_eq(packed("init").bytes, guest_init, guest_init_size);
-    ck_assert_mem_eq(guest_init, "\x7f\x45LF", 4);
-    ck_assert_uint_le(guest_init_size, 32 * KIB);
+    ck_assert_uint_eq(packed("init").size, init_program_size);
+    ck_assert_mem_eq(packed("init").bytes, init_program, init_program_size);
+    ck_assert_mem_eq(init_program, "\x7f\x45LF", 4);
+    ck_assert_uint_le(init_program_size, 32 * KIB);
 }
 END_TEST
 
-START_TEST(few_orders)
+START_TEST(a_small_job)
 {
-    const struct initramfs what = { .argv = argv, .env = no_words, .cwd = "/" };
-    struct orders orders;
+    const struct initramfs spec = { .argv = argv, .env = no_words, .cwd = "/" };
+    struct job job;
 
-    ck_assert_int_eq(initramfs_build(&archive, &what), 0);
-    orders = read_orders();
-    expect_list(orders.lists[ORDERS_ENV], no_words);
-    ck_assert_ptr_null(orders.hostname);
-    ck_assert_ptr_null(orders.network);
-    ck_assert_ptr_null(orders.tty);
-    ck_assert_ptr_null(orders.winsize);
+    ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
+    job = read_job();
+    expect_list(job.lists[JOB_ENV], no_words);
+    ck_assert_ptr_null(job.hostname);
+    ck_assert_ptr_null(job.network);
+    ck_assert_ptr_null(job.tty);
+    ck_assert_ptr_null(job.winsize);
 }
 END_TEST
 
-START_TEST(orders_nobody_knows)
+START_TEST(an_unknown_key)
 {
     static const char bytes[] = "uid=5\0arg=x\0ARG=y";
-    char room[1024] = "";
-    struct orders orders;
+    char scratch[1024] = "";
+    struct job job;
 
-    ck_assert_uint_le(orders_room(bytes, sizeof(bytes)), sizeof(room));
-    ck_assert_str_eq(orders_read(&orders, bytes, sizeof(bytes), room), "ARG=y");
-    ck_assert_ptr_null(orders_read(&orders, bytes, 12, room));
-    ck_assert_uint_eq(orders.uid, 5);
-    ck_assert_str_eq(orders.cwd, "/");
+    ck_assert_uint_le(job_scratch_size(bytes, sizeof(bytes)), sizeof(scratch));
+    ck_assert_str_eq(job_read(&job, bytes, sizeof(bytes), scratch), "ARG=y");
+    ck_assert_ptr_null(job_read(&job, bytes, 12, scratch));
+    ck_assert_uint_eq(job.uid, 5);
+    ck_assert_str_eq(job.cwd, "/");
 }
 END_TEST
 
@@ -225,32 +224,32 @@ START_TEST(modules_in_the_order_of_loading)
 {
     static const char *const wanted[] = { "virtio_ring", "virtio_mmio", "virtio_console", NULL };
     char tree[64];
-    struct initramfs what = {
+    struct initramfs spec = {
         .version = "6.1-x", .modules = tree, .argv = argv, .env = env, .cwd = "/"
     };
 
     tree_make(tree);
     put_modules(tree, true);
-    ck_assert_int_eq(initramfs_build(&archive, &what), 0);
-    expect_list(read_orders().lists[ORDERS_MODULE], wanted);
+    ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
+    expect_list(read_job().lists[JOB_MODULE], wanted);
     ck_assert_uint_eq(packed("modules/virtio_ring").size, sizeof(MODULE("ring")));
     ck_assert_mem_eq(packed("modules/virtio_ring").bytes, MODULE("ring"), sizeof(MODULE("ring")));
 
-    what.network = true; /* needs one that is not there */
-    ck_assert_int_eq(initramfs_build(&archive, &what), -ENOENT);
+    spec.network = true; /* needs one that is not there */
+    ck_assert_int_eq(initramfs_build(&archive, &spec), -ENOENT);
     ck_assert(logged("has no virtio_net"));
     tree_remove(tree);
 }
 END_TEST
 
-START_TEST(a_file_nobody_can_change)
+START_TEST(the_file_is_sealed)
 {
-    const struct initramfs what = { .argv = argv, .env = env, .cwd = "/" };
+    const struct initramfs spec = { .argv = argv, .env = env, .cwd = "/" };
     uint8_t *bytes;
     int fd;
 
-    ck_assert_int_eq(initramfs_create(&fd, &what), 0);
-    ck_assert_int_eq(initramfs_build(&archive, &what), 0);
+    ck_assert_int_eq(initramfs_create(&fd, &spec), 0);
+    ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
     ck_assert_int_eq(lseek(fd, 0, SEEK_END), (int)archive.used);
     bytes = mmap(NULL, archive.used, PROT_READ, MAP_PRIVATE, fd, 0);
     ck_assert_mem_eq(bytes, archive.data, archive.used);
@@ -261,16 +260,16 @@ START_TEST(a_file_nobody_can_change)
 }
 END_TEST
 
-START_TEST(a_command_too_long)
+START_TEST(a_command_that_is_too_long)
 {
     char *word = malloc(20 * MIB);
     const char *const words[] = { word, NULL };
-    const struct initramfs what = { .argv = words, .env = env, .cwd = "/" };
+    const struct initramfs spec = { .argv = words, .env = env, .cwd = "/" };
     int fd;
 
     memset(word, 'x', 20 * MIB - 1);
     word[20 * MIB - 1] = '\0';
-    ck_assert_int_eq(initramfs_create(&fd, &what), -ENOMEM);
+    ck_assert_int_eq(initramfs_create(&fd, &spec), -ENOMEM);
     ck_assert(logged("initramfs"));
     free(word);
 }
@@ -283,13 +282,13 @@ int main(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, an_archive);
-    tcase_add_test(tests, an_archive_too_large);
-    tcase_add_test(tests, all_orders_arrive);
-    tcase_add_test(tests, few_orders);
-    tcase_add_test(tests, orders_nobody_knows);
+    tcase_add_test(tests, an_archive_that_is_too_large);
+    tcase_add_test(tests, the_whole_job_arrives);
+    tcase_add_test(tests, a_small_job);
+    tcase_add_test(tests, an_unknown_key);
     tcase_add_test(tests, modules_in_the_order_of_loading);
-    tcase_add_test(tests, a_file_nobody_can_change);
-    tcase_add_test(tests, a_command_too_long);
+    tcase_add_test(tests, the_file_is_sealed);
+    tcase_add_test(tests, a_command_that_is_too_long);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -85,25 +85,25 @@ static int guest_add_port(struct config *config, const char *name, int input, in
     port->name = name;
     port->input = input;
     port->output = output;
-    port->console = !strcmp(name, ORDERS_TTY);
-    port->ordered = !strcmp(name, ORDERS_CONTROL);
+    port->console = !strcmp(name, JOB_PORT_TTY);
+    port->ordered = !strcmp(name, JOB_PORT_AGENT);
     return 0;
 }
 
 static int guest_add_ports(struct config *config, const struct streams *streams, int control)
 {
-    static const char *const names[] = { ORDERS_STDIN, ORDERS_STDOUT, ORDERS_STDERR };
+    static const char *const names[] = { JOB_PORT_STDIN, JOB_PORT_STDOUT, JOB_PORT_STDERR };
     bool typed = streams->kind[STDIN_FILENO] == INITRAMFS_TTY;
     int error = 0;
 
     if (streams->terminal >= 0)
-        error = guest_add_port(config, ORDERS_TTY, typed ? streams->fd[STDIN_FILENO] : -1,
+        error = guest_add_port(config, JOB_PORT_TTY, typed ? streams->fd[STDIN_FILENO] : -1,
                                streams->fd[streams->terminal]);
     for (int i = STDIN_FILENO; i <= STDERR_FILENO && !error; i++)
         if (streams->kind[i] == INITRAMFS_PORT)
             error = guest_add_port(config, names[i], i == STDIN_FILENO ? streams->fd[i] : -1,
                                    i == STDIN_FILENO ? -1 : streams->fd[i]);
-    return error ? error : guest_add_port(config, ORDERS_CONTROL, control, control);
+    return error ? error : guest_add_port(config, JOB_PORT_AGENT, control, control);
 }
 
 static int guest_add_share(struct config *config, const struct place *place, const char *tag)
@@ -122,7 +122,7 @@ static int guest_add_shares(struct config *config, struct initramfs *initramfs,
 {
     struct initramfs_share *shares =
         arena_alloc(&config->arena, (places->share_count + 1) * sizeof(*shares));
-    int error = guest_add_share(config, &places->root, ORDERS_ROOT);
+    int error = guest_add_share(config, &places->root, JOB_ROOT_TAG);
 
     if (!shares)
         return log_error(ENOMEM, "shares");

@@ -17,9 +17,9 @@
 #include "vmm/run/modules.h"
 
 #define INITRAMFS_MAX (256 * MIB)
-#define ORDERS_MAX    (16 * MIB) /* Linux takes 6 MiB of arguments and environment at most */
+#define JOB_MAX       (16 * MIB) /* execve(2) accepts at most 6 MiB of arguments and environment */
 
-/* What our devices need of a kernel. Some is built in, some came with later versions only. */
+/* Drivers for our devices, and overlayfs. Not needed: drivers that older kernels do not have. */
 static const struct {
     const char *name;
     bool needed, network;
@@ -30,45 +30,45 @@ static const struct {
     { .name = "overlay", .needed = true },
     { .name = "virtio_net", .needed = true, .network = true },
     { .name = "virtio_rng" },
-    { .name = "pvpanic" }, /* with all of it until Linux 5.12 */
+    { .name = "pvpanic" }, /* before Linux 5.12 it includes pvpanic_mmio */
     { .name = "pvpanic_mmio" },
 };
 
-static void initramfs_order(struct buffer *orders, const char *key, const char *value)
+static void initramfs_put(struct buffer *job, const char *key, const char *value)
 {
-    buffer_put_text(orders, key);
-    buffer_put_bytes(orders, "=", 1);
-    buffer_put_bytes(orders, value, strlen(value) + 1);
+    buffer_put_text(job, key);
+    buffer_put_bytes(job, "=", 1);
+    buffer_put_bytes(job, value, strlen(value) + 1);
 }
 
-static void initramfs_order_number(struct buffer *orders, const char *key, uint32_t number)
+static void initramfs_put_number(struct buffer *job, const char *key, uint32_t number)
 {
     char value[16];
 
     snprintf(value, sizeof(value), "%u", number);
-    initramfs_order(orders, key, value);
+    initramfs_put(job, key, value);
 }
 
-static void initramfs_order_share(struct buffer *orders, const struct initramfs_share *share)
+static void initramfs_put_share(struct buffer *job, const struct initramfs_share *share)
 {
-    buffer_put_text(orders, share->writable ? "share=rw:" : "share=ro:");
-    buffer_put_text(orders, share->tag);
-    buffer_put_bytes(orders, ":", 1);
-    buffer_put_bytes(orders, share->directory, strlen(share->directory) + 1);
+    buffer_put_text(job, share->writable ? "share=rw:" : "share=ro:");
+    buffer_put_text(job, share->tag);
+    buffer_put_bytes(job, ":", 1);
+    buffer_put_bytes(job, share->directory, strlen(share->directory) + 1);
 }
 
-static void initramfs_order_terminal(struct buffer *orders, const struct initramfs *what)
+static void initramfs_put_terminal(struct buffer *job, const struct initramfs *spec)
 {
     char size[24];
 
-    initramfs_order(orders, "tty", what->tty);
-    if (what->rows == 0 || what->columns == 0)
+    initramfs_put(job, "tty", spec->tty);
+    if (spec->rows == 0 || spec->columns == 0)
         return;
-    snprintf(size, sizeof(size), "%u:%u", what->rows, what->columns);
-    initramfs_order(orders, "winsize", size);
+    snprintf(size, sizeof(size), "%u:%u", spec->rows, spec->columns);
+    initramfs_put(job, "winsize", size);
 }
 
-static void initramfs_order_all(struct buffer *orders, const struct initramfs *what)
+static void initramfs_put_job(struct buffer *job, const struct initramfs *spec)
 {
     static const char *const streams[] = {
         [INITRAMFS_NULL] = "null",
@@ -77,29 +77,29 @@ static void initramfs_order_all(struct buffer *orders, const struct initramfs *w
         [INITRAMFS_OUTPUT] = "stdout",
     };
 
-    if (what->hostname)
-        initramfs_order(orders, "hostname", what->hostname);
-    for (unsigned i = 0; i < what->share_count; i++)
-        initramfs_order_share(orders, &what->shares[i]);
-    if (what->network)
-        initramfs_order(orders, "network", "user");
-    if (what->tty)
-        initramfs_order_terminal(orders, what);
-    initramfs_order(orders, "stdin", streams[what->input]);
-    initramfs_order(orders, "stdout", streams[what->output]);
-    initramfs_order(orders, "stderr", streams[what->error]);
-    initramfs_order_number(orders, "uid", what->uid);
-    initramfs_order_number(orders, "gid", what->gid);
-    for (unsigned i = 0; i < what->group_count; i++)
-        initramfs_order_number(orders, "group", what->groups[i]);
-    initramfs_order(orders, "cwd", what->cwd);
-    for (unsigned i = 0; what->env[i]; i++)
-        initramfs_order(orders, "env", what->env[i]);
-    for (unsigned i = 0; what->argv[i]; i++)
-        initramfs_order(orders, "arg", what->argv[i]);
+    if (spec->hostname)
+        initramfs_put(job, "hostname", spec->hostname);
+    for (unsigned i = 0; i < spec->share_count; i++)
+        initramfs_put_share(job, &spec->shares[i]);
+    if (spec->network)
+        initramfs_put(job, "network", "user");
+    if (spec->tty)
+        initramfs_put_terminal(job, spec);
+    initramfs_put(job, "stdin", streams[spec->input]);
+    initramfs_put(job, "stdout", streams[spec->output]);
+    initramfs_put(job, "stderr", streams[spec->error]);
+    initramfs_put_number(job, "uid", spec->uid);
+    initramfs_put_number(job, "gid", spec->gid);
+    for (unsigned i = 0; i < spec->group_count; i++)
+        initramfs_put_number(job, "group", spec->groups[i]);
+    initramfs_put(job, "cwd", spec->cwd);
+    for (unsigned i = 0; spec->env[i]; i++)
+        initramfs_put(job, "env", spec->env[i]);
+    for (unsigned i = 0; spec->argv[i]; i++)
+        initramfs_put(job, "arg", spec->argv[i]);
 }
 
-static int initramfs_choose(struct modules *modules, bool network)
+static int initramfs_select_modules(struct modules *modules, bool network)
 {
     int error = 0;
 
@@ -109,8 +109,8 @@ static int initramfs_choose(struct modules *modules, bool network)
     return error;
 }
 
-/* The files, and the orders to load them. */
-static int initramfs_pack_modules(struct buffer *ret, struct buffer *orders,
+/* Adds the modules' files to the archive, and their names to the job. */
+static int initramfs_pack_modules(struct buffer *ret, struct buffer *job,
                                   const struct modules *modules)
 {
     int error = 0;
@@ -121,8 +121,9 @@ static int initramfs_pack_modules(struct buffer *ret, struct buffer *orders,
 
         error = modules_read(modules, i, &bytes);
         if (!error) {
-            initramfs_order(orders, "module", modules_name(modules, i));
-            snprintf(name, sizeof(name), "%s%s", ORDERS_MODULES + 1, modules_name(modules, i));
+            initramfs_put(job, "module", modules_name(modules, i));
+            snprintf(name, sizeof(name), "%s%s", JOB_MODULES_DIRECTORY + 1,
+                     modules_name(modules, i));
             cpio_add_file(ret, name, bytes.data, bytes.used, 0644);
         }
         buffer_finish(&bytes);
@@ -130,42 +131,43 @@ static int initramfs_pack_modules(struct buffer *ret, struct buffer *orders,
     return error;
 }
 
-static int initramfs_add_modules(struct buffer *ret, struct buffer *orders,
-                                 const struct initramfs *what)
+static int initramfs_add_modules(struct buffer *ret, struct buffer *job,
+                                 const struct initramfs *spec)
 {
     struct modules *modules;
     int error;
 
-    if (!what->modules)
+    if (!spec->modules)
         return 0;
-    error = modules_open(&modules, what->modules, what->version);
+    error = modules_open(&modules, spec->modules, spec->version);
     if (error)
         return error;
-    error = initramfs_choose(modules, what->network);
+    error = initramfs_select_modules(modules, spec->network);
     if (!error)
-        error = initramfs_pack_modules(ret, orders, modules);
+        error = initramfs_pack_modules(ret, job, modules);
     modules_close(modules);
     return error;
 }
 
-int initramfs_build(struct buffer *ret, const struct initramfs *what)
+int initramfs_build(struct buffer *ret, const struct initramfs *spec)
 {
-    struct buffer orders = { .limit = ORDERS_MAX };
+    struct buffer job = { .limit = JOB_MAX };
     int error;
 
     cpio_add_directory(ret, "modules");
-    cpio_add_file(ret, "init", guest_init, guest_init_size, 0755);
-    error = initramfs_add_modules(ret, &orders, what);
-    initramfs_order_all(&orders, what);
-    cpio_add_file(ret, ORDERS_FILE + 1, orders.data, orders.used, 0600);
+    cpio_add_file(ret, "init", init_program, init_program_size, 0755);
+    error = initramfs_add_modules(ret, &job, spec);
+    initramfs_put_job(&job, spec);
+    cpio_add_file(ret, JOB_FILE + 1, job.data, job.used, 0600);
     cpio_end(ret);
-    if (!error && (ret->full || orders.full))
-        error = log_error(ENOMEM, "an initramfs with the command, its environment and modules");
-    buffer_finish(&orders);
+    if (!error && (ret->full || job.full))
+        error =
+            log_error(ENOMEM, "build an initramfs with the command, its environment and modules");
+    buffer_finish(&job);
     return error;
 }
 
-/* A file in memory that nobody can change any more. */
+/* Copies the archive into a sealed memfd. */
 static int initramfs_seal(int *ret_fd, const struct buffer *bytes)
 {
     cleanup_close int fd = memfd_create("initramfs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -186,10 +188,10 @@ static int initramfs_seal(int *ret_fd, const struct buffer *bytes)
     return 0;
 }
 
-int initramfs_create(int *ret_fd, const struct initramfs *what)
+int initramfs_create(int *ret_fd, const struct initramfs *spec)
 {
     struct buffer bytes = { .limit = INITRAMFS_MAX };
-    int error = initramfs_build(&bytes, what);
+    int error = initramfs_build(&bytes, spec);
 
     if (!error)
         error = initramfs_seal(ret_fd, &bytes);

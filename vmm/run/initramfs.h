@@ -6,13 +6,12 @@
 #include <stdint.h>
 
 /*
- * An initramfs that runs one command and tells the host about it: our init, its orders and the
- * kernel modules that the machine needs. What the init does with each of these, and what it says,
- * is in firmware/guest/orders.h.
+ * Builds an initramfs with the agent, its job and the kernel modules that our devices need. The
+ * meaning of each member below is in firmware/init/job.h.
  */
 struct buffer;
 
-/* OUTPUT, for the error stream only: where output goes, so that the two keep their order. */
+/* OUTPUT: as 2>&1, for the error stream only. */
 enum initramfs_stream { INITRAMFS_NULL, INITRAMFS_TTY, INITRAMFS_PORT, INITRAMFS_OUTPUT };
 
 struct initramfs_share {
@@ -22,12 +21,11 @@ struct initramfs_share {
 };
 
 struct initramfs {
-    const char *version; /* the kernel's, by kernel_version() */
-    const char
-        *modules; /* the directory, by modules_find(); NULL: all that is needed is built in */
+    const char *version; /* of the kernel, from kernel_version() */
+    const char *modules; /* directory, from modules_find(); NULL: add none */
 
-    const char *const *argv; /* ends with NULL, has at least one word */
-    const char *const *env;  /* ends with NULL; exactly what the command gets */
+    const char *const *argv; /* ends with NULL; at least one word */
+    const char *const *env;  /* ends with NULL; the command's complete environment */
     const char *cwd;         /* absolute */
     const char *hostname;
     uint32_t uid, gid;
@@ -40,13 +38,13 @@ struct initramfs {
 
     const struct initramfs_share *shares; /* besides the root, in the order of mounting */
     unsigned share_count;
-    bool network; /* the first card is a user-mode network */
+    bool network; /* the first NIC is in the user-mode network */
 };
 
-/* Appends the whole archive. Prints why it cannot, -errno; `ret` then holds part of it. */
-int initramfs_build(struct buffer *ret, const struct initramfs *what);
+/* Appends the archive to `ret`. Prints errors and returns -errno; `ret` then holds part of it. */
+int initramfs_build(struct buffer *ret, const struct initramfs *spec);
 
-/* The same as a descriptor of a sealed memory file, for struct config's initrd_fd. */
-int initramfs_create(int *ret_fd, const struct initramfs *what);
+/* Builds the archive in a sealed memfd, for struct config's initrd_fd. The caller closes it. */
+int initramfs_create(int *ret_fd, const struct initramfs *spec);
 
 #endif

@@ -174,7 +174,7 @@ const char *const *user_environment(struct command *command, const struct user *
         log_error(ENOMEM, "--env");
         return NULL;
     }
-    environment_set(&env, "PATH", ORDERS_DEFAULT_PATH);
+    environment_set(&env, "PATH", JOB_DEFAULT_PATH);
     for (unsigned i = 0; i < ARRAY_SIZE(passed_on); i++)
         environment_add(&env, passed_on[i]);
     environment_set(&env, "USER", user->name);
