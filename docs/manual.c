@@ -157,7 +157,7 @@ int main(void)
         if (!strcmp(line, "@OPTIONS@\n"))
             print_options(config_table.options);
         else if (!strcmp(line, "@RUN_OPTIONS@\n"))
-            print_options(command_table.options);
+            print_options(run_options_table.options);
         else if (!strcmp(line, "@STATUS@\n"))
             print_statuses();
         else if (!strcmp(line, "@RUN_STATUS@\n"))

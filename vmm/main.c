@@ -62,7 +62,7 @@ int main(int argc, char **argv)
     reserve_descriptors();
     limit_stacks();
     if (argc > 1 && !strcmp(argv[1], "run"))
-        exit(command_run(argc - 1, argv + 1));
+        exit(supervisor_main(argc - 1, argv + 1));
     switch (config_parse(&config, argc, argv)) {
     case CONFIG_RUN:
         log_set_level(config.log_level);

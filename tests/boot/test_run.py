@@ -310,14 +310,14 @@ ENDS = {
     "not executable": (("/etc/passwd",), 126,
                        r"minivmm: cannot run '/etc/passwd': Permission denied\n\Z"),
     "time limit": (("--timeout", "20s", "sleep", "1000"), 124,
-                   r"minivmm: --timeout: not done in 20000 ms\n\Z"),
+                   r"minivmm: the command did not end within 20000 ms \(--timeout\)\n\Z"),
     "hang": (("--boot-timeout", "50ms", "true"), 118,
-             r"minivmm: the guest did not come as far as the command in 50 ms"),
+             r"minivmm: the guest did not start the command within 50 ms"),
     "panic": (("sh", "-c", SYSRQ.format("c")), 121,
               r"minivmm: the kernel's last lines:\n.*Kernel panic - not syncing: sysrq.*\n"
               r"minivmm: the guest's kernel panicked: sysrq triggered crash\n\Z"),
     "power-off": (("sh", "-c", SYSRQ.format("o")), 117,
-                  r".*minivmm: the guest switched itself off before the command ended\n\Z"),
+                  r".*minivmm: the guest powered off before the command ended\n\Z"),
     "reset": (("sh", "-c", SYSRQ.format("b")), 120,
               r".*minivmm: the guest reset itself before the command ended\n\Z"),
 }

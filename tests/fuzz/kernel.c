@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Which version a kernel file claims to be. */
+/* Finds the version in a kernel file. */
 #include <assert.h>
 
 #include "tests/unit/firmware.h"

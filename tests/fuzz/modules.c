@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A list of modules up to the first NUL, and behind it the file of each module it names. */
+/* The input is modules.dep and modules.builtin up to the first NUL, then a module's file. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

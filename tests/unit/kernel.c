@@ -10,7 +10,7 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
-#define PIECE (64 * KIB) /* what kernel.c looks through at once */
+#define PIECE (64 * KIB) /* as in kernel.c */
 #define SIZE  (3 * PIECE)
 
 static uint8_t file[SIZE], wrapped[SIZE];
@@ -44,7 +44,7 @@ static void put(size_t at, const char *text)
     memcpy(file + at, text, strlen(text));
 }
 
-/* A bzImage's header with its version at `at`. */
+/* Makes a bzImage whose version is at `at`. */
 static size_t make_bzimage(uint16_t at, const char *text)
 {
     const uint16_t offset = (uint16_t)(at - 512);
@@ -61,7 +61,7 @@ START_TEST(bzimage)
 
     ck_assert_int_eq(read_version(file, size), 0);
     ck_assert_str_eq(version, "6.1.0-9-amd64");
-    ck_assert_int_eq(read_version(file, 0x3000 + 14), 0); /* it is the last word */
+    ck_assert_int_eq(read_version(file, 0x3000 + 14), 0); /* the file ends after the version */
     ck_assert_int_eq(read_version(file, 0x3000 + 13), -EINVAL);
     ck_assert(logged("has no Linux version"));
     ck_assert_int_eq(read_version(file, 0x2000), -EINVAL);
@@ -77,7 +77,7 @@ static const char *const no_versions[] = {
     "6.1-0123456789012345678901234567890123456789012345678901234567890123456789 (me)",
 };
 
-START_TEST(bzimage_without)
+START_TEST(bzimage_without_a_version)
 {
     ck_assert_int_eq(read_version(file, make_bzimage(0x3000, no_versions[_i])), -EINVAL);
     ck_assert_str_eq(version, "untouched");
@@ -143,7 +143,7 @@ static void expect_kernel(const char *name)
     free(found);
 }
 
-START_TEST(the_newest_or_the_running_one)
+START_TEST(the_running_or_the_newest_kernel)
 {
     struct utsname host;
     char running[128];
@@ -168,7 +168,7 @@ START_TEST(the_newest_or_the_running_one)
 }
 END_TEST
 
-START_TEST(one_that_cannot_be_read)
+START_TEST(an_unreadable_kernel)
 {
     char path[256], *found = NULL;
 
@@ -188,7 +188,7 @@ START_TEST(one_that_cannot_be_read)
 }
 END_TEST
 
-START_TEST(none_at_all)
+START_TEST(no_kernel)
 {
     char *found = NULL;
 
@@ -205,14 +205,14 @@ int main(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, bzimage);
-    tcase_add_loop_test(tests, bzimage_without, 0, ARRAY_SIZE(no_versions));
+    tcase_add_loop_test(tests, bzimage_without_a_version, 0, ARRAY_SIZE(no_versions));
     tcase_add_loop_test(tests, banner_anywhere, 0, ARRAY_SIZE(banner_places));
     tcase_add_test(tests, banner_formats_are_skipped);
     tcase_add_test(tests, no_banner);
     tcase_add_test(tests, banner_in_a_gzip_file);
-    tcase_add_test(tests, the_newest_or_the_running_one);
-    tcase_add_test(tests, one_that_cannot_be_read);
-    tcase_add_test(tests, none_at_all);
+    tcase_add_test(tests, the_running_or_the_newest_kernel);
+    tcase_add_test(tests, an_unreadable_kernel);
+    tcase_add_test(tests, no_kernel);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -102,7 +102,7 @@ START_TEST(damaged_list)
 }
 END_TEST
 
-START_TEST(more_dependencies_than_anybody_has)
+START_TEST(too_many_dependencies)
 {
     char list[4096] = "a.ko:";
 
@@ -140,7 +140,7 @@ static void make_module(uint8_t *bytes, size_t size, const char *version)
 #define MODULE_SIZE 300000u
 static uint8_t module[MODULE_SIZE], wrapped[2 * MODULE_SIZE];
 
-static size_t wrap_not(void)
+static size_t wrap_nothing(void)
 {
     memcpy(wrapped, module, MODULE_SIZE);
     return MODULE_SIZE;
@@ -164,7 +164,7 @@ static size_t wrap_zstd(void)
     return ZSTD_compress(wrapped, sizeof(wrapped), module, MODULE_SIZE, 3);
 }
 
-/* As Debian does it: one check that the kernel knows. */
+/* As Debian does: with CRC32, which the kernel supports. */
 static size_t wrap_xz(void)
 {
     size_t size = 0;
@@ -179,7 +179,7 @@ static const struct {
     const char *name;
     size_t (*wrap)(void);
 } wrappings[] = {
-    { "a.ko", wrap_not },
+    { "a.ko", wrap_nothing },
     { "a.ko.gz", wrap_gzip },
     { "a.ko.zst", wrap_zstd },
     { "a.ko.xz", wrap_xz },
@@ -217,7 +217,7 @@ START_TEST(truncated_wrapping)
     tree_put(tree, "a.ko", wrapped, size / 3);
     open_modules("a.ko:\n", NULL);
     ck_assert_int_eq(read_first(&bytes), -EINVAL);
-    ck_assert(logged(_i == 0 ? "is no kernel module" : "is truncated"));
+    ck_assert(logged(_i == 0 ? "is not a kernel module" : "is truncated"));
     buffer_finish(&bytes);
 }
 END_TEST
@@ -235,8 +235,8 @@ START_TEST(module_of_another_kernel)
 }
 END_TEST
 
-/* Few bytes that would become many. */
-START_TEST(module_that_never_ends)
+/* A small file that would decompress to a large one. */
+START_TEST(module_that_is_too_large)
 {
     struct buffer bytes = { .limit = GIB };
     size_t size = 100 * MIB;
@@ -251,7 +251,7 @@ START_TEST(module_that_never_ends)
 }
 END_TEST
 
-START_TEST(module_that_is_not_there)
+START_TEST(module_that_does_not_exist)
 {
     struct buffer bytes = { .limit = MIB };
 
@@ -262,7 +262,7 @@ START_TEST(module_that_is_not_there)
 }
 END_TEST
 
-/* Where the modules are, as the tree has them, for a kernel named like that. */
+/* Where the modules and the kernel are, --modules, and the directory to find (NULL: none). */
 static const struct {
     const char *modules, *kernel, *given, *found;
 } places[] = {
@@ -276,7 +276,7 @@ static const struct {
     { "lib/modules/" VERSION, "boot/vmlinuz", "given", NULL },
 };
 
-START_TEST(finds_them)
+START_TEST(directory_is_found)
 {
     char kernel[256], given[256], wanted[256], name[256], *found = NULL;
     const char *named = places[_i].given ? given : NULL;
@@ -298,7 +298,7 @@ START_TEST(finds_them)
 }
 END_TEST
 
-START_TEST(none_are_wanted)
+START_TEST(no_modules)
 {
     char *found = tree;
 
@@ -317,15 +317,15 @@ int main(void)
     tcase_add_test(tests, names_are_whole_names);
     tcase_add_test(tests, built_in_or_not_needed);
     tcase_add_loop_test(tests, damaged_list, 0, ARRAY_SIZE(damages));
-    tcase_add_test(tests, more_dependencies_than_anybody_has);
+    tcase_add_test(tests, too_many_dependencies);
     tcase_add_test(tests, no_list);
     tcase_add_loop_test(tests, any_wrapping, 0, ARRAY_SIZE(wrappings));
     tcase_add_loop_test(tests, truncated_wrapping, 0, ARRAY_SIZE(wrappings));
     tcase_add_test(tests, module_of_another_kernel);
-    tcase_add_test(tests, module_that_never_ends);
-    tcase_add_test(tests, module_that_is_not_there);
-    tcase_add_loop_test(tests, finds_them, 0, ARRAY_SIZE(places));
-    tcase_add_test(tests, none_are_wanted);
+    tcase_add_test(tests, module_that_is_too_large);
+    tcase_add_test(tests, module_that_does_not_exist);
+    tcase_add_loop_test(tests, directory_is_found, 0, ARRAY_SIZE(places));
+    tcase_add_test(tests, no_modules);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -17,7 +17,7 @@
 #include "vmm/run/supervisor.h"
 #include "vmm/run/user.h"
 
-static struct command command;
+static struct run_options options;
 static char directory[] = "/tmp/minivmm-command-XXXXXX";
 
 static void setup(void)
@@ -31,7 +31,7 @@ static void teardown(void)
 {
     char remove[64];
 
-    command_finish(&command);
+    run_options_finish(&options);
     snprintf(remove, sizeof(remove), "rm -r %s", directory);
     ck_assert_int_eq(chdir("/"), 0);
     ck_assert_int_eq(system(remove), 0);
@@ -39,13 +39,13 @@ static void teardown(void)
 
 static enum config_result parse_words(char **words)
 {
-    static char *argv[32]; /* the command refers to it */
+    static char *argv[32]; /* the options point into it */
     int argc = 0;
 
     while ((argv[argc] = words[argc]))
         argc++;
-    command_finish(&command);
-    return command_parse(&command, argc, argv);
+    run_options_finish(&options);
+    return run_options_parse(&options, argc, argv);
 }
 
 #define W(text)    ((char *)(text))
@@ -54,45 +54,45 @@ static enum config_result parse_words(char **words)
 
 /* Options. */
 
-START_TEST(options)
+START_TEST(all_kinds_of_options)
 {
     ck_assert_int_eq(parse(W("--kernel"), W("a"), W("--kernel=b"), W("-m"), W("256M"), W("-j3"),
                            W("--net"), W("user"), W("--ro"), W("x"), W("--rw=y"), W("-v"),
                            W("--timeout"), W("2s"), W("make"), W("-j"), W("check")),
                      CONFIG_RUN);
-    ck_assert_str_eq(command.kernels->text, "a");
-    ck_assert_str_eq(command.kernels->next->text, "b");
-    ck_assert_ptr_null(command.kernels->next->next);
-    ck_assert_uint_eq(command.machine.memory, 256 * MIB);
-    ck_assert_uint_eq(command.jobs, 3);
-    ck_assert_int_eq(command.machine.nets->kind, NET_USER);
-    ck_assert(!command.shares->writable && command.shares->next->writable);
-    ck_assert(command.verbose);
-    ck_assert_uint_eq(command.timeout_ms, 2000);
-    ck_assert_str_eq(command.argv[0], "make");
-    ck_assert_str_eq(command.argv[1], "-j");
-    ck_assert_str_eq(command.argv[2], "check");
-    ck_assert_ptr_null(command.argv[3]);
+    ck_assert_str_eq(options.kernels->text, "a");
+    ck_assert_str_eq(options.kernels->next->text, "b");
+    ck_assert_ptr_null(options.kernels->next->next);
+    ck_assert_uint_eq(options.machine.memory, 256 * MIB);
+    ck_assert_uint_eq(options.jobs, 3);
+    ck_assert_int_eq(options.machine.nets->kind, NET_USER);
+    ck_assert(!options.shares->writable && options.shares->next->writable);
+    ck_assert(options.verbose);
+    ck_assert_uint_eq(options.timeout_ms, 2000);
+    ck_assert_str_eq(options.argv[0], "make");
+    ck_assert_str_eq(options.argv[1], "-j");
+    ck_assert_str_eq(options.argv[2], "check");
+    ck_assert_ptr_null(options.argv[3]);
 }
 END_TEST
 
 START_TEST(defaults)
 {
     ck_assert_int_eq(parse(NO_WORDS), CONFIG_RUN);
-    ck_assert_ptr_null(command.machine.nets);
-    ck_assert_ptr_null(command.kernels);
-    ck_assert_ptr_null(command.argv[0]);
-    ck_assert_uint_eq(command.jobs, 1);
-    ck_assert_uint_gt(command.boot_timeout_ms, 0);
+    ck_assert_ptr_null(options.machine.nets);
+    ck_assert_ptr_null(options.kernels);
+    ck_assert_ptr_null(options.argv[0]);
+    ck_assert_uint_eq(options.jobs, 1);
+    ck_assert_uint_gt(options.boot_timeout_ms, 0);
 }
 END_TEST
 
 START_TEST(two_dashes_end_the_options)
 {
     ck_assert_int_eq(parse(W("-v"), W("--"), W("-v"), W("--"), W("x")), CONFIG_RUN);
-    ck_assert_str_eq(command.argv[0], "-v");
-    ck_assert_str_eq(command.argv[1], "--");
-    ck_assert_str_eq(command.argv[2], "x");
+    ck_assert_str_eq(options.argv[0], "-v");
+    ck_assert_str_eq(options.argv[1], "--");
+    ck_assert_str_eq(options.argv[2], "x");
 }
 END_TEST
 
@@ -107,7 +107,7 @@ START_TEST(wrong_options)
 }
 END_TEST
 
-START_TEST(what_two_machines_cannot_both_have)
+START_TEST(several_machines_cannot_share_a_tap_or_a_port)
 {
     const char *const nets[] = { "user,hostfwd=::8080-:80", "tap,name=tap0", "tap,fd=7" };
 
@@ -123,31 +123,31 @@ START_TEST(what_two_machines_cannot_both_have)
 }
 END_TEST
 
-/* Control lines. */
+/* Messages of the agent. */
 
-START_TEST(control_lines)
+START_TEST(agent_messages)
 {
-    struct control_message m;
+    struct agent_message m;
 
-    ck_assert(control_parse(&m, "812 ready"));
-    ck_assert(m.kind == CONTROL_READY && m.ms == 812);
-    ck_assert(control_parse(&m, "0 running"));
-    ck_assert(m.kind == CONTROL_RUNNING);
-    ck_assert(control_parse(&m, "1 exit 255"));
-    ck_assert(m.kind == CONTROL_EXIT && m.number == 255);
-    ck_assert(control_parse(&m, "1 signal 9"));
-    ck_assert(m.kind == CONTROL_SIGNAL && m.number == 9);
-    ck_assert(control_parse(&m, "1 failed 127 2"));
-    ck_assert(m.kind == CONTROL_FAILED && m.number == 127 && m.error == 2);
-    ck_assert(control_parse(&m, "1 error 22 mount /lower"));
-    ck_assert(m.kind == CONTROL_ERROR && m.error == 22);
+    ck_assert(agent_parse(&m, "812 ready"));
+    ck_assert(m.kind == AGENT_READY && m.ms == 812);
+    ck_assert(agent_parse(&m, "0 running"));
+    ck_assert(m.kind == AGENT_RUNNING);
+    ck_assert(agent_parse(&m, "1 exit 255"));
+    ck_assert(m.kind == AGENT_EXIT && m.number == 255);
+    ck_assert(agent_parse(&m, "1 signal 9"));
+    ck_assert(m.kind == AGENT_SIGNAL && m.number == 9);
+    ck_assert(agent_parse(&m, "1 failed 127 2"));
+    ck_assert(m.kind == AGENT_FAILED && m.number == 127 && m.error == 2);
+    ck_assert(agent_parse(&m, "1 error 22 mount /lower"));
+    ck_assert(m.kind == AGENT_ERROR && m.error == 22);
     ck_assert_str_eq(m.text, "mount /lower");
-    ck_assert(control_parse(&m, "1 note 0 no such directory"));
+    ck_assert(agent_parse(&m, "1 note 0 no such directory"));
     ck_assert_str_eq(m.text, "no such directory");
 }
 END_TEST
 
-START_TEST(control_nonsense)
+START_TEST(malformed_agent_messages)
 {
     const char *const lines[] = { "",
                                   " ",
@@ -171,37 +171,37 @@ START_TEST(control_nonsense)
                                   "99999999999999999999 ready",
                                   "1  ready",
                                   "1 failed 127 99999" };
-    struct control_message m = { .number = 77 };
+    struct agent_message m = { .number = 77 };
 
     for (unsigned i = 0; i < ARRAY_SIZE(lines); i++)
-        ck_assert_msg(!control_parse(&m, lines[i]), "%s", lines[i]);
+        ck_assert_msg(!agent_parse(&m, lines[i]), "%s", lines[i]);
     ck_assert_int_eq(m.number, 77);
 }
 END_TEST
 
-START_TEST(control_bytes_become_lines)
+START_TEST(agent_bytes_become_lines)
 {
-    static char many[2 * CONTROL_LINE];
-    struct control_line line = { .used = 0 };
+    static char many[2 * AGENT_LINE_SIZE];
+    struct agent_line line = { .used = 0 };
     const char *text;
 
-    ck_assert_uint_eq(control_take(&line, "1 ex", 4, &text), 4);
+    ck_assert_uint_eq(agent_take_line(&line, "1 ex", 4, &text), 4);
     ck_assert_ptr_null(text);
-    ck_assert_uint_eq(control_take(&line, "it 3\r\n2", 7, &text), 6);
+    ck_assert_uint_eq(agent_take_line(&line, "it 3\r\n2", 7, &text), 6);
     ck_assert_str_eq(text, "1 exit 3");
-    ck_assert_uint_eq(control_take(&line, "\033\n", 2, &text), 2);
+    ck_assert_uint_eq(agent_take_line(&line, "\033\n", 2, &text), 2);
     ck_assert_str_eq(text, "?");
 
     memset(many, 'x', sizeof(many));
     many[sizeof(many) - 1] = '\n';
-    ck_assert_uint_eq(control_take(&line, many, sizeof(many), &text), sizeof(many));
-    ck_assert_uint_eq(strlen(text), CONTROL_LINE - 1);
+    ck_assert_uint_eq(agent_take_line(&line, many, sizeof(many), &text), sizeof(many));
+    ck_assert_uint_eq(strlen(text), AGENT_LINE_SIZE - 1);
 }
 END_TEST
 
-/* What the kernel said, and what became of the machine. */
+/* The kernel's log and the outcome. */
 
-static struct kernel_log said(const char *text)
+static struct kernel_log log_of(const char *text)
 {
     struct kernel_log log = { .count = 0 };
 
@@ -226,8 +226,8 @@ END_TEST
 START_TEST(the_first_panic_counts)
 {
     struct kernel_log log =
-        said("[    1.5] Kernel panic - not syncing: sysrq triggered crash\r\n"
-             "[    1.6] Kernel panic - not syncing: Fatal exception in interrupt\r\n");
+        log_of("[    1.5] Kernel panic - not syncing: sysrq triggered crash\r\n"
+               "[    1.6] Kernel panic - not syncing: Fatal exception in interrupt\r\n");
 
     ck_assert(log.panicked);
     ck_assert_str_eq(log.panic, "sysrq triggered crash");
@@ -238,8 +238,8 @@ END_TEST
 static void expect_outcome(int wait_status, const char *log_text, enum outcome_kind kind,
                            int status)
 {
-    struct kernel_log log = said(log_text);
-    struct outcome outcome = outcome_of_machine(wait_status, &log);
+    struct kernel_log log = log_of(log_text);
+    struct outcome outcome = outcome_of_child(wait_status, &log);
 
     ck_assert_str_eq(outcome_word(outcome.kind), outcome_word(kind));
     ck_assert_int_eq(outcome_status(&outcome), status);
@@ -247,7 +247,7 @@ static void expect_outcome(int wait_status, const char *log_text, enum outcome_k
 
 #define EXITED(status) ((status) << 8)
 
-START_TEST(machines_that_end_by_themselves)
+START_TEST(outcomes_of_children_that_end_by_themselves)
 {
     expect_outcome(EXITED(0), "", OUTCOME_POWER_OFF, 117);
     expect_outcome(EXITED(120), "", OUTCOME_RESET, 120);
@@ -274,22 +274,22 @@ START_TEST(statuses)
 }
 END_TEST
 
-/* Directories. */
+/* Mounts. */
 
 START_TEST(below)
 {
-    ck_assert_str_eq(places_below("/a/b", "/a"), "/b");
-    ck_assert_str_eq(places_below("/a", "/a"), "");
-    ck_assert_str_eq(places_below("/a", "/"), "/a");
-    ck_assert_str_eq(places_below("/", "/"), "");
-    ck_assert_ptr_null(places_below("/ab", "/a"));
-    ck_assert_ptr_null(places_below("/", "/a"));
+    ck_assert_str_eq(mounts_below("/a/b", "/a"), "/b");
+    ck_assert_str_eq(mounts_below("/a", "/a"), "");
+    ck_assert_str_eq(mounts_below("/a", "/"), "/a");
+    ck_assert_str_eq(mounts_below("/", "/"), "");
+    ck_assert_ptr_null(mounts_below("/ab", "/a"));
+    ck_assert_ptr_null(mounts_below("/", "/a"));
 }
 END_TEST
 
-static struct places places;
+static struct mounts mounts;
 
-/* In a directory with the directories root/in, out/deep and here. */
+/* Runs mounts_find() in a tree with the directories root/in, out/deep and here. */
 static int find_in(const char *where, char **words)
 {
     int result;
@@ -297,7 +297,7 @@ static int find_in(const char *where, char **words)
     ck_assert_int_eq(system("mkdir -p root/in out/deep here; touch file; ln -sf out link"), 0);
     ck_assert_int_eq(parse_words(words), CONFIG_RUN);
     ck_assert_int_eq(chdir(where), 0);
-    result = places_find(&places, &command);
+    result = mounts_find(&mounts, &options);
     ck_assert_int_eq(chdir(directory), 0);
     return result;
 }
@@ -307,42 +307,42 @@ static int find_in(const char *where, char **words)
 
 static void expect_path(const char *path, const char *below_directory)
 {
-    ck_assert_ptr_nonnull(places_below(path, directory));
-    ck_assert_str_eq(places_below(path, directory), below_directory);
+    ck_assert_ptr_nonnull(mounts_below(path, directory));
+    ck_assert_str_eq(mounts_below(path, directory), below_directory);
 }
 
-START_TEST(a_share_is_where_the_host_has_it)
+START_TEST(a_share_has_the_same_path_as_on_the_host)
 {
     ck_assert_int_eq(find(W("--rw"), W("link"), W("--ro=here")), 0);
-    ck_assert_str_eq(places.root.host, "/");
-    ck_assert_uint_eq(places.share_count, 2);
-    expect_path(places.shares[0].guest, "/here");
-    expect_path(places.shares[1].host, "/out");
-    expect_path(places.shares[1].guest, "/out");
-    ck_assert(!places.shares[0].writable && places.shares[1].writable);
-    expect_path(places.cwd, "");
+    ck_assert_str_eq(mounts.root.host, "/");
+    ck_assert_uint_eq(mounts.share_count, 2);
+    expect_path(mounts.shares[0].guest, "/here");
+    expect_path(mounts.shares[1].host, "/out");
+    expect_path(mounts.shares[1].guest, "/out");
+    ck_assert(!mounts.shares[0].writable && mounts.shares[1].writable);
+    expect_path(mounts.cwd, "");
 }
 END_TEST
 
 START_TEST(a_root_of_its_own)
 {
     ck_assert_int_eq(find(W("--root=root"), W("--ro"), W("root/in"), W("--rw"), W("out")), 0);
-    expect_path(places.root.host, "/root");
-    ck_assert_str_eq(places.shares[0].guest, "/in");
-    expect_path(places.shares[1].guest, "/out");
-    ck_assert_str_eq(places.cwd, "/");
+    expect_path(mounts.root.host, "/root");
+    ck_assert_str_eq(mounts.shares[0].guest, "/in");
+    expect_path(mounts.shares[1].guest, "/out");
+    ck_assert_str_eq(mounts.cwd, "/");
     ck_assert_int_eq(find_from("root/in", W("--root"), W("..")), 0);
-    ck_assert_str_eq(places.cwd, "/in");
+    ck_assert_str_eq(mounts.cwd, "/in");
     ck_assert_int_eq(find_from("root", W("--root"), W(".")), 0);
-    ck_assert_str_eq(places.cwd, "/");
+    ck_assert_str_eq(mounts.cwd, "/");
 }
 END_TEST
 
-START_TEST(a_share_elsewhere)
+START_TEST(a_share_with_another_path)
 {
     ck_assert_int_eq(find_from("out/deep", W("--root=../../root"), W("--ro=..:/mnt//x/./y/")), 0);
-    ck_assert_str_eq(places.shares[0].guest, "/mnt/x/y");
-    ck_assert_str_eq(places.cwd, "/mnt/x/y/deep");
+    ck_assert_str_eq(mounts.shares[0].guest, "/mnt/x/y");
+    ck_assert_str_eq(mounts.cwd, "/mnt/x/y/deep");
 }
 END_TEST
 
@@ -351,10 +351,10 @@ START_TEST(outer_shares_come_first)
     ck_assert_int_eq(find(W("--rw"), W("out/deep"), W("--ro"), W("out"), W("--ro"), W("here:/a/b"),
                           W("--ro"), W("here:/a")),
                      0);
-    ck_assert_str_eq(places.shares[0].guest, "/a");
-    ck_assert_str_eq(places.shares[1].guest, "/a/b");
-    expect_path(places.shares[2].guest, "/out");
-    expect_path(places.shares[3].guest, "/out/deep");
+    ck_assert_str_eq(mounts.shares[0].guest, "/a");
+    ck_assert_str_eq(mounts.shares[1].guest, "/a/b");
+    expect_path(mounts.shares[2].guest, "/out");
+    expect_path(mounts.shares[3].guest, "/out/deep");
 }
 END_TEST
 
@@ -376,7 +376,7 @@ START_TEST(no_such_directories)
     ck_assert_int_lt(find(W("--root"), W("nowhere")), 0);
     ck_assert_int_lt(find(W("--cwd"), W("here")), 0);
     ck_assert_int_eq(find(W("--cwd"), W("/here/")), 0);
-    ck_assert_str_eq(places.cwd, "/here");
+    ck_assert_str_eq(mounts.cwd, "/here");
 }
 END_TEST
 
@@ -402,7 +402,7 @@ START_TEST(variables)
     ck_assert_int_eq(parse(W("--env"), W("CHOSEN"), W("--env"), W("MISSING"), W("--env"),
                            W("TERM=vt100"), W("--env=EMPTY=")),
                      CONFIG_RUN);
-    environment = user_environment(&command, &user);
+    environment = user_environment(&options, &user);
     ck_assert(has(environment, "CHOSEN=y=z"));
     ck_assert(has(environment, "TERM=vt100"));
     ck_assert(has(environment, "EMPTY="));
@@ -416,20 +416,20 @@ END_TEST
 
 /* Reports. */
 
-static void expect_report(void (*report)(FILE *file, const struct trial *trials, unsigned count),
-                          const struct trial *trials, unsigned count, const char *wanted)
+static void expect_report(void (*report)(FILE *file, const struct report *reports, unsigned count),
+                          const struct report *reports, unsigned count, const char *wanted)
 {
     char *text;
     size_t size;
     FILE *file = open_memstream(&text, &size);
 
-    report(file, trials, count);
+    report(file, reports, count);
     ck_assert_int_eq(fclose(file), 0);
     ck_assert_str_eq(text, wanted);
     free(text);
 }
 
-static const struct trial two[] = {
+static const struct report two[] = {
     { .kernel = "/boot/a\"\n",
       .version = "6.1",
       .outcome = { .kind = OUTCOME_EXIT, .number = 3 },
@@ -457,8 +457,8 @@ END_TEST
 
 START_TEST(json_of_a_refusal)
 {
-    const struct trial refused = { .outcome = { .kind = OUTCOME_FAILED, .text = "no kernel" },
-                                   .times = { -1, -1, -1, -1 } };
+    const struct report refused = { .outcome = { .kind = OUTCOME_FAILED, .text = "no kernel" },
+                                    .times = { -1, -1, -1, -1 } };
 
     expect_report(report_json, &refused, 1,
                   "{\"kernel\": null, \"version\": null, \"outcome\": \"failed\", "
@@ -468,7 +468,7 @@ START_TEST(json_of_a_refusal)
 }
 END_TEST
 
-/* Each is refused at another stage; the report says what standard error does. */
+/* Each is refused at another stage; the report has the same message as stderr. */
 static const struct {
     const char *words[3], *wanted;
 } refusals[] = {
@@ -488,7 +488,7 @@ START_TEST(refusals_are_reported)
     for (unsigned i = 0; i < 3; i++)
         snprintf(words[i], sizeof(words[i]), "%s",
                  refusals[_i].words[i] ? refusals[_i].words[i] : "x");
-    ck_assert_int_eq(command_run(5, argv), 125);
+    ck_assert_int_eq(supervisor_main(5, argv), 125);
     ck_assert_ptr_nonnull(file = fopen("report", "r"));
     ck_assert_uint_gt(fread(text, 1, sizeof(text) - 1, file), 0);
     fclose(file);
@@ -507,12 +507,12 @@ START_TEST(a_report_that_cannot_be_written)
     char *argv[] = {
         W("run"), W(unwritable[_i][0]), W("--root=no"), W("--kernel=a"), W("x"), NULL
     };
-    char said[512] = "";
+    char printed[512] = "";
 
     ck_assert_ptr_nonnull(freopen("errors", "w+", stderr));
-    ck_assert_int_eq(command_run(5, argv), 125);
-    ck_assert_int_gt(pread(STDERR_FILENO, said, sizeof(said) - 1, 0), 0);
-    ck_assert_ptr_nonnull(strstr(said, unwritable[_i][1]));
+    ck_assert_int_eq(supervisor_main(5, argv), 125);
+    ck_assert_int_gt(pread(STDERR_FILENO, printed, sizeof(printed) - 1, 0), 0);
+    ck_assert_ptr_nonnull(strstr(printed, unwritable[_i][1]));
 }
 END_TEST
 
@@ -527,26 +527,26 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("command");
-    TCase *tests = tcase_create("command");
+    Suite *suite = suite_create("run");
+    TCase *tests = tcase_create("run");
 
     tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, options);
+    tcase_add_test(tests, all_kinds_of_options);
     tcase_add_test(tests, defaults);
     tcase_add_test(tests, two_dashes_end_the_options);
     tcase_add_test(tests, wrong_options);
-    tcase_add_test(tests, what_two_machines_cannot_both_have);
-    tcase_add_test(tests, control_lines);
-    tcase_add_test(tests, control_nonsense);
-    tcase_add_test(tests, control_bytes_become_lines);
+    tcase_add_test(tests, several_machines_cannot_share_a_tap_or_a_port);
+    tcase_add_test(tests, agent_messages);
+    tcase_add_test(tests, malformed_agent_messages);
+    tcase_add_test(tests, agent_bytes_become_lines);
     tcase_add_test(tests, kernel_log_keeps_the_end);
     tcase_add_test(tests, the_first_panic_counts);
-    tcase_add_test(tests, machines_that_end_by_themselves);
+    tcase_add_test(tests, outcomes_of_children_that_end_by_themselves);
     tcase_add_test(tests, statuses);
     tcase_add_test(tests, below);
-    tcase_add_test(tests, a_share_is_where_the_host_has_it);
+    tcase_add_test(tests, a_share_has_the_same_path_as_on_the_host);
     tcase_add_test(tests, a_root_of_its_own);
-    tcase_add_test(tests, a_share_elsewhere);
+    tcase_add_test(tests, a_share_with_another_path);
     tcase_add_test(tests, outer_shares_come_first);
     tcase_add_test(tests, shares_that_contradict);
     tcase_add_test(tests, no_such_directories);

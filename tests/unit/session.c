@@ -15,7 +15,7 @@
 
 #define LONGER_THAN_A_STOP_MS 1500
 
-/* Machines are functions here: what a guest's init would say, they say. */
+/* The functions named like "exits_7" run in the child and play the machine and the agent. */
 
 static struct loop *loop;
 static struct session *session;
@@ -42,11 +42,11 @@ static void note_end(void *owner)
     ended++;
 }
 
-static void start(int (*machine)(void *owner, const struct session_ends *ends),
+static void start(int (*run)(void *owner, const struct session_ends *ends),
                   struct session_config config)
 {
     config.label = config.label ? config.label : "";
-    config.machine = machine;
+    config.run = run;
     config.ended = note_end;
     ck_assert_int_eq(session_start(&session, &config, loop), 0);
 }
@@ -62,8 +62,8 @@ static void wait_for_end(void)
     ck_assert_uint_eq(ended, 1);
 }
 
-/* Until the session knows that the command runs, or with `end`, that it has ended. */
-static void wait_until_heard(bool end)
+/* Waits for the agent's message that the command runs, or with `end`, that it has ended. */
+static void wait_for_message(bool end)
 {
     double give_up = host_seconds() + HOST_TIMEOUT_S;
 
@@ -93,16 +93,16 @@ static void expect(enum outcome_kind kind, int number)
     ck_assert_int_eq(outcome.number, number);
 }
 
-/* In the machine's process. */
+/* In the child. */
 
-static void say(int fd, const char *text)
+static void put(int fd, const char *text)
 {
     if (write(fd, text, strlen(text)) < 0)
         _exit(99);
 }
 
-/* As a machine does: waits to be told to end. */
-static int wait_to_be_ended(int status)
+/* Waits for SIGUSR2, as a machine does. */
+static int wait_for_stop(int status)
 {
     sigset_t set;
     int number;
@@ -123,8 +123,8 @@ static int is_stuck(void *owner, const struct session_ends *ends)
 
 static int exits_7(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "0 ready\n510 running\n600 exit 7\n");
-    return wait_to_be_ended(0);
+    put(ends->agent, "0 ready\n510 running\n600 exit 7\n");
+    return wait_for_stop(0);
 }
 
 START_TEST(the_commands_status)
@@ -140,9 +140,9 @@ END_TEST
 
 static int is_slow_to_end(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "0 ready\n510 running\n600 signal 9\n");
+    put(ends->agent, "0 ready\n510 running\n600 signal 9\n");
     usleep(LONGER_THAN_A_STOP_MS * 1000);
-    return wait_to_be_ended(0);
+    return wait_for_stop(0);
 }
 
 START_TEST(output_is_waited_for)
@@ -154,14 +154,14 @@ END_TEST
 
 static int never_ends(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "0 ready\n510 running\n600 signal 9\n");
+    put(ends->agent, "0 ready\n510 running\n600 signal 9\n");
     return is_stuck(owner, ends);
 }
 
-START_TEST(output_is_not_waited_for_if_the_user_objects)
+START_TEST(a_signal_ends_the_wait_for_output)
 {
     start(never_ends, (struct session_config){ .boot_timeout_ms = 20000 });
-    wait_until_heard(true);
+    wait_for_message(true);
     session_signal(session, SIGINT);
     expect(OUTCOME_INTERRUPTED, SIGINT);
 }
@@ -169,19 +169,19 @@ END_TEST
 
 static int fails_127(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "0 ready\n510 failed 127 2\n");
-    return wait_to_be_ended(0);
+    put(ends->agent, "0 ready\n510 failed 127 2\n");
+    return wait_for_stop(0);
 }
 
-static int makes_up_times(void *owner, const struct session_ends *ends)
+static int sends_impossible_times(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "18446744073709551615 ready\n0 ready\n510 running\n600 exit 0\n");
-    return wait_to_be_ended(0);
+    put(ends->agent, "18446744073709551615 ready\n0 ready\n510 running\n600 exit 0\n");
+    return wait_for_stop(0);
 }
 
-START_TEST(times_that_cannot_be)
+START_TEST(impossible_times_are_ignored)
 {
-    start(makes_up_times, (struct session_config){ .boot_timeout_ms = 20000 });
+    start(sends_impossible_times, (struct session_config){ .boot_timeout_ms = 20000 });
     expect(OUTCOME_EXIT, 0);
     ck_assert_int_ge(times.init, 0);
     ck_assert_int_eq(times.kernel, -1);
@@ -198,8 +198,8 @@ END_TEST
 
 static int has_an_error(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "500 error 19 mount /lower\n");
-    return wait_to_be_ended(0);
+    put(ends->agent, "500 error 19 mount /lower\n");
+    return wait_for_stop(0);
 }
 
 START_TEST(init_fails)
@@ -212,7 +212,7 @@ END_TEST
 
 static int hangs(void *owner, const struct session_ends *ends)
 {
-    return wait_to_be_ended(0);
+    return wait_for_stop(0);
 }
 
 START_TEST(hang_before_init)
@@ -224,13 +224,13 @@ END_TEST
 
 static int runs_for_ever(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "0 ready\n510 running\n");
-    return wait_to_be_ended(0);
+    put(ends->agent, "0 ready\n510 running\n");
+    return wait_for_stop(0);
 }
 
 START_TEST(time_limit)
 {
-    unsigned ms = 100; /* until the command runs: on a busy host more */
+    unsigned ms = 100; /* a busy host may need more to start the command */
 
     do {
         session_destroy(session);
@@ -256,8 +256,8 @@ END_TEST
 
 static int panics(void *owner, const struct session_ends *ends)
 {
-    say(ends->log, "x\r\n[ 1.0] Kernel panic - not syncing: oh\r\n[ 1.1] CPU: 0\r\n");
-    return wait_to_be_ended(0);
+    put(ends->log, "x\r\n[ 1.0] Kernel panic - not syncing: oh\r\n[ 1.1] CPU: 0\r\n");
+    return wait_for_stop(0);
 }
 
 START_TEST(panic_without_end)
@@ -266,13 +266,13 @@ START_TEST(panic_without_end)
     expect(OUTCOME_PANIC, 0);
     ck_assert_str_eq(outcome.text, "oh");
     ck_assert_uint_eq(session_kernel_log(session)->count, 3);
-    ck_assert_int_lt(times.end, HOST_TIMEOUT_S * 1000 / 2); /* and not at the limit */
+    ck_assert_int_lt(times.end, HOST_TIMEOUT_S * 1000 / 2); /* long before the time limit */
 }
 END_TEST
 
 static int panics_and_resets(void *owner, const struct session_ends *ends)
 {
-    say(ends->log, "Kernel panic - not syncing: Fatal exception\r\n");
+    put(ends->log, "Kernel panic - not syncing: Fatal exception\r\n");
     return 120;
 }
 
@@ -285,14 +285,14 @@ END_TEST
 
 static int crashes(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "0 ready\n510 running\n600 exit 0\n");
+    put(ends->agent, "0 ready\n510 running\n600 exit 0\n");
     signal(SIGTERM, SIG_DFL);
     raise(SIGKILL);
     return 0;
 }
 
-/* Its last output may be lost: that is no success. */
-START_TEST(the_machines_process_dies)
+/* Its last output may be lost, so that is a failure. */
+START_TEST(a_killed_child_is_a_failure)
 {
     start(crashes, (struct session_config){ .boot_timeout_ms = 20000 });
     expect(OUTCOME_FAILED, 0);
@@ -306,28 +306,28 @@ static int has_no_modules(void *owner, const struct session_ends *ends)
     return 125;
 }
 
-START_TEST(what_the_machine_said_of_its_failure)
+START_TEST(the_childs_error_message_is_reported)
 {
     start(has_no_modules, (struct session_config){ .boot_timeout_ms = 20000 });
     expect(OUTCOME_FAILED, 0);
     ck_assert_str_eq(outcome.text, "modules in nowhere: No such file or directory");
-    ck_assert(outcome.told);
+    ck_assert(outcome.printed);
 }
 END_TEST
 
-static int meets_a_full_disk(void *owner, const struct session_ends *ends)
+static int loses_output(void *owner, const struct session_ends *ends)
 {
-    say(ends->control, "0 ready\n510 running\n600 exit 0\n");
+    put(ends->agent, "0 ready\n510 running\n600 exit 0\n");
     log_error(ENOSPC, "output");
-    return wait_to_be_ended(125);
+    return wait_for_stop(125);
 }
 
-START_TEST(lost_output_is_no_success)
+START_TEST(lost_output_is_a_failure)
 {
-    start(meets_a_full_disk, (struct session_config){ .boot_timeout_ms = 20000 });
+    start(loses_output, (struct session_config){ .boot_timeout_ms = 20000 });
     expect(OUTCOME_FAILED, 0);
     ck_assert_str_eq(outcome.text, "output: No space left on device");
-    ck_assert(!outcome_by_guest(&outcome));
+    ck_assert(!outcome_shows_kernel_log(&outcome));
 }
 END_TEST
 
@@ -335,17 +335,17 @@ static int ends_on_a_signal(void *owner, const struct session_ends *ends)
 {
     char line[64] = "";
 
-    say(ends->control, "0 ready\n510 running\n");
-    if (read(ends->control, line, sizeof(line) - 1) <= 0 || strcmp(line, "signal 2\n") != 0)
+    put(ends->agent, "0 ready\n510 running\n");
+    if (read(ends->agent, line, sizeof(line) - 1) <= 0 || strcmp(line, "signal 2\n") != 0)
         return 98;
-    say(ends->control, "600 signal 2\n");
-    return wait_to_be_ended(0);
+    put(ends->agent, "600 signal 2\n");
+    return wait_for_stop(0);
 }
 
 START_TEST(a_signal_reaches_the_command)
 {
     start(ends_on_a_signal, (struct session_config){ .boot_timeout_ms = 20000 });
-    wait_until_heard(false);
+    wait_for_message(false);
     session_signal(session, SIGINT);
     expect(OUTCOME_SIGNAL, SIGINT);
 }
@@ -354,7 +354,7 @@ END_TEST
 START_TEST(the_second_signal_ends_the_machine)
 {
     start(runs_for_ever, (struct session_config){ .boot_timeout_ms = 20000 });
-    wait_until_heard(false);
+    wait_for_message(false);
     session_signal(session, SIGINT);
     turn(100);
     ck_assert_uint_eq(ended, 0);
@@ -363,7 +363,7 @@ START_TEST(the_second_signal_ends_the_machine)
 }
 END_TEST
 
-START_TEST(a_signal_before_there_is_a_command_ends_the_machine)
+START_TEST(a_signal_before_the_command_runs_ends_the_machine)
 {
     start(hangs, (struct session_config){ .boot_timeout_ms = 20000 });
     session_signal(session, SIGTERM);
@@ -371,45 +371,45 @@ START_TEST(a_signal_before_there_is_a_command_ends_the_machine)
 }
 END_TEST
 
-static int ends_when_told_of_the_command(void *owner, const struct session_ends *ends)
+static int waits_for_sigurg(void *owner, const struct session_ends *ends)
 {
     sigset_t set;
     int number;
 
-    say(ends->control, "0 ready\n510 running\n");
+    put(ends->agent, "0 ready\n510 running\n");
     sigemptyset(&set);
     sigaddset(&set, SIGURG);
     if (sigwait(&set, &number) != 0)
         return 98;
-    say(ends->control, "600 exit 5\n");
-    return wait_to_be_ended(0);
+    put(ends->agent, "600 exit 5\n");
+    return wait_for_stop(0);
 }
 
-/* Its terminal's Ctrl-C is the command's from then on. */
-START_TEST(the_machine_is_told_when_the_command_runs)
+/* From then on Ctrl-C goes to the command. */
+START_TEST(sigurg_is_sent_when_the_command_runs)
 {
-    start(ends_when_told_of_the_command,
+    start(waits_for_sigurg,
           (struct session_config){ .boot_timeout_ms = 20000, .timeout_ms = 20000 });
     expect(OUTCOME_EXIT, 5);
 }
 END_TEST
 
-static int talks_nonsense(void *owner, const struct session_ends *ends)
+static int sends_garbage(void *owner, const struct session_ends *ends)
 {
-    static char much[100000];
+    static char garbage[100000];
 
-    memset(much, 0xff, sizeof(much));
+    memset(garbage, 0xff, sizeof(garbage));
     for (unsigned i = 0; i < 10; i++)
-        if (write(ends->control, much, sizeof(much)) < 0 ||
-            write(ends->log, much, sizeof(much)) < 0)
+        if (write(ends->agent, garbage, sizeof(garbage)) < 0 ||
+            write(ends->log, garbage, sizeof(garbage)) < 0)
             return 98;
-    say(ends->control, "\n1 exit 999\n1 signal 0\nexit 3\n");
+    put(ends->agent, "\n1 exit 999\n1 signal 0\nexit 3\n");
     return 0;
 }
 
-START_TEST(nonsense_is_nothing)
+START_TEST(garbage_is_ignored)
 {
-    start(talks_nonsense, (struct session_config){ .boot_timeout_ms = 20000 });
+    start(sends_garbage, (struct session_config){ .boot_timeout_ms = 20000 });
     expect(OUTCOME_POWER_OFF, 0);
 }
 END_TEST
@@ -420,10 +420,10 @@ static int writes_lines(void *owner, const struct session_ends *ends)
 
     if (read(STDIN_FILENO, &byte, 1) != 0)
         return 98;
-    say(STDOUT_FILENO, "one\ntw");
-    say(STDERR_FILENO, "err\n");
+    put(STDOUT_FILENO, "one\ntw");
+    put(STDERR_FILENO, "err\n");
     usleep(50000);
-    say(STDOUT_FILENO, "o\n\nthree");
+    put(STDOUT_FILENO, "o\n\nthree");
     return exits_7(owner, ends);
 }
 
@@ -456,25 +456,25 @@ START_TEST(lines_are_labelled)
 }
 END_TEST
 
-static int leaves_if_alone(void *owner, const struct session_ends *ends)
+static int keeps_a_pipe_open(void *owner, const struct session_ends *ends)
 {
     int *fd = owner;
 
-    say(*fd, "x");
+    put(*fd, "x");
     return is_stuck(owner, ends);
 }
 
-/* Who has the other end of a pipe sees when nobody holds it any more. */
-START_TEST(killing_the_supervisor_leaves_nothing)
+/* The pipe comes to its end when no process has it open any more. */
+START_TEST(killing_the_supervisor_kills_the_child)
 {
     struct host_pipe life = host_pipe();
     struct pollfd ended_fd = { .fd = life.reader, .events = POLLIN };
-    int high = fcntl(life.writer, F_DUPFD, 100); /* as the user hands one down */
+    int high = fcntl(life.writer, F_DUPFD, 100); /* not close-on-exec, as for --net tap,fd=N */
     pid_t supervisor = fork();
     char byte;
 
     if (supervisor == 0) {
-        start(leaves_if_alone, (struct session_config){ .owner = &high });
+        start(keeps_a_pipe_open, (struct session_config){ .owner = &high });
         for (;;)
             pause();
     }
@@ -497,25 +497,25 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, the_commands_status);
     tcase_add_test(tests, output_is_waited_for);
-    tcase_add_test(tests, output_is_not_waited_for_if_the_user_objects);
+    tcase_add_test(tests, a_signal_ends_the_wait_for_output);
     tcase_add_test(tests, no_such_command);
-    tcase_add_test(tests, times_that_cannot_be);
+    tcase_add_test(tests, impossible_times_are_ignored);
     tcase_add_test(tests, init_fails);
     tcase_add_test(tests, hang_before_init);
     tcase_add_test(tests, time_limit);
     tcase_add_test(tests, a_stuck_machine_is_killed);
     tcase_add_test(tests, panic_without_end);
     tcase_add_test(tests, oops);
-    tcase_add_test(tests, the_machines_process_dies);
-    tcase_add_test(tests, what_the_machine_said_of_its_failure);
-    tcase_add_test(tests, lost_output_is_no_success);
+    tcase_add_test(tests, a_killed_child_is_a_failure);
+    tcase_add_test(tests, the_childs_error_message_is_reported);
+    tcase_add_test(tests, lost_output_is_a_failure);
     tcase_add_test(tests, a_signal_reaches_the_command);
     tcase_add_test(tests, the_second_signal_ends_the_machine);
-    tcase_add_test(tests, a_signal_before_there_is_a_command_ends_the_machine);
-    tcase_add_test(tests, the_machine_is_told_when_the_command_runs);
-    tcase_add_test(tests, nonsense_is_nothing);
+    tcase_add_test(tests, a_signal_before_the_command_runs_ends_the_machine);
+    tcase_add_test(tests, sigurg_is_sent_when_the_command_runs);
+    tcase_add_test(tests, garbage_is_ignored);
     tcase_add_test(tests, lines_are_labelled);
-    tcase_add_test(tests, killing_the_supervisor_leaves_nothing);
+    tcase_add_test(tests, killing_the_supervisor_kills_the_child);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

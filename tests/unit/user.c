@@ -10,7 +10,7 @@
 #include "vmm/run/options.h"
 #include "vmm/run/user.h"
 
-static struct command command;
+static struct run_options options;
 static struct user user;
 static char root[] = "/tmp/minivmm-user-XXXXXX";
 
@@ -35,18 +35,18 @@ static void teardown(void)
 {
     char remove[64];
 
-    command_finish(&command);
+    run_options_finish(&options);
     snprintf(remove, sizeof(remove), "rm -r %s", root);
     ck_assert_int_eq(chdir("/") | system(remove), 0);
 }
 
 static int find(const char *given)
 {
-    command.user = (char *)given;
-    return user_find(&user, &command, root);
+    options.user = (char *)given;
+    return user_find(&user, &options, root);
 }
 
-START_TEST(root_unless_told)
+START_TEST(root_is_the_default)
 {
     ck_assert_int_eq(find(NULL), 0);
     ck_assert(user.uid == 0 && user.gid == 0 && user.group_count == 0);
@@ -74,7 +74,7 @@ START_TEST(a_number)
 }
 END_TEST
 
-START_TEST(nobody)
+START_TEST(no_such_user)
 {
     ck_assert_int_eq(find("nobody-here"), -EINVAL);
     ck_assert_int_eq(find("1:x"), -EINVAL);
@@ -84,7 +84,7 @@ START_TEST(nobody)
 }
 END_TEST
 
-/* The host has an /etc/passwd; in this root there is none at that place. */
+/* The host has an /etc/passwd, which must not be found through a link in this root. */
 START_TEST(links_lead_into_the_root)
 {
     ck_assert_int_eq(rename("etc/passwd", "etc/people") | symlink("/etc/people", "etc/passwd"), 0);
@@ -109,10 +109,10 @@ int main(void)
     TCase *tests = tcase_create("user");
 
     tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, root_unless_told);
+    tcase_add_test(tests, root_is_the_default);
     tcase_add_test(tests, a_name);
     tcase_add_test(tests, a_number);
-    tcase_add_test(tests, nobody);
+    tcase_add_test(tests, no_such_user);
     tcase_add_test(tests, links_lead_into_the_root);
     tcase_add_test(tests, only_files_are_read);
     suite_add_tcase(suite, tests);

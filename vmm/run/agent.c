@@ -8,25 +8,25 @@
 
 #include "vmm/core/base.h"
 
-/* What follows each word: a number from min to max, then errno, then a text. */
+/* The arguments of each word: a number from min to max, an errno, a text. */
 static const struct {
     const char *word;
     unsigned min, max; /* both 0: no number */
     bool error, text;
-} control_words[] = {
-    [CONTROL_READY] = { .word = "ready" },
-    [CONTROL_RUNNING] = { .word = "running" },
-    [CONTROL_NOTE] = { .word = "note", .error = true, .text = true },
-    [CONTROL_EXIT] = { .word = "exit", .min = 0, .max = 255 },
-    [CONTROL_SIGNAL] = { .word = "signal", .min = 1, .max = 64 },
-    [CONTROL_FAILED] = { .word = "failed", .min = 126, .max = 127, .error = true },
-    [CONTROL_ERROR] = { .word = "error", .error = true, .text = true },
+} agent_words[] = {
+    [AGENT_READY] = { .word = "ready" },
+    [AGENT_RUNNING] = { .word = "running" },
+    [AGENT_NOTE] = { .word = "note", .error = true, .text = true },
+    [AGENT_EXIT] = { .word = "exit", .min = 0, .max = 255 },
+    [AGENT_SIGNAL] = { .word = "signal", .min = 1, .max = 64 },
+    [AGENT_FAILED] = { .word = "failed", .min = 126, .max = 127, .error = true },
+    [AGENT_ERROR] = { .word = "error", .error = true, .text = true },
 };
 
 #define ERRNO_MAX 4095
 
-/* A number and the space behind it, or the end of the line. */
-static bool control_number(const char **at, uint64_t min, uint64_t max, uint64_t *ret)
+/* Parses a number followed by a space or the end of the line. */
+static bool agent_parse_number(const char **at, uint64_t min, uint64_t max, uint64_t *ret)
 {
     unsigned long long number;
     char *end;
@@ -42,13 +42,13 @@ static bool control_number(const char **at, uint64_t min, uint64_t max, uint64_t
     return true;
 }
 
-static bool control_word(const char **at, enum control_kind *ret)
+static bool agent_parse_word(const char **at, enum agent_message_kind *ret)
 {
     size_t length = strcspn(*at, " ");
 
-    for (unsigned kind = 0; kind < ARRAY_SIZE(control_words); kind++)
-        if (strlen(control_words[kind].word) == length &&
-            !memcmp(*at, control_words[kind].word, length)) {
+    for (unsigned kind = 0; kind < ARRAY_SIZE(agent_words); kind++)
+        if (strlen(agent_words[kind].word) == length &&
+            !memcmp(*at, agent_words[kind].word, length)) {
             *at += length + ((*at)[length] == ' ');
             *ret = kind;
             return true;
@@ -56,20 +56,20 @@ static bool control_word(const char **at, enum control_kind *ret)
     return false;
 }
 
-bool control_parse(struct control_message *ret, const char *line)
+bool agent_parse(struct agent_message *ret, const char *line)
 {
-    struct control_message message = { .text = "" };
+    struct agent_message message = { .text = "" };
     uint64_t number = 0, error = 0;
-    enum control_kind kind;
+    enum agent_message_kind kind;
 
-    if (!control_number(&line, 0, UINT64_MAX, &message.ms) || !control_word(&line, &kind))
+    if (!agent_parse_number(&line, 0, UINT64_MAX, &message.ms) || !agent_parse_word(&line, &kind))
         return false;
-    if (control_words[kind].max &&
-        !control_number(&line, control_words[kind].min, control_words[kind].max, &number))
+    if (agent_words[kind].max &&
+        !agent_parse_number(&line, agent_words[kind].min, agent_words[kind].max, &number))
         return false;
-    if (control_words[kind].error && !control_number(&line, 0, ERRNO_MAX, &error))
+    if (agent_words[kind].error && !agent_parse_number(&line, 0, ERRNO_MAX, &error))
         return false;
-    if (*line && !control_words[kind].text)
+    if (*line && !agent_words[kind].text)
         return false;
 
     message.kind = kind;
@@ -80,8 +80,8 @@ bool control_parse(struct control_message *ret, const char *line)
     return true;
 }
 
-/* Only ASCII comes through: a terminal takes other bytes for orders, too. */
-size_t control_take(struct control_line *line, const char *bytes, size_t count, const char **ret)
+/* Lines may be printed: '?' replaces all but printable ASCII, as terminals know other controls. */
+size_t agent_take_line(struct agent_line *line, const char *bytes, size_t count, const char **ret)
 {
     *ret = NULL;
     for (size_t i = 0; i < count; i++) {

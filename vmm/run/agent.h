@@ -6,41 +6,44 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the guest's init says, in lines: see firmware/guest/orders.h. Any bytes are safe. */
+/*
+ * Parses the messages of the agent, the guest's init: one per line, as in firmware/init/job.h. They
+ * come from the guest and may be anything.
+ */
 
-enum control_kind {
-    CONTROL_READY,
-    CONTROL_RUNNING,
-    CONTROL_NOTE,
-    CONTROL_EXIT,
-    CONTROL_SIGNAL,
-    CONTROL_FAILED,
-    CONTROL_ERROR,
+enum agent_message_kind {
+    AGENT_READY,
+    AGENT_RUNNING,
+    AGENT_NOTE,
+    AGENT_EXIT,
+    AGENT_SIGNAL,
+    AGENT_FAILED,
+    AGENT_ERROR,
 };
 
-struct control_message {
-    enum control_kind kind;
-    uint64_t ms;      /* since the kernel started, by its own clock */
+struct agent_message {
+    enum agent_message_kind kind;
+    uint64_t ms;      /* since the kernel started, by the guest's clock */
     int number;       /* exit status, signal, 126 or 127 */
     int error;        /* errno, or 0 */
-    const char *text; /* of a note or an error; within the line */
+    const char *text; /* of a note or an error; "" */
 };
 
-/* False: not a message. */
-bool control_parse(struct control_message *ret, const char *line);
+/* False: not a message; `*ret` is unchanged. ret->text points into the line. */
+bool agent_parse(struct agent_message *ret, const char *line);
 
-#define CONTROL_LINE 512
+#define AGENT_LINE_SIZE 512
 
-/* Gathers bytes into lines. */
-struct control_line {
-    char text[CONTROL_LINE]; /* what is longer is cut */
+/* A line of the guest's, which may arrive in pieces. Starts zeroed. */
+struct agent_line {
+    char text[AGENT_LINE_SIZE]; /* a longer line is cut off */
     size_t used;
 };
 
 /*
- * Takes bytes up to the end of a line, returns how many; `*ret` is then that line, without control
- * characters, until the next call, or NULL if it has not ended yet.
+ * Takes bytes up to the end of a line and returns their number. `*ret` is then the line, without
+ * control characters and valid until the next call, or NULL if it is not complete yet.
  */
-size_t control_take(struct control_line *line, const char *bytes, size_t count, const char **ret);
+size_t agent_take_line(struct agent_line *line, const char *bytes, size_t count, const char **ret);
 
 #endif

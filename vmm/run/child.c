@@ -29,15 +29,15 @@
 
 #define HOSTNAME "minivmm"
 
-/* What becomes of standard input, output and error. */
-struct streams {
+/* How the guest's command gets our standard input, output and error. */
+struct child_streams {
     enum initramfs_stream kind[3];
-    int fd[3];    /* the machine's */
-    int terminal; /* which of them has its size; -1: none is one */
+    int fd[3];    /* duplicates, for the machine's ports */
+    int terminal; /* the stream whose terminal is the command's; -1: none */
 };
 
-/* As after 2>&1. */
-static bool streams_same(int a, int b)
+/* True after 2>&1. */
+static bool child_same_file(int a, int b)
 {
     struct stat first, second;
 
@@ -46,17 +46,16 @@ static bool streams_same(int a, int b)
 }
 
 /*
- * Keys are typed on a terminal only if the answers appear there: what else writes to it, after a
- * pipe, could not do with raw mode.
+ * Standard input is a terminal for the command only if standard output is one: in `run | less`, raw
+ * mode would disturb less.
  *
- * The machine closes what it is given, so that whoever reads our output sees its end when the
- * command closes it. What is left in its place leads nowhere, but for standard error, which is ours
- * as well.
+ * The machine gets duplicates and closes them when the command does, so that a reader of our output
+ * sees its end. /dev/null replaces descriptors 0 and 1; we still print to standard error.
  */
-static int streams_take(struct streams *streams)
+static int child_take_streams(struct child_streams *streams)
 {
     cleanup_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    bool same = streams_same(STDOUT_FILENO, STDERR_FILENO);
+    bool same = child_same_file(STDOUT_FILENO, STDERR_FILENO);
 
     if (null < 0)
         return log_error(errno, "open /dev/null");
@@ -76,7 +75,7 @@ static int streams_take(struct streams *streams)
     return 0;
 }
 
-static int guest_add_port(struct config *config, const char *name, int input, int output)
+static int child_add_port(struct config *config, const char *name, int input, int output)
 {
     struct port_config *port = config_add_port(config);
 
@@ -90,60 +89,61 @@ static int guest_add_port(struct config *config, const char *name, int input, in
     return 0;
 }
 
-static int guest_add_ports(struct config *config, const struct streams *streams, int control)
+static int child_add_ports(struct config *config, const struct child_streams *streams, int control)
 {
     static const char *const names[] = { JOB_PORT_STDIN, JOB_PORT_STDOUT, JOB_PORT_STDERR };
     bool typed = streams->kind[STDIN_FILENO] == INITRAMFS_TTY;
     int error = 0;
 
     if (streams->terminal >= 0)
-        error = guest_add_port(config, JOB_PORT_TTY, typed ? streams->fd[STDIN_FILENO] : -1,
+        error = child_add_port(config, JOB_PORT_TTY, typed ? streams->fd[STDIN_FILENO] : -1,
                                streams->fd[streams->terminal]);
     for (int i = STDIN_FILENO; i <= STDERR_FILENO && !error; i++)
         if (streams->kind[i] == INITRAMFS_PORT)
-            error = guest_add_port(config, names[i], i == STDIN_FILENO ? streams->fd[i] : -1,
+            error = child_add_port(config, names[i], i == STDIN_FILENO ? streams->fd[i] : -1,
                                    i == STDIN_FILENO ? -1 : streams->fd[i]);
-    return error ? error : guest_add_port(config, JOB_PORT_AGENT, control, control);
+    return error ? error : child_add_port(config, JOB_PORT_AGENT, control, control);
 }
 
-static int guest_add_share(struct config *config, const struct place *place, const char *tag)
+static int child_add_share(struct config *config, const struct mount *mount, const char *tag)
 {
     struct share_config *share = config_add_share(config);
 
     if (!share)
         return -ENOMEM;
-    share->directory = (struct share_options){ .path = place->host, .writable = place->writable };
+    share->directory = (struct share_options){ .path = mount->host, .writable = mount->writable };
     snprintf(share->tag, sizeof(share->tag), "%s", tag);
     return 0;
 }
 
-static int guest_add_shares(struct config *config, struct initramfs *initramfs,
-                            const struct places *places)
+static int child_add_shares(struct config *config, struct initramfs *initramfs,
+                            const struct mounts *mounts)
 {
     struct initramfs_share *shares =
-        arena_alloc(&config->arena, (places->share_count + 1) * sizeof(*shares));
-    int error = guest_add_share(config, &places->root, JOB_ROOT_TAG);
+        arena_alloc(&config->arena, (mounts->share_count + 1) * sizeof(*shares));
+    int error = child_add_share(config, &mounts->root, JOB_ROOT_TAG);
 
     if (!shares)
         return log_error(ENOMEM, "shares");
-    for (unsigned i = 0; i < places->share_count && !error; i++) {
-        const struct place *place = &places->shares[i];
+    for (unsigned i = 0; i < mounts->share_count && !error; i++) {
+        const struct mount *mount = &mounts->shares[i];
         char *tag = arena_alloc(&config->arena, 16);
 
         if (!tag)
             return log_error(ENOMEM, "shares");
         snprintf(tag, 16, "share%u", i);
-        error = guest_add_share(config, place, tag);
+        error = child_add_share(config, mount, tag);
         shares[i] = (struct initramfs_share){ .tag = tag,
-                                              .directory = place->guest,
-                                              .writable = place->writable };
+                                              .directory = mount->guest,
+                                              .writable = mount->writable };
     }
     initramfs->shares = shares;
-    initramfs->share_count = places->share_count;
+    initramfs->share_count = mounts->share_count;
     return error;
 }
 
-static void guest_describe_terminal(struct initramfs *initramfs, const struct streams *streams)
+static void child_describe_terminal(struct initramfs *initramfs,
+                                    const struct child_streams *streams)
 {
     struct winsize size;
 
@@ -159,42 +159,43 @@ static void guest_describe_terminal(struct initramfs *initramfs, const struct st
     }
 }
 
-static int guest_make_initramfs(struct config *config, const struct guest *guest,
-                                const struct streams *streams)
+static int child_make_initramfs(struct config *config, const struct child *child,
+                                const struct child_streams *streams)
 {
     struct initramfs initramfs = {
-        .version = guest->version,
-        .argv = (const char *const *)guest->argv,
-        .env = guest->environment,
-        .cwd = guest->places.cwd,
+        .version = child->version,
+        .argv = (const char *const *)child->argv,
+        .env = child->environment,
+        .cwd = child->mounts.cwd,
         .hostname = HOSTNAME,
-        .uid = guest->user.uid,
-        .gid = guest->user.gid,
-        .groups = guest->user.groups,
-        .group_count = guest->user.group_count,
+        .uid = child->user.uid,
+        .gid = child->user.gid,
+        .groups = child->user.groups,
+        .group_count = child->user.group_count,
         .network = config->nets && config->nets->kind == NET_USER,
     };
     cleanup_free char *modules = NULL;
-    int error = modules_find(&modules, guest->command->modules, guest->kernel, guest->version);
+    int error = modules_find(&modules, child->options->modules, child->kernel, child->version);
 
     if (error)
         return error;
     initramfs.modules = modules;
-    guest_describe_terminal(&initramfs, streams);
-    error = guest_add_shares(config, &initramfs, &guest->places);
-    config->initrd = command_format(guest->command, "the initramfs");
+    child_describe_terminal(&initramfs, streams);
+    error = child_add_shares(config, &initramfs, &child->mounts);
+    config->initrd = run_options_format(child->options, "the initramfs");
     return error ? error : initramfs_create(&config->initrd_fd, &initramfs);
 }
 
-/* Little on the serial port, which is slow; all of it after a panic. */
-static char *guest_cmdline(struct command *command)
+/* "quiet" because the serial port is slow; a panic is printed in any case. */
+static char *child_cmdline(struct run_options *options)
 {
-    return command_format(command, "console=%s %spanic=-1 oops=panic%s%s", arch_default_console(),
-                          command->verbose ? "" : "quiet ", command->cmdline ? " " : "",
-                          command->cmdline ? command->cmdline : "");
+    return run_options_format(options, "console=%s %spanic=-1 oops=panic%s%s",
+                              arch_default_console(), options->verbose ? "" : "quiet ",
+                              options->cmdline ? " " : "",
+                              options->cmdline ? options->cmdline : "");
 }
 
-static void guest_signal(struct front_end *f, int signal)
+static void child_signal(struct front_end *f, int signal)
 {
     if (signal == SIGUSR2)
         front_end_stop(f, STATUS_POWER_OFF);
@@ -202,29 +203,30 @@ static void guest_signal(struct front_end *f, int signal)
         consoles_each(&f->machine.board, terminal_pass_interrupts);
 }
 
-static void guest_quit(struct front_end *f)
+static void child_quit(struct front_end *f)
 {
     front_end_stop(f, STATUS_SIGNAL + SIGINT);
 }
 
-static int guest_status(struct front_end *f, const struct life_end *end)
+static int child_status(struct front_end *f, const struct life_end *end)
 {
     if (end->reason == END_FAILURE || consoles_lost_output(&f->machine.board))
         return STATUS_FAILED;
     return end->reason == END_REQUEST ? (int)end->code : boot_guest_status(end);
 }
 
-static const struct front_end_ops guest_ops = {
-    .signal = guest_signal,
-    .quit = guest_quit,
-    .status = guest_status,
+static const struct front_end_ops child_ops = {
+    .signal = child_signal,
+    .quit = child_quit,
+    .status = child_status,
 };
 
 /*
- * The supervisor decides on signals: those that it shares with us are read and left to it. SIGUSR2
- * from it ends the machine, and SIGURG says that the command runs, whose Ctrl-C is from then on.
+ * Signals of the terminal reach the supervisor, too, which decides: child_signal() ignores them.
+ * The supervisor sends SIGUSR2 to stop the machine, and SIGURG when the command starts: from then
+ * on Ctrl-C goes to the command.
  */
-static int guest_boot(const struct config *config)
+static int child_boot(const struct config *config)
 {
     struct front_end front = { .ops = NULL };
     sigset_t signals;
@@ -232,22 +234,22 @@ static int guest_boot(const struct config *config)
     front_end_stop_signals(&signals);
     sigaddset(&signals, SIGUSR2);
     sigaddset(&signals, SIGURG);
-    return front_end_run(&front, &guest_ops, config, &signals, true);
+    return front_end_run(&front, &child_ops, config, &signals, true);
 }
 
-int guest_run(const struct guest *guest, const struct session_ends *ends)
+int child_run(const struct child *child, const struct session_ends *ends)
 {
-    struct config *config = &guest->command->machine;
-    struct streams streams = { .terminal = -1 };
-    int error = streams_take(&streams);
+    struct config *config = &child->options->machine;
+    struct child_streams streams = { .terminal = -1 };
+    int error = child_take_streams(&streams);
 
-    config->kernel = guest->kernel;
-    config->cmdline = guest_cmdline(guest->command);
+    config->kernel = child->kernel;
+    config->cmdline = child_cmdline(child->options);
     config->serial = (struct console_config){ .kind = CONSOLE_FD, .fd = ends->log };
     config->console.kind = CONSOLE_NONE;
     config->reboot = false;
-    if (error || !config->cmdline || guest_make_initramfs(config, guest, &streams) ||
-        guest_add_ports(config, &streams, ends->control))
+    if (error || !config->cmdline || child_make_initramfs(config, child, &streams) ||
+        child_add_ports(config, &streams, ends->agent))
         return STATUS_FAILED;
-    return guest_boot(config);
+    return child_boot(config);
 }

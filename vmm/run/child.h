@@ -6,23 +6,28 @@
 #include "vmm/run/session.h"
 #include "vmm/run/user.h"
 
-/* The machine's side of `minivmm run`, in its own process. */
+/*
+ * The child process of `minivmm run`: prepares the initramfs and the console's ports, then runs the
+ * plain VMM.
+ */
 
-struct command;
+struct run_options;
 
-struct guest {
-    struct command *command;
+/* What one child is to run. The supervisor owns all memory. */
+struct child {
+    struct run_options *options;
     const char *kernel, *version;
-    struct places places;
+    struct mounts mounts;
     struct user user;
-    const char *const *environment;
-    char *const *argv;
+    const char *const *environment; /* ends with NULL */
+    char *const *argv;              /* ends with NULL; the command */
 };
 
 /*
- * Makes the initramfs, connects the command to standard input, output and error, each either as a
- * terminal or as a stream of bytes, and runs the machine. For session_config's `machine`.
+ * Runs the machine to its end; returns the exit status. Standard input, output and error become
+ * ports of the guest's console, each either a terminal or a stream of bytes, and are closed when
+ * the command closes them. For session_config's `run`.
  */
-int guest_run(const struct guest *guest, const struct session_ends *ends);
+int child_run(const struct child *child, const struct session_ends *ends);
 
 #endif

@@ -22,7 +22,7 @@ static void cpio_add(struct buffer *b, const char *name, unsigned mode, const vo
         b->full = true;
         return;
     }
-    /* Inode 0 and no link count above one: nothing here is a hard link. */
+    /* Inode 0 for all: a file with a link count of 1 is no hard link. */
     snprintf(header, sizeof(header), "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
              0, mode, 0, 0, directory ? 2 : 1, 0, (unsigned)size, 0, 0, 0, 0, (unsigned)length, 0);
     buffer_put_text(b, header);

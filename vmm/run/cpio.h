@@ -5,9 +5,9 @@
 #include <stddef.h>
 
 /*
- * An archive that the kernel unpacks as its first root (Linux: driver-api/early-userspace/
- * buffer-format.rst, "newc"). All is root's. Names are relative; directories come before what is in
- * them. What does not fit sets the buffer's `full`.
+ * Writes a cpio archive for an initramfs (Linux: driver-api/early-userspace/buffer-format.rst,
+ * "newc"). root owns all files. Names are relative; a directory must be added before its files. If
+ * the archive does not fit into the buffer, it is marked `full`.
  */
 struct buffer;
 

@@ -31,16 +31,16 @@
 struct bzimage_header {
     char magic[4];
     le16 protocol, realmode_swtch[2], start_sys;
-    le16 version; /* where the text is, counted from the first sector's end */
+    le16 version; /* offset of the text from the end of the first sector */
 };
 static_assert(offsetof(struct bzimage_header, version) == 0x20e - BZIMAGE_HEADER, "as in boot.rst");
 
-/* What every kernel prints first (Linux: init/version-timestamp.c). */
+/* The kernel's first line (Linux: init/version-timestamp.c). */
 #define BANNER      "Linux version "
 #define BANNER_SIZE (sizeof(BANNER) - 1)
-#define PIECE       (64 * KIB) /* looked through at once */
+#define PIECE       (64 * KIB) /* bytes searched at once */
 
-/* The first word of a text, if there is a space behind it and it can be a version. */
+/* Takes the first word of a text, if a space follows and it is a valid version. */
 static bool kernel_take_version(char ret[KERNEL_VERSION_SIZE], const char *text)
 {
     size_t length = strcspn(text, " ");
@@ -57,7 +57,7 @@ static bool kernel_take_version(char ret[KERNEL_VERSION_SIZE], const char *text)
 
 static int kernel_refuse(const struct image *kernel)
 {
-    return log_refuse(EINVAL, "%s has no Linux version in it; name a Linux kernel", kernel->path);
+    return log_refuse(EINVAL, "%s has no Linux version in it; is it a Linux kernel?", kernel->path);
 }
 
 static int kernel_version_of_bzimage(char ret[KERNEL_VERSION_SIZE], const struct image *kernel,
@@ -73,8 +73,7 @@ static int kernel_version_of_bzimage(char ret[KERNEL_VERSION_SIZE], const struct
     return kernel_take_version(ret, text) ? 0 : kernel_refuse(kernel);
 }
 
-/* `size` bytes and a NUL behind them. Whatever looks like a banner and has no version is skipped.
- */
+/* A NUL must follow the bytes. Skips banners without a version, such as format strings. */
 static bool kernel_find_banner(char ret[KERNEL_VERSION_SIZE], const char *bytes, size_t size)
 {
     const char *next = bytes;
@@ -87,7 +86,7 @@ static bool kernel_find_banner(char ret[KERNEL_VERSION_SIZE], const char *bytes,
     return false;
 }
 
-/* Piece by piece; each starts with the end of the one before, where half a banner may be. */
+/* Pieces overlap, because a banner may cross the end of one. */
 static int kernel_search(char ret[KERNEL_VERSION_SIZE], const struct image *kernel,
                          struct decompressor *d)
 {
@@ -129,7 +128,7 @@ int kernel_version(char ret[KERNEL_VERSION_SIZE], const struct image *kernel)
     return error;
 }
 
-/* The version in a file's name, or NULL if it is not called like a kernel. */
+/* The version in a file's name, or NULL if it is not a kernel's name. */
 static const char *kernel_version_in_name(const char *name)
 {
     static const char *const prefixes[] = { "vmlinuz-", "Image-" };
@@ -143,7 +142,7 @@ static const char *kernel_version_in_name(const char *name)
     return NULL;
 }
 
-/* Is `version` to be taken rather than `other`, which may be NULL? */
+/* Whether to prefer `version` to `other`, which may be NULL. */
 static bool kernel_is_better(const char *version, const char *other, const char *running)
 {
     if (!other || !strcmp(version, running))
@@ -151,7 +150,7 @@ static bool kernel_is_better(const char *version, const char *other, const char 
     return strcmp(other, running) != 0 && strverscmp(version, other) > 0;
 }
 
-/* The name of the best kernel in `directory` whose file can be read, or of the best that cannot. */
+/* The name of the best kernel among the readable, or the unreadable, files in `directory`. */
 static char *kernel_best(DIR *directory, bool readable)
 {
     const struct dirent *entry;
@@ -186,13 +185,13 @@ int kernel_find(char **ret_path, const char *path)
     if (closed)
         return log_refuse(
             EACCES,
-            "the kernel %s/%s is for root only: sudo chmod a+r %s/%s, or name another "
-            "one with --kernel",
+            "the kernel %s/%s is readable by root only: sudo chmod a+r %s/%s, or name "
+            "another one with --kernel",
             path, closed, path, closed);
     if (!best)
         return log_refuse(ENOENT,
                           "there is no kernel in %s: name one with --kernel; apt-get download "
-                          "linux-image-VERSION and dpkg -x get one without installing it",
+                          "linux-image-VERSION and dpkg -x fetch one without installing it",
                           path);
     if (asprintf(ret_path, "%s/%s", path, best) < 0)
         return log_error(ENOMEM, "find a kernel");

@@ -4,17 +4,17 @@
 
 struct image;
 
-#define KERNEL_VERSION_SIZE 65 /* as uname(2) has it */
+#define KERNEL_VERSION_SIZE 65 /* bytes, as in struct utsname */
 
 /*
- * The version a kernel has compiled in, "6.1.0-56-amd64", whatever this machine can boot: bzImage,
- * arm64 Image (plain, gzip, zstd, zboot), ELF. Prints why there is none; -errno.
+ * Finds the version compiled into a kernel, such as "6.1.0-56-amd64". The file may be of any
+ * architecture: bzImage, ELF, arm64 Image (plain, gzip, zstd, zboot). Prints errors; -errno.
  */
 int kernel_version(char ret[KERNEL_VERSION_SIZE], const struct image *kernel);
 
 /*
- * The kernel to take when none is named, from `directory` ("/boot"): the running one if it can be
- * read, else the newest that can. The path is the caller's to free. Prints how to get one; -errno.
+ * Chooses the default kernel in `directory` ("/boot"): the running kernel if its file is readable,
+ * else the newest readable one. The caller frees the path. Prints errors; -errno.
  */
 int kernel_find(char **ret_path, const char *directory);
 

@@ -8,17 +8,16 @@
 
 #include "vmm/core/log.h"
 
-#define PATIENCE_MS 500
-#define PANIC       "Kernel panic - not syncing: "
+#define STDERR_TIMEOUT_MS 500
+#define PANIC             "Kernel panic - not syncing: "
 
-/* A reader who takes nothing loses what the kernel said, and stops nobody: he is waited for once.
- */
-static void kernel_log_tell(bool *deaf, const char *label, const char *text)
+/* Drops the line if stderr stays blocked. Waits for it only if the line before was written. */
+static void kernel_log_write(bool *stderr_blocked, const char *label, const char *text)
 {
     struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
 
-    *deaf = poll(&out, 1, *deaf ? 0 : PATIENCE_MS) <= 0;
-    if (!*deaf)
+    *stderr_blocked = poll(&out, 1, *stderr_blocked ? 0 : STDERR_TIMEOUT_MS) <= 0;
+    if (!*stderr_blocked)
         dprintf(STDERR_FILENO, "%s%s%s", label, text, isatty(STDERR_FILENO) ? "\r\n" : "\n");
 }
 
@@ -29,7 +28,7 @@ static void kernel_log_add_line(struct kernel_log *log, const char *line)
 
     snprintf(kept, sizeof(log->lines[0]), "%s", line);
     if (log->echo)
-        kernel_log_tell(&log->deaf, log->echo, line);
+        kernel_log_write(&log->stderr_blocked, log->echo, line);
     if (panic && !log->panicked) {
         log->panicked = true;
         snprintf(log->panic, sizeof(log->panic), "%s", panic + strlen(PANIC));
@@ -41,7 +40,7 @@ void kernel_log_add(struct kernel_log *log, const char *bytes, size_t count)
     const char *line;
 
     while (count > 0) {
-        size_t taken = control_take(&log->line, bytes, count, &line);
+        size_t taken = agent_take_line(&log->line, bytes, count, &line);
 
         if (line && *line)
             kernel_log_add_line(log, line);
@@ -57,12 +56,12 @@ bool kernel_log_oops(const struct kernel_log *log)
 
 void kernel_log_print(const struct kernel_log *log, const char *label)
 {
-    bool deaf = false;
+    bool stderr_blocked = false;
     unsigned first = log->count > KERNEL_LOG_LINES ? log->count - KERNEL_LOG_LINES : 0;
 
     if (log->echo || log->count == 0)
         return;
     log_warn("%sthe kernel's last lines:", label);
     for (unsigned i = first; i < log->count; i++)
-        kernel_log_tell(&deaf, label, log->lines[i % KERNEL_LOG_LINES]);
+        kernel_log_write(&stderr_blocked, label, log->lines[i % KERNEL_LOG_LINES]);
 }

@@ -7,25 +7,25 @@
 
 #include "vmm/run/agent.h"
 
-#define KERNEL_LOG_LINES 30 /* that are kept */
+#define KERNEL_LOG_LINES 30 /* kept in memory */
 
-/* What the guest's kernel has said on its serial port, the end of it. Starts zeroed. */
+/* The end of the guest kernel's log, from its serial port. Starts zeroed. */
 struct kernel_log {
-    const char *echo;         /* each line goes to stderr as it comes, behind this label; or NULL */
-    bool deaf;                /* nobody takes what is echoed */
-    struct control_line line; /* being written */
+    const char *echo;       /* print lines at once, after this label; NULL: do not */
+    bool stderr_blocked;    /* at the last line, which was dropped */
+    struct agent_line line; /* incomplete */
     char lines[KERNEL_LOG_LINES][256];
     unsigned count; /* of all lines, kept or not */
     bool panicked;
-    char panic[200]; /* why: the first time, which the others follow from */
+    char panic[200]; /* message of the first one, which may cause others */
 };
 
 void kernel_log_add(struct kernel_log *log, const char *bytes, size_t count);
 
-/* A panic that an oops led to (oops=panic). */
+/* Whether an oops caused the panic (oops=panic). */
 bool kernel_log_oops(const struct kernel_log *log);
 
-/* The last lines on stderr, behind `label`, unless there are none or they are there already. */
+/* Prints the last lines to stderr, after `label`, unless they were printed at once. */
 void kernel_log_print(const struct kernel_log *log, const char *label);
 
 #endif

@@ -17,16 +17,16 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 
-#define LIST_MAX   (16 * MIB) /* bytes; a distribution's modules.dep has less than one */
+#define LIST_MAX   (16 * MIB) /* bytes; a distribution's modules.dep is below 1 MiB */
 #define MODULE_MAX (64 * MIB) /* bytes, decompressed */
 #define ADDED_MAX  128
-#define NAME_SIZE  56 /* with its NUL, as Linux has it */
+#define NAME_SIZE  56 /* with its NUL: Linux, MODULE_NAME_LEN */
 #define PIECE      (256 * KIB)
 #define VERMAGIC   "vermagic="
 
 struct module {
     char name[NAME_SIZE];
-    const char *path; /* below the directory; not ended by a NUL */
+    const char *path; /* relative to the directory; not ended by a NUL */
     size_t path_length;
 };
 
@@ -45,7 +45,7 @@ static bool modules_is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* DIR/lib/modules/VERSION, or in usr below it, as a path without detours; or NULL. */
+/* The real path of DIR/lib/modules/VERSION or DIR/usr/lib/modules/VERSION, or NULL. */
 static char *modules_below(const char *directory, const char *version)
 {
     static const char *const places[] = { "lib/modules", "usr/lib/modules" };
@@ -60,8 +60,7 @@ static char *modules_below(const char *directory, const char *version)
     return NULL;
 }
 
-/* In the parent of the directory that the kernel's file is in, or, as Fedora has it, right there.
- */
+/* For DIR/boot/vmlinuz looks below DIR. Fedora's vmlinuz is in lib/modules/VERSION itself. */
 static char *modules_beside(const char *kernel, const char *version)
 {
     cleanup_free char *real = realpath(kernel, NULL);
@@ -96,14 +95,14 @@ int modules_find(char **ret_directory, const char *given, const char *kernel, co
         return log_refuse(
             ENOENT,
             "there are no modules of kernel %s, neither beside %s nor in /lib/modules: "
-            "install its package, name their directory with --modules, or say --modules none if "
-            "all is built in",
+            "install its package, name their directory with --modules, or use --modules none if "
+            "all drivers are built in",
             version, kernel);
     *ret_directory = found;
     return 0;
 }
 
-/* A whole text file, as a string; "" for one that is not there. The caller frees it. */
+/* Reads a whole text file as a string; "" if it does not exist. The caller frees it. */
 static int modules_read_list(char **ret, const char *directory, const char *name)
 {
     char path[PATH_MAX];
@@ -136,7 +135,7 @@ static int modules_read_list(char **ret, const char *directory, const char *name
     return error;
 }
 
-/* Says how to get a modules.dep into DIR/lib/modules/VERSION. */
+/* The message says how depmod creates modules.dep in DIR/lib/modules/VERSION. */
 static int modules_refuse_unlisted(const char *directory, const char *version)
 {
     size_t length = strlen(directory), tail = strlen("/lib/modules/") + strlen(version);
@@ -187,7 +186,7 @@ void modules_close(struct modules *modules)
     free(modules);
 }
 
-/* The module's name in "kernel/drivers/char/virtio-rng.ko.xz": what is before ".ko". */
+/* The module's name, virtio_rng, in "kernel/drivers/char/virtio-rng.ko.xz". */
 static void modules_name_of(char ret[NAME_SIZE], const char *path, size_t length)
 {
     const char *name = memrchr(path, '/', length);
@@ -211,7 +210,7 @@ static bool modules_path_is(const char *path, size_t length, const char *wanted)
     return !strcmp(name, wanted);
 }
 
-/* The line of a list whose path, up to `end` or the line's end, is that of `name`; or NULL. */
+/* Finds the line for module `name`; its path ends at `end` or the line's end. NULL if none. */
 static const char *modules_line(const char *list, char end, const char *name)
 {
     const char stops[] = { end, '\n', '\0' };
@@ -239,7 +238,7 @@ static int modules_append(struct modules *modules, const char *path, size_t leng
     if (length == 0 || !name[0] || path[0] == '/' || memmem(path, length, "..", 2))
         return log_refuse(EINVAL, "%s/modules.dep is damaged: run depmod", modules->directory);
     if (modules->count == ADDED_MAX)
-        return log_refuse(E2BIG, "%s/modules.dep wants more than %d modules: run depmod",
+        return log_refuse(E2BIG, "%s/modules.dep lists more than %d modules: run depmod",
                           modules->directory, ADDED_MAX);
     *module = (struct module){ .path = path, .path_length = length };
     memcpy(module->name, name, sizeof(name));
@@ -247,7 +246,7 @@ static int modules_append(struct modules *modules, const char *path, size_t leng
     return 0;
 }
 
-/* depmod lists all that a module depends on, however far, and what is loaded first comes last. */
+/* modules.dep lists direct and indirect dependencies in the reverse order of loading. */
 static int modules_append_line(struct modules *modules, const char *line)
 {
     size_t length = strcspn(line, ":\n");
@@ -278,7 +277,7 @@ int modules_add(struct modules *modules, const char *name, bool needed)
     if (!needed || modules_line(modules->built_in, '\n', plain))
         return 0;
     return log_refuse(ENOENT,
-                      "kernel %s has no %s, neither built in nor as a module in %s: take another "
+                      "kernel %s has no %s, neither built in nor as a module in %s: use another "
                       "kernel, or install the rest of its modules",
                       modules->version, plain, modules->directory);
 }
@@ -293,7 +292,7 @@ const char *modules_name(const struct modules *modules, unsigned index)
     return modules->added[index].name;
 }
 
-/* Modules say in clear for what kernel they are. */
+/* The ELF section .modinfo has "vermagic=VERSION ..." as plain text. */
 static int modules_check_version(const struct modules *modules, const char *path,
                                  const uint8_t *bytes, size_t size)
 {
@@ -303,14 +302,13 @@ static int modules_check_version(const struct modules *modules, const char *path
     size_t length = 0;
 
     if (!magic)
-        return log_refuse(EINVAL, "%s is no kernel module", path);
+        return log_refuse(EINVAL, "%s is not a kernel module", path);
     while (length < left && length < 64 && version[length] > ' ')
         length++;
     if (length == strlen(modules->version) && !memcmp(version, modules->version, length))
         return 0;
     return log_refuse(EINVAL,
-                      "%s is for kernel %.*s, not for %s: name the modules of that one with "
-                      "--modules",
+                      "%s is for kernel %.*s, not for %s: name the right directory with --modules",
                       path, (int)length, version, modules->version);
 }
 

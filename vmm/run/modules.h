@@ -5,17 +5,18 @@
 #include <stdbool.h>
 
 /*
- * The modules of one kernel, as depmod(8) lists them. Files and lists may be anything: everything
- * is checked, and sizes are bounded. All functions print why they fail, and return -errno.
+ * Selects modules of one kernel and their dependencies from the lists of depmod(8). Does not trust
+ * files and lists: contents are checked and sizes limited. All functions print errors and return
+ * -errno.
  */
 struct buffer;
 struct modules;
 
 /*
- * The directory with the modules of kernel `version`. `given` is what the user named, with the
- * modules in it or in lib/modules/VERSION below it; if NULL they are looked for beside the kernel
- * file (DIR/boot/vmlinuz: DIR/lib/modules/VERSION), then in /lib/modules. The path is the caller's
- * to free; it is NULL where the user named "none", since all that is needed is built in.
+ * Finds the directory with the modules of kernel `version`. `given` is the user's directory: it has
+ * the modules in it or in lib/modules/VERSION. If it is NULL, they are searched for beside the
+ * kernel file (DIR/boot/vmlinuz: DIR/lib/modules/VERSION), then in /lib/modules. If it is "none",
+ * the result is NULL: the kernel has all drivers built in. The caller frees the path.
  */
 int modules_find(char **ret_directory, const char *given, const char *kernel, const char *version);
 
@@ -23,16 +24,16 @@ int modules_open(struct modules **ret, const char *directory, const char *versio
 void modules_close(struct modules *modules); /* accepts NULL */
 
 /*
- * Adds a module behind those it depends on, each once. Names with - and _ are the same. One that is
- * built into the kernel needs nothing; one that does not exist is an error only if it is `needed`.
+ * Adds a module after those it depends on, each once. In names, - and _ are the same. A module that
+ * is built into the kernel adds nothing; one that does not exist is an error only if `needed`.
  */
 int modules_add(struct modules *modules, const char *name, bool needed);
 
-/* What was added, in the order of loading. */
+/* The added modules, in the order of loading. */
 unsigned modules_count(const struct modules *modules);
 const char *modules_name(const struct modules *modules, unsigned index); /* "virtio_mmio" */
 
-/* Appends a module's bytes, decompressed. -EINVAL if it is of another kernel. */
+/* Appends a module's file, decompressed. -EINVAL if it belongs to another kernel. */
 int modules_read(const struct modules *modules, unsigned index, struct buffer *ret);
 
 #endif

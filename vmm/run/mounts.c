@@ -12,7 +12,7 @@
 #include "vmm/core/log.h"
 #include "vmm/run/options.h"
 
-const char *places_below(const char *path, const char *directory)
+const char *mounts_below(const char *path, const char *directory)
 {
     size_t length = strlen(directory);
 
@@ -23,8 +23,8 @@ const char *places_below(const char *path, const char *directory)
     return path + length;
 }
 
-/* A directory of the host, by its real name. */
-static const char *places_directory(struct command *command, const char *option, const char *path)
+/* The real path of a host directory; NULL after a message. */
+static const char *mounts_resolve(struct run_options *options, const char *option, const char *path)
 {
     const char *colon = strrchr(path, ':');
     char real[PATH_MAX];
@@ -39,11 +39,11 @@ static const char *places_directory(struct command *command, const char *option,
         log_refuse(ENOTDIR, "--%s %s: not a directory", option, path);
         return NULL;
     }
-    return command_format(command, "%s", real);
+    return run_options_format(options, "%s", real);
 }
 
-/* Takes out doubled slashes and "."; false: it is not absolute, or has a "..". */
-static bool places_normalize(char *path)
+/* Removes double slashes and "."; false: the path is not absolute, or has a "..". */
+static bool mounts_normalize(char *path)
 {
     char *to = path, *word, *rest = path;
 
@@ -66,8 +66,8 @@ static bool places_normalize(char *path)
     return true;
 }
 
-/* DIR or DIR:GUESTDIR: cuts the latter off. */
-static char *places_cut(char *text)
+/* Splits DIR:GUESTDIR, returns GUESTDIR; NULL: there is none. */
+static char *mounts_split(char *text)
 {
     char *colon = strrchr(text, ':');
 
@@ -77,114 +77,116 @@ static char *places_cut(char *text)
     return colon + 1;
 }
 
-static int places_read(struct place *place, struct command *command, const struct place *root,
-                       const struct command_word *word)
+static int mounts_parse(struct mount *mount, struct run_options *options, const struct mount *root,
+                        const struct run_word *word)
 {
     const char *option = word->writable ? "rw" : "ro", *below;
-    char *host = command_format(command, "%s", word->text);
-    char *guest = host ? places_cut(host) : NULL;
+    char *host = run_options_format(options, "%s", word->text);
+    char *guest = host ? mounts_split(host) : NULL;
 
-    place->writable = word->writable;
-    place->host = host ? places_directory(command, option, host) : NULL;
-    if (!place->host)
+    mount->writable = word->writable;
+    mount->host = host ? mounts_resolve(options, option, host) : NULL;
+    if (!mount->host)
         return -EINVAL;
-    below = places_below(place->host, root->host);
+    below = mounts_below(mount->host, root->host);
     if (!guest)
-        guest = command_format(command, "%s", below && *below ? below : place->host);
+        guest = run_options_format(options, "%s", below && *below ? below : mount->host);
     if (!guest)
         return -ENOMEM;
-    if (!places_normalize(guest))
-        return log_refuse(EINVAL, "--%s %s: no .. in the guest's directory", option, word->text);
+    if (!mounts_normalize(guest))
+        return log_refuse(EINVAL, "--%s %s: GUESTDIR must not contain '..'", option, word->text);
     if (!strcmp(guest, "/"))
-        return log_refuse(EINVAL, "--%s %s: the guest's / is for --root", option, word->text);
-    place->guest = guest;
+        return log_refuse(EINVAL, "--%s %s: GUESTDIR must not be /; use --root", option,
+                          word->text);
+    mount->guest = guest;
     return 0;
 }
 
-/* Two cannot be in one place, and what the guest may write it must not have been told to leave. */
-static int places_check(const struct place *a, const struct place *b)
+/* Refuses two shares at one guest path, and a --ro share inside of a --rw share. */
+static int mounts_check_pair(const struct mount *a, const struct mount *b)
 {
     if (!strcmp(a->guest, b->guest))
-        return log_refuse(EINVAL, "--ro, --rw: two directories at the guest's %s: %s and %s",
+        return log_refuse(EINVAL, "--ro, --rw: two directories at %s in the guest: %s and %s",
                           a->guest, a->host, b->host);
-    if (a->writable && !b->writable && places_below(b->host, a->host))
-        return log_refuse(EINVAL, "--ro %s: the guest can write to it by --rw %s", b->host,
+    if (a->writable && !b->writable && mounts_below(b->host, a->host))
+        return log_refuse(EINVAL, "--ro %s: the guest could write to it through --rw %s", b->host,
                           a->host);
     return 0;
 }
 
-static int places_compare(const void *a, const void *b)
+static int mounts_compare(const void *a, const void *b)
 {
-    return strcmp(((const struct place *)a)->guest, ((const struct place *)b)->guest);
+    return strcmp(((const struct mount *)a)->guest, ((const struct mount *)b)->guest);
 }
 
-static int places_find_shares(struct places *places, struct command *command)
+static int mounts_find_shares(struct mounts *mounts, struct run_options *options)
 {
     unsigned count = 0;
     int error = 0;
 
-    for (struct command_word *word = command->shares; word; word = word->next)
+    for (struct run_word *word = options->shares; word; word = word->next)
         count++;
-    places->shares = arena_alloc(&command->machine.arena, (count + 1) * sizeof(struct place));
-    if (!places->shares)
+    mounts->shares = arena_alloc(&options->machine.arena, (count + 1) * sizeof(struct mount));
+    if (!mounts->shares)
         return log_error(ENOMEM, "--ro, --rw");
-    for (struct command_word *word = command->shares; word && !error; word = word->next)
-        error = places_read(&places->shares[places->share_count++], command, &places->root, word);
+    for (struct run_word *word = options->shares; word && !error; word = word->next)
+        error = mounts_parse(&mounts->shares[mounts->share_count++], options, &mounts->root, word);
     for (unsigned i = 0; i < count && !error; i++)
         for (unsigned j = 0; j < count && !error; j++)
             if (i != j)
-                error = places_check(&places->shares[i], &places->shares[j]);
+                error = mounts_check_pair(&mounts->shares[i], &mounts->shares[j]);
     if (!error)
-        qsort(places->shares, count, sizeof(struct place), places_compare);
+        qsort(mounts->shares, count, sizeof(struct mount), mounts_compare);
     return error;
 }
 
-/* Where the guest has a directory of the host: by the innermost that holds it. */
-static const char *places_guest_name(const struct places *places, struct command *command,
+/* The guest path of a host directory, through the innermost share; "/" if not in any share. */
+static const char *mounts_guest_path(const struct mounts *mounts, struct run_options *options,
                                      const char *host)
 {
-    const struct place *best = places_below(host, places->root.host) ? &places->root : NULL;
+    const struct mount *best = mounts_below(host, mounts->root.host) ? &mounts->root : NULL;
 
-    for (unsigned i = 0; i < places->share_count; i++) {
-        const struct place *place = &places->shares[i];
+    for (unsigned i = 0; i < mounts->share_count; i++) {
+        const struct mount *mount = &mounts->shares[i];
 
-        if (places_below(host, place->host) && (!best || strlen(place->host) >= strlen(best->host)))
-            best = place;
+        if (mounts_below(host, mount->host) && (!best || strlen(mount->host) >= strlen(best->host)))
+            best = mount;
     }
     if (!best)
         return "/";
-    host = places_below(host, best->host);
+    host = mounts_below(host, best->host);
     if (!strcmp(best->guest, "/"))
         return *host ? host : "/";
-    return command_format(command, "%s%s", best->guest, host);
+    return run_options_format(options, "%s%s", best->guest, host);
 }
 
-static int places_find_cwd(struct places *places, struct command *command)
+static int mounts_find_cwd(struct mounts *mounts, struct run_options *options)
 {
     char here[PATH_MAX];
-    char *given = command->cwd ? command_format(command, "%s", command->cwd) : NULL;
+    char *given = options->cwd ? run_options_format(options, "%s", options->cwd) : NULL;
 
-    if (command->cwd && (!given || !places_normalize(given)))
-        return log_refuse(EINVAL, "--cwd %s: must be an absolute path without '..'", command->cwd);
-    places->cwd = given;
+    if (options->cwd && (!given || !mounts_normalize(given)))
+        return log_refuse(EINVAL, "--cwd %s: must be an absolute path without '..'", options->cwd);
+    mounts->cwd = given;
     if (!given)
-        places->cwd = getcwd(here, sizeof(here))
-                          ? places_guest_name(places, command, command_format(command, "%s", here))
-                          : "/";
-    return places->cwd ? 0 : -ENOMEM;
+        mounts->cwd =
+            getcwd(here, sizeof(here))
+                ? mounts_guest_path(mounts, options, run_options_format(options, "%s", here))
+                : "/";
+    return mounts->cwd ? 0 : -ENOMEM;
 }
 
-int places_find(struct places *ret, struct command *command)
+int mounts_find(struct mounts *ret, struct run_options *options)
 {
-    struct places places = { .root = { .guest = "/" } };
+    struct mounts mounts = { .root = { .guest = "/" } };
     int error;
 
-    places.root.host = places_directory(command, "root", command->root ? command->root : "/");
-    if (!places.root.host)
+    mounts.root.host = mounts_resolve(options, "root", options->root ? options->root : "/");
+    if (!mounts.root.host)
         return -EINVAL;
-    if ((error = places_find_shares(&places, command)) ||
-        (error = places_find_cwd(&places, command)))
+    if ((error = mounts_find_shares(&mounts, options)) ||
+        (error = mounts_find_cwd(&mounts, options)))
         return error;
-    *ret = places;
+    *ret = mounts;
     return 0;
 }

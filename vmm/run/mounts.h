@@ -4,27 +4,30 @@
 
 #include <stdbool.h>
 
-/* Where the guest has what of the host's directories. All texts are the command's. */
+/*
+ * Which host directories the guest gets, where, and the command's working directory. All strings
+ * live as long as the options.
+ */
 
-struct command;
+struct run_options;
 
-struct place {
-    const char *host;  /* without symbolic links */
-    const char *guest; /* absolute, without . and .., "/" or no slash at the end */
+struct mount {
+    const char *host;  /* real path */
+    const char *guest; /* absolute, without . and ..; "/", or no slash at the end */
     bool writable;
 };
 
-struct places {
-    struct place root;
-    struct place *shares; /* a directory comes before those in it: the order of mounting */
+struct mounts {
+    struct mount root;
+    struct mount *shares; /* sorted by guest path, which is the order of mounting */
     unsigned share_count;
     const char *cwd; /* in the guest */
 };
 
-/* Prints what is wrong; -errno. */
-int places_find(struct places *ret, struct command *command);
+/* Resolves --root, --ro, --rw and --cwd. Prints errors; -errno. */
+int mounts_find(struct mounts *ret, struct run_options *options);
 
-/* What is left of `path` below `directory`: "" or "/..."; NULL: it is not below. */
-const char *places_below(const char *path, const char *directory);
+/* The rest of `path` below `directory`: "" or "/..."; NULL: it is not below. */
+const char *mounts_below(const char *path, const char *directory);
 
 #endif

@@ -12,12 +12,12 @@
 #include "vmm/core/log.h"
 
 #define DEFAULT_MEMORY       (1 * GIB)
-#define DEFAULT_BOOT_TIMEOUT 60000 /* for hosts that emulate, too */
+#define DEFAULT_BOOT_TIMEOUT 60000 /* ms; enough for nested or emulated hosts */
 
-/* Appends one to a list of words. */
-static int command_read_word(struct option_reader *r, char *value, void *target)
+/* Appends a value to a list. */
+static int run_options_read_word(struct option_reader *r, char *value, void *target)
 {
-    struct command_word **words = target, *word = arena_alloc(r->arena, sizeof(*word));
+    struct run_word **words = target, *word = arena_alloc(r->arena, sizeof(*word));
 
     if (!word)
         return log_error(ENOMEM, "--%s", r->option->name);
@@ -26,65 +26,67 @@ static int command_read_word(struct option_reader *r, char *value, void *target)
     return option_read_text(r, value, &word->text);
 }
 
-static int command_read_rw(struct option_reader *r, char *value, void *target)
+static int run_options_read_rw(struct option_reader *r, char *value, void *target)
 {
-    int error = command_read_word(r, value, target);
+    int error = run_options_read_word(r, value, target);
 
     if (!error)
-        ((struct command_word *)r->filled)->writable = true;
+        ((struct run_word *)r->filled)->writable = true;
     return error;
 }
 
-static int command_read_env(struct option_reader *r, char *value, void *target)
+static int run_options_read_env(struct option_reader *r, char *value, void *target)
 {
     if (*value == '=')
         return option_refuse(r, "'%s' is not of the form %s", value, r->option->argument);
-    return command_read_word(r, value, target);
+    return run_options_read_word(r, value, target);
 }
 
-static const struct option command_options[] = {
+static const struct option run_options_list[] = {
     { .name = "kernel",
       .argument = "FILE",
-      .help = "what to boot; again for another (this host's)",
-      .more = "Without it the running kernel, if /boot has it and it can be read, else the newest "
-              "one there. With several the command is run once under each.",
-      .read = command_read_word,
-      .at = offsetof(struct command, kernels),
+      .help = "kernel to boot; can be repeated (this host's)",
+      .more =
+          "The default is the running kernel, if its file in /boot is readable, else the newest "
+          "readable one there. With several kernels, the command is run once under each.",
+      .read = run_options_read_word,
+      .at = offsetof(struct run_options, kernels),
       .min = 1 },
     { .name = "modules",
       .argument = "DIR",
       .help = "the kernel's modules (lib/modules beside it); none",
       .more =
-          "Either that directory or one with lib/modules/VERSION in it; none if all is built in.",
+          "The directory itself, or one with lib/modules/VERSION in it; none if all drivers are "
+          "built in.",
       .read = option_read_text,
-      .at = offsetof(struct command, modules),
+      .at = offsetof(struct run_options, modules),
       .min = 1 },
     { .name = "root",
       .argument = "DIR",
       .help = "the guest's root directory, read-only (/)",
-      .more = "What the guest writes there stays in its memory and is lost at the end.",
+      .more = "The guest's changes stay in its memory and are lost at the end.",
       .read = option_read_text,
-      .at = offsetof(struct command, root),
+      .at = offsetof(struct run_options, root),
       .min = 1 },
     { .name = "ro",
       .argument = "DIR[:GUESTDIR]",
-      .help = "show a directory as it is; again for another",
-      .more = "Without GUESTDIR, which begins with a slash, the guest has it where the host has.",
-      .read = command_read_word,
-      .at = offsetof(struct command, shares),
+      .help = "share a directory read-only; can be repeated",
+      .more = "GUESTDIR must begin with a slash; the default is the same path as on the host.",
+      .read = run_options_read_word,
+      .at = offsetof(struct run_options, shares),
       .min = 1 },
     { .name = "rw",
       .argument = "DIR[:GUESTDIR]",
-      .help = "the same, and the guest may write to it",
-      .read = command_read_rw,
-      .at = offsetof(struct command, shares),
+      .help = "share a directory writable; can be repeated",
+      .read = run_options_read_rw,
+      .at = offsetof(struct run_options, shares),
       .min = 1 },
     { .name = "memory",
       .letter = 'm',
       .argument = "SIZE",
       .help = "RAM, such as 256M or 4G (1G)",
       .read = option_read_size,
-      .at = offsetof(struct command, machine.memory),
+      .at = offsetof(struct run_options, machine.memory),
       .min = 64 * MIB,
       .max = 16 * 1024 * GIB },
     { .name = "cpus",
@@ -92,132 +94,133 @@ static const struct option command_options[] = {
       .argument = "N",
       .help = "virtual CPUs (1)",
       .read = option_read_number,
-      .at = offsetof(struct command, machine.cpus),
+      .at = offsetof(struct run_options, machine.cpus),
       .min = 1,
       .max = 1024 },
     { .name = "net",
       .argument = "CARD",
-      .help = "network card; user is set up in the guest (none)",
-      .at = offsetof(struct command, machine),
+      .help = "NIC; user is configured in the guest (none)",
+      .at = offsetof(struct run_options, machine),
       .forms = config_net_forms },
     { .name = "timeout",
       .argument = "TIME",
       .help = "end a run after 30s, 500ms, 5m (never)",
       .read = option_read_duration,
-      .at = offsetof(struct command, timeout_ms) },
+      .at = offsetof(struct run_options, timeout_ms) },
     { .name = "boot-timeout",
       .argument = "TIME",
       .help = "how long the guest may take to run CMD (60s)",
-      .more = "0 is for ever.",
+      .more = "0 means no limit.",
       .read = option_read_duration,
-      .at = offsetof(struct command, boot_timeout_ms) },
+      .at = offsetof(struct run_options, boot_timeout_ms) },
     { .name = "user",
       .argument = "USER",
-      .help = "who runs it (root, in the guest)",
-      .more = "NAME, UID or UID:GID. Names are looked up in the root directory's etc/passwd and "
-              "etc/group. Users and "
-              "groups of files have the same numbers on both sides; what the host lets the guest "
-              "do with a file is what minivmm's user may do.",
+      .help = "user to run CMD as, in the guest (root)",
+      .more =
+          "NAME, UID or UID:GID. Names are looked up in etc/passwd and etc/group below the root "
+          "directory. Files have the same owners and groups on host and guest, by number; on "
+          "the host, the guest's accesses have the permissions of minivmm's user.",
       .read = option_read_text,
-      .at = offsetof(struct command, user),
+      .at = offsetof(struct run_options, user),
       .min = 1 },
     { .name = "cwd",
       .argument = "DIR",
-      .help = "absolute directory in the guest (this one; else /)",
+      .help = "working directory in the guest (this one; else /)",
+      .more = "An absolute path.",
       .read = option_read_text,
-      .at = offsetof(struct command, cwd),
+      .at = offsetof(struct run_options, cwd),
       .min = 1 },
     { .name = "env",
       .argument = "NAME[=VALUE]",
-      .help = "set or pass on a variable; again for another",
-      .more = "Passed on in any case are PATH, HOME, SHELL, TERM, LANG, LC_ALL and TZ; USER and "
-              "LOGNAME name the one who runs it.",
-      .read = command_read_env,
-      .at = offsetof(struct command, environment),
+      .help = "set or pass on a variable; can be repeated",
+      .more = "PATH, HOME, SHELL, TERM, LANG, LC_ALL and TZ are always passed on; USER and LOGNAME "
+              "are set to the user who runs CMD.",
+      .read = run_options_read_env,
+      .at = offsetof(struct run_options, environment),
       .min = 1 },
     { .name = "cmdline",
       .argument = "STRING",
-      .help = "more words for the kernel's command line",
+      .help = "append to the kernel's command line",
       .read = option_read_text,
-      .at = offsetof(struct command, cmdline) },
+      .at = offsetof(struct run_options, cmdline) },
     { .name = "verbose",
       .letter = 'v',
-      .help = "the kernel's log on stderr, all of it",
+      .help = "print the whole kernel log to stderr",
       .read = option_read_flag,
-      .at = offsetof(struct command, verbose) },
+      .at = offsetof(struct run_options, verbose) },
     { .name = "json",
       .argument = "FILE",
-      .help = "write what happened, for programs",
+      .help = "write a report for programs",
       .read = option_read_text,
-      .at = offsetof(struct command, json),
+      .at = offsetof(struct run_options, json),
       .min = 1 },
     { .name = "jobs",
       .letter = 'j',
       .argument = "N",
-      .help = "with several kernels, N at a time (1)",
+      .help = "run N kernels at a time (1)",
       .read = option_read_number,
-      .at = offsetof(struct command, jobs),
+      .at = offsetof(struct run_options, jobs),
       .min = 1,
       .max = 1024 },
     { .name = "help", .letter = 'h', .help = "print this help", .read = option_print_help },
     { .name = NULL },
 };
 
-const struct option_table command_table = {
+const struct option_table run_options_table = {
     .program = "minivmm run",
     .usage = "[OPTION]... [--] [CMD [ARG]...]  (see man minivmm)",
-    .options = command_options,
+    .options = run_options_list,
 };
 
-static int command_set_defaults(struct command *command)
+static int run_options_set_defaults(struct run_options *options)
 {
     int error;
 
-    *command = (struct command){ .jobs = 1, .boot_timeout_ms = DEFAULT_BOOT_TIMEOUT };
-    error = config_set_defaults(&command->machine);
-    command->machine.nets = NULL;
-    command->machine.memory = DEFAULT_MEMORY;
+    *options = (struct run_options){ .jobs = 1, .boot_timeout_ms = DEFAULT_BOOT_TIMEOUT };
+    error = config_set_defaults(&options->machine);
+    options->machine.nets = NULL;
+    options->machine.memory = DEFAULT_MEMORY;
     return error;
 }
 
-/* What two machines cannot have at the same time. */
-static int command_check_jobs(const struct command *command)
+/* Refuses to run several machines at once with one tap or one forwarded port. */
+static int run_options_check_jobs(const struct run_options *options)
 {
-    if (command->jobs == 1 || !command->kernels || !command->kernels->next)
+    if (options->jobs == 1 || !options->kernels || !options->kernels->next)
         return 0;
-    for (const struct net_config *net = command->machine.nets; net; net = net->next)
+    for (const struct net_config *net = options->machine.nets; net; net = net->next)
         if (net->kind == NET_TAP || net->user.forwards)
             return log_refuse(EINVAL,
-                              "--net %s: only one kernel at a time can have it: use --jobs 1",
+                              "--net %s: only one machine at a time can use it; use --jobs 1",
                               net->kind == NET_TAP ? "tap" : "user: hostfwd");
     return 0;
 }
 
-/* Options come first: what follows the first other word is the command's. */
-enum config_result command_parse(struct command *command, int argc, char **argv)
+/* Options come first: the first other word begins the command. */
+enum config_result run_options_parse(struct run_options *options, int argc, char **argv)
 {
-    struct option_reader reader = { .table = &command_table,
-                                    .base = command,
-                                    .arena = &command->machine.arena };
+    struct option_reader reader = { .table = &run_options_table,
+                                    .base = options,
+                                    .arena = &options->machine.arena };
     char **words = argv + (argc > 0);
-    int result = command_set_defaults(command);
+    int result = run_options_set_defaults(options);
 
     while (!result && *words && (*words)[0] == '-' && strcmp(*words, "--") != 0)
         result = option_read_next(&reader, &words);
     if (*words && !strcmp(*words, "--"))
         words++;
-    command->argv = words;
-    if (!result && !(result = config_check_nets(&command->machine)))
-        result = command_check_jobs(command);
+    options->argv = words;
+    if (!result && !(result = config_check_nets(&options->machine)))
+        result = run_options_check_jobs(options);
     return result > 0 ? CONFIG_DONE : result < 0 ? CONFIG_USAGE : CONFIG_RUN;
 }
 
-void command_finish(struct command *command)
+void run_options_finish(struct run_options *options)
 {
-    config_finish(&command->machine);
+    config_finish(&options->machine);
 }
 
-char *command_format(struct command *command, const char *fmt, ...)
+char *run_options_format(struct run_options *options, const char *fmt, ...)
 {
     char *text = NULL;
     va_list args;
@@ -227,9 +230,9 @@ char *command_format(struct command *command, const char *fmt, ...)
     length = vsnprintf(NULL, 0, fmt, args);
     va_end(args);
     if (length >= 0)
-        text = arena_alloc(&command->machine.arena, (size_t)length + 1);
+        text = arena_alloc(&options->machine.arena, (size_t)length + 1);
     if (!text) {
-        log_error(ENOMEM, "command");
+        log_error(ENOMEM, "options");
         return NULL;
     }
     va_start(args, fmt);

@@ -8,37 +8,37 @@
 #include "vmm/config/config.h"
 #include "vmm/config/schema.h"
 
-/* What the command line of `minivmm run` says, and no more. */
+/* The command line of `minivmm run`, parsed: no file is looked at. */
 
-/* One of the words of an option that may be given again, in the order given. */
-struct command_word {
+/* One value of an option that can be repeated, in the order given. */
+struct run_word {
     const char *text;
-    bool writable; /* of a share: --rw */
-    struct command_word *next;
+    bool writable; /* --rw rather than --ro */
+    struct run_word *next;
 };
 
-struct command {
-    struct config machine; /* how large it is, and its network; owns all memory here */
-    struct command_word *kernels;
-    struct command_word *shares;      /* DIR[:GUESTDIR] */
-    struct command_word *environment; /* NAME[=VALUE] */
-    /* NULL where nothing was said. */
+struct run_options {
+    struct config machine; /* memory, CPUs and network; its arena owns all memory here */
+    struct run_word *kernels;
+    struct run_word *shares;      /* DIR[:GUESTDIR] */
+    struct run_word *environment; /* NAME[=VALUE] */
+    /* NULL: not given. */
     const char *modules, *root, *cwd, *user, *cmdline, *json;
-    uint64_t timeout_ms; /* 0: none */
-    uint64_t boot_timeout_ms;
+    uint64_t timeout_ms;      /* 0: none */
+    uint64_t boot_timeout_ms; /* 0: none */
     unsigned jobs;
     bool verbose;
-    char **argv; /* the command, within the caller's words; empty: none was given */
+    char **argv; /* the command, in the caller's argv; argv[0] NULL: none given */
 };
 
-/* As config_parse(); command_finish() is due whatever the result. */
-enum config_result command_parse(struct command *command, int argc, char **argv);
-void command_finish(struct command *command);
+/* Returns as config_parse(). Call run_options_finish() whatever the result. */
+enum config_result run_options_parse(struct run_options *options, int argc, char **argv);
+void run_options_finish(struct run_options *options);
 
-/* Text that lives as long as the command. NULL, after a message: out of memory. */
-char *command_format(struct command *command, const char *fmt, ...)
+/* Formats a string in the options' arena. Out of memory: NULL, after a message. */
+char *run_options_format(struct run_options *options, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
-extern const struct option_table command_table;
+extern const struct option_table run_options_table;
 
 #endif

@@ -8,7 +8,7 @@
 #include "vmm/cli/status.h"
 #include "vmm/run/kernel_log.h"
 
-/* A status of -1 is that of `number`, a signal's is added to 128. */
+/* Status -1: it is outcome.number. STATUS_SIGNAL: outcome.number is added. */
 static const struct {
     const char *word;
     int status;
@@ -40,7 +40,7 @@ int outcome_status(const struct outcome *outcome)
     return status == STATUS_SIGNAL ? status + outcome->number : status;
 }
 
-bool outcome_by_guest(const struct outcome *outcome)
+bool outcome_shows_kernel_log(const struct outcome *outcome)
 {
     switch (outcome->kind) {
     case OUTCOME_HANG:
@@ -50,7 +50,7 @@ bool outcome_by_guest(const struct outcome *outcome)
     case OUTCOME_RESET:
         return true;
     case OUTCOME_FAILED:
-        return !outcome->told;
+        return !outcome->printed;
     default:
         return false;
     }
@@ -67,13 +67,14 @@ void outcome_describe(const struct outcome *outcome, char *text, unsigned size)
              *outcome->text ? ": " : "", outcome->text);
 }
 
-/* The machine's process has said why it failed, unless it was killed. */
+/* A child that exits with STATUS_FAILED has printed the reason: no text. */
 static struct outcome outcome_of_failure(int wait_status)
 {
     struct outcome outcome = { .kind = OUTCOME_FAILED };
 
     if (WIFSIGNALED(wait_status))
-        snprintf(outcome.text, sizeof(outcome.text), "the machine's process died: %s",
+        snprintf(outcome.text, sizeof(outcome.text),
+                 "the machine's process was killed by a signal: %s",
                  strsignal(WTERMSIG(wait_status)));
     else if (WEXITSTATUS(wait_status) != STATUS_FAILED)
         snprintf(outcome.text, sizeof(outcome.text), "the machine ended with status %d",
@@ -81,7 +82,7 @@ static struct outcome outcome_of_failure(int wait_status)
     return outcome;
 }
 
-struct outcome outcome_of_machine(int wait_status, const struct kernel_log *log)
+struct outcome outcome_of_child(int wait_status, const struct kernel_log *log)
 {
     struct outcome outcome = { .kind = OUTCOME_PANIC };
     int status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : STATUS_FAILED;

@@ -4,42 +4,44 @@
 
 #include <stdbool.h>
 
-/* What became of a command and its machine. */
+/* What became of a command and its machine: one of the kinds below, and its exit status. */
 
 struct kernel_log;
 
 enum outcome_kind {
     OUTCOME_EXIT,        /* number: the command's exit status */
     OUTCOME_SIGNAL,      /* number: the signal that ended the command */
-    OUTCOME_NOT_RUN,     /* number: 126 or 127 */
-    OUTCOME_TIMEOUT,     /* --timeout */
-    OUTCOME_HANG,        /* --boot-timeout */
-    OUTCOME_PANIC,       /* of the guest's kernel */
-    OUTCOME_OOPS,        /* that led to a panic */
-    OUTCOME_POWER_OFF,   /* the guest switched itself off before the command's end */
-    OUTCOME_RESET,       /* or reset itself */
-    OUTCOME_INTERRUPTED, /* number: the signal that ended us */
-    OUTCOME_FAILED,      /* minivmm did not do its part */
+    OUTCOME_NOT_RUN,     /* number: 126 or 127, as in a shell */
+    OUTCOME_TIMEOUT,     /* --timeout was over */
+    OUTCOME_HANG,        /* --boot-timeout was over before the command ran */
+    OUTCOME_PANIC,       /* the guest's kernel panicked */
+    OUTCOME_OOPS,        /* likewise, because of an oops */
+    OUTCOME_POWER_OFF,   /* the guest powered off before the command's end */
+    OUTCOME_RESET,       /* the guest reset itself before the command's end */
+    OUTCOME_INTERRUPTED, /* number: the signal that ended the supervisor */
+    OUTCOME_FAILED,      /* minivmm or its agent failed */
 };
 
 struct outcome {
     enum outcome_kind kind;
     int number;
-    char text[200]; /* what else there is to say; "" */
-    bool told;      /* and it was said on standard error when it happened */
+    char text[200]; /* details, or "" */
+    bool printed;   /* the text is on stderr already */
 };
 
-const char *outcome_word(enum outcome_kind kind);     /* "power-off", for programs */
-int outcome_status(const struct outcome *outcome);    /* the exit status: vmm/status.h */
-bool outcome_by_guest(const struct outcome *outcome); /* its kernel's last lines are of interest */
+const char *outcome_word(enum outcome_kind kind);  /* for programs, such as "power-off" */
+int outcome_status(const struct outcome *outcome); /* the exit status: vmm/cli/status.h */
 
-/* "exit 1", "panic: sysrq triggered crash" */
+/* Whether the kernel's last lines help to explain the outcome. */
+bool outcome_shows_kernel_log(const struct outcome *outcome);
+
+/* For people, such as "exit 1" or "panic: sysrq triggered crash". */
 void outcome_describe(const struct outcome *outcome, char *text, unsigned size);
 
 /*
- * Of a machine that ended before its init had said what became of the command: `wait_status` is
- * its process', as waitpid() has it.
+ * The outcome of a child that ended before the agent reported the command's end: by `wait_status`,
+ * from waitpid(), and the kernel's log.
  */
-struct outcome outcome_of_machine(int wait_status, const struct kernel_log *log);
+struct outcome outcome_of_child(int wait_status, const struct kernel_log *log);
 
 #endif

@@ -11,20 +11,20 @@
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
 
-/* A write of so much neither blocks where poll() says there is room, nor mixes with another's. */
+/* A write of at most PIPE_BUF is atomic, and does not block after POLLOUT. */
 #define PREFIX_LINE PIPE_BUF
 
 struct prefix {
     const char *label;
     struct loop *loop;
-    struct watch from, to; /* fd -1: not of interest now */
+    struct watch from, to; /* fd -1: not polled now */
     int source;            /* -1: at its end */
     int sink;
     char line[PREFIX_LINE];
-    size_t used; /* of the line: with nothing but the label in it, 0 */
-    bool whole;  /* the line is to be written */
+    size_t used; /* of the line; 0: the label is not in it either */
+    bool whole;  /* the line is complete and must be written */
     char bytes[4096];
-    size_t next, count; /* of the bytes that were read */
+    size_t next, count; /* bytes that were read and are not yet in a line */
     void (*ended)(void *owner);
     void *owner;
 };
@@ -48,7 +48,7 @@ static void prefix_put(struct prefix *prefix, char c)
         prefix->line[prefix->used++] = '\n';
 }
 
-/* Makes lines of what was read until one is whole; reads on when there is nothing left. */
+/* Moves bytes into the line until it is complete; then polls for writing, else for reading. */
 static void prefix_fill(struct prefix *prefix)
 {
     while (!prefix->whole && prefix->next < prefix->count)
@@ -66,7 +66,7 @@ static void prefix_to_ready(struct watch *watch, short revents)
 
     if (written < 0 && (errno == EINTR || errno == EAGAIN))
         return;
-    if (written < 0) { /* the machine is told by a closed pipe */
+    if (written < 0) { /* no reader: the child gets EPIPE */
         prefix_close(prefix);
         prefix->next = prefix->count;
         written = (ssize_t)prefix->used;

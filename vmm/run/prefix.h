@@ -5,19 +5,22 @@
 #include <stdbool.h>
 
 /*
- * Copies lines from one descriptor to another with a label before each, so that the output of
- * several machines can be told apart. Lines are never mixed, but a very long one is cut in pieces.
- * Holds back its source while nobody reads the other end. On the loop's thread.
+ * Copies lines from one descriptor to another and puts a label before each, to distinguish the
+ * output of several machines. Lines of different machines are never mixed; a line longer than
+ * PIPE_BUF is split. Does not read while the output is blocked. On the loop's thread.
  */
 struct loop;
 struct prefix;
 
-/* Takes over `from`, which must be non-blocking; `to` stays the caller's. Prints; -errno. */
+/*
+ * Owns and closes `from`, which must be non-blocking; `to` and `label` stay the caller's. Calls
+ * ended() on the loop. Prints errors; -errno, and `from` is still the caller's.
+ */
 int prefix_create(struct prefix **ret, const char *label, int from, int to, struct loop *loop,
                   void (*ended)(void *owner), void *owner);
 void prefix_destroy(struct prefix *prefix); /* accepts NULL */
 
-/* The source is at its end, and all it had said is written; NULL: true. ended() follows it. */
+/* True when `from` is at its end and everything has been written; true for NULL. */
 bool prefix_ended(const struct prefix *prefix);
 
 #endif

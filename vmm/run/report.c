@@ -6,7 +6,7 @@
 
 #include "vmm/core/base.h"
 
-/* Bytes that are no UTF-8 come from the user's own file names only, and stay what they are. */
+/* Invalid UTF-8 can only come from file names; it is written unchanged. */
 static void report_string(FILE *file, const char *text)
 {
     if (!text) {
@@ -40,15 +40,15 @@ static void report_number(FILE *file, const char *name, int64_t number)
         fputs("null", file);
 }
 
-static void report_trial(FILE *file, const struct trial *trial)
+static void report_object(FILE *file, const struct report *report)
 {
-    const struct outcome *outcome = &trial->outcome;
+    const struct outcome *outcome = &report->outcome;
     bool panicked = outcome->kind == OUTCOME_PANIC || outcome->kind == OUTCOME_OOPS;
     bool exited = outcome->kind == OUTCOME_EXIT || outcome->kind == OUTCOME_NOT_RUN;
 
     fputs("{\"kernel\": ", file);
-    report_string(file, trial->kernel);
-    report_text(file, "version", trial->version);
+    report_string(file, report->kernel);
+    report_text(file, "version", report->version);
     report_text(file, "outcome", outcome_word(outcome->kind));
     report_number(file, "status", outcome_status(outcome));
     report_number(file, "exit", exited ? outcome->number : -1);
@@ -56,39 +56,39 @@ static void report_trial(FILE *file, const struct trial *trial)
     report_text(file, "panic", panicked ? outcome->text : NULL);
     report_text(file, "message", *outcome->text && !panicked ? outcome->text : NULL);
     fputs(", \"ms\": {\"start\": 0", file);
-    report_number(file, "kernel", trial->times.kernel);
-    report_number(file, "init", trial->times.init);
-    report_number(file, "command", trial->times.command);
-    report_number(file, "end", trial->times.end);
+    report_number(file, "kernel", report->times.kernel);
+    report_number(file, "init", report->times.init);
+    report_number(file, "command", report->times.command);
+    report_number(file, "end", report->times.end);
     fputs("}}", file);
 }
 
-void report_json(FILE *file, const struct trial *trials, unsigned count)
+void report_json(FILE *file, const struct report *reports, unsigned count)
 {
     if (count > 1)
         fputs("[", file);
     for (unsigned i = 0; i < count; i++) {
         if (i > 0)
             fputs(",\n ", file);
-        report_trial(file, &trials[i]);
+        report_object(file, &reports[i]);
     }
     fputs(count > 1 ? "]\n" : "\n", file);
 }
 
-void report_table(FILE *file, const struct trial *trials, unsigned count)
+void report_table(FILE *file, const struct report *reports, unsigned count)
 {
     size_t width = strlen("kernel");
 
     for (unsigned i = 0; i < count; i++)
-        if (strlen(trials[i].version) > width)
-            width = strlen(trials[i].version);
+        if (strlen(reports[i].version) > width)
+            width = strlen(reports[i].version);
     fprintf(file, "%-*s  seconds  result\n", (int)width, "kernel");
     for (unsigned i = 0; i < count; i++) {
-        int64_t ms = trials[i].times.end > 0 ? trials[i].times.end : 0;
+        int64_t ms = reports[i].times.end > 0 ? reports[i].times.end : 0;
         char text[256];
 
-        outcome_describe(&trials[i].outcome, text, sizeof(text));
-        fprintf(file, "%-*s  %5" PRId64 ".%" PRId64 "  %s\n", (int)width, trials[i].version,
+        outcome_describe(&reports[i].outcome, text, sizeof(text));
+        fprintf(file, "%-*s  %5" PRId64 ".%" PRId64 "  %s\n", (int)width, reports[i].version,
                 ms / 1000, ms % 1000 / 100, text);
     }
 }

@@ -7,18 +7,18 @@
 #include "vmm/run/outcome.h"
 #include "vmm/run/session.h"
 
-/* What is told of one or several kernels' runs. */
+/* Results of sessions, for programs and for people. */
 
-struct trial {
-    const char *kernel, *version; /* file, and what it says it is; NULL: it did not come to that */
+struct report {
+    const char *kernel, *version; /* the file, and kernel_version(); NULL: unknown */
     struct outcome outcome;
     struct session_times times;
 };
 
-/* One object; an array of them if the user asked for several kernels. */
-void report_json(FILE *file, const struct trial *trials, unsigned count);
+/* Writes one JSON object, or an array if `count` is more than 1. The caller checks ferror(). */
+void report_json(FILE *file, const struct report *reports, unsigned count);
 
-/* For people: a line for each kernel. */
-void report_table(FILE *file, const struct trial *trials, unsigned count);
+/* Writes a table for people: a line for each kernel. */
+void report_table(FILE *file, const struct report *reports, unsigned count);
 
 #endif

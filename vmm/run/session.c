@@ -24,39 +24,37 @@
 #include "vmm/run/agent.h"
 #include "vmm/run/prefix.h"
 
-#define PANIC_MS                                                                                  \
-    300              /* from a panic's first line to the machine's end, so that the rest is heard \
-                      */
-#define STOP_MS 1000 /* what the process is given to end by itself; then it is killed */
+#define PANIC_LOG_MS    300  /* time to read the log after a panic's first line */
+#define STOP_TIMEOUT_MS 1000 /* time for the child to end after SIGUSR2, before SIGKILL */
 
 enum session_state {
     SESSION_BOOTING,
     SESSION_RUNNING,
-    SESSION_PANICKED, /* the end of the log is on its way */
-    SESSION_FINISHED, /* decided: the process ends when all output has been read */
-    SESSION_STOPPING, /* decided: the process has STOP_MS */
+    SESSION_PANICKED, /* reading the rest of the log, for PANIC_LOG_MS */
+    SESSION_FINISHED, /* outcome decided: the child drains its output, without a time limit */
+    SESSION_STOPPING, /* outcome decided: the child has STOP_TIMEOUT_MS to end */
 };
 
 struct session {
     struct session_config config;
     struct loop *loop;
-    pid_t machine; /* 0: reaped */
+    pid_t child; /* 0: reaped */
     int wait_status;
     bool ended;
 
     enum session_state state;
     struct outcome outcome; /* from SESSION_FINISHED on */
-    char *reason;           /* shared with the process: what it said last of why it failed */
-    int signals;            /* passed on to the command */
+    char *reason;           /* the child's last error message, in shared memory */
+    int signals;            /* number sent to the command */
     unsigned warnings;      /* for log_guest() */
     uint64_t begin_ns;
     struct session_times times;
 
-    struct watch control, log; /* fd -1: at its end */
-    struct control_line line;
+    struct watch agent, log; /* fd -1: closed at its end */
+    struct agent_line line;
     struct kernel_log kernel_log;
-    struct prefix *output, *errors; /* NULL: the machine has ours */
-    struct watch limit, phase;      /* alarms: of the whole session, of its state */
+    struct prefix *output, *errors; /* NULL: the child writes by itself */
+    struct watch limit, phase;      /* alarms: for --timeout, and for the present state */
 };
 
 static int64_t session_now(const struct session *session)
@@ -64,135 +62,135 @@ static int64_t session_now(const struct session *session)
     return (int64_t)(clock_now_ns() - session->begin_ns) / 1000000;
 }
 
-/* Once; what comes later follows from it. False: it was decided before. */
-static bool session_decide(struct session *session, enum session_state state,
-                           enum outcome_kind kind, int number)
+/* Decides the outcome and asks the child to stop. False: it was decided before. */
+static bool session_set_outcome(struct session *session, enum session_state state,
+                                enum outcome_kind kind, int number)
 {
     if (session->state >= SESSION_FINISHED)
         return false;
     session->state = state;
     session->outcome = (struct outcome){ .kind = kind, .number = number };
     session->times.end = session_now(session);
-    alarm_set(&session->phase, state == SESSION_STOPPING ? STOP_MS : 0);
-    if (session->machine)
-        kill(session->machine, SIGUSR2);
+    alarm_set(&session->phase, state == SESSION_STOPPING ? STOP_TIMEOUT_MS : 0);
+    if (session->child)
+        kill(session->child, SIGUSR2);
     return true;
 }
 
-/* The command has ended, but its output finds no reader: the user, or the clock, does not wait. */
-static void session_give_up(struct session *session, enum outcome_kind kind, int number)
+/* Kills a child that still drains output of a command that has ended. */
+static void session_abandon_output(struct session *session, enum outcome_kind kind, int number)
 {
-    if (session->state != SESSION_FINISHED || !session->machine)
+    if (session->state != SESSION_FINISHED || !session->child)
         return;
     session->state = SESSION_STOPPING;
     session->outcome = (struct outcome){ .kind = kind, .number = number };
-    kill(session->machine, SIGKILL);
+    kill(session->child, SIGKILL);
 }
 
-/* What the guest's init says. */
+/* The agent's messages. */
 
-static void session_failed(struct session *session, enum outcome_kind kind,
-                           const struct control_message *message)
+static void session_set_failure(struct session *session, enum outcome_kind kind,
+                                const struct agent_message *message)
 {
     struct outcome *outcome = &session->outcome;
 
-    if (!session_decide(session, SESSION_FINISHED, kind, message->number))
+    if (!session_set_outcome(session, SESSION_FINISHED, kind, message->number))
         return;
     snprintf(outcome->text, sizeof(outcome->text), "%s%s%s", message->text,
              *message->text && message->error ? ": " : "",
              message->error ? strerror(message->error) : "");
 }
 
-/* `up_ms`: how long its kernel says it has been running. */
-static void session_note_init(struct session *session, uint64_t up_ms)
+/* `up_ms`: time since the kernel started, as the guest claims. */
+static void session_record_ready(struct session *session, uint64_t up_ms)
 {
     session->times.init = session_now(session);
     if (up_ms <= (uint64_t)session->times.init)
         session->times.kernel = session->times.init - (int64_t)up_ms;
 }
 
-static void session_obey(struct session *session, const struct control_message *message)
+static void session_handle_message(struct session *session, const struct agent_message *message)
 {
     switch (message->kind) {
-    case CONTROL_READY:
+    case AGENT_READY:
         if (session->times.init < 0)
-            session_note_init(session, message->ms);
+            session_record_ready(session, message->ms);
         break;
-    case CONTROL_RUNNING:
+    case AGENT_RUNNING:
         if (session->state == SESSION_BOOTING) {
             session->times.command = session_now(session);
             session->state = SESSION_RUNNING;
             alarm_set(&session->phase, 0);
-            if (session->machine)
-                kill(session->machine, SIGURG);
+            if (session->child)
+                kill(session->child, SIGURG);
         }
         break;
-    case CONTROL_NOTE:
+    case AGENT_NOTE:
         log_guest(&session->warnings, "%sin the guest: %s%s%s", session->config.label,
                   message->text, message->error ? ": " : "",
                   message->error ? strerror(message->error) : "");
         break;
-    case CONTROL_EXIT:
-        session_decide(session, SESSION_FINISHED, OUTCOME_EXIT, message->number);
+    case AGENT_EXIT:
+        session_set_outcome(session, SESSION_FINISHED, OUTCOME_EXIT, message->number);
         break;
-    case CONTROL_SIGNAL:
-        session_decide(session, SESSION_FINISHED, OUTCOME_SIGNAL, message->number);
+    case AGENT_SIGNAL:
+        session_set_outcome(session, SESSION_FINISHED, OUTCOME_SIGNAL, message->number);
         break;
-    case CONTROL_FAILED:
-        session_failed(session, OUTCOME_NOT_RUN, message);
+    case AGENT_FAILED:
+        session_set_failure(session, OUTCOME_NOT_RUN, message);
         break;
-    case CONTROL_ERROR:
-        session_failed(session, OUTCOME_FAILED, message);
+    case AGENT_ERROR:
+        session_set_failure(session, OUTCOME_FAILED, message);
         break;
     }
 }
 
-static void session_hear(struct session *session, const char *bytes, size_t count)
+static void session_parse_messages(struct session *session, const char *bytes, size_t count)
 {
-    struct control_message message;
+    struct agent_message message;
     const char *line;
 
     while (count > 0) {
-        size_t taken = control_take(&session->line, bytes, count, &line);
+        size_t taken = agent_take_line(&session->line, bytes, count, &line);
 
-        if (line && control_parse(&message, line))
-            session_obey(session, &message);
+        if (line && agent_parse(&message, line))
+            session_handle_message(session, &message);
         bytes += taken;
         count -= taken;
     }
 }
 
-/* What the command said last may be lost, whatever its end. */
-static bool session_machine_failed(const struct session *session)
+/* True: the command's last output may be lost, even if the agent reported its end. */
+static bool session_child_failed(const struct session *session)
 {
     return WIFSIGNALED(session->wait_status) || WEXITSTATUS(session->wait_status) == STATUS_FAILED;
 }
 
-static void session_explain_machine(struct session *session)
+static void session_set_outcome_of_child(struct session *session)
 {
     struct outcome *outcome = &session->outcome;
 
-    *outcome = outcome_of_machine(session->wait_status, &session->kernel_log);
+    *outcome = outcome_of_child(session->wait_status, &session->kernel_log);
     if (outcome->kind == OUTCOME_FAILED && !*outcome->text) {
-        outcome->told = true;
+        outcome->printed = true;
         snprintf(outcome->text, sizeof(outcome->text), "%.*s", LOG_REASON_SIZE - 1,
                  session->reason);
     }
 }
 
-/* The end, once the process is gone and everything it said was read. */
+/* Ends the session once the child has ended and all of its output has been read. */
 static void session_check_end(struct session *session)
 {
-    if (session->ended || session->machine || session->control.fd >= 0 || session->log.fd >= 0 ||
+    if (session->ended || session->child || session->agent.fd >= 0 || session->log.fd >= 0 ||
         !prefix_ended(session->output) || !prefix_ended(session->errors))
         return;
     session->ended = true;
     if (session->state < SESSION_FINISHED) {
-        session_explain_machine(session);
+        session_set_outcome_of_child(session);
         session->state = SESSION_FINISHED;
         session->times.end = session_now(session);
-    } else if (session->state == SESSION_FINISHED && session_machine_failed(session)) {
-        session_explain_machine(session);
+    } else if (session->state == SESSION_FINISHED && session_child_failed(session)) {
+        session_set_outcome_of_child(session);
     }
     alarm_set(&session->limit, 0);
     alarm_set(&session->phase, 0);
@@ -208,7 +206,7 @@ static void session_close(struct session *session, struct watch *watch)
     watch->fd = -1;
 }
 
-/* How many bytes came; 0: the watch's descriptor is at its end, and closed. */
+/* Returns the number of bytes; 0: none now, or the end, where it closes the descriptor. */
 static size_t session_read(struct session *session, struct watch *watch, char *bytes, size_t size)
 {
     ssize_t count = read(watch->fd, bytes, size);
@@ -220,13 +218,13 @@ static size_t session_read(struct session *session, struct watch *watch, char *b
     return 0;
 }
 
-static void session_control_ready(struct watch *watch, short revents)
+static void session_agent_ready(struct watch *watch, short revents)
 {
-    struct session *session = container_of(watch, struct session, control);
+    struct session *session = container_of(watch, struct session, agent);
     char bytes[4096];
     size_t count = session_read(session, watch, bytes, sizeof(bytes));
 
-    session_hear(session, bytes, count);
+    session_parse_messages(session, bytes, count);
     session_check_end(session);
 }
 
@@ -240,7 +238,7 @@ static void session_log_ready(struct watch *watch, short revents)
     kernel_log_add(&session->kernel_log, bytes, count);
     if (!panicked && session->kernel_log.panicked && session->state < SESSION_PANICKED) {
         session->state = SESSION_PANICKED;
-        alarm_set(&session->phase, PANIC_MS);
+        alarm_set(&session->phase, PANIC_LOG_MS);
     }
     session_check_end(session);
 }
@@ -250,39 +248,39 @@ static void session_prefix_ended(void *owner)
     session_check_end(owner);
 }
 
-static void session_limit_over(struct watch *watch, short revents)
+static void session_limit_ready(struct watch *watch, short revents)
 {
     struct session *session = container_of(watch, struct session, limit);
 
-    if (alarm_expired(watch) && !session_decide(session, SESSION_STOPPING, OUTCOME_TIMEOUT, 0))
-        session_give_up(session, OUTCOME_TIMEOUT, 0);
+    if (alarm_expired(watch) && !session_set_outcome(session, SESSION_STOPPING, OUTCOME_TIMEOUT, 0))
+        session_abandon_output(session, OUTCOME_TIMEOUT, 0);
 }
 
 static void session_stop_panicked(struct session *session)
 {
     bool oops = kernel_log_oops(&session->kernel_log);
 
-    session_decide(session, SESSION_STOPPING, oops ? OUTCOME_OOPS : OUTCOME_PANIC, 0);
+    session_set_outcome(session, SESSION_STOPPING, oops ? OUTCOME_OOPS : OUTCOME_PANIC, 0);
     snprintf(session->outcome.text, sizeof(session->outcome.text), "%s", session->kernel_log.panic);
 }
 
-static void session_phase_over(struct watch *watch, short revents)
+static void session_phase_ready(struct watch *watch, short revents)
 {
     struct session *session = container_of(watch, struct session, phase);
 
     if (!alarm_expired(watch))
         return;
     if (session->state == SESSION_BOOTING)
-        session_decide(session, SESSION_STOPPING, OUTCOME_HANG, 0);
+        session_set_outcome(session, SESSION_STOPPING, OUTCOME_HANG, 0);
     else if (session->state == SESSION_PANICKED)
         session_stop_panicked(session);
-    else if (session->state == SESSION_STOPPING && session->machine)
-        kill(session->machine, SIGKILL);
+    else if (session->state == SESSION_STOPPING && session->child)
+        kill(session->child, SIGKILL);
 }
 
-/* The process. */
+/* The child process. */
 
-static void session_replace(int fd, int place)
+static void session_set_descriptor(int fd, int place)
 {
     if (dup2(fd, place) >= 0)
         return;
@@ -291,8 +289,8 @@ static void session_replace(int fd, int place)
 }
 
 /*
- * Other machines' ends, which would not end if we had them, the loop's, ...: all that were opened
- * since the program began, but for two. What the user handed down stays: --net tap,fd=N.
+ * Closes the descriptors that the supervisor has opened, except two: other sessions' pipes would
+ * not come to their end. Inherited ones, not close-on-exec, stay open for --net tap,fd=N.
  */
 static void session_close_others(int keep, int keep_too)
 {
@@ -310,9 +308,11 @@ static void session_close_others(int keep, int keep_too)
         closedir(directory);
 }
 
-/* SIGPWR ends us when the supervisor is gone, whatever we are doing; its others wait for the loop.
+/*
+ * SIGPWR kills the child at once when the supervisor has died. SIGUSR2 and SIGURG are blocked until
+ * the child's loop reads them.
  */
-static void session_inherit_signals(pid_t supervisor)
+static void session_set_up_child_signals(pid_t supervisor)
 {
     sigset_t set;
 
@@ -329,20 +329,20 @@ static void session_inherit_signals(pid_t supervisor)
         _exit(STATUS_FAILED);
 }
 
-/* fds: control, log, and if they are gathered, output and error. */
-static _Noreturn void session_machine(struct session *session, const int fds[4], pid_t supervisor)
+/* fds: agent, log, and with a label, standard output and error. */
+static _Noreturn void session_run_child(struct session *session, const int fds[4], pid_t supervisor)
 {
-    const struct session_ends ends = { .control = fds[0], .log = fds[1] };
+    const struct session_ends ends = { .agent = fds[0], .log = fds[1] };
 
-    session_inherit_signals(supervisor);
+    session_set_up_child_signals(supervisor);
     log_keep_reason(session->reason);
     if (*session->config.label) {
-        session_replace(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
-        session_replace(fds[2], STDOUT_FILENO);
-        session_replace(fds[3], STDERR_FILENO);
+        session_set_descriptor(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
+        session_set_descriptor(fds[2], STDOUT_FILENO);
+        session_set_descriptor(fds[3], STDERR_FILENO);
     }
-    session_close_others(ends.control, ends.log);
-    exit(session->config.machine(session->config.owner, &ends));
+    session_close_others(ends.agent, ends.log);
+    exit(session->config.run(session->config.owner, &ends));
 }
 
 static void session_watch(struct session *session, struct watch *watch, int fd,
@@ -357,15 +357,15 @@ static int session_fork(struct session *session, const int fds[4])
     pid_t supervisor = getpid();
 
     fflush(NULL);
-    session->machine = fork();
-    if (session->machine < 0)
-        return log_error(errno, "start the machine's process");
-    if (session->machine == 0)
-        session_machine(session, fds, supervisor);
+    session->child = fork();
+    if (session->child < 0)
+        return log_error(errno, "fork the machine's process");
+    if (session->child == 0)
+        session_run_child(session, fds, supervisor);
     return 0;
 }
 
-/* Ours, and in the same order the machine's. */
+/* Our ends of the connections and the child's, in the order of session_run_child(). */
 static int session_open_ends(struct session *session, int ours[4], int theirs[4])
 {
     for (unsigned i = 0; i < (*session->config.label ? 4 : 2); i++) {
@@ -382,7 +382,7 @@ static int session_open_ends(struct session *session, int ours[4], int theirs[4]
     return 0;
 }
 
-static int session_gather(struct session *session, struct prefix **ret, int *from, int to)
+static int session_add_prefix(struct session *session, struct prefix **ret, int *from, int to)
 {
     int error = prefix_create(ret, session->config.label, *from, to, session->loop,
                               session_prefix_ended, session);
@@ -395,17 +395,17 @@ static int session_gather(struct session *session, struct prefix **ret, int *fro
 static int session_watch_all(struct session *session, int ours[4])
 {
     const char *label = session->config.label;
-    int error = alarm_open(&session->limit, session->loop, session_limit_over);
+    int error = alarm_open(&session->limit, session->loop, session_limit_ready);
 
     if (!error)
-        error = alarm_open(&session->phase, session->loop, session_phase_over);
+        error = alarm_open(&session->phase, session->loop, session_phase_ready);
     if (!error && *label)
-        error = session_gather(session, &session->output, &ours[2], STDOUT_FILENO);
+        error = session_add_prefix(session, &session->output, &ours[2], STDOUT_FILENO);
     if (!error && *label)
-        error = session_gather(session, &session->errors, &ours[3], STDERR_FILENO);
+        error = session_add_prefix(session, &session->errors, &ours[3], STDERR_FILENO);
     if (error)
         return error;
-    session_watch(session, &session->control, ours[0], session_control_ready);
+    session_watch(session, &session->agent, ours[0], session_agent_ready);
     session_watch(session, &session->log, ours[1], session_log_ready);
     ours[0] = ours[1] = -1;
     alarm_set(&session->limit, session->config.timeout_ms);
@@ -423,7 +423,7 @@ int session_start(struct session **ret, const struct session_config *config, str
         return log_error(ENOMEM, "session");
     session->config = *config;
     session->loop = loop;
-    session->control.fd = session->log.fd = -1;
+    session->agent.fd = session->log.fd = -1;
     session->kernel_log.echo = config->verbose ? config->label : NULL;
     session->times = (struct session_times){ -1, -1, -1, -1 };
     session->begin_ns = clock_now_ns();
@@ -451,9 +451,9 @@ int session_start(struct session **ret, const struct session_config *config, str
 
 void session_reap(struct session *session)
 {
-    if (!session->machine || waitpid(session->machine, &session->wait_status, WNOHANG) <= 0)
+    if (!session->child || waitpid(session->child, &session->wait_status, WNOHANG) <= 0)
         return;
-    session->machine = 0;
+    session->child = 0;
     session_check_end(session);
 }
 
@@ -463,10 +463,10 @@ void session_signal(struct session *session, int number)
     int length = snprintf(line, sizeof(line), "signal %d\n", number);
 
     if (session->state >= SESSION_FINISHED)
-        session_give_up(session, OUTCOME_INTERRUPTED, number);
+        session_abandon_output(session, OUTCOME_INTERRUPTED, number);
     else if (session->state != SESSION_RUNNING || session->signals++ ||
-             send(session->control.fd, line, (size_t)length, MSG_NOSIGNAL) != length)
-        session_decide(session, SESSION_STOPPING, OUTCOME_INTERRUPTED, number);
+             send(session->agent.fd, line, (size_t)length, MSG_NOSIGNAL) != length)
+        session_set_outcome(session, SESSION_STOPPING, OUTCOME_INTERRUPTED, number);
 }
 
 void session_report(const struct session *session, struct outcome *ret_outcome,
@@ -485,11 +485,11 @@ void session_destroy(struct session *session)
 {
     if (!session)
         return;
-    if (session->machine > 0) {
-        kill(session->machine, SIGKILL);
-        waitpid(session->machine, NULL, 0);
+    if (session->child > 0) {
+        kill(session->child, SIGKILL);
+        waitpid(session->child, NULL, 0);
     }
-    session_close(session, &session->control);
+    session_close(session, &session->agent);
     session_close(session, &session->log);
     prefix_destroy(session->output);
     prefix_destroy(session->errors);

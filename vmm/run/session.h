@@ -9,57 +9,56 @@
 #include "vmm/run/outcome.h"
 
 /*
- * One machine that runs one command, seen from outside: a process of its own, of which we hold the
- * other ends, and the decision what became of it. Everything here is on the supervisor's thread,
- * which must be the only one, since it forks.
+ * The run of one child: forks it, reads the agent's messages and the kernel's log, and decides the
+ * outcome. Everything here runs on the supervisor's thread, which must be the only one, since it
+ * forks.
  *
- * The machine ends in one of two ways. Either the guest's init says what became of the command, or
- * a time limit or the user decides: then the process is told to end (SIGUSR2, struct config's
- * `supervised`). Or the process ends by itself, and how it did, with what the kernel said, tells
- * why. When the command runs the process is told, too (SIGURG), for then Ctrl-C on its terminal is
- * the command's.
+ * A session ends in one of two ways. Either the agent, a time limit or the user decides the
+ * outcome; then SIGUSR2 asks the child to stop its machine. Or the child ends by itself; then its
+ * exit status and the kernel's log decide. SIGURG tells the child that the command runs: from then
+ * on Ctrl-C goes to the command.
  */
 struct loop;
 struct session;
 
-/* The machine's ends, in its process. Standard input, output and error are the command's. */
+/* The child's ends of its connections. Standard input, output and error are the command's. */
 struct session_ends {
-    int control; /* a stream socket: the port ORDERS_CONTROL */
-    int log;     /* a pipe, to write to: the serial port */
+    int agent; /* a stream socket, for the port JOB_PORT_AGENT */
+    int log;   /* a pipe's writing end, for the serial port */
 };
 
 struct session_config {
-    const char *label; /* stands before each line of output, which is gathered; "": we are alone */
+    const char *label; /* put before each line of output; "": the child writes by itself */
     uint64_t timeout_ms, boot_timeout_ms; /* 0: none */
-    bool verbose;                         /* the kernel's log goes to stderr as it comes */
-    int (*machine)(void *owner, const struct session_ends *ends); /* in its process; its status */
+    bool verbose;                         /* print the kernel's log to stderr at once */
+    int (*run)(void *owner, const struct session_ends *ends); /* in the child; its exit status */
     void (*ended)(void *owner); /* session_report() is complete; on the loop */
     void *owner;
 };
 
-/* Milliseconds from session_start(), -1: it did not come to that. */
+/* Milliseconds since session_start(); -1: not reached. */
 struct session_times {
     int64_t kernel, init, command, end;
 };
 
-/* Forks. `config` is copied. Prints; -errno. */
+/* Forks the child. Copies `config`. Prints errors; -errno. */
 int session_start(struct session **ret, const struct session_config *config, struct loop *loop);
 
-/* SIGCHLD came: the machine may have ended. */
+/* To be called after SIGCHLD: reaps the child if it has ended. */
 void session_reap(struct session *session);
 
 /*
- * The user's signal: to the command. If there is none yet, or it is not the first, the machine is
- * ended.
+ * Handles a signal of the user: the first one is sent to the command. A second one, or one before
+ * the command runs, stops the machine.
  */
 void session_signal(struct session *session, int number);
 
-/* After ended(). */
+/* Valid after ended(). */
 void session_report(const struct session *session, struct outcome *ret_outcome,
                     struct session_times *ret_times);
 
 const struct kernel_log *session_kernel_log(const struct session *session);
 
-void session_destroy(struct session *session); /* kills what is left; accepts NULL */
+void session_destroy(struct session *session); /* kills the child if it runs; accepts NULL */
 
 #endif

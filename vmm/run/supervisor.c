@@ -28,118 +28,119 @@
 
 struct supervisor;
 
-/* One kernel of those to be tried. */
-struct attempt {
+/* One kernel's child. */
+struct supervisor_child {
     struct supervisor *supervisor;
-    struct guest guest;
+    struct child params;
     char version[KERNEL_VERSION_SIZE];
-    const char *label;
-    struct session *session; /* NULL: not begun, or over */
+    const char *label;       /* for its lines of output; "": it is the only one */
+    struct session *session; /* NULL: not started */
 };
 
 struct supervisor {
-    struct command command;
+    struct run_options options;
     struct loop *loop;
     struct watch signals; /* a signalfd */
     FILE *json;
     char reason[LOG_REASON_SIZE]; /* the last error */
-    struct attempt *attempts;
-    struct trial *trials; /* of the attempts */
-    unsigned count, begun, ended;
-    int interrupted; /* by this signal: no more are begun */
-    int terminal;    /* standard input, if that is one; -1 */
+    struct supervisor_child *children;
+    struct report *reports; /* one for each kernel, even if no child is started */
+    unsigned count, started, ended;
+    int interrupted; /* signal after which no child is started; 0: none */
+    int terminal;    /* a duplicate of standard input; -1: it is not a terminal */
     struct termios mode;
 };
 
-/* What is to be run. */
+/* Preparation. */
 
-static int command_choose_argv(struct command *command)
+static int supervisor_choose_command(struct run_options *options)
 {
     char **shell;
 
-    if (*command->argv)
+    if (*options->argv)
         return 0;
     if (!isatty(STDIN_FILENO))
         return log_refuse(EINVAL, "run: no command, and no terminal for a shell "
                                   "(see minivmm run --help)");
-    shell = arena_alloc(&command->machine.arena, 2 * sizeof(*shell));
+    shell = arena_alloc(&options->machine.arena, 2 * sizeof(*shell));
     if (!shell)
         return log_error(ENOMEM, "run");
-    command->argv = shell;
-    shell[0] = command_format(command, "%s", getenv("SHELL") ? getenv("SHELL") : "/bin/sh");
+    options->argv = shell;
+    shell[0] = run_options_format(options, "%s", getenv("SHELL") ? getenv("SHELL") : "/bin/sh");
     return shell[0] ? 0 : -ENOMEM;
 }
 
-static int command_choose_kernel(struct command *command)
+static int supervisor_choose_kernel(struct run_options *options)
 {
     cleanup_free char *found = NULL;
     int error;
 
-    if (command->kernels)
+    if (options->kernels)
         return 0;
     error = kernel_find(&found, "/boot");
     if (error)
         return error;
-    command->kernels = arena_alloc(&command->machine.arena, sizeof(*command->kernels));
-    if (!command->kernels)
+    options->kernels = arena_alloc(&options->machine.arena, sizeof(*options->kernels));
+    if (!options->kernels)
         return log_error(ENOMEM, "kernel");
-    command->kernels->text = command_format(command, "%s", found);
-    return command->kernels->text ? 0 : -ENOMEM;
+    options->kernels->text = run_options_format(options, "%s", found);
+    return options->kernels->text ? 0 : -ENOMEM;
 }
 
-static int attempt_read_version(struct attempt *attempt)
+static int supervisor_read_version(struct supervisor_child *child)
 {
     struct image kernel;
-    int error = image_open(&kernel, attempt->guest.kernel);
+    int error = image_open(&kernel, child->params.kernel);
 
     if (error)
         return error;
-    error = kernel_version(attempt->version, &kernel);
+    error = kernel_version(child->version, &kernel);
     image_close(&kernel);
     return error;
 }
 
-/* One for each kernel named, or for the one to be found. */
-static int supervisor_add_trials(struct supervisor *s)
+/* One for each --kernel, or for the default kernel. */
+static int supervisor_add_reports(struct supervisor *s)
 {
-    const struct command_word *word = s->command.kernels;
+    const struct run_word *word = s->options.kernels;
     unsigned count = 0;
 
     do
         count++;
     while (word && (word = word->next));
-    s->trials = arena_alloc(&s->command.machine.arena, count * sizeof(*s->trials));
-    if (!s->trials)
+    s->reports = arena_alloc(&s->options.machine.arena, count * sizeof(*s->reports));
+    if (!s->reports)
         return log_error(ENOMEM, "run");
     s->count = count;
-    word = s->command.kernels;
+    word = s->options.kernels;
     for (unsigned i = 0; i < count; i++, word = word ? word->next : NULL)
-        s->trials[i] = (struct trial){ .kernel = word ? word->text : NULL,
-                                       .outcome = { .kind = OUTCOME_FAILED, .text = "not started" },
-                                       .times = { -1, -1, -1, -1 } };
+        s->reports[i] =
+            (struct report){ .kernel = word ? word->text : NULL,
+                             .outcome = { .kind = OUTCOME_FAILED, .text = "not started" },
+                             .times = { -1, -1, -1, -1 } };
     return 0;
 }
 
-static int supervisor_add_attempts(struct supervisor *s, const struct guest *guest)
+static int supervisor_add_children(struct supervisor *s, const struct child *params)
 {
-    struct command *command = &s->command;
-    struct command_word *word = command->kernels;
+    struct run_options *options = &s->options;
+    struct run_word *word = options->kernels;
     int error = 0;
 
-    s->attempts = arena_alloc(&command->machine.arena, s->count * sizeof(*s->attempts));
-    if (!s->attempts)
+    s->children = arena_alloc(&options->machine.arena, s->count * sizeof(*s->children));
+    if (!s->children)
         return log_error(ENOMEM, "run");
     for (unsigned i = 0; i < s->count && !error; i++, word = word->next) {
-        struct attempt *attempt = &s->attempts[i];
+        struct supervisor_child *child = &s->children[i];
 
-        attempt->supervisor = s;
-        attempt->guest = *guest;
-        attempt->guest.kernel = s->trials[i].kernel = word->text;
-        attempt->guest.version = attempt->version;
-        error = attempt_read_version(attempt);
-        s->trials[i].version = error ? NULL : attempt->version;
-        attempt->label = s->count > 1 ? command_format(command, "%s: ", attempt->version) : "";
-        if (!attempt->label)
+        child->supervisor = s;
+        child->params = *params;
+        child->params.kernel = s->reports[i].kernel = word->text;
+        child->params.version = child->version;
+        error = supervisor_read_version(child);
+        s->reports[i].version = error ? NULL : child->version;
+        child->label = s->count > 1 ? run_options_format(options, "%s: ", child->version) : "";
+        if (!child->label)
             error = -ENOMEM;
     }
     return error;
@@ -147,27 +148,28 @@ static int supervisor_add_attempts(struct supervisor *s, const struct guest *gue
 
 static int supervisor_prepare(struct supervisor *s)
 {
-    struct command *command = &s->command;
-    struct guest guest = { .command = command };
+    struct run_options *options = &s->options;
+    struct child params = { .options = options };
     int error;
 
-    if ((error = command_choose_argv(command)) || (error = command_choose_kernel(command)) ||
-        (error = places_find(&guest.places, command)) ||
-        (error = user_find(&guest.user, command, guest.places.root.host)))
+    if ((error = supervisor_choose_command(options)) ||
+        (error = supervisor_choose_kernel(options)) ||
+        (error = mounts_find(&params.mounts, options)) ||
+        (error = user_find(&params.user, options, params.mounts.root.host)))
         return error;
-    guest.argv = command->argv;
-    guest.environment = user_environment(command, &guest.user);
-    if (!guest.environment)
+    params.argv = options->argv;
+    params.environment = user_environment(options, &params.user);
+    if (!params.environment)
         return -ENOMEM;
-    return supervisor_add_attempts(s, &guest);
+    return supervisor_add_children(s, &params);
 }
 
-/* What became of it. */
+/* Outcomes. */
 
-static void attempt_explain(const struct attempt *attempt, const struct outcome *outcome)
+static void supervisor_explain(const struct supervisor_child *child, const struct outcome *outcome)
 {
-    const struct command *command = &attempt->supervisor->command;
-    const char *label = attempt->label, *text = outcome->text;
+    const struct run_options *options = &child->supervisor->options;
+    const char *label = child->label, *text = outcome->text;
     const char *separator = *text ? ": " : "";
 
     switch (outcome->kind) {
@@ -175,17 +177,17 @@ static void attempt_explain(const struct attempt *attempt, const struct outcome 
     case OUTCOME_SIGNAL:
         break;
     case OUTCOME_NOT_RUN:
-        log_warn("%scannot run '%s'%s%s", label, command->argv[0], separator, text);
+        log_warn("%scannot run '%s'%s%s", label, options->argv[0], separator, text);
         break;
     case OUTCOME_TIMEOUT:
-        log_warn("%s--timeout: not done in %llu ms", label,
-                 (unsigned long long)command->timeout_ms);
+        log_warn("%sthe command did not end within %llu ms (--timeout)", label,
+                 (unsigned long long)options->timeout_ms);
         break;
     case OUTCOME_HANG:
-        log_warn("%sthe guest did not come as far as the command in %llu ms (--boot-timeout); "
+        log_warn("%sthe guest did not start the command within %llu ms (--boot-timeout); "
                  "%s",
-                 label, (unsigned long long)command->boot_timeout_ms,
-                 command->verbose ? "a slow host needs more" : "--verbose shows how far");
+                 label, (unsigned long long)options->boot_timeout_ms,
+                 options->verbose ? "a slow host needs more" : "--verbose shows how far it came");
         break;
     case OUTCOME_PANIC:
         log_warn("%sthe guest's kernel panicked%s%s", label, separator, text);
@@ -194,7 +196,7 @@ static void attempt_explain(const struct attempt *attempt, const struct outcome 
         log_warn("%sthe guest's kernel had an oops%s%s", label, separator, text);
         break;
     case OUTCOME_POWER_OFF:
-        log_warn("%sthe guest switched itself off before the command ended", label);
+        log_warn("%sthe guest powered off before the command ended", label);
         break;
     case OUTCOME_RESET:
         log_warn("%sthe guest reset itself before the command ended", label);
@@ -203,76 +205,76 @@ static void attempt_explain(const struct attempt *attempt, const struct outcome 
         log_warn("%sended by a signal: %s", label, strsignal(outcome->number));
         break;
     case OUTCOME_FAILED:
-        if (*text && !outcome->told)
+        if (*text && !outcome->printed)
             log_warn("%sfailed: %s", label, text);
         break;
     }
 }
 
-/* The machine did that, unless it was killed. */
+/* In case the child was killed before it could do so. */
 static void supervisor_restore_terminal(const struct supervisor *s)
 {
     if (s->terminal >= 0 && tcgetpgrp(s->terminal) == getpgrp())
         tcsetattr(s->terminal, TCSANOW, &s->mode);
 }
 
-static void supervisor_begin(struct supervisor *s);
+static void supervisor_start_children(struct supervisor *s);
 
-static void attempt_ended(void *owner)
+static void supervisor_child_ended(void *owner)
 {
-    struct attempt *attempt = owner;
-    struct supervisor *s = attempt->supervisor;
-    struct trial *trial = &s->trials[attempt - s->attempts];
+    struct supervisor_child *child = owner;
+    struct supervisor *s = child->supervisor;
+    struct report *report = &s->reports[child - s->children];
 
     supervisor_restore_terminal(s);
-    session_report(attempt->session, &trial->outcome, &trial->times);
-    if (outcome_by_guest(&trial->outcome))
-        kernel_log_print(session_kernel_log(attempt->session), attempt->label);
-    attempt_explain(attempt, &trial->outcome);
+    session_report(child->session, &report->outcome, &report->times);
+    if (outcome_shows_kernel_log(&report->outcome))
+        kernel_log_print(session_kernel_log(child->session), child->label);
+    supervisor_explain(child, &report->outcome);
     s->ended++;
-    supervisor_begin(s);
+    supervisor_start_children(s);
 }
 
-/* The life of them all. */
+/* Running the children. */
 
-static int attempt_run(void *owner, const struct session_ends *ends)
+static int supervisor_run_child(void *owner, const struct session_ends *ends)
 {
-    return guest_run(&((struct attempt *)owner)->guest, ends);
+    return child_run(&((struct supervisor_child *)owner)->params, ends);
 }
 
-static int attempt_begin(struct attempt *attempt)
+static int supervisor_start_child(struct supervisor_child *child)
 {
-    const struct command *command = &attempt->supervisor->command;
-    const struct session_config config = { .label = attempt->label,
-                                           .timeout_ms = command->timeout_ms,
-                                           .boot_timeout_ms = command->boot_timeout_ms,
-                                           .verbose = command->verbose,
-                                           .machine = attempt_run,
-                                           .ended = attempt_ended,
-                                           .owner = attempt };
+    const struct run_options *options = &child->supervisor->options;
+    const struct session_config config = { .label = child->label,
+                                           .timeout_ms = options->timeout_ms,
+                                           .boot_timeout_ms = options->boot_timeout_ms,
+                                           .verbose = options->verbose,
+                                           .run = supervisor_run_child,
+                                           .ended = supervisor_child_ended,
+                                           .owner = child };
 
-    return session_start(&attempt->session, &config, attempt->supervisor->loop);
+    return session_start(&child->session, &config, child->supervisor->loop);
 }
 
-/* What was just printed is why that one was not started. */
-static void supervisor_blame(const struct supervisor *s, struct trial *trial)
+/* Copies the last error message, the reason why a child was not started. */
+static void supervisor_copy_reason(const struct supervisor *s, struct report *report)
 {
-    snprintf(trial->outcome.text, sizeof(trial->outcome.text), "%s", s->reason);
+    snprintf(report->outcome.text, sizeof(report->outcome.text), "%s", s->reason);
 }
 
-/* As many as may be at once; ends the loop when there is no more to do. */
-static void supervisor_begin(struct supervisor *s)
+/* Starts children up to the limit of --jobs; stops the loop when all have ended. */
+static void supervisor_start_children(struct supervisor *s)
 {
-    while (!s->interrupted && s->begun < s->count && s->begun - s->ended < s->command.jobs)
-        if (attempt_begin(&s->attempts[s->begun++])) {
-            supervisor_blame(s, &s->trials[s->begun - 1]);
+    while (!s->interrupted && s->started < s->count && s->started - s->ended < s->options.jobs)
+        if (supervisor_start_child(&s->children[s->started++])) {
+            supervisor_copy_reason(s, &s->reports[s->started - 1]);
             s->ended++;
         }
-    if (s->ended == s->begun && (s->interrupted || s->begun == s->count))
+    if (s->ended == s->started && (s->interrupted || s->started == s->count))
         loop_stop(s->loop);
 }
 
-static void supervisor_signalled(struct watch *watch, short revents)
+static void supervisor_signals_ready(struct watch *watch, short revents)
 {
     struct supervisor *s = container_of(watch, struct supervisor, signals);
     struct signalfd_siginfo info;
@@ -281,13 +283,13 @@ static void supervisor_signalled(struct watch *watch, short revents)
         return;
     if (info.ssi_signo != SIGCHLD)
         s->interrupted = (int)info.ssi_signo;
-    for (unsigned i = 0; i < s->begun; i++) {
-        if (!s->attempts[i].session)
+    for (unsigned i = 0; i < s->started; i++) {
+        if (!s->children[i].session)
             continue;
         if (info.ssi_signo == SIGCHLD)
-            session_reap(s->attempts[i].session);
+            session_reap(s->children[i].session);
         else
-            session_signal(s->attempts[i].session, (int)info.ssi_signo);
+            session_signal(s->children[i].session, (int)info.ssi_signo);
     }
 }
 
@@ -299,18 +301,18 @@ static int supervisor_watch_signals(struct supervisor *s)
     sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGCHLD);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGCHLD, SIG_DFL); /* whoever started us may have ignored it */
+    signal(SIGCHLD, SIG_DFL); /* the parent may have ignored it */
     s->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     s->signals.events = POLLIN;
-    s->signals.ready = supervisor_signalled;
+    s->signals.ready = supervisor_signals_ready;
     if (s->signals.fd < 0)
         return log_error(errno, "signals");
     loop_add(s->loop, &s->signals);
     return 0;
 }
 
-/* Input and output are the machine's alone from here on: their end must not wait for us. */
-static void supervisor_let_go(struct supervisor *s)
+/* Gives up standard input and output, so that only a single child keeps them open. */
+static void supervisor_release_streams(struct supervisor *s)
 {
     cleanup_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -331,9 +333,9 @@ static int supervisor_run(struct supervisor *s)
         return error;
     if (isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &s->mode) == 0)
         s->terminal = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    supervisor_begin(s);
-    supervisor_let_go(s);
-    if (s->ended < s->begun)
+    supervisor_start_children(s);
+    supervisor_release_streams(s);
+    if (s->ended < s->started)
         loop_run(s->loop);
     return 0;
 }
@@ -342,17 +344,17 @@ static int supervisor_report_json(struct supervisor *s)
 {
     if (!s->json)
         return 0;
-    report_json(s->json, s->trials, s->count);
+    report_json(s->json, s->reports, s->count);
     if (fflush(s->json) || ferror(s->json))
-        return log_error(errno, "--json: write %s", s->command.json);
+        return log_error(errno, "--json: write %s", s->options.json);
     return 0;
 }
 
-/* Nothing was run. */
+/* For an error before any child was started. */
 static int supervisor_report_refusal(struct supervisor *s)
 {
     for (unsigned i = 0; i < s->count; i++)
-        supervisor_blame(s, &s->trials[i]);
+        supervisor_copy_reason(s, &s->reports[i]);
     supervisor_report_json(s);
     return STATUS_FAILED;
 }
@@ -362,18 +364,18 @@ static int supervisor_report(struct supervisor *s)
     int status = s->interrupted ? STATUS_SIGNAL + s->interrupted : EXIT_SUCCESS;
 
     if (s->count == 1)
-        status = outcome_status(&s->trials[0].outcome);
+        status = outcome_status(&s->reports[0].outcome);
     else
-        report_table(stderr, s->trials, s->count);
+        report_table(stderr, s->reports, s->count);
     for (unsigned i = 0; i < s->count && !status; i++)
-        status = outcome_status(&s->trials[i].outcome) ? EXIT_FAILURE : EXIT_SUCCESS;
+        status = outcome_status(&s->reports[i].outcome) ? EXIT_FAILURE : EXIT_SUCCESS;
     return supervisor_report_json(s) ? STATUS_FAILED : status;
 }
 
 static void supervisor_finish(struct supervisor *s)
 {
-    for (unsigned i = 0; i < s->begun; i++)
-        session_destroy(s->attempts[i].session);
+    for (unsigned i = 0; i < s->started; i++)
+        session_destroy(s->children[i].session);
     loop_destroy(s->loop);
     if (s->signals.fd >= 0)
         close(s->signals.fd);
@@ -381,30 +383,30 @@ static void supervisor_finish(struct supervisor *s)
         close(s->terminal);
     if (s->json)
         fclose(s->json);
-    command_finish(&s->command);
+    run_options_finish(&s->options);
 }
 
-/* First of all: a file that cannot be written is told before anything has been done. */
+/* Called first, so that a file that cannot be written is reported before a child runs. */
 static int supervisor_open_json(struct supervisor *s)
 {
-    const char *path = s->command.json;
+    const char *path = s->options.json;
 
     if (path && !(s->json = fopen(path, "we")))
         return log_error(errno, "--json: open %s", path);
     return 0;
 }
 
-int command_run(int argc, char **argv)
+int supervisor_main(int argc, char **argv)
 {
     struct supervisor s = { .signals = { .fd = -1 }, .terminal = -1 };
     enum config_result parsed;
-    int status = STATUS_FAILED; /* of wrong usage, too: 2 may be the command's own */
+    int status = STATUS_FAILED; /* for usage errors, too: 2 may be the command's status */
 
     log_keep_reason(s.reason);
-    parsed = command_parse(&s.command, argc, argv);
+    parsed = run_options_parse(&s.options, argc, argv);
     if (parsed == CONFIG_DONE)
         status = EXIT_SUCCESS;
-    else if (supervisor_add_trials(&s) == 0 && supervisor_open_json(&s) == 0)
+    else if (supervisor_add_reports(&s) == 0 && supervisor_open_json(&s) == 0)
         status = parsed == CONFIG_RUN && supervisor_prepare(&s) == 0 && supervisor_run(&s) == 0
                      ? supervisor_report(&s)
                      : supervisor_report_refusal(&s);

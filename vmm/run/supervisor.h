@@ -3,10 +3,10 @@
 #define VMM_RUN_SUPERVISOR_H
 
 /*
- * `minivmm run`: boots a kernel for one command, or several kernels one after another, and returns
- * the exit status: the command's own, or what else became of it (vmm/status.h). argv[0] is "run".
- * There must be one thread only, with signals blocked by front_end_block_signals().
+ * `minivmm run`: runs a command once under each kernel. Returns the exit status: the command's own,
+ * or one of vmm/cli/status.h. argv[0] is "run". Must be called on the process's only thread, with
+ * signals blocked by front_end_block_signals().
  */
-int command_run(int argc, char **argv);
+int supervisor_main(int argc, char **argv);
 
 #endif

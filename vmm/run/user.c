@@ -23,7 +23,7 @@
 
 #define GROUPS_MAX 64
 
-/* A plain file of the guest's. Links lead where they would lead in the guest, or nowhere. */
+/* Opens a regular file below `root`; symbolic links are resolved as in the guest. NULL: none. */
 static FILE *user_open(const char *root, const char *name)
 {
     const struct open_how how = { .flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
@@ -42,8 +42,8 @@ static FILE *user_open(const char *root, const char *name)
     return file;
 }
 
-/* The entry with this name, or, where that is NULL, with this number. */
-static bool user_look_up(struct user *user, struct command *command, const char *root,
+/* Looks up the entry with this name, or if it is NULL, with user->uid. */
+static bool user_look_up(struct user *user, struct run_options *options, const char *root,
                          const char *name)
 {
     FILE *file = user_open(root, "/etc/passwd");
@@ -55,8 +55,8 @@ static bool user_look_up(struct user *user, struct command *command, const char 
     if (found) {
         user->uid = entry->pw_uid;
         user->gid = entry->pw_gid;
-        user->name = command_format(command, "%s", entry->pw_name);
-        user->home = command_format(command, "%s", entry->pw_dir);
+        user->name = run_options_format(options, "%s", entry->pw_name);
+        user->home = run_options_format(options, "%s", entry->pw_dir);
     }
     if (file)
         fclose(file);
@@ -71,10 +71,10 @@ static bool user_is_member(const struct group *group, const char *name)
     return false;
 }
 
-static int user_find_groups(struct user *user, struct command *command, const char *root)
+static int user_find_groups(struct user *user, struct run_options *options, const char *root)
 {
     FILE *file = user_open(root, "/etc/group");
-    uint32_t *groups = arena_alloc(&command->machine.arena, GROUPS_MAX * sizeof(*groups));
+    uint32_t *groups = arena_alloc(&options->machine.arena, GROUPS_MAX * sizeof(*groups));
     struct group *entry;
 
     while (file && groups && user->group_count < GROUPS_MAX && (entry = fgetgrent(file)))
@@ -86,11 +86,11 @@ static int user_find_groups(struct user *user, struct command *command, const ch
     return groups ? 0 : log_error(ENOMEM, "--user");
 }
 
-/* UID or UID:GID, which need not be in any list. */
-static bool user_by_number(struct user *user, struct command *command, const char *root,
+/* Parses UID or UID:GID, which need not be in the files. */
+static bool user_by_number(struct user *user, struct run_options *options, const char *root,
                            const char *text)
 {
-    char *numbers = command_format(command, "%s", text), *gid_text = numbers;
+    char *numbers = run_options_format(options, "%s", text), *gid_text = numbers;
     char *uid_text = strsep(&gid_text, ":");
     uint64_t uid, gid = 0;
 
@@ -98,7 +98,7 @@ static bool user_by_number(struct user *user, struct command *command, const cha
         (gid_text && (!parse_number(gid_text, &gid) || gid >= UINT32_MAX)))
         return false;
     user->uid = (uint32_t)uid;
-    if (!user_look_up(user, command, root, NULL)) {
+    if (!user_look_up(user, options, root, NULL)) {
         user->gid = user->uid;
         user->name = uid_text;
     }
@@ -107,35 +107,35 @@ static bool user_by_number(struct user *user, struct command *command, const cha
     return true;
 }
 
-int user_find(struct user *ret, struct command *command, const char *root)
+int user_find(struct user *ret, struct run_options *options, const char *root)
 {
     struct user user = { .name = "root" };
-    const char *given = command->user;
+    const char *given = options->user;
     int error;
 
-    if (given && !user_by_number(&user, command, root, given) &&
-        !user_look_up(&user, command, root, given))
+    if (given && !user_by_number(&user, options, root, given) &&
+        !user_look_up(&user, options, root, given))
         return log_refuse(EINVAL, "--user %s: no such user in %s/etc/passwd; give a number", given,
                           strcmp(root, "/") != 0 ? root : "");
     if (!user.name)
         return -ENOMEM;
-    if ((error = user_find_groups(&user, command, root)))
+    if ((error = user_find_groups(&user, options, root)))
         return error;
     *ret = user;
     return 0;
 }
 
-struct environment {
-    struct command *command;
+struct user_variables {
+    struct run_options *options;
     const char **variables;
     unsigned count;
     bool failed;
 };
 
-/* In place of one of the same name. */
-static void environment_set(struct environment *env, const char *name, const char *value)
+/* Adds a variable, or replaces the one of the same name. */
+static void user_set_variable(struct user_variables *env, const char *name, const char *value)
 {
-    const char *variable = command_format(env->command, "%s=%s", name, value);
+    const char *variable = run_options_format(env->options, "%s=%s", name, value);
     size_t length = strlen(name) + 1;
     unsigned at = 0;
 
@@ -148,40 +148,40 @@ static void environment_set(struct environment *env, const char *name, const cha
     env->count += at == env->count;
 }
 
-/* NAME=VALUE, or NAME: as it is here, if it is. */
-static void environment_add(struct environment *env, const char *text)
+/* Adds NAME=VALUE; NAME alone takes the host's value, if it is set. */
+static void user_add_variable(struct user_variables *env, const char *text)
 {
-    char *name = command_format(env->command, "%s", text);
+    char *name = run_options_format(env->options, "%s", text);
     char *value = name ? strchr(name, '=') : NULL;
 
     env->failed |= !name;
     if (value)
         *value++ = '\0';
     if (name && (value || (value = getenv(name))))
-        environment_set(env, name, value);
+        user_set_variable(env, name, value);
 }
 
-const char *const *user_environment(struct command *command, const struct user *user)
+const char *const *user_environment(struct run_options *options, const struct user *user)
 {
     const char *const passed_on[] = { "HOME", "SHELL", "TERM", "LANG", "LC_ALL", "TZ", "PATH" };
-    struct environment env = { .command = command };
+    struct user_variables env = { .options = options };
     unsigned most = ARRAY_SIZE(passed_on) + 4;
 
-    for (struct command_word *word = command->environment; word; word = word->next)
+    for (struct run_word *word = options->environment; word; word = word->next)
         most++;
-    env.variables = arena_alloc(&command->machine.arena, most * sizeof(*env.variables));
+    env.variables = arena_alloc(&options->machine.arena, most * sizeof(*env.variables));
     if (!env.variables) {
         log_error(ENOMEM, "--env");
         return NULL;
     }
-    environment_set(&env, "PATH", JOB_DEFAULT_PATH);
+    user_set_variable(&env, "PATH", JOB_DEFAULT_PATH);
     for (unsigned i = 0; i < ARRAY_SIZE(passed_on); i++)
-        environment_add(&env, passed_on[i]);
-    environment_set(&env, "USER", user->name);
-    environment_set(&env, "LOGNAME", user->name);
+        user_add_variable(&env, passed_on[i]);
+    user_set_variable(&env, "USER", user->name);
+    user_set_variable(&env, "LOGNAME", user->name);
     if (user->home)
-        environment_set(&env, "HOME", user->home);
-    for (struct command_word *word = command->environment; word; word = word->next)
-        environment_add(&env, word->text);
+        user_set_variable(&env, "HOME", user->home);
+    for (struct run_word *word = options->environment; word; word = word->next)
+        user_add_variable(&env, word->text);
     return env.failed ? NULL : env.variables;
 }

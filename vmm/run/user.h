@@ -4,22 +4,22 @@
 
 #include <stdint.h>
 
-/* Who runs the command in the guest, and with which environment. All memory is the command's. */
+/* The user who runs the command in the guest, and the environment. The options own all memory. */
 
-struct command;
+struct run_options;
 
 struct user {
     uint32_t uid, gid;
     const uint32_t *groups; /* supplementary */
     unsigned group_count;
     const char *name;
-    const char *home; /* NULL: that of minivmm's user */
+    const char *home; /* NULL: the value of HOME on the host */
 };
 
-/* By --user and the files etc/passwd and etc/group in `root`. Prints what is wrong; -errno. */
-int user_find(struct user *ret, struct command *command, const char *root);
+/* Looks --user up in the files etc/passwd and etc/group below `root`. Prints errors; -errno. */
+int user_find(struct user *ret, struct run_options *options, const char *root);
 
-/* NAME=VALUE each, NULL at the end. NULL: out of memory, after a message. */
-const char *const *user_environment(struct command *command, const struct user *user);
+/* Returns strings NAME=VALUE, ended by NULL. Out of memory: NULL, after a message. */
+const char *const *user_environment(struct run_options *options, const struct user *user);
 
 #endif
