@@ -260,7 +260,7 @@ class Refusals(unittest.TestCase):
                 ("--user nobody-knows: no such user", "--user", "nobody-knows", "true"),
                 ("open /nowhere/kernel", "--kernel", "/nowhere/kernel", "true"),
                 ("/nowhere/modules", "--modules", "/nowhere/modules", "true"),
-                ("--net user: hostfwd: only one kernel at a time can have it: use --jobs 1", "-j2",
+                ("--net user: hostfwd: only one machine at a time can use it; use --jobs 1", "-j2",
                  "--kernel", kernel(), "--net", "user,hostfwd=::8080-:80", "true")):
             with self.subTest(wanted=wanted):
                 line = self.refuse("--json", report, *arguments)

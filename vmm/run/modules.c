@@ -135,7 +135,7 @@ static int modules_read_list(char **ret, const char *directory, const char *name
     return error;
 }
 
-/* The message says how depmod creates modules.dep in DIR/lib/modules/VERSION. */
+/* Refuses with the depmod command that creates modules.dep in DIR/lib/modules/VERSION. */
 static int modules_refuse_unlisted(const char *directory, const char *version)
 {
     size_t length = strlen(directory), tail = strlen("/lib/modules/") + strlen(version);

@@ -8,7 +8,7 @@
 #include "vmm/config/config.h"
 #include "vmm/config/schema.h"
 
-/* The command line of `minivmm run`, parsed: no file is looked at. */
+/* Parses the command line of `minivmm run`. Does not check that files exist. */
 
 /* One value of an option that can be repeated, in the order given. */
 struct run_word {

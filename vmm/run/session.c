@@ -280,11 +280,11 @@ static void session_phase_ready(struct watch *watch, short revents)
 
 /* The child process. */
 
-static void session_set_descriptor(int fd, int place)
+static void session_set_descriptor(int fd, int wanted)
 {
-    if (dup2(fd, place) >= 0)
+    if (dup2(fd, wanted) >= 0)
         return;
-    log_error(errno, "descriptors of the machine");
+    log_error(errno, "standard descriptors of the machine's process");
     _exit(STATUS_FAILED);
 }
 
@@ -373,11 +373,11 @@ static int session_open_ends(struct session *session, int ours[4], int theirs[4]
 
         if (i == 0 ? socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)
                    : pipe2(pair, O_CLOEXEC))
-            return log_error(errno, "connect the machine");
+            return log_error(errno, "connect to the machine's process");
         ours[i] = pair[0];
         theirs[i] = pair[1];
         if (fcntl(ours[i], F_SETFL, O_NONBLOCK) < 0)
-            return log_error(errno, "connect the machine");
+            return log_error(errno, "connect to the machine's process");
     }
     return 0;
 }

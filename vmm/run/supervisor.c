@@ -211,7 +211,7 @@ static void supervisor_explain(const struct supervisor_child *child, const struc
     }
 }
 
-/* In case the child was killed before it could do so. */
+/* The child does it, too, unless it was killed. */
 static void supervisor_restore_terminal(const struct supervisor *s)
 {
     if (s->terminal >= 0 && tcgetpgrp(s->terminal) == getpgrp())
