@@ -30,7 +30,7 @@ static const struct status_text statuses[] = {
 /* Exit statuses of minivmm run. */
 static const struct status_text run_statuses[] = {
     { STATUS_GONE, "The guest powered off before the command ended." },
-    { STATUS_HANG, "The guest did not run the command within --boot-timeout." },
+    { STATUS_HANG, "The guest did not start the command within --boot-timeout." },
     { STATUS_OOPS, "The guest's kernel had an oops." },
     { STATUS_RESET, "The guest reset itself before the command ended." },
     { STATUS_PANIC, "The guest's kernel panicked." },
