@@ -169,7 +169,7 @@ static void raw_uring_submit(struct block *block, struct block_request *request)
         raw_uring_defer(u, request);
 }
 
-/* Polls like the loop: for completions, or to submit again. False at the deadline. */
+/* Polls like the loop: for completions, or to submit again. False after the deadline. */
 static bool raw_uring_poll(struct raw_uring *u, uint64_t deadline_ns)
 {
     struct pollfd ring = { .fd = u->watch.fd, .events = u->watch.events };
@@ -177,7 +177,8 @@ static bool raw_uring_poll(struct raw_uring *u, uint64_t deadline_ns)
     uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
     struct timespec timeout = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
 
-    return ppoll(&ring, 1, deadline_ns == BLOCK_NO_DEADLINE ? NULL : &timeout, NULL) != 0;
+    ppoll(&ring, 1, deadline_ns == BLOCK_NO_DEADLINE ? NULL : &timeout, NULL);
+    return left > 0;
 }
 
 static bool raw_uring_drain(struct block *block, uint64_t deadline_ns)

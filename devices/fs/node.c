@@ -458,7 +458,8 @@ void nodes_state(struct nodes *nodes, struct state *s)
     struct identity root = nodes_root_state(nodes, s);
     uint32_t count;
 
-    assert(!s->loading || nodes->count == 1);
+    if (s->loading && nodes->count != 1)
+        state_fail(s, "the share is in use already");
     count = slots_state(&nodes->slots, s);
 
     if (!s->loading && !nodes_save_all(nodes, &root, s))

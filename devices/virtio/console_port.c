@@ -156,6 +156,7 @@ size_t console_port_receive(struct console_port *port, const uint8_t *bytes, siz
 
 void console_port_reset(struct console_port *port)
 {
+    port->ending = false;
     port->ready = port->open = port->sending = port->begun = false;
     port->due = port->ahead = 0;
     port->taken = 0;

@@ -534,6 +534,8 @@ int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, u
 
         if (mmio->irqfd >= 0)
             close(mmio->irqfd);
+        if (mmio->ack.fd >= 0)
+            close(mmio->ack.fd);
         free(mmio);
         return error;
     }

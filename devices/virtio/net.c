@@ -391,6 +391,8 @@ static void net_state(struct virtio_device *v, struct state *s)
     state_data(s, "frame", n->spill, &size, sizeof(n->spill)); /* the undelivered one, whole */
     if (size > 0 && size < NET_HEADER_SIZE)
         state_fail(s, "a frame of %u bytes", size);
+    if (size > 0 && !(virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK))
+        state_fail(s, "a frame without a driver");
     n->frame_size = n->spilled = s->error ? 0 : size;
 }
 

@@ -335,6 +335,17 @@ static bool virtio_driver_ok(const struct virtio_device *v)
     return virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK;
 }
 
+/*
+ * Kicks every queue: the device looks at it in the loop's next round, so that whoever waits for a
+ * pause or resume does not wait for the requests, too.
+ */
+static void virtio_notify_queues(struct virtio_device *v)
+{
+    for (unsigned i = 0; i < v->queue_count; i++)
+        if (virtq_started(v->queues[i].virtq))
+            virtio_kick(v, i);
+}
+
 struct virtio_pause {
     struct virtio_device *device;
     uint64_t deadline_ns;
@@ -351,7 +362,7 @@ static void virtio_do_pause(void *arg)
         !virtio_driver_ok(v) || !v->ops->pause || v->ops->pause(v, pause->deadline_ns);
     if (!pause->succeeded) {
         virtio_watch_queues(v);
-        virtio_kick_all(v);
+        virtio_notify_queues(v);
         return;
     }
     for (unsigned i = 0; i < v->queue_count; i++)
@@ -381,7 +392,7 @@ static void virtio_do_resume(void *arg)
     virtio_watch_queues(v);
     if (v->ops->resume && virtio_driver_ok(v))
         v->ops->resume(v);
-    virtio_kick_all(v); /* kicks were not read while paused, and are not part of the state */
+    virtio_notify_queues(v); /* kicks were not read while paused, and are not part of the state */
     if (config_pending)
         virtio_config_changed(v);
 }

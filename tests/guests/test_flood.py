@@ -81,3 +81,18 @@ class DeadDisk(Ends):
                     if self.left:
                         break
                 self.assertIn("does not stop", logged)
+
+    def test_impatient_signals_do_not_prolong_it(self):
+        with self.running("leave", "--grace", f"{GRACE}s",
+                          "--disk", f"{self.disk()},engine=thread", stdin=subprocess.PIPE,
+                          env={**os.environ, "LD_PRELOAD": str(GUESTS / "stuck.so"),
+                               "ASAN_OPTIONS": "verify_asan_link_order=0"}) as process:
+            self.leave(process)
+            for _ in range(60):  # each within the time that the one before has given it
+                process.send_signal(signal.SIGTERM)
+                try:
+                    self.assertEqual(process.wait(FORCE / 2), 128 + signal.SIGTERM)
+                    return
+                except subprocess.TimeoutExpired:
+                    pass
+            self.fail("it goes on as long as somebody asks it to end")

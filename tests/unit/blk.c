@@ -841,6 +841,8 @@ START_TEST(a_pause_drains_requests_and_starts_none)
     driver_kick(&r.d, 0);
     ck_assert_uint_eq(r.count, 0);
     virtio_resume(r.d.device);
+    ck_assert_uint_eq(r.count, 0); /* not on the time of who resumes it */
+    loop_turn(r.d.loop, 0);
     ck_assert_uint_eq(r.count, 1);
     block_drain(&r.block, BLOCK_NO_DEADLINE);
     ck_assert(driver_wait(&r.d, 0, NULL, NULL));
@@ -858,6 +860,7 @@ START_TEST(a_disk_that_is_stuck_cannot_be_paused)
     driver_kick(&r.d, 0);
     driver_publish(&r.d, 0, 0); /* without a kick */
     ck_assert_int_eq(pause_disk(r.d.device), -ETIMEDOUT);
+    loop_turn(r.d.loop, 0);
     ck_assert_uint_eq(r.count, 2); /* the disk has found it */
     driver_publish(&r.d, 0, 0);
     driver_kick_if_asked(&r.d, 0);

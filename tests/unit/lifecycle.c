@@ -24,6 +24,7 @@ static struct fake {
     bool stuck;      /* a device cannot be paused */
     bool hold_reset; /* machine_reset() waits */
     bool fail_start;
+    bool report_when_asked; /* see machine_find_unparked() */
     int parked_fd;
 } fake = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
@@ -79,10 +80,22 @@ void machine_resume(struct machine *m)
 
 bool machine_find_unparked(struct machine *m, char *name, size_t size)
 {
-    LOCK_SCOPE(&fake.mutex);
-    if (!fake.parked)
+    bool parked, report;
+
+    {
+        LOCK_SCOPE(&fake.mutex);
+        parked = fake.parked;
+        report = !parked && fake.report_when_asked;
+        fake.report_when_asked &= parked;
+    }
+    if (!parked)
         snprintf(name, size, "vcpu0 (uart16550)");
-    return !fake.parked;
+    if (report) { /* just after it was found busy, the vCPU reports the guest's end */
+        const struct event_sink sink = lifecycle_events(&life);
+
+        event_report(&sink, GUEST_POWER_OFF, 0);
+    }
+    return !parked;
 }
 
 int machine_parked_fd(const struct machine *m)
@@ -262,7 +275,7 @@ START_TEST(a_pause_can_be_cancelled)
     let_park();
     for (unsigned i = 0; i < 5; i++)
         loop_turn(loop, 10);
-    ck_assert_str_eq(events, "");
+    ck_assert_str_eq(events, "R");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
     ck_assert_str_eq(fake.steps, "SpcCr");
 }
@@ -333,7 +346,7 @@ START_TEST(a_guest_reset_restarts_the_machine)
         report(GUEST_POWER_OFF, 0); /* by another vCPU: ignored */
         await("Z");
         ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
-        ck_assert_str_eq(fake.steps, "ppxzS");
+        ck_assert_str_eq(fake.steps, "pppxzS");
     }
 }
 END_TEST
@@ -477,6 +490,50 @@ START_TEST(requests_from_many_threads)
 }
 END_TEST
 
+START_TEST(without_restart_the_reset_in_progress_is_the_end)
+{
+    start();
+    fake.hold_reset = true;
+    report(GUEST_RESET, 0);
+    loop_turn(loop, 100);
+    loop_turn(loop, 100);
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_RESETTING);
+    lifecycle_set_restart(&life, false);
+    {
+        LOCK_SCOPE(&fake.mutex);
+        fake.hold_reset = false;
+    }
+    await("X");
+    ck_assert_int_eq(lifecycle_end(&life)->reason, END_GUEST);
+    ck_assert_int_eq(lifecycle_end(&life)->event, GUEST_RESET);
+}
+END_TEST
+
+/* The vCPUs must not run on once the guest has ended, whatever became of the pause. */
+START_TEST(an_end_reported_while_a_pause_fails_is_not_resumed)
+{
+    start();
+    fake.stubborn = true;
+    lifecycle_pause(&life, 0);
+    fake.report_when_asked = true;
+    loop_turn(loop, 100);
+    loop_turn(loop, 100);
+    let_park();
+    await("X");
+    ck_assert_int_eq(lifecycle_end(&life)->event, GUEST_POWER_OFF);
+    ck_assert_ptr_null(strchr(fake.steps, 'r'));
+}
+END_TEST
+
+START_TEST(a_request_before_the_start_is_served_after_it)
+{
+    lifecycle_pause(&life, 10000);
+    loop_turn(loop, 100);
+    start();
+    await("P");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("lifecycle");
@@ -501,6 +558,9 @@ int main(void)
     tcase_add_test(tcase, the_first_guest_event_wins);
     tcase_add_test(tcase, a_stop_request_overrides_a_guest_event_until_the_machine_has_stopped);
     tcase_add_test(tcase, a_failed_restart_stops_the_machine);
+    tcase_add_test(tcase, without_restart_the_reset_in_progress_is_the_end);
+    tcase_add_test(tcase, an_end_reported_while_a_pause_fails_is_not_resumed);
+    tcase_add_test(tcase, a_request_before_the_start_is_served_after_it);
     tcase_add_test(tcase, requests_from_many_threads);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -803,6 +803,7 @@ START_TEST(pending_interrupts_are_raised_after_a_load)
     ck_assert_uint_eq(new.shadows, 1);
     ck_assert_uint_eq(get(&new, VIRTIO_MMIO_INTERRUPT_STATUS), 3);
     ck_assert_uint_ge(edges(&new), 1);
+    loop_turn(new.loop, 0);
     ck_assert_uint_ge(new.kicks, 1);
     ck_assert_int_eq(pause_fake(&new), 0);
     new.device->ops->resume(new.device);

@@ -41,6 +41,9 @@ void front_end_block_signals(void)
 
 void front_end_stop(struct front_end *f, int status)
 {
+    if (f->stopping)
+        return; /* a repeated request must not give it more time */
+    f->stopping = true;
     consoles_each(&f->machine.board, terminal_abandon);
     lifecycle_stop(&f->life, (unsigned)status);
     alarm_set(&f->force, FORCE_MS);

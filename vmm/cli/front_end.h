@@ -31,6 +31,7 @@ struct front_end {
     struct lifecycle life;
     struct loop *loop;
     struct watch signals; /* a signalfd */
+    bool stopping;        /* front_end_stop() was called */
     struct watch force;   /* a timer, set by front_end_stop() */
 };
 

@@ -33,7 +33,10 @@ struct device_ops {
      */
     int (*pause)(struct device *dev, uint64_t deadline_ns);
     void (*resume)(struct device *dev);
-    /* Saves a paused device, or loads into one just created: one section of `s`. */
+    /*
+     * Saves a paused device, or loads into one just created: one section of `s`. A device whose
+     * load fails is good for nothing but destroy().
+     */
     void (*state)(struct device *dev, struct state *s);
     /* Adds its counters to *ret, which is zeroed. After vCPU threads and loops have ended. */
     void (*count)(struct device *dev, struct device_stats *ret);

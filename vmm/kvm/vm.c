@@ -249,23 +249,30 @@ void vm_resume(struct vm *vm)
 int vm_hold_vcpu(struct vm *vm, unsigned index, uint64_t deadline_ns)
 {
     struct timespec deadline = clock_timespec(deadline_ns);
-    struct vcpu *vcpu = &vm->vcpus[index];
+    struct vcpu *vcpu;
+    int error = 0;
 
     LOCK_SCOPE(&vm->mutex);
+    if (index >= vm->vcpu_count || vm->ending)
+        return -ESRCH;
+    vcpu = &vm->vcpus[index];
     vcpu->held = true;
+    vm->holders++;
     if (!vcpu->parked)
         vcpu_kick(vcpu);
-    while (!vcpu->parked)
-        if (pthread_cond_timedwait(&vm->changed, &vm->mutex, &deadline) == ETIMEDOUT)
-            break;
-    vcpu->held = vcpu->parked;
-    return vcpu->held ? 0 : -ETIMEDOUT;
+    while (!error && !vcpu->parked && !vm->ending)
+        error = pthread_cond_timedwait(&vm->changed, &vm->mutex, &deadline);
+    vm->holders--;
+    vcpu->held = vcpu->parked && !vm->ending;
+    pthread_cond_broadcast(&vm->changed); /* vm_destroy() may wait */
+    return vcpu->held ? 0 : vm->ending ? -ESRCH : -ETIMEDOUT;
 }
 
 void vm_release_vcpu(struct vm *vm, unsigned index)
 {
     LOCK_SCOPE(&vm->mutex);
-    vm->vcpus[index].held = false;
+    if (index < vm->vcpu_count)
+        vm->vcpus[index].held = false;
     pthread_cond_broadcast(&vm->changed);
 }
 
@@ -282,21 +289,35 @@ bool vm_find_unparked(struct vm *vm, char *text, size_t size)
     return false;
 }
 
-void vm_destroy(struct vm *vm)
+/* Makes every vCPU thread end, or on its way to. */
+static void vm_end_vcpus(struct vm *vm)
 {
-    pthread_mutex_lock(&vm->mutex);
+    LOCK_SCOPE(&vm->mutex);
     vm->ending = true;
     for (unsigned i = 0; i < vm->vcpu_count; i++)
         if (vm->vcpus[i].run && !vm->vcpus[i].parked)
             vcpu_kick(&vm->vcpus[i]);
     pthread_cond_broadcast(&vm->changed);
-    pthread_mutex_unlock(&vm->mutex);
+    while (vm->holders > 0)
+        pthread_cond_wait(&vm->changed, &vm->mutex);
+}
 
-    for (unsigned i = 0; i < vm->vcpu_count; i++)
-        vcpu_finish(&vm->vcpus[i]);
+static void vm_free_vcpus(struct vm *vm)
+{
+    LOCK_SCOPE(&vm->mutex);
     free(vm->vcpus);
     vm->vcpus = NULL;
     vm->vcpu_count = 0;
+}
+
+void vm_destroy(struct vm *vm)
+{
+    if (vm->vcpu_count > 0) {
+        vm_end_vcpus(vm);
+        for (unsigned i = 0; i < vm->vcpu_count; i++)
+            vcpu_finish(&vm->vcpus[i]);
+        vm_free_vcpus(vm);
+    }
     if (vm->fd >= 0)
         close(vm->fd);
     vm->fd = -1;

@@ -41,6 +41,7 @@ struct vm {
     bool park;          /* all vCPUs are to park */
     bool notify_parked; /* signal all_parked when they have */
     bool ending;        /* the threads are to end instead of parking */
+    unsigned holders;   /* threads in vm_hold_vcpu() */
     unsigned parked;    /* number of parked vCPUs */
     bool shadow_mapped; /* `shadow` is in the guest's memory map */
 };
@@ -65,8 +66,9 @@ void vm_resume(struct vm *vm); /* cancels vm_park(), or unparks the vCPUs; any t
 
 /*
  * Parks one vCPU, independently of the others, until vm_release_vcpu(). Waits; -ETIMEDOUT if it
- * has not parked when clock_now_ns() reaches `deadline_ns`: it then runs on. Any thread but a
- * vCPU's. A held vCPU counts as parked for vm_park(); vm_resume() does not unpark it.
+ * has not parked when clock_now_ns() reaches `deadline_ns`: it then runs on. -ESRCH if there is no
+ * such vCPU, or no more: a reset ends all. Any thread but a vCPU's and, as a vCPU may be waiting
+ * for them, a loop's. A held vCPU counts as parked for vm_park(); vm_resume() does not unpark it.
  */
 int vm_hold_vcpu(struct vm *vm, unsigned index, uint64_t deadline_ns);
 void vm_release_vcpu(struct vm *vm, unsigned index);

@@ -20,13 +20,13 @@ static void lifecycle_signal(int fd)
         log_error(errno, "wake the main loop");
 }
 
-void lifecycle_pause(struct lifecycle *life, uint64_t timeout_ms)
+void lifecycle_pause(struct lifecycle *life, uint32_t timeout_ms)
 {
     {
         LOCK_SCOPE(&life->mutex);
         life->pause = true;
         life->resume = false;
-        life->deadline_ns = clock_now_ns() + timeout_ms * 1000000;
+        life->deadline_ns = clock_now_ns() + timeout_ms * 1000000ull;
     }
     lifecycle_signal(life->requested.fd);
 }
@@ -62,13 +62,22 @@ void lifecycle_stop(struct lifecycle *life, unsigned code)
     lifecycle_signal(life->requested.fd);
 }
 
+/* With the mutex held. */
+static void lifecycle_stop_guest(struct lifecycle *life, enum guest_event event, unsigned code)
+{
+    life->stop = true;
+    life->end = (struct life_end){ .reason = END_GUEST, .event = event, .code = code };
+}
+
 void lifecycle_set_restart(struct lifecycle *life, bool restart)
 {
     LOCK_SCOPE(&life->mutex);
     life->restart = restart;
+    if (!restart && life->guest_reset && !life->stop)
+        lifecycle_stop_guest(life, GUEST_RESET, 0); /* the reset in progress */
 }
 
-/* Parks all vCPUs: the guest must not run on after such an event. Any thread. */
+/* Parks all vCPUs: the guest must not run on after such an event. On a vCPU's thread. */
 static void lifecycle_report(void *owner, enum guest_event event, unsigned code)
 {
     struct lifecycle *life = owner;
@@ -76,13 +85,11 @@ static void lifecycle_report(void *owner, enum guest_event event, unsigned code)
     {
         LOCK_SCOPE(&life->mutex);
         if (life->stop || life->reset)
-            return;
-        if (event == GUEST_RESET && life->restart) {
-            life->reset = true;
-        } else {
-            life->stop = true;
-            life->end = (struct life_end){ .reason = END_GUEST, .event = event, .code = code };
-        }
+            ; /* only the first event counts */
+        else if (event == GUEST_RESET && life->restart)
+            life->reset = life->guest_reset = true;
+        else
+            lifecycle_stop_guest(life, event, code);
     }
     machine_park(life->machine);
     lifecycle_signal(life->requested.fd);
@@ -176,22 +183,27 @@ static void lifecycle_pause_consoles(struct lifecycle *life, bool pause)
         machine_resume_consoles(life->machine);
 }
 
-static void lifecycle_continue(struct lifecycle *life)
+/*
+ * Lets the vCPUs run and notifies of `event`, unless a stop or reset is pending: then they stay
+ * parked, or are about to be. Under the mutex, so that no event of the guest's comes in between.
+ */
+static void lifecycle_continue(struct lifecycle *life, enum life_event event, const char *name)
 {
-    life->phase = LIFE_STEADY;
-    lifecycle_set_state(life, LIFE_RUNNING);
-    lifecycle_pause_consoles(life, false);
-    machine_resume(life->machine);
-}
+    bool end;
 
-static void lifecycle_fail_pause(struct lifecycle *life, const char *name)
-{
+    lifecycle_pause_consoles(life, false);
     {
         LOCK_SCOPE(&life->mutex);
-        life->pause = false;
+        life->pause = life->resume = false;
+        end = life->stop || life->reset;
+        if (!end) {
+            life->state = LIFE_RUNNING;
+            machine_resume(life->machine);
+        }
     }
-    lifecycle_continue(life);
-    lifecycle_notify(life, LIFE_CANNOT_PAUSE, name);
+    life->phase = end ? LIFE_PARKING : LIFE_STEADY;
+    if (!end)
+        lifecycle_notify(life, event, name);
 }
 
 /* A snapshot of the pending requests. */
@@ -236,13 +248,8 @@ static void lifecycle_enter_paused(struct lifecycle *life)
 
 static void lifecycle_leave_paused(struct lifecycle *life)
 {
-    {
-        LOCK_SCOPE(&life->mutex);
-        life->resume = false;
-    }
     machine_resume_devices(life->machine);
-    lifecycle_continue(life);
-    lifecycle_notify(life, LIFE_HAS_RESUMED, NULL);
+    lifecycle_continue(life, LIFE_HAS_RESUMED, NULL);
 }
 
 /* No transition is in progress. Starts one if requested: true. */
@@ -277,10 +284,11 @@ static bool lifecycle_leave_steady(struct lifecycle *life)
 
 static bool lifecycle_leave_parking(struct lifecycle *life)
 {
-    struct life_requests requests = lifecycle_requests(life);
     char busy[64];
+    bool parked = !machine_find_unparked(life->machine, busy, sizeof(busy));
+    struct life_requests requests = lifecycle_requests(life);
 
-    if (!machine_find_unparked(life->machine, busy, sizeof(busy))) {
+    if (parked) {
         alarm_set(&life->deadline, 0);
         if (requests.end) {
             lifecycle_set_state(life, LIFE_RESETTING);
@@ -291,30 +299,23 @@ static bool lifecycle_leave_parking(struct lifecycle *life)
             life->worker_deadline_ns = requests.deadline_ns;
             lifecycle_start_worker(life, LIFE_PAUSING, lifecycle_pause_devices);
         } else {
-            lifecycle_continue(life); /* the pause was cancelled */
+            lifecycle_continue(life, LIFE_HAS_RESUMED, NULL); /* the pause was cancelled */
         }
         return true;
     }
     if (requests.end || (requests.pause && clock_now_ns() < requests.deadline_ns))
         return false; /* wait on */
     alarm_set(&life->deadline, 0);
-    if (requests.pause)
-        lifecycle_fail_pause(life, busy);
-    else
-        lifecycle_continue(life);
+    lifecycle_continue(life, requests.pause ? LIFE_CANNOT_PAUSE : LIFE_HAS_RESUMED, busy);
     return true;
 }
 
 /* The worker has paused all devices, or has failed and resumed them. */
 static void lifecycle_pause_done(struct lifecycle *life)
 {
-    struct life_requests requests = lifecycle_requests(life);
-
     lifecycle_join_worker(life);
     if (life->result) {
-        life->phase = LIFE_PARKING;
-        if (!requests.end)
-            lifecycle_fail_pause(life, life->busy);
+        lifecycle_continue(life, LIFE_CANNOT_PAUSE, life->busy);
         return;
     }
     life->phase = LIFE_STEADY;
@@ -334,7 +335,8 @@ static void lifecycle_reset_done(struct lifecycle *life)
     }
     {
         LOCK_SCOPE(&life->mutex);
-        life->reset = false; /* before the guest runs, as it may request the next */
+        life->reset = life->guest_reset =
+            false; /* before the guest runs, as it may request the next */
     }
     log_info("the guest resets");
     error = machine_start(life->machine);
@@ -459,7 +461,9 @@ int lifecycle_start(struct lifecycle *life)
 
     if (!error)
         error = machine_start(life->machine);
-    if (!error)
+    if (!error) {
         lifecycle_set_state(life, LIFE_RUNNING);
+        lifecycle_signal(life->requested.fd); /* for requests made before */
+    }
     return error;
 }

@@ -69,6 +69,7 @@ struct lifecycle {
     enum life_state state;           /* written by the main loop only */
     bool restart;                    /* GUEST_RESET resets the machine rather than stopping it */
     bool pause, resume, reset, stop; /* pending requests */
+    bool guest_reset;                /* `reset` is the guest's own */
     uint64_t deadline_ns;            /* of `pause` */
     struct life_end end;             /* of `stop` */
 
@@ -104,7 +105,7 @@ int lifecycle_start(struct lifecycle *life);
  * console input stopped: guest memory does not change. If that takes longer than `timeout_ms`, the
  * pause fails and the machine runs on.
  */
-void lifecycle_pause(struct lifecycle *life, uint64_t timeout_ms);
+void lifecycle_pause(struct lifecycle *life, uint32_t timeout_ms);
 void lifecycle_resume(struct lifecycle *life);
 void lifecycle_reset(struct lifecycle *life);
 void lifecycle_stop(struct lifecycle *life, unsigned code);
