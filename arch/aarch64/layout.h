@@ -36,7 +36,7 @@
 #define DEBUG_EXIT_BASE 0x09030000
 
 #define VIRTIO_MMIO_BASE   0x0e000000
-#define VIRTIO_MMIO_SIZE   0x20000 /* whole pages of any host */
+#define VIRTIO_PAGES_SIZE  0x20000 /* whole pages of any host */
 #define VIRTIO_MMIO_STRIDE 0x1000  /* each */
 
 #define RAM_BASE GIB

@@ -59,7 +59,7 @@ int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_BASE, DEBUG_EXIT_SIZE, 0, "debug_exit" };
     hw->power = arch_virtio_place(HARDWARE_MAX_VIRTIO);
     arch_describe_gic(hw, 3);
-    hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_MMIO_SIZE };
+    hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_PAGES_SIZE };
     arch_describe_memory(hw, memory);
     return 0;
 }

@@ -45,7 +45,7 @@ int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
     hw->power = (struct hardware_device){ POWER_PORT, ACPI_POWER_SIZE, POWER_GSI, "acpi_power" };
     hw->pvpanic = (struct hardware_device){ PVPANIC_PORT, PVPANIC_SIZE, 0, "pvpanic" };
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_PORT, DEBUG_EXIT_SIZE, 0, "debug_exit" };
-    hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_MMIO_SIZE };
+    hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_PAGES_SIZE };
     arch_describe_memory(hw, memory);
     return 0;
 }

@@ -103,8 +103,9 @@ void terminal_window_changed(struct terminal *terminal);
 void terminal_continued(struct terminal *terminal);
 
 /*
- * Until terminal_resume() the client is not called: input stays buffered, and its other callbacks
- * are made up for then. Keys that end the machine still work, and queued output is written.
+ * Until terminal_resume() the client is not called: input stays buffered, and
+ * terminal_resume() makes the other calls that were due. Keys that end the machine still work, and
+ * queued output is written.
  *
  * Pausing adds 4 KiB of room for output, so that vCPUs blocked in terminal_write() can park
  * although the reader stalls: request the vCPUs to park, then pause, then wait for them. The

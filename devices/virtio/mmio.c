@@ -517,7 +517,7 @@ int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, u
         .device = { .name = virtio->name, .ops = &virtio_mmio_device_ops },
         .region = { .name = virtio->name,
                     .base = base,
-                    .size = VIRTIO_MMIO_SIZE,
+                    .size = VIRTIO_MMIO_REGISTERS_SIZE,
                     .ops = &virtio_mmio_io_ops,
                     .owner = mmio },
         .virtio = virtio,

@@ -19,11 +19,11 @@
 struct virtio_device;
 struct virtio_mmio;
 
-#define VIRTIO_MMIO_SIZE 0x200u /* bytes of registers */
+#define VIRTIO_MMIO_REGISTERS_SIZE 0x200u /* bytes of registers */
 
 /*
- * Takes ownership of `virtio` on success. Interrupts are edges on `gsi`. `shadow` is this device's
- * part of the shadow page: VIRTIO_MMIO_SIZE zeroed, aligned bytes that outlive it. Call it before
+ * Takes ownership of `virtio` on success. Interrupts are edges on `gsi`. `shadow` is the start of
+ * the device's shadow page: VIRTIO_MMIO_REGISTERS_SIZE zeroed bytes that outlive it. Call it before
  * the loop of `virtio` runs. On failure prints why and returns -errno.
  */
 int virtio_mmio_create(struct virtio_mmio **ret, struct virtio_device *virtio, uint64_t base,

@@ -189,8 +189,8 @@ static void virtio_unwatch_queues(struct virtio_device *v)
         loop_remove(v->loop, &v->queues[i].kick);
 }
 
-/* Kicks every started queue, for requests that were published without a notification. */
-static void virtio_kick_all(struct virtio_device *v)
+/* Calls kick() for every started queue now, for requests published without a notification. */
+static void virtio_serve_queues(struct virtio_device *v)
 {
     for (unsigned i = 0; v->ops->kick && i < v->queue_count; i++)
         if (virtq_started(v->queues[i].virtq))
@@ -212,7 +212,7 @@ static void virtio_start(void *arg)
 
     if (v->ops->start)
         v->ops->start(v);
-    virtio_kick_all(v);
+    virtio_serve_queues(v);
 }
 
 static void virtio_stop(void *arg)
@@ -339,7 +339,7 @@ static bool virtio_driver_ok(const struct virtio_device *v)
  * Kicks every queue: the device looks at it in the loop's next round, so that whoever waits for a
  * pause or resume does not wait for the requests, too.
  */
-static void virtio_notify_queues(struct virtio_device *v)
+static void virtio_kick_queues(struct virtio_device *v)
 {
     for (unsigned i = 0; i < v->queue_count; i++)
         if (virtq_started(v->queues[i].virtq))
@@ -362,7 +362,7 @@ static void virtio_do_pause(void *arg)
         !virtio_driver_ok(v) || !v->ops->pause || v->ops->pause(v, pause->deadline_ns);
     if (!pause->succeeded) {
         virtio_watch_queues(v);
-        virtio_notify_queues(v);
+        virtio_kick_queues(v);
         return;
     }
     for (unsigned i = 0; i < v->queue_count; i++)
@@ -392,7 +392,7 @@ static void virtio_do_resume(void *arg)
     virtio_watch_queues(v);
     if (v->ops->resume && virtio_driver_ok(v))
         v->ops->resume(v);
-    virtio_notify_queues(v); /* kicks were not read while paused, and are not part of the state */
+    virtio_kick_queues(v); /* kicks were not read while paused, and are not part of the state */
     if (config_pending)
         virtio_config_changed(v);
 }

@@ -77,14 +77,14 @@ static void clean_shadow(const void *word)
 static void act(const struct io_region *region, struct loop *loop, uint8_t *ram, const uint8_t *b)
 {
     unsigned size = 1u << (b[0] & 3);
-    uint64_t offset = (b[1] | b[2] << 8) % VIRTIO_MMIO_SIZE;
+    uint64_t offset = (b[1] | b[2] << 8) % VIRTIO_MMIO_REGISTERS_SIZE;
     uint64_t value = b[3] | (uint64_t)b[4] << 8 | (uint64_t)b[5] << 16 | (uint64_t)b[6] << 24;
 
     if (b[0] & 0x80) {
         memcpy(ram + (b[1] | b[2] << 8) % (RAM_SIZE - 4), b + 3, 4);
     } else if (b[0] & 0x40) {
         loop_turn(loop, 0);
-    } else if (size <= VIRTIO_MMIO_SIZE - offset) {
+    } else if (size <= VIRTIO_MMIO_REGISTERS_SIZE - offset) {
         if (b[0] & 0x20)
             region->ops->read(region->owner, offset, size);
         else
@@ -96,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
                                          NULL };
-    uint32_t shadow[VIRTIO_MMIO_SIZE / 4] = { 0 };
+    uint32_t shadow[VIRTIO_MMIO_REGISTERS_SIZE / 4] = { 0 };
     struct virtio_device *v = malloc(sizeof(*v));
     struct guest_memory *mem = guest_memory_create();
     struct loop *loop = loop_create();

@@ -47,7 +47,7 @@ struct board {
     struct device *device;
     struct virtio_device *virtio;   /* NULL for a chip */
     const struct io_region *region; /* the registers of either */
-    uint32_t shadow[VIRTIO_MMIO_SIZE / 4];
+    uint32_t shadow[VIRTIO_MMIO_REGISTERS_SIZE / 4];
     struct block block;
     struct block_request *submitted;
     struct net net;

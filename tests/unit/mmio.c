@@ -25,9 +25,9 @@ struct fake {
     struct loop *loop;
     struct device *device;
     const struct io_region *region;
-    uint32_t shadow[VIRTIO_MMIO_SIZE / 4]; /* the shadow page */
-    uint8_t config;                        /* first byte of configuration space */
-    int interrupt;                         /* the irqfd and ioeventfds assigned */
+    uint32_t shadow[VIRTIO_MMIO_REGISTERS_SIZE / 4]; /* the shadow page */
+    uint8_t config;                                  /* first byte of configuration space */
+    int interrupt;                                   /* the irqfd and ioeventfds assigned */
     int acknowledge;
     unsigned irqfds, ioeventfds; /* assigned, less those deassigned */
     unsigned shadows;            /* mapped so far */
@@ -637,7 +637,7 @@ START_TEST(every_width_at_every_offset)
     fake_init(&f);
     negotiate(&f);
     for (unsigned size = 1; size <= 8; size *= 2)
-        for (uint64_t offset = 0; offset + size <= VIRTIO_MMIO_SIZE; offset++) {
+        for (uint64_t offset = 0; offset + size <= VIRTIO_MMIO_REGISTERS_SIZE; offset++) {
             if (size == 4 && offset == VIRTIO_MMIO_STATUS)
                 continue; /* resets the device: tested elsewhere */
             f.region->ops->read(f.region->owner, offset, size);

@@ -45,7 +45,7 @@
 #define TURN_LIMIT 20.0 /* seconds a loop_call() may take: a starving loop exceeds any limit */
 
 struct storm {
-    uint32_t shadow[VIRTIO_MMIO_SIZE / 4];
+    uint32_t shadow[VIRTIO_MMIO_REGISTERS_SIZE / 4];
     struct guest_memory *mem;
     struct loop *loop;
     struct virtio_device *virtio;
@@ -234,7 +234,7 @@ static void storm_scribble(struct storm *s, uint64_t *seed)
 static void storm_poke(struct storm *s, uint64_t *seed)
 {
     unsigned size = 1u << dice(seed) % 4;
-    uint64_t offset = dice(seed) % (VIRTIO_MMIO_SIZE - size + 1);
+    uint64_t offset = dice(seed) % (VIRTIO_MMIO_REGISTERS_SIZE - size + 1);
 
     if (dice(seed) % 2)
         s->region->ops->read(s->region->owner, offset, size);

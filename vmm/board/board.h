@@ -55,7 +55,7 @@ void board_join(struct board *board);
 /* Drains the consoles and frees everything. Accepts a half-built board. */
 void board_destroy(struct board *board);
 
-/* Resets every device. With the vCPUs stopped; not on a loop's thread (see struct device_ops). */
+/* Resets every device, after the vCPU threads have ended. Not on a loop's thread. */
 void board_reset(struct board *board);
 
 /*
@@ -63,7 +63,7 @@ void board_reset(struct board *board);
  * when clock_now_ns() reaches `deadline_ns`: all devices resume, *ret_busy is its name; -ETIMEDOUT.
  */
 int board_pause(struct board *board, uint64_t deadline_ns, const char **ret_busy);
-void board_resume(struct board *board);
+void board_resume(struct board *board); /* on the main loop, or on board_pause()'s thread */
 
 /* Saves all devices of a paused board, or loads them into a new one: one section each. */
 struct state;

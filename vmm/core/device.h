@@ -19,9 +19,10 @@ struct device_stats {
 };
 
 /*
- * What every device implements. Called with the vCPUs stopped and the loops running, on a thread
- * that runs no loop, unless stated otherwise. No operation may be missing: tables are written
- * without designators, so that the compiler notices.
+ * What every device implements. reset(), pause() and state() are called on a thread that runs no
+ * loop, while the loops run; resume() on the main loop, or on the thread whose pause() of another
+ * device failed. All vCPUs are parked; before reset() they have ended. No operation may be missing:
+ * tables are written without designators, so that the compiler notices.
  */
 struct device_ops {
     /* Returns to the state after power-on, with no I/O in flight. */

@@ -18,8 +18,9 @@ static inline void irq_set(const struct irq_line *line, bool level)
 }
 
 /*
- * How a virtio device notifies, and is notified by, the guest without an exit to user space.
- * Passed by value. All operations: any thread, 0 or -errno, print nothing.
+ * How a virtio device notifies, and is notified by, the guest without an exit to user space; and
+ * the shadow page, by which register reads do not exit. Passed by value. All operations: any
+ * thread, 0 or -errno, print nothing.
  */
 struct notifiers {
     /* Assigns or deassigns an irqfd: each signal of `eventfd` raises an edge on `gsi`. */

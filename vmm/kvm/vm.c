@@ -102,7 +102,6 @@ void vm_finish(struct vm *vm)
 enum vm_slot {
     VM_SLOT_RAM,                                         /* one for each region */
     VM_SLOT_SHADOW = VM_SLOT_RAM + GUEST_MEMORY_REGIONS, /* shadow pages of virtio devices */
-    VM_SLOT_ROM,                                         /* reserved for firmware */
 };
 
 static int vm_add_slot(struct vm *vm, unsigned slot, const struct ram_region *region,
@@ -289,7 +288,7 @@ bool vm_find_unparked(struct vm *vm, char *text, size_t size)
     return false;
 }
 
-/* Makes every vCPU thread end, or on its way to. */
+/* Asks every vCPU thread to end, and waits until no thread is in vm_hold_vcpu(). */
 static void vm_end_vcpus(struct vm *vm)
 {
     LOCK_SCOPE(&vm->mutex);

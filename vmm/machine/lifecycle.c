@@ -338,7 +338,7 @@ static void lifecycle_reset_done(struct lifecycle *life)
         life->reset = life->guest_reset =
             false; /* before the guest runs, as it may request the next */
     }
-    log_info("the guest resets");
+    log_info("the machine is reset and starts again");
     error = machine_start(life->machine);
     if (error) {
         {

@@ -14,11 +14,12 @@
  *
  *              start              pause
  *      BUILT --------> RUNNING <---------> PAUSED
- *                       |   ^    resume      |
- *                 reset |   |                | stop, or reset
- *                       v   |                v
- *                     RESETTING ---------> STOPPED
- *                                 stop
+ *        |              |   ^    resume      |
+ *        |     reset or |   | started        | reset or stop
+ *        |     stop     v   | again          |
+ *        |            RESETTING <------------+
+ *        | stop         | stop, or the restart failed
+ *        +--------> STOPPED
  *
  * A request may come from any thread and is only recorded. The main loop carries it out and
  * notifies one client of the result. Every transition first parks all vCPUs, then pauses or resets
@@ -31,7 +32,13 @@
  */
 struct machine;
 
-enum life_state { LIFE_BUILT, LIFE_RUNNING, LIFE_PAUSED, LIFE_RESETTING, LIFE_STOPPED };
+enum life_state {
+    LIFE_BUILT,
+    LIFE_RUNNING,
+    LIFE_PAUSED,
+    LIFE_RESETTING, /* vCPUs have ended, devices are being reset: before a restart or STOPPED */
+    LIFE_STOPPED,
+};
 
 /* Why a machine has stopped. */
 enum end_reason {

@@ -159,7 +159,7 @@ static void child_describe_terminal(struct initramfs *initramfs,
     }
 }
 
-static int child_make_initramfs(struct config *config, const struct child *child,
+static int child_make_initramfs(struct config *config, const struct child_params *child,
                                 const struct child_streams *streams)
 {
     struct initramfs initramfs = {
@@ -237,7 +237,7 @@ static int child_boot(const struct config *config)
     return front_end_run(&front, &child_ops, config, &signals, true);
 }
 
-int child_run(const struct child *child, const struct session_ends *ends)
+int child_run(const struct child_params *child, const struct session_ends *ends)
 {
     struct config *config = &child->options->machine;
     struct child_streams streams = { .terminal = -1 };

@@ -14,7 +14,7 @@
 struct run_options;
 
 /* What one child is to run. The supervisor owns all memory. */
-struct child {
+struct child_params {
     struct run_options *options;
     const char *kernel, *version;
     struct mounts mounts;
@@ -28,6 +28,6 @@ struct child {
  * ports of the guest's console, each either a terminal or a stream of bytes, and are closed when
  * the command closes them. For session_config's `run`.
  */
-int child_run(const struct child *child, const struct session_ends *ends);
+int child_run(const struct child_params *child, const struct session_ends *ends);
 
 #endif

@@ -31,7 +31,7 @@ struct supervisor;
 /* One kernel's child. */
 struct supervisor_child {
     struct supervisor *supervisor;
-    struct child params;
+    struct child_params params;
     char version[KERNEL_VERSION_SIZE];
     const char *label;       /* for its lines of output; "": it is the only one */
     struct session *session; /* NULL: not started */
@@ -121,7 +121,7 @@ static int supervisor_add_reports(struct supervisor *s)
     return 0;
 }
 
-static int supervisor_add_children(struct supervisor *s, const struct child *params)
+static int supervisor_add_children(struct supervisor *s, const struct child_params *params)
 {
     struct run_options *options = &s->options;
     struct run_word *word = options->kernels;
@@ -149,7 +149,7 @@ static int supervisor_add_children(struct supervisor *s, const struct child *par
 static int supervisor_prepare(struct supervisor *s)
 {
     struct run_options *options = &s->options;
-    struct child params = { .options = options };
+    struct child_params params = { .options = options };
     int error;
 
     if ((error = supervisor_choose_command(options)) ||
