@@ -440,6 +440,6 @@ class Terminal(unittest.TestCase):
         self.start("sh", "-c", "echo go; sleep 1000")
         self.wait_for(b"go\r\n")
         os.kill(children(self.process.pid)[0], signal.SIGKILL)
-        self.wait_for(b"died: Killed")
+        self.wait_for(b"was killed by a signal: Killed")
         self.assertEqual(self.finish(), 125)
 
