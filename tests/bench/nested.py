@@ -48,14 +48,19 @@ def disk(name: str, size: int = 16 * MIB) -> Path:
 
 
 def measure_boot(contenders: list[Contender]) -> Iterator[Figure]:
-    """Time to the first program in the guest, and to power-off."""
+    """Time to the first program in the guest, and to power-off. The first guest in L1 is not counted:
+    it pays for a cold page cache, 3 % of its boot."""
+    warm = False
     for case, words in (("kernel's log on the serial port", ""), ("quiet", "quiet ")):
         bare = Guest(KERNEL, INITRD, memory=MEMORY,
                      cmdline=f'console=ttyS0 {words}rdinit=/bin/sh -- '
                              '-c "echo @init; poweroff -f"')
-        for each in contenders:
+        for each in contenders if warm else [contenders[0], *contenders]:
             done = stopwatch(Path("bench-stopwatch").resolve(), each.command(bare),
                              "@init\r", 60)
+            if not warm:
+                warm = True
+                continue
             yield Figure("exec to the guest's init", case, each.name, "ms", done.seen)
             yield Figure("exec to power-off", case, each.name, "ms", done.ended)
 
