@@ -392,8 +392,11 @@ class Terminal(unittest.TestCase):
     def wait_for(self, wanted: bytes):
         deadline = time.monotonic() + LIMIT
         while wanted not in self.output and time.monotonic() < deadline:
-            if select.select([self.master], [], [], 1)[0]:
+            ended = self.process.poll() is not None
+            if select.select([self.master], [], [], 0 if ended else 1)[0]:
                 self.output += os.read(self.master, 65536)
+            elif ended:
+                break
         self.assertIn(wanted, self.output)
         self.output = self.output.partition(wanted)[2]
 
