@@ -5,13 +5,13 @@
 
 #include <errno.h>
 #include <linux/virtio_fs.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 
 #include "devices/fs/slots.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/fuse_client.h"
+#include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/endian.h"
@@ -237,9 +237,7 @@ static int mount_dead(const char *path)
     char options[64], request[FUSE_MIN_READ_BUFFER];
 
     snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", fd);
-    if (fd < 0 || unshare(CLONE_NEWNS) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("dead", path, "fuse", 0, options) < 0)
+    if (fd < 0 || !tree_own_mounts() || mount("dead", path, "fuse", 0, options) < 0)
         return -1;
     ck_assert_int_gt(read(fd, request, sizeof(request)), 0);
     memcpy(&hello.header.unique, request + offsetof(struct fuse_in_header, unique),

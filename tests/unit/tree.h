@@ -2,12 +2,17 @@
 #ifndef TESTS_UNIT_TREE_H
 #define TESTS_UNIT_TREE_H
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Temporary directory trees, for tests of code that reads files of the host. */
 
@@ -49,6 +54,35 @@ static inline void tree_put(const char *directory, const char *name, const void 
 static inline void tree_put_text(const char *directory, const char *name, const char *text)
 {
     tree_put(directory, name, text, strlen(text));
+}
+
+static inline void tree_write(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        abort();
+    close(fd);
+}
+
+/*
+ * Gives the process a mount namespace in which it may mount: as root, or as root of a user
+ * namespace. False: the host allows neither. The process must have one thread.
+ */
+static inline bool tree_own_mounts(void)
+{
+    char uid_map[32], gid_map[32];
+
+    snprintf(uid_map, sizeof(uid_map), "0 %u 1", geteuid());
+    snprintf(gid_map, sizeof(gid_map), "0 %u 1", getegid());
+    if (unshare(CLONE_NEWNS) < 0) {
+        if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+            return false;
+        tree_write("/proc/self/setgroups", "deny");
+        tree_write("/proc/self/uid_map", uid_map);
+        tree_write("/proc/self/gid_map", gid_map);
+    }
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
 }
 
 #endif
