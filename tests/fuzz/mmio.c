@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "devices/virtio/virtio.h"
+#include "tests/unit/notifiers.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
@@ -55,25 +56,6 @@ static const struct virtio_ops echo_ops = { .type = 7,
                                             .kick = echo_kick,
                                             .destroy = echo_destroy };
 
-static int assign_irqfd(void *vm, uint32_t gsi, int eventfd, bool assign)
-{
-    return 0;
-}
-
-static int assign_ioeventfd(void *vm, uint64_t addr, uint32_t value, int eventfd, bool assign)
-{
-    return 0;
-}
-
-static int map_shadow(void *vm)
-{
-    return 0;
-}
-
-static void clean_shadow(const void *word)
-{
-}
-
 static void act(const struct io_region *region, struct loop *loop, uint8_t *ram, const uint8_t *b)
 {
     unsigned size = 1u << (b[0] & 3);
@@ -94,8 +76,6 @@ static void act(const struct io_region *region, struct loop *loop, uint8_t *ram,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
-                                         NULL };
     uint32_t shadow[VIRTIO_MMIO_REGISTERS_SIZE / 4] = { 0 };
     struct virtio_device *v = malloc(sizeof(*v));
     struct guest_memory *mem = guest_memory_create();
@@ -106,7 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     log_set_level(LOG_LEVEL_ERROR);
     if (guest_memory_add(mem, 0, RAM_SIZE, NULL) < 0 ||
         virtio_init(v, &echo_ops, virtio_no_state, 3, "echo0", mem, loop) ||
-        virtio_mmio_create(&mmio, v, 0, 5, &notifiers, shadow) < 0)
+        virtio_mmio_create(&mmio, v, 0, 5, &no_notifiers, shadow) < 0)
         abort();
     for (; size >= STEP; data += STEP, size -= STEP)
         act(virtio_mmio_region(mmio), loop, guest_ptr(mem, 0, RAM_SIZE), data);

@@ -22,6 +22,7 @@
 #include "devices/virtio/net.h"
 #include "devices/virtio/rng.h"
 #include "devices/virtio/virtio.h"
+#include "tests/unit/notifiers.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/device.h"
@@ -131,33 +132,12 @@ static const struct net_ops fake_net_ops = { .send = fake_net_send,
                                              .want_receive = fake_net_want_receive,
                                              .close = fake_net_close };
 
-static int assign_irqfd(void *vm, uint32_t gsi, int eventfd, bool assign)
-{
-    return 0;
-}
-
-static int assign_ioeventfd(void *vm, uint64_t addr, uint32_t value, int eventfd, bool assign)
-{
-    return 0;
-}
-
-static int map_shadow(void *vm)
-{
-    return 0;
-}
-
-static void clean_shadow(const void *word)
-{
-}
-
 /* `error` is the result of creating b->virtio. */
 static void plug_virtio(struct board *b, int error)
 {
-    const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
-                                         NULL };
     struct virtio_mmio *mmio;
 
-    demand(error == 0 && virtio_mmio_create(&mmio, b->virtio, 0, 5, &notifiers, b->shadow) == 0);
+    demand(error == 0 && virtio_mmio_create(&mmio, b->virtio, 0, 5, &no_notifiers, b->shadow) == 0);
     b->device = virtio_mmio_device(mmio);
     b->region = virtio_mmio_region(mmio);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "devices/console/terminal.h"
+#include "tests/unit/notifiers.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
 #include "vmm/board/parts.h"
@@ -44,25 +45,6 @@ struct made {
 };
 
 static void set_irq(void *chip, uint32_t pin, bool level)
-{
-}
-
-static int assign_irqfd(void *vm, uint32_t gsi, int eventfd, bool assign)
-{
-    return 0;
-}
-
-static int assign_ioeventfd(void *vm, uint64_t addr, uint32_t value, int eventfd, bool assign)
-{
-    return 0;
-}
-
-static int map_shadow(void *vm)
-{
-    return 0;
-}
-
-static void clean_shadow(const void *word)
 {
 }
 
@@ -128,8 +110,7 @@ static void make(struct made *m)
     const struct terminal_config terminal = { .quit = quit };
     struct board_host host = { .events = { .report = report },
                                .irq = { .set = set_irq },
-                               .notifiers = { assign_irqfd, assign_ioeventfd, map_shadow,
-                                              clean_shadow, NULL } };
+                               .notifiers = no_notifiers };
 
     ck_assert_int_eq(parts_describe(&m->board, &config), 0);
     host.loop = m->loop = loop_create();

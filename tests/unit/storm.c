@@ -25,6 +25,7 @@
 #include "devices/virtio/rng.h"
 #include "devices/virtio/virtio.h"
 #include "tests/unit/host.h"
+#include "tests/unit/notifiers.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
@@ -88,25 +89,6 @@ static const struct net_ops net_ops = {
     .want_receive = net_want_receive,
     .close = net_closed,
 };
-
-static int assign_irqfd(void *vm, uint32_t gsi, int eventfd, bool assign)
-{
-    return 0;
-}
-
-static int assign_ioeventfd(void *vm, uint64_t addr, uint32_t value, int eventfd, bool assign)
-{
-    return 0;
-}
-
-static int map_shadow(void *vm)
-{
-    return 0;
-}
-
-static void clean_shadow(const void *word)
-{
-}
 
 static void storm_create_blk(struct storm *s, enum block_engine engine)
 {
@@ -286,8 +268,6 @@ static double storm_wait(struct storm *s)
 
 static void storm_init(struct storm *s, void (*create)(struct storm *s))
 {
-    const struct notifiers notifiers = { assign_irqfd, assign_ioeventfd, map_shadow, clean_shadow,
-                                         NULL };
     pthread_rwlockattr_t fair;
     struct virtio_mmio *mmio;
 
@@ -301,7 +281,7 @@ static void storm_init(struct storm *s, void (*create)(struct storm *s))
     s->loop = loop_create();
     ck_assert_int_eq(guest_memory_add(s->mem, 0, RAM_SIZE, NULL), 0);
     create(s);
-    ck_assert_int_eq(virtio_mmio_create(&mmio, s->virtio, 0, 5, &notifiers, s->shadow), 0);
+    ck_assert_int_eq(virtio_mmio_create(&mmio, s->virtio, 0, 5, &no_notifiers, s->shadow), 0);
     s->device = virtio_mmio_device(mmio);
     s->region = virtio_mmio_region(mmio);
     ck_assert_int_eq(loop_start(s->loop, "storm"), 0);
