@@ -671,6 +671,18 @@ static void start_ordered(int output, int ordered)
     start();
 }
 
+/* `bytes` has the first `seen` bytes of the output; "done" is not to come before all `size`. */
+static void check_order(int out, int ordered, char *bytes, size_t seen, size_t size)
+{
+    while (seen < size) { /* the pipe holds 64 KiB */
+        if (size - seen > 64 * KIB)
+            ck_assert_int_eq(poll(&(struct pollfd){ .fd = ordered, .events = POLLIN }, 1, 0), 0);
+        seen += drain(out, bytes + seen, size - seen < 5000 ? size - seen : 5000);
+    }
+    ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES + BUFFER), size);
+    check_output(ordered, "done");
+}
+
 START_TEST(an_ordered_port_waits_for_the_others)
 {
     struct host_pipe out = host_pipe(), ordered = host_pipe();
@@ -684,14 +696,7 @@ START_TEST(an_ordered_port_waits_for_the_others)
     request(transmit_of(0), 0, BYTES + BUFFER, (uint32_t)size, 0);
     transmit(1, 0, "done");
     ck_assert_uint_lt(host_turns(driver.loop), 50);
-    for (size_t seen = 0; seen < size;) { /* the pipe holds 64 KiB */
-        if (size - seen > 64 * KIB)
-            ck_assert_int_eq(poll(&(struct pollfd){ .fd = ordered.reader, .events = POLLIN }, 1, 0),
-                             0);
-        seen += drain(out.reader, bytes + seen, size - seen < 5000 ? size - seen : 5000);
-    }
-    ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES + BUFFER), size);
-    check_output(ordered.reader, "done");
+    check_order(out.reader, ordered.reader, bytes, 0, size);
     finish();
 }
 END_TEST
@@ -875,14 +880,7 @@ START_TEST(an_ordered_port_waits_across_a_pause)
         out = other;
     }
     resume_console();
-    while (seen < size) { /* the pipe holds 64 KiB */
-        if (size - seen > 64 * KIB)
-            ck_assert_int_eq(poll(&(struct pollfd){ .fd = ordered.reader, .events = POLLIN }, 1, 0),
-                             0);
-        seen += drain(out.reader, bytes + seen, size - seen < 5000 ? size - seen : 5000);
-    }
-    ck_assert_mem_eq(bytes, driver_ram(&driver, BYTES + BUFFER), size);
-    check_output(ordered.reader, "done");
+    check_order(out.reader, ordered.reader, bytes, seen, size);
     finish();
 }
 END_TEST
