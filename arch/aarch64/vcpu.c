@@ -106,6 +106,20 @@ int vcpu_set_entry(struct vcpu *vcpu, gpa_t pc, gpa_t x0)
     return 0;
 }
 
+/* PSCI's SYSTEM_RESET2; KVM reports it apart from SYSTEM_RESET since Linux 5.18. */
+bool arch_reset_is_warm(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        const struct kvm_run *run = vm->vcpus[i].run;
+
+        if (run->exit_reason == KVM_EXIT_SYSTEM_EVENT &&
+            run->system_event.type == KVM_SYSTEM_EVENT_RESET && run->system_event.ndata > 0 &&
+            run->system_event.data[0] & KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2)
+            return true;
+    }
+    return false;
+}
+
 /*
  * KVM could not decode an access outside RAM. Injects an external abort, as a real bus does where
  * there is no device.

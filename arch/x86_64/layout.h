@@ -8,6 +8,7 @@
 /*
  * Guest-physical addresses:
  *
+ *     0x0000_0472  reset flag of the BIOS data area, written by the guest
  *     0x0000_0500  GDT                        written by boot.c for the kernel's
  *     0x0000_6000  setup data (RNG seed)      entry; ordinary RAM for the guest
  *     0x0000_7000  zero page, or PVH start    afterwards
@@ -28,6 +29,8 @@
  *
  * Ports: 0x60 i8042 · 0xf4 debug exit · 0x3f8 COM1 · 0x505 pvpanic · 0x600 power
  */
+#define RESET_FLAG       0x472
+#define RESET_FLAG_WARM  0x1234
 #define GDT_BASE         0x500
 #define GDT_SIZE         (6 * 8)
 #define SETUP_DATA_BASE  0x6000

@@ -14,6 +14,7 @@
 #include "firmware/tables/acpi.h"
 #include "firmware/tables/acpi_registers.h"
 #include "vmm/board/board.h"
+#include "vmm/core/endian.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
 #include "vmm/kvm/vcpu.h"
@@ -95,6 +96,14 @@ int arch_add_platform(struct board *board)
 const char *arch_default_console(void)
 {
     return "ttyS0";
+}
+
+bool arch_reset_is_warm(const struct vm *vm)
+{
+    le16 flag;
+
+    return guest_read(vm->mem, RESET_FLAG, &flag, sizeof(flag)) == 0 &&
+           le16_load(&flag) == RESET_FLAG_WARM;
 }
 
 int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,

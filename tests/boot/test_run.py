@@ -16,7 +16,7 @@ import time
 import unittest
 from pathlib import Path
 
-from machine import FILES, MACHINE, MINIVMM, WAIT, GuestTest, sha256
+from machine import FILES, MACHINE, MINIVMM, SERIAL, WAIT, GuestTest, sha256
 
 MIB = 1 << 20
 EMULATED = MACHINE == "aarch64"  # QEMU emulates all of it on an x86 host: much slower
@@ -324,32 +324,64 @@ ENDS = {
 }
 
 
-class AtOnce(unittest.TestCase):
-    """All ways to end, in several machines at the same time."""
+SMALL = ("--memory", "128M", "--boot-timeout", "1h")
 
-    @classmethod
-    def setUpClass(cls):
-        small = ("--memory", "128M", "--boot-timeout", "1h")
-        exits = range(4 if EMULATED else 12)
-        cls.processes = {name: start(*small, *arguments) for name, (arguments, *_) in ENDS.items()}
-        cls.exits = [start(*small, "sh", "-c", f"echo {number}; exit {number}") for number in exits]
-        for process in (*cls.processes.values(), *cls.exits):
-            cls.addClassCleanup(process.communicate)
-            cls.addClassCleanup(process.kill)
 
-    def test_statuses_and_output(self):
-        for number, process in enumerate(self.exits):
+class Ends(unittest.TestCase):
+    """Runs in several machines at the same time."""
+
+    def start(self, *arguments: object) -> subprocess.Popen:
+        process = start(*SMALL, *arguments)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def check_ends(self, ends: dict[str, tuple]):
+        processes = {name: self.start(*arguments) for name, (arguments, *_) in ends.items()}
+        for name, (_, status, wanted) in ends.items():
+            with self.subTest(name):
+                output, errors = processes[name].communicate(timeout=3 * LIMIT)
+                self.assertEqual((processes[name].returncode, output), (status, b""), errors)
+                self.assertRegex(errors.decode(), re.compile(r"\A" + wanted, re.DOTALL))
+
+
+class AtOnce(Ends):
+    """All ways to end."""
+
+    def test_all(self):
+        exits = [self.start("sh", "-c", f"echo {number}; exit {number}")
+                 for number in range(4 if EMULATED else 12)]
+        self.check_ends(ENDS)
+        for number, process in enumerate(exits):
             output, errors = process.communicate(timeout=3 * LIMIT)
             self.assertEqual((process.returncode, output, errors),
                              (number, f"{number}\n".encode(), b""))
 
-    def test_ends(self):
-        for name, (_, status, wanted) in ENDS.items():
-            with self.subTest(name):
-                process = self.processes[name]
-                output, errors = process.communicate(timeout=3 * LIMIT)
-                self.assertEqual((process.returncode, output), (status, b""), errors)
-                self.assertRegex(errors.decode(), re.compile(r"\A" + wanted, re.DOTALL))
+
+LIKE_A_PANIC = f"""for file in /dev/kmsg /dev/{SERIAL}; do
+    echo "<0>Kernel panic - not syncing: Fatal exception, says the command" >$file
+done; """
+NO_PVPANIC = """for device in /sys/bus/platform/drivers/pvpanic*/QEMU*; do
+    [ -e "$device" ] && echo "${device##*/}" >"${device%/*}/unbind"
+done; """
+
+# As ENDS. The kernel reports a panic with or without a driver for pvpanic; a line in its log does not.
+PANICS = {
+    "panic": (("sh", "-c", NO_PVPANIC + LIKE_A_PANIC + SYSRQ.format("c")), 121,
+              r".*minivmm: the guest's kernel panicked: sysrq triggered crash\n\Z"),
+    "panic before the init": (("--cmdline", "rdinit=/nowhere", "true"), 121,
+                              r".*minivmm: the guest's kernel panicked: VFS: Unable .*\n\Z"),
+    "line": (("sh", "-c", LIKE_A_PANIC + "sleep 2; exit 3"), 3, r"\Z"),
+    "line and power-off": (("sh", "-c", LIKE_A_PANIC + SYSRQ.format("o")), 117,
+                           r".*minivmm: the guest powered off before the command ended\n\Z"),
+    "line and reset": (("sh", "-c", NO_PVPANIC + LIKE_A_PANIC + SYSRQ.format("b")), 120,
+                       r".*minivmm: the guest reset itself before the command ended\n\Z"),
+}
+
+
+class Panics(Ends):
+    def test_panics(self):
+        self.check_ends(PANICS)
 
 
 class Matrix(unittest.TestCase):

@@ -24,6 +24,7 @@ static struct fake {
     bool stuck;      /* a device cannot be paused */
     bool hold_reset; /* machine_reset() waits */
     bool fail_start;
+    bool warm_reset;
     bool report_when_asked; /* see machine_find_unparked() */
     int parked_fd;
 } fake = { .mutex = PTHREAD_MUTEX_INITIALIZER };
@@ -96,6 +97,11 @@ bool machine_find_unparked(struct machine *m, char *name, size_t size)
         event_report(&sink, GUEST_POWER_OFF, 0);
     }
     return !parked;
+}
+
+bool machine_reset_is_warm(const struct machine *m)
+{
+    return fake.warm_reset;
 }
 
 int machine_parked_fd(const struct machine *m)
@@ -411,6 +417,18 @@ START_TEST(without_restart_a_reset_stops_the_machine)
 }
 END_TEST
 
+START_TEST(a_warm_reset_is_told_from_a_cold_one)
+{
+    fake.warm_reset = _i;
+    start();
+    lifecycle_set_restart(&life, false);
+    report(GUEST_RESET, 0);
+    fake.warm_reset = !_i; /* the memory that told it is cleared */
+    await("X");
+    ck_assert_int_eq(lifecycle_end(&life)->warm_reset, _i);
+}
+END_TEST
+
 START_TEST(the_first_guest_event_wins)
 {
     start();
@@ -555,6 +573,7 @@ int main(void)
     tcase_add_test(tcase, a_pause_during_a_reset_follows_it);
     tcase_add_test(tcase, a_stop_overrides_a_reset_in_progress);
     tcase_add_test(tcase, without_restart_a_reset_stops_the_machine);
+    tcase_add_loop_test(tcase, a_warm_reset_is_told_from_a_cold_one, 0, 2);
     tcase_add_test(tcase, the_first_guest_event_wins);
     tcase_add_test(tcase, a_stop_request_overrides_a_guest_event_until_the_machine_has_stopped);
     tcase_add_test(tcase, a_failed_restart_stops_the_machine);

@@ -59,6 +59,12 @@ void arch_clean_shadow(const void *word);
 
 int arch_vcpu_init(struct vcpu *vcpu);
 
+/*
+ * Whether the reset that the guest has just asked for is a warm one. Linux asks for one only if its
+ * command line says so (reboot=). On the thread of the vCPU that asked.
+ */
+bool arch_reset_is_warm(const struct vm *vm);
+
 /* Handles an exit that only this architecture has. False: an unknown exit. */
 bool arch_vcpu_exit(struct vcpu *vcpu);
 

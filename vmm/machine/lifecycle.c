@@ -84,12 +84,14 @@ static void lifecycle_report(void *owner, enum guest_event event, unsigned code)
 
     {
         LOCK_SCOPE(&life->mutex);
-        if (life->stop || life->reset)
+        if (life->stop || life->reset) {
             ; /* only the first event counts */
-        else if (event == GUEST_RESET && life->restart)
+        } else if (event == GUEST_RESET && life->restart) {
             life->reset = life->guest_reset = true;
-        else
+        } else {
             lifecycle_stop_guest(life, event, code);
+            life->end.warm_reset = machine_reset_is_warm(life->machine);
+        }
     }
     machine_park(life->machine);
     lifecycle_signal(life->requested.fd);

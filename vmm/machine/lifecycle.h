@@ -50,7 +50,8 @@ enum end_reason {
 struct life_end {
     enum end_reason reason;
     enum guest_event event;
-    unsigned code; /* of lifecycle_stop() or GUEST_EXIT */
+    unsigned code;   /* of lifecycle_stop() or GUEST_EXIT */
+    bool warm_reset; /* of GUEST_RESET and GUEST_TRIPLE_FAULT: arch_reset_is_warm() */
 };
 
 enum life_event {

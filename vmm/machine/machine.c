@@ -174,6 +174,11 @@ int machine_parked_fd(const struct machine *machine)
     return machine->vm.all_parked;
 }
 
+bool machine_reset_is_warm(const struct machine *machine)
+{
+    return arch_reset_is_warm(&machine->vm);
+}
+
 void machine_pause_consoles(struct machine *machine)
 {
     consoles_each(&machine->board, terminal_pause);

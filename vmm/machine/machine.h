@@ -61,6 +61,9 @@ void machine_resume(struct machine *machine);
 bool machine_find_unparked(struct machine *machine, char *name, size_t size);
 int machine_parked_fd(const struct machine *machine); /* vm->all_parked */
 
+/* See arch_reset_is_warm(). */
+bool machine_reset_is_warm(const struct machine *machine);
+
 /* Stop and restart input and other callbacks of the terminals. On the main loop. */
 void machine_pause_consoles(struct machine *machine);
 void machine_resume_consoles(struct machine *machine);

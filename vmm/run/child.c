@@ -186,10 +186,13 @@ static int child_make_initramfs(struct config *config, const struct child_params
     return error ? error : initramfs_create(&config->initrd_fd, &initramfs);
 }
 
-/* "quiet" because the serial port is slow; a panic is printed in any case. */
+/*
+ * "quiet" because the serial port is slow; a panic is printed in any case. After a panic, and only
+ * then, the kernel asks for a warm reset: so child_status() knows it without a driver for pvpanic.
+ */
 static char *child_cmdline(struct run_options *options)
 {
-    return run_options_format(options, "console=%s %spanic=-1 oops=panic%s%s",
+    return run_options_format(options, "console=%s %spanic=-1 oops=panic reboot=panic_warm%s%s",
                               arch_default_console(), options->verbose ? "" : "quiet ",
                               options->cmdline ? " " : "",
                               options->cmdline ? options->cmdline : "");
@@ -212,7 +215,15 @@ static int child_status(struct front_end *f, const struct life_end *end)
 {
     if (end->reason == END_FAILURE || consoles_lost_output(&f->machine.board))
         return STATUS_FAILED;
-    return end->reason == END_REQUEST ? (int)end->code : boot_guest_status(end);
+    if (end->reason == END_REQUEST)
+        return (int)end->code;
+    if (end->event == GUEST_EXIT) {
+        log_refuse(EINVAL, "the guest wrote %u to the debug-exit port", end->code);
+        return STATUS_FAILED;
+    }
+    if (end->warm_reset && (end->event == GUEST_RESET || end->event == GUEST_TRIPLE_FAULT))
+        return STATUS_PANIC;
+    return boot_guest_status(end);
 }
 
 static const struct front_end_ops child_ops = {

@@ -85,15 +85,13 @@ static struct outcome outcome_of_failure(int wait_status)
 struct outcome outcome_of_child(int wait_status, const struct kernel_log *log)
 {
     struct outcome outcome = { .kind = OUTCOME_PANIC };
-    int status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : STATUS_FAILED;
 
-    if (log->panicked || status == STATUS_PANIC) {
+    switch (WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : STATUS_FAILED) {
+    case STATUS_PANIC:
         if (kernel_log_oops(log))
             outcome.kind = OUTCOME_OOPS;
         snprintf(outcome.text, sizeof(outcome.text), "%s", log->panic);
         return outcome;
-    }
-    switch (status) {
     case STATUS_POWER_OFF:
         outcome.kind = OUTCOME_POWER_OFF;
         return outcome;

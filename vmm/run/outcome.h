@@ -39,8 +39,9 @@ bool outcome_shows_kernel_log(const struct outcome *outcome);
 void outcome_describe(const struct outcome *outcome, char *text, unsigned size);
 
 /*
- * The outcome of a child that ended before the agent reported the command's end: by `wait_status`,
- * from waitpid(), and the kernel's log.
+ * The outcome of a child that ended before the agent reported the command's end, by `wait_status`,
+ * from waitpid(). The log, into which the command can write as well as the kernel, only explains a
+ * panic: why, and whether by an oops.
  */
 struct outcome outcome_of_child(int wait_status, const struct kernel_log *log);
 

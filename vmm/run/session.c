@@ -24,13 +24,11 @@
 #include "vmm/run/agent.h"
 #include "vmm/run/prefix.h"
 
-#define PANIC_LOG_MS    300  /* time to read the log after a panic's first line */
 #define STOP_TIMEOUT_MS 1000 /* time for the child to end after SIGUSR2, before SIGKILL */
 
 enum session_state {
     SESSION_BOOTING,
     SESSION_RUNNING,
-    SESSION_PANICKED, /* reading the rest of the log, for PANIC_LOG_MS */
     SESSION_FINISHED, /* outcome decided: the child drains its output, without a time limit */
     SESSION_STOPPING, /* outcome decided: the child has STOP_TIMEOUT_MS to end */
 };
@@ -231,15 +229,10 @@ static void session_agent_ready(struct watch *watch, short revents)
 static void session_log_ready(struct watch *watch, short revents)
 {
     struct session *session = container_of(watch, struct session, log);
-    bool panicked = session->kernel_log.panicked;
     char bytes[4096];
     size_t count = session_read(session, watch, bytes, sizeof(bytes));
 
     kernel_log_add(&session->kernel_log, bytes, count);
-    if (!panicked && session->kernel_log.panicked && session->state < SESSION_PANICKED) {
-        session->state = SESSION_PANICKED;
-        alarm_set(&session->phase, PANIC_LOG_MS);
-    }
     session_check_end(session);
 }
 
@@ -256,14 +249,6 @@ static void session_limit_ready(struct watch *watch, short revents)
         session_abandon_output(session, OUTCOME_TIMEOUT, 0);
 }
 
-static void session_stop_panicked(struct session *session)
-{
-    bool oops = kernel_log_oops(&session->kernel_log);
-
-    session_set_outcome(session, SESSION_STOPPING, oops ? OUTCOME_OOPS : OUTCOME_PANIC, 0);
-    snprintf(session->outcome.text, sizeof(session->outcome.text), "%s", session->kernel_log.panic);
-}
-
 static void session_phase_ready(struct watch *watch, short revents)
 {
     struct session *session = container_of(watch, struct session, phase);
@@ -272,8 +257,6 @@ static void session_phase_ready(struct watch *watch, short revents)
         return;
     if (session->state == SESSION_BOOTING)
         session_set_outcome(session, SESSION_STOPPING, OUTCOME_HANG, 0);
-    else if (session->state == SESSION_PANICKED)
-        session_stop_panicked(session);
     else if (session->state == SESSION_STOPPING && session->child)
         kill(session->child, SIGKILL);
 }
