@@ -16,6 +16,7 @@
 struct image {
     int fd;
     const char *path; /* owned by the caller, who keeps it until image_close() */
+    uint64_t start;   /* of the image in the file; offsets below are relative to it */
     uint64_t size;    /* bytes, when it was opened; never 0 */
 };
 

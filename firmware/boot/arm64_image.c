@@ -8,6 +8,7 @@
 
 #include "firmware/boot/decompress.h"
 #include "firmware/boot/file_kind.h"
+#include "firmware/boot/pe.h"
 #include "firmware/boot/unwrap.h"
 #include "firmware/hardware.h"
 #include "firmware/image.h"
@@ -29,21 +30,6 @@ struct arm64_header {
     le32 pe_offset;
 };
 static_assert(sizeof(struct arm64_header) == 64, "booting.rst");
-
-/* PE/COFF headers of an EFI-bootable Image: its sections tell how long the file must be. */
-struct pe_header {
-    char magic[4];
-    le16 machine, sections;
-    le32 date, symbols, symbol_count;
-    le16 optional_size, flags; /* bytes of the optional header, which follows */
-};
-struct pe_section {
-    char name[8];
-    le32 memory_size, address;
-    le32 size, offset; /* in the file */
-    le32 unused[4];
-};
-static_assert(sizeof(struct pe_header) == 24 && sizeof(struct pe_section) == 40, "PE/COFF");
 
 /* Places the kernel at text_offset from the start of RAM and checks that it fits. */
 static int arm64_place(const char *path, const struct arm64_header *header,
@@ -68,7 +54,7 @@ static int arm64_place(const char *path, const struct arm64_header *header,
     return 0;
 }
 
-/* The file's length in bytes by its PE sections; 0 if it has no PE header. */
+/* The file's length in bytes by the sections of an EFI program; 0 if it is none. */
 static uint64_t arm64_file_size(const uint8_t head[FILE_KIND_HEAD])
 {
     uint64_t at = le32_load(&((const struct arm64_header *)head)->pe_offset), end = 0;

@@ -9,6 +9,7 @@ import random
 import re
 import select
 import signal
+import struct
 import subprocess
 import tempfile
 import termios
@@ -403,6 +404,29 @@ class Matrix(unittest.TestCase):
         self.assertRegex(errors[4], rf"^{both[1]} +[\d.]+ +exit 5$")
         self.assertEqual([(each["version"], each["exit"]) for each in runs],
                          [(both[0], 0), (both[1], 5)])
+
+
+def uki(kernel: bytes) -> bytes:
+    """A unified kernel image: an EFI program with a kernel in its section .linux."""
+    head = bytearray(4096)
+    struct.pack_into("<2s58xI", head, 0, b"MZ", 0x80)
+    struct.pack_into("<4sHH12xH", head, 0x80, b"PE", 0, 1, 240)
+    struct.pack_into("<8s4I", head, 0x80 + 24 + 240, b".linux", len(kernel), 0, len(kernel),
+                     len(head))
+    return bytes(head) + kernel
+
+
+class UnifiedKernelImage(unittest.TestCase):
+    def test_run(self):
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "linux.efi"
+            file.write_bytes(uki(kernel().read_bytes()))
+            done = run("--verbose", "--kernel", file, "--modules", kernel().parent.parent,
+                       "uname", "-r", flavours=())
+        self.assertEqual((done.returncode, done.stdout.decode()), (0, version() + "\n"),
+                         done.stderr)
+        self.assertTrue(done.stderr.startswith(f"minivmm: kernel {version()}: {file}\n".encode()),
+                        done.stderr[:1000])
 
 
 class Terminal(unittest.TestCase):

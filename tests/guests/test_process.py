@@ -32,6 +32,25 @@ def elf(machine: int) -> bytes:
                        64, 0, 0, 64, 56, 0, 0, 0, 0) + bytes(4096)
 
 
+def uki(kernel: bytes, size: int) -> bytes:
+    """A unified kernel image: an EFI program with SIZE bytes of a kernel in its section .linux."""
+    head = bytearray(4096)
+    struct.pack_into("<2s58xI", head, 0, b"MZ", 0x80)
+    struct.pack_into("<4sHH12xH", head, 0x80, b"PE", 0, 2, 240)
+    for index, name, offset in (0, b".text", 512), (1, b".linux", len(head)):
+        struct.pack_into("<8s4I", head, 0x80 + 24 + 240 + 40 * index, name, size, 0, size, offset)
+    return bytes(head) + kernel
+
+
+class Kernels(GuestTest):
+    def test_unified_kernel_image(self):
+        kernel = payload("hello").read_bytes()
+        path = self.file("hello.efi", uki(kernel, len(kernel)) + b"another section")
+        done = self.run_vmm(command(None, "--kernel", path))
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (0, b"hello from the guest\n", b""))
+
+
 class Refusals(GuestTest):
     """A refusal prints one line with the cause, has the right status, and creates no file."""
 
@@ -69,6 +88,8 @@ class Refusals(GuestTest):
         self.check_kernel_refused(self.file("arm64-elf", elf(183)), "arm64")
         self.check_kernel_refused(self.file("zeroes", bytes(8192)), "kernel")
         self.check_kernel_refused(Path("/bin/sh"), "program")
+        self.check_kernel_refused(self.file("uki", uki(image, 1 << 30)), "damaged")
+        self.check_kernel_refused(self.file("uki-of-text", uki(b"words\n" * 100, 600)), "text")
 
     def test_kernel_not_given(self):
         self.check_refused(USAGE, "--kernel", name=None)

@@ -13,11 +13,17 @@
 #define LOG_WRITE_TIMEOUT_MS 500 /* then the line is dropped: the guest must run on */
 
 static enum log_level log_level = LOG_LEVEL_WARN;
+static bool log_errors_expected;
 static char *log_reason; /* atomic */
 
 void log_set_level(enum log_level level)
 {
     log_level = level;
+}
+
+void log_expect_errors(bool on)
+{
+    log_errors_expected = on;
 }
 
 void log_keep_reason(char text[LOG_REASON_SIZE])
@@ -40,13 +46,15 @@ static void log_note_reason(const char *line)
 }
 
 /* One write() per line, so that lines of threads do not mix; \r for a terminal in raw mode. */
-static void log_line(bool reason, const char *fmt, va_list args, int error)
+static void log_line(bool failure, const char *fmt, va_list args, int error)
 {
     struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
     char line[1024] = LOG_NAME;
     size_t size = sizeof(line) - 2; /* room for "\r\n" */
     size_t used = strlen(line);
 
+    if (failure && log_errors_expected && log_level < LOG_LEVEL_INFO)
+        return;
     vsnprintf(line + used, size - used, fmt, args);
     used = strlen(line);
     if (error)
@@ -54,7 +62,7 @@ static void log_line(bool reason, const char *fmt, va_list args, int error)
     for (char *c = line; *c; c++) /* names from outside may contain control characters */
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             *c = '?';
-    if (reason)
+    if (failure && !log_errors_expected)
         log_note_reason(line + strlen(LOG_NAME));
     strcat(line, isatty(STDERR_FILENO) ? "\r\n" : "\n");
     if (poll(&out, 1, LOG_WRITE_TIMEOUT_MS) == 0 || write(STDERR_FILENO, line, strlen(line)) < 0)

@@ -2,6 +2,8 @@
 #ifndef VMM_CORE_LOG_H
 #define VMM_CORE_LOG_H
 
+#include <stdbool.h>
+
 /*
  * Each call prints one line on stderr, with the prefix "minivmm: ". Any thread. If stderr is
  * blocked, the line is dropped after half a second.
@@ -27,6 +29,12 @@ int log_error(int error, const char *fmt, ...) __attribute__((format(printf, 2, 
 
 /* The same without strerror(), for messages that already say what is wrong. */
 int log_refuse(int error, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * While `on`, log_error() and log_refuse() print only at LOG_LEVEL_INFO, and keep no reason: for a
+ * caller that tries one file after the other. With one thread only.
+ */
+void log_expect_errors(bool on);
 
 /*
  * From now on also copies the last message of log_error() or log_refuse() to `text`, without the

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "devices/console/terminal.h"
+#include "firmware/boot/uki.h"
 #include "vmm/board/consoles.h"
 #include "vmm/board/parts.h"
 #include "vmm/config/config.h"
@@ -43,7 +44,7 @@ int machine_describe(struct machine *machine, const struct config *config)
 static int machine_open_files(struct machine *machine)
 {
     const struct config *config = machine->config;
-    int error = image_open(&machine->kernel, config->kernel);
+    int error = uki_open(&machine->kernel, config->kernel);
 
     if (!error && config->initrd)
         error = image_open_fd(&machine->initrd, config->initrd_fd, config->initrd);

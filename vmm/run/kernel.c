@@ -3,18 +3,12 @@
 
 #include <assert.h>
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/utsname.h>
-#include <unistd.h>
 
 #include "firmware/boot/decompress.h"
 #include "firmware/boot/unwrap.h"
@@ -126,74 +120,4 @@ int kernel_version(char ret[KERNEL_VERSION_SIZE], const struct image *kernel)
     error = kernel_search(ret, kernel, d);
     decompress_close(d);
     return error;
-}
-
-/* The version in a file's name, or NULL if it is not a kernel's name. */
-static const char *kernel_version_in_name(const char *name)
-{
-    static const char *const prefixes[] = { "vmlinuz-", "Image-" };
-    size_t length = strlen(name);
-
-    if (length > 4 && !strcmp(name + length - 4, ".old"))
-        return NULL;
-    for (unsigned i = 0; i < ARRAY_SIZE(prefixes); i++)
-        if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
-            return name + strlen(prefixes[i]);
-    return NULL;
-}
-
-/* Whether to prefer `version` to `other`, which may be NULL. */
-static bool kernel_is_better(const char *version, const char *other, const char *running)
-{
-    if (!other || !strcmp(version, running))
-        return true;
-    return strcmp(other, running) != 0 && strverscmp(version, other) > 0;
-}
-
-/* The name of the best kernel among the readable, or the unreadable, files in `directory`. */
-static char *kernel_best(DIR *directory, bool readable)
-{
-    const struct dirent *entry;
-    struct utsname host;
-    char *best = NULL;
-
-    uname(&host);
-    rewinddir(directory);
-    while ((entry = readdir(directory))) {
-        const char *version = kernel_version_in_name(entry->d_name);
-        struct stat st;
-
-        if (!version || fstatat(dirfd(directory), entry->d_name, &st, 0) < 0 ||
-            !S_ISREG(st.st_mode) ||
-            (faccessat(dirfd(directory), entry->d_name, R_OK, AT_EACCESS) == 0) != readable ||
-            !kernel_is_better(version, best ? kernel_version_in_name(best) : NULL, host.release))
-            continue;
-        free(best);
-        best = strdup(entry->d_name);
-    }
-    return best;
-}
-
-int kernel_find(char **ret_path, const char *path)
-{
-    DIR *directory = opendir(path);
-    cleanup_free char *best = directory ? kernel_best(directory, true) : NULL;
-    cleanup_free char *closed = directory && !best ? kernel_best(directory, false) : NULL;
-
-    if (directory)
-        closedir(directory);
-    if (closed)
-        return log_refuse(
-            EACCES,
-            "the kernel %s/%s is readable by root only: sudo chmod a+r %s/%s, or name "
-            "another one with --kernel",
-            path, closed, path, closed);
-    if (!best)
-        return log_refuse(ENOENT,
-                          "there is no kernel in %s: name one with --kernel; apt-get download "
-                          "linux-image-VERSION and dpkg -x fetch one without installing it",
-                          path);
-    if (asprintf(ret_path, "%s/%s", path, best) < 0)
-        return log_error(ENOMEM, "find a kernel");
-    return 0;
 }

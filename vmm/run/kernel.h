@@ -13,9 +13,11 @@ struct image;
 int kernel_version(char ret[KERNEL_VERSION_SIZE], const struct image *kernel);
 
 /*
- * Chooses the default kernel in `directory` ("/boot"): the running kernel if its file is readable,
- * else the newest readable one. The caller frees the path. Prints errors; -errno.
+ * Finds the default kernel below the directory `root`, "" for this host: the running kernel if its
+ * file is readable, else the newest readable one. Looks where distributions install kernels, and
+ * tells them and their versions by what is in the files. The caller frees the path. Prints errors,
+ * and at LOG_LEVEL_INFO what cannot be read; -errno.
  */
-int kernel_find(char **ret_path, const char *directory);
+int kernel_find(char **ret_path, char ret_version[KERNEL_VERSION_SIZE], const char *root);
 
 #endif

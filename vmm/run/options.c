@@ -46,9 +46,11 @@ static const struct option run_options_list[] = {
     { .name = "kernel",
       .argument = "FILE",
       .help = "kernel to boot; can be repeated (this host's)",
-      .more =
-          "The default is the running kernel, if its file in /boot is readable, else the newest "
-          "readable one there. With several kernels, the command is run once under each.",
+      .more = "The default is the running kernel, if its file in /boot or /lib/modules is "
+              "readable, else "
+              "the newest readable one there, whatever the files' names are; --verbose tells "
+              "which. With "
+              "several kernels, the command is run once under each.",
       .read = run_options_read_word,
       .at = offsetof(struct run_options, kernels),
       .min = 1 },
@@ -146,6 +148,7 @@ static const struct option run_options_list[] = {
     { .name = "verbose",
       .letter = 'v',
       .help = "print the whole kernel log to stderr",
+      .more = "Also which kernel was chosen, and which files could not be read.",
       .read = option_read_flag,
       .at = offsetof(struct run_options, verbose) },
     { .name = "json",

@@ -12,6 +12,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "firmware/boot/uki.h"
 #include "firmware/image.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
@@ -44,7 +45,8 @@ struct supervisor {
     FILE *json;
     char reason[LOG_REASON_SIZE]; /* the last error */
     struct supervisor_child *children;
-    struct report *reports; /* one for each kernel, even if no child is started */
+    struct report *reports;            /* one for each kernel, even if no child is started */
+    char version[KERNEL_VERSION_SIZE]; /* of the default kernel; "": --kernel was given */
     unsigned count, started, ended;
     int interrupted; /* signal after which no child is started; 0: none */
     int terminal;    /* a duplicate of standard input; -1: it is not a terminal */
@@ -70,14 +72,15 @@ static int supervisor_choose_command(struct run_options *options)
     return shell[0] ? 0 : -ENOMEM;
 }
 
-static int supervisor_choose_kernel(struct run_options *options)
+static int supervisor_choose_kernel(struct supervisor *s)
 {
+    struct run_options *options = &s->options;
     cleanup_free char *found = NULL;
     int error;
 
     if (options->kernels)
         return 0;
-    error = kernel_find(&found, "/boot");
+    error = kernel_find(&found, s->version, "");
     if (error)
         return error;
     options->kernels = arena_alloc(&options->machine.arena, sizeof(*options->kernels));
@@ -90,8 +93,12 @@ static int supervisor_choose_kernel(struct run_options *options)
 static int supervisor_read_version(struct supervisor_child *child)
 {
     struct image kernel;
-    int error = image_open(&kernel, child->params.kernel);
+    int error;
 
+    strcpy(child->version, child->supervisor->version);
+    if (*child->version)
+        return 0;
+    error = uki_open(&kernel, child->params.kernel);
     if (error)
         return error;
     error = kernel_version(child->version, &kernel);
@@ -138,6 +145,8 @@ static int supervisor_add_children(struct supervisor *s, const struct child_para
         child->params.kernel = s->reports[i].kernel = word->text;
         child->params.version = child->version;
         error = supervisor_read_version(child);
+        if (!error)
+            log_info("kernel %s: %s", child->version, child->params.kernel);
         s->reports[i].version = error ? NULL : child->version;
         child->label = s->count > 1 ? run_options_format(options, "%s: ", child->version) : "";
         if (!child->label)
@@ -152,8 +161,9 @@ static int supervisor_prepare(struct supervisor *s)
     struct child_params params = { .options = options };
     int error;
 
-    if ((error = supervisor_choose_command(options)) ||
-        (error = supervisor_choose_kernel(options)) ||
+    if (options->verbose)
+        log_set_level(LOG_LEVEL_INFO);
+    if ((error = supervisor_choose_command(options)) || (error = supervisor_choose_kernel(s)) ||
         (error = mounts_find(&params.mounts, options)) ||
         (error = user_find(&params.user, options, params.mounts.root.host)))
         return error;
