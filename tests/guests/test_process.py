@@ -302,6 +302,38 @@ class Descriptors(GuestTest):
         self.assertEqual(standard, ["/dev/null"] * 3)
         self.assertEqual(disk.read_bytes(), bytes(2048 * 512))
 
+    def test_descriptors_that_are_not_open(self):
+        """Nor may they be ones that minivmm opens itself, whose numbers start at 3."""
+        options = {"serial": "--serial=fd={}", "console": "--console=fd={}",
+                   "port a": "--port=name=a,fd={}", "net tap": "--net=tap,fd={}"}
+        for name, option in options.items():
+            for number in (3, 4, 9, 255):
+                with self.subTest(option=option, number=number):
+                    done = self.boot("hello", option.format(number))
+                    self.check_status(done, FAILED)
+                    self.check_one_line(done.stderr, f"{name}: descriptor {number} is not open")
+                    self.assertEqual(done.stdout, b"")
+
+    def test_standard_descriptors_that_are_not_open(self):
+        for number in (0, 1):
+            done = self.run_vmm(command("hello", "--serial", f"fd={number}"), stdin=None,
+                                stdout=None, preexec_fn=self.close(number))
+            self.check_status(done, FAILED)
+            self.check_one_line(done.stderr, f"serial: descriptor {number} is not open")
+
+    def test_run(self):
+        """minivmm run checks them, too, and its report gets no line meant for standard error."""
+        words = [str(vmm.MINIVMM), "run", "--json", "report", "--net", "tap,fd=3", "true"]
+        done = self.run_vmm(words)
+        self.check_status(done, FAILED)
+        self.check_one_line(done.stderr, "net tap: descriptor 3 is not open")
+        report = (self.directory / "report").read_bytes()
+        self.assertIn(b"net tap: descriptor 3 is not open", report)
+        done = self.run_vmm(words, stdin=None, stdout=None, stderr=None,
+                            preexec_fn=self.close(0, 1, 2))
+        self.check_status(done, FAILED)
+        self.assertEqual((self.directory / "report").read_bytes(), report)
+
     def test_input_closed(self):
         done = self.boot("hello", stdin=None, preexec_fn=self.close(0))
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, self.HELLO, b""))

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "devices/console/terminal.h"
+#include "tests/unit/host.h"
 #include "tests/unit/notifiers.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
@@ -342,6 +343,28 @@ START_TEST(the_state_of_a_different_board_is_refused)
 }
 END_TEST
 
+START_TEST(two_ports_share_an_output)
+{
+    struct host_pipe pipe = host_pipe();
+    struct port_config *port;
+    struct made made;
+    char bytes[8];
+
+    config.ports->output = pipe.writer;
+    ck_assert_ptr_nonnull(port = config_add_port(&config));
+    port->name = "org.other";
+    port->output = pipe.writer;
+    make(&made);
+    for (unsigned i = 0; i < 2; i++) {
+        terminal_write(made.board.streams[i], "x", 1);
+        ck_assert_int_eq(read(pipe.reader, bytes, sizeof(bytes)), 1);
+    }
+    destroy(&made);
+    ck_assert_int_eq(read(pipe.reader, bytes, sizeof(bytes)), 0);
+    close(pipe.reader);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("board");
@@ -353,6 +376,7 @@ int main(void)
     tcase_add_test(tcase, a_board_with_drivers_loads_what_another_saved);
     tcase_add_test(tcase, a_driver_continues_on_the_second_board);
     tcase_add_test(tcase, the_state_of_a_different_board_is_refused);
+    tcase_add_test(tcase, two_ports_share_an_output);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -438,6 +438,8 @@ START_TEST(contradicting_options_are_refused)
               { "", "nothing to boot: kernel is missing (--kernel FILE; see minivmm --help)" },
               { "--net tap --kernel k", "net tap: needs either name or fd" },
               { "--net tap,fd=3,name=x --kernel k", "net tap: needs either name or fd" },
+              { "--net tap,fd=3 --net user --net tap,fd=3 --kernel k",
+                "net tap: another NIC has descriptor 3" },
               { "--kernel k --share //", "share //: " NO_TAG },
               { "--kernel k --share a/../", "share a/../: " NO_TAG },
               { "--kernel k --share ./", "share ./: " NO_TAG },

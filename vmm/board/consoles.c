@@ -52,12 +52,22 @@ static int consoles_check_fd(int *ret, const char *port, int fd, int wrong_mode)
     return 0;
 }
 
-/* Replaces `fd` by /dev/null: the terminal's duplicate must be the only one left. */
-static int consoles_release_fd(const char *port, int fd)
+/*
+ * Replaces a stream's output, unless it is its input as well, by /dev/null: the duplicates of the
+ * terminals must be the only ones left. After all terminals have theirs: several ports may share an
+ * output.
+ */
+static int consoles_release_output(const struct port_config *port)
 {
-    cleanup_close int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int mode = port->output < 0 ? O_RDONLY : fcntl(port->output, F_GETFL) & O_ACCMODE;
+    cleanup_close int null = -1;
 
-    return null < 0 || dup3(null, fd, O_CLOEXEC) < 0 ? log_error(errno, "port %s", port) : 0;
+    if (port->console || mode == O_RDONLY || (mode == O_RDWR && port->input == port->output))
+        return 0;
+    null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    return null < 0 || dup3(null, port->output, O_CLOEXEC) < 0
+               ? log_error(errno, "port %s", port->name)
+               : 0;
 }
 
 static int consoles_open_port(struct board *board, const struct port_config *config,
@@ -72,12 +82,9 @@ static int consoles_open_port(struct board *board, const struct port_config *con
         return error;
     host.stream = !config->console;
     error = terminal_create(&board->streams[board->stream_count], &host, board->host.loop);
-    if (error)
-        return error;
-    board->stream_count++;
-    return host.stream && host.output >= 0 && host.output != host.input
-               ? consoles_release_fd(config->name, host.output)
-               : 0;
+    if (!error)
+        board->stream_count++;
+    return error;
 }
 
 int consoles_open(struct board *board, const struct terminal_config *host)
@@ -91,6 +98,8 @@ int consoles_open(struct board *board, const struct terminal_config *host)
                                        *host);
     for (const struct port_config *port = config->ports; port && !error; port = port->next)
         error = consoles_open_port(board, port, *host);
+    for (const struct port_config *port = config->ports; port && !error; port = port->next)
+        error = consoles_release_output(port);
     return error;
 }
 

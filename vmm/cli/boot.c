@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "vmm/cli/descriptors.h"
 #include "vmm/cli/dry_run.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
@@ -142,6 +143,9 @@ int boot_run(const struct config *config)
     struct boot boot = { .signal = 0 };
     sigset_t signals;
 
+    if (descriptors_check(config))
+        return STATUS_FAILED;
+    descriptors_reserve();
     if (config->dry_run)
         return boot_dry_run(config);
     front_end_stop_signals(&signals);

@@ -7,7 +7,7 @@ struct config;
 /*
  * Runs the machine of the command line. The first signal asks the guest to power off, the next one
  * stops the machine; so does --timeout. With --dry-run only prints the machine. Returns the exit
- * status (status.h).
+ * status (status.h). To be called before this process opens any file.
  */
 int boot_run(const struct config *config);
 

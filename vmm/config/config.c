@@ -130,9 +130,13 @@ static bool config_same_console(const struct console_config *a, const struct con
 
 int config_check_nets(const struct config *config)
 {
-    for (const struct net_config *net = config->nets; net; net = net->next)
+    for (const struct net_config *net = config->nets; net; net = net->next) {
         if (net->kind == NET_TAP && !net->tap.interface == (net->tap.fd < 0))
             return log_refuse(EINVAL, "net tap: needs either name or fd");
+        for (const struct net_config *other = net->next; other; other = other->next)
+            if (net->tap.fd >= 0 && net->tap.fd == other->tap.fd)
+                return log_refuse(EINVAL, "net tap: another NIC has descriptor %d", net->tap.fd);
+    }
     return 0;
 }
 

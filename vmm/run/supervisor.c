@@ -14,6 +14,7 @@
 
 #include "firmware/boot/uki.h"
 #include "firmware/image.h"
+#include "vmm/cli/descriptors.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/core/arena.h"
@@ -414,6 +415,9 @@ int supervisor_main(int argc, char **argv)
 
     log_keep_reason(s.reason);
     parsed = run_options_parse(&s.options, argc, argv);
+    if (parsed == CONFIG_RUN && descriptors_check(&s.options.machine))
+        parsed = CONFIG_USAGE;
+    descriptors_reserve();
     if (parsed == CONFIG_DONE)
         status = EXIT_SUCCESS;
     else if (supervisor_add_reports(&s) == 0 && supervisor_open_json(&s) == 0)

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/cli/descriptors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "vmm/cli/status.h"
+#include "vmm/config/config.h"
+#include "vmm/core/log.h"
+
+#define DESCRIPTORS 256 /* enough for a machine with every device */
+
+/* Accepts -1: none. */
+static int descriptors_check_one(const char *option, const char *name, int fd)
+{
+    if (fd < 0 || fcntl(fd, F_GETFD) >= 0)
+        return 0;
+    return log_refuse(EBADF, "%s%s: descriptor %d is not open; a shell opens it by %d<>FILE",
+                      option, name, fd, fd);
+}
+
+int descriptors_check(const struct config *config)
+{
+    int error;
+
+    if ((error = descriptors_check_one("serial", "", config->serial.fd)) ||
+        (error = descriptors_check_one("console", "", config->console.fd)))
+        return error;
+    for (const struct port_config *port = config->ports; port; port = port->next)
+        if ((error = descriptors_check_one("port ", port->name, port->input)) ||
+            (error = descriptors_check_one("port ", port->name, port->output)))
+            return error;
+    for (const struct net_config *net = config->nets; net; net = net->next)
+        if ((error = descriptors_check_one("net tap", "", net->tap.fd)))
+            return error;
+    return 0;
+}
+
+void descriptors_reserve(void)
+{
+    int fd;
+
+    for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0) {
+            log_error(errno, "open /dev/null as descriptor %d", fd);
+            exit(STATUS_FAILED);
+        }
+
+    /*
+     * The kernel grows the table now, with one thread. With several, each doubling would wait for
+     * an RCU grace period, which takes milliseconds.
+     */
+    fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, DESCRIPTORS - 1);
+    if (fd >= 0) /* fails if RLIMIT_NOFILE is lower, which is harmless */
+        close(fd);
+}
