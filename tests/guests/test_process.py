@@ -305,7 +305,8 @@ class Descriptors(GuestTest):
     def test_descriptors_that_are_not_open(self):
         """Nor may they be ones that minivmm opens itself, whose numbers start at 3."""
         options = {"serial": "--serial=fd={}", "console": "--console=fd={}",
-                   "port a": "--port=name=a,fd={}", "net tap": "--net=tap,fd={}"}
+                   "port a": "--port=name=a,fd={}", "net tap": "--net=tap,fd={}",
+                   "disk": "--disk=/dev/fd/{}", "initrd": "--initrd=/proc/self/fd/{}"}
         for name, option in options.items():
             for number in (3, 4, 9, 255):
                 with self.subTest(option=option, number=number):
@@ -313,6 +314,21 @@ class Descriptors(GuestTest):
                     self.check_status(done, FAILED)
                     self.check_one_line(done.stderr, f"{name}: descriptor {number} is not open")
                     self.assertEqual(done.stdout, b"")
+
+    def test_path_of_a_descriptor(self):
+        """Output to /dev/fd/3 would truncate the kernel, if that had descriptor 3."""
+        kernel = self.file("kernel", payload("hello").read_bytes())
+        content = kernel.read_bytes()
+        for number in range(3, 12):
+            done = self.run_vmm(command(None, "--kernel", kernel, "--serial",
+                                        f"file=/dev/fd/{number}"))
+            self.check_status(done, FAILED)
+            self.check_one_line(done.stderr, f"serial: descriptor {number} is not open")
+        self.assertEqual(kernel.read_bytes(), content)
+        with self.file("log").open("wb") as log:
+            self.check_passes("hello", "--serial", f"file=/dev/fd/{log.fileno()}",
+                              pass_fds=[log.fileno()])
+        self.assertEqual((self.directory / "log").read_bytes(), self.HELLO)
 
     def test_standard_descriptors_that_are_not_open(self):
         for number in (0, 1):

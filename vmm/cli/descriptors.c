@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/cli/descriptors.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
+#include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
 #define DESCRIPTORS 256 /* enough for a machine with every device */
@@ -21,12 +25,53 @@ static int descriptors_check_one(const char *option, const char *name, int fd)
                       option, name, fd, fd);
 }
 
+/* The descriptor that a path such as /dev/fd/3 names; -1: none. */
+static int descriptors_in_path(const char *path)
+{
+    static const char *const places[] = { "/dev/fd/", "/proc/self/fd/" };
+
+    for (unsigned i = 0; path && i < ARRAY_SIZE(places); i++) {
+        size_t length = strlen(places[i]);
+        char *end;
+        long fd;
+
+        if (strncmp(path, places[i], length) != 0 || !isdigit((unsigned char)path[length]))
+            continue;
+        fd = strtol(path + length, &end, 10);
+        if (!*end && fd <= INT_MAX)
+            return (int)fd;
+    }
+    return -1;
+}
+
+static int descriptors_check_console(const char *option, const struct console_config *console)
+{
+    int error = descriptors_check_one(option, "", console->fd);
+
+    return error ? error : descriptors_check_one(option, "", descriptors_in_path(console->path));
+}
+
+static int descriptors_check_files(const struct config *config)
+{
+    int error;
+
+    if ((error = descriptors_check_one("kernel", "", descriptors_in_path(config->kernel))) ||
+        (error = descriptors_check_one("initrd", "", descriptors_in_path(config->initrd))) ||
+        (error = descriptors_check_one("dtb", "", descriptors_in_path(config->dtb))))
+        return error;
+    for (const struct disk_config *disk = config->disks; disk; disk = disk->next)
+        if ((error = descriptors_check_one("disk", "", descriptors_in_path(disk->image.path))))
+            return error;
+    return 0;
+}
+
 int descriptors_check(const struct config *config)
 {
     int error;
 
-    if ((error = descriptors_check_one("serial", "", config->serial.fd)) ||
-        (error = descriptors_check_one("console", "", config->console.fd)))
+    if ((error = descriptors_check_console("serial", &config->serial)) ||
+        (error = descriptors_check_console("console", &config->console)) ||
+        (error = descriptors_check_files(config)))
         return error;
     for (const struct port_config *port = config->ports; port; port = port->next)
         if ((error = descriptors_check_one("port ", port->name, port->input)) ||

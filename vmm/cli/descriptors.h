@@ -8,7 +8,10 @@
  */
 struct config;
 
-/* Checks that the descriptors which `config` names are open. Prints the first fault; -errno. */
+/*
+ * Checks that the descriptors which `config` names are open, by number or by a path such as
+ * /dev/fd/3. Prints the first fault; -errno.
+ */
 int descriptors_check(const struct config *config);
 
 /*
