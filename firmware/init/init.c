@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
+#include "firmware/init/clock.h"
 #include "firmware/init/job.h"
 #include "firmware/init/job_read.h"
 #include "firmware/init/message.h"
@@ -227,6 +228,7 @@ static void init_set_up(struct init *init)
     init->sink.port = ports_open(&init->sink, JOB_PORT_AGENT, O_RDWR);
     init_open_streams(init);
     message_send(&init->sink, "ready");
+    clock_set(&init->sink);
 
     root_build(&init->sink, init->job.lists[JOB_SHARE]);
     if (init->job.hostname)

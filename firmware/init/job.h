@@ -28,6 +28,7 @@
  * started, a word, and its arguments. ERRNO is a number, 0 if there is none.
  *
  *     MS ready               the agent runs and its ports are open
+ *     MS clock               a question: the supervisor answers with its time
  *     MS running             the command was executed
  *     MS note ERRNO TEXT     an error that does not prevent the command from running
  *     MS exit N              the command exited; its output has been written to the ports, its
@@ -42,7 +43,8 @@
  *
  * The supervisor writes lines to the same port:
  *
- *     signal N               send this signal to the command's process group
+ *     time SECONDS NANOSECONDS   since 1970, the answer to "clock"
+ *     signal N                   send this signal to the command's process group
  *
  * JOB_PORT_AGENT must be an `ordered` port (struct port_config): the host reads a message only
  * after the command's output before it. The guest must learn that a port is open before it learns

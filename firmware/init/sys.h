@@ -204,13 +204,23 @@ static inline int sys_set_uid(uint32_t uid)
     return (int)sys_call(SYS_setuid, uid, 0, 0, 0, 0, 0);
 }
 
-/* Milliseconds since the kernel started. */
-static inline long sys_clock_ms(void)
+/* Time since the kernel started. */
+static inline long sys_clock_ns(void)
 {
     struct timespec now = { 0 };
 
     sys_call(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&now, 0, 0, 0, 0);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static inline long sys_clock_ms(void)
+{
+    return sys_clock_ns() / 1000000;
+}
+
+static inline int sys_set_clock(const struct timespec *time)
+{
+    return (int)sys_call(SYS_clock_settime, CLOCK_REALTIME, (long)time, 0, 0, 0, 0);
 }
 
 static inline void sys_sleep_ms(long ms)

@@ -232,6 +232,35 @@ class Streams(unittest.TestCase):
             self.assertEqual(process.wait(LIMIT), 9)
 
 
+CLOCK = """
+import os, sys, time
+for line in sys.stdin:
+    with open("stamp", "w") as file:
+        file.write(line)
+    age = time.time_ns() - os.stat("stamp").st_mtime_ns
+    print(time.time(), age, flush=True)
+"""
+
+
+class Clock(GuestTest):
+    def test_clock(self):
+        """The guest's clock is the host's, and what the host writes is not from the future."""
+        with start("--rw", self.directory, "--cwd", self.directory, "python3", "-c", CLOCK,
+                   stdin=subprocess.PIPE, text=True, bufsize=1) as process:
+            for _ in range(20):
+                before = time.time()
+                process.stdin.write("x\n")
+                line = process.stdout.readline()
+                after = time.time()
+                self.assertTrue(line, process.poll())
+                guest, age = map(float, line.split())
+                self.assertGreater(guest, before - 0.01)
+                self.assertLess(guest, after + 0.01)
+                self.assertGreaterEqual(age, 0)
+            process.stdin.close()
+            self.assertEqual(process.wait(LIMIT), 0)
+
+
 class Refusals(unittest.TestCase):
     """A refusal prints one line, writes the JSON report, and starts no machine."""
 

@@ -3,9 +3,12 @@
 /* Parts of the guest's init, run as processes of the host. */
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "firmware/init/clock.h"
 #include "firmware/init/job_read.h"
 #include "firmware/init/message.h"
 #include "firmware/init/pump.h"
@@ -16,10 +19,19 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
+static struct timespec set_clock; /* what the init set it to; this host's is left alone */
+
 /* In the guest this is in start.S. */
 long sys_call(long number, long a, long b, long c, long d, long e, long f)
 {
-    long result = syscall(number, a, b, c, d, e, f);
+    long result;
+
+    if (number == SYS_clock_settime) {
+        ck_assert_int_eq(a, CLOCK_REALTIME);
+        set_clock = *(const struct timespec *)b;
+        return 0;
+    }
+    result = syscall(number, a, b, c, d, e, f);
 
     return result < 0 ? -errno : result;
 }
@@ -254,6 +266,85 @@ START_TEST(directory_that_does_not_exist)
 }
 END_TEST
 
+/* Plays the supervisor in a child: answers each question with the next of `answers`. */
+static struct message_sink answering(const char *const answers[], unsigned first_ms)
+{
+    int ends[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    if (fork() == 0) {
+        FILE *stream = fdopen(ends[1], "r+");
+        char line[64];
+
+        close(ends[0]);
+        for (; *answers && fgets(line, sizeof(line), stream); answers++) {
+            if (!strstr(line, " clock\n"))
+                _exit(1);
+            usleep(1000 * first_ms);
+            first_ms = 0;
+            fputs(*answers, stream);
+            fflush(stream);
+        }
+        _exit(0);
+    }
+    close(ends[1]);
+    return (struct message_sink){ .port = ends[0], .log = -1 };
+}
+
+/* Seconds since 1700000000. */
+static double clock_seconds(void)
+{
+    return (double)(set_clock.tv_sec - 1700000000) + (double)set_clock.tv_nsec / 1e9;
+}
+
+START_TEST(clock_is_ahead_by_the_time_of_the_answer)
+{
+    const char *const answers[] = {
+        "time 1700000000 999999000\n", "time 1700000000 999999000\n", "time 1700000000 999999000\n",
+        "time 1700000000 999999000\n", "time 1700000000 999999000\n", "time 1700000000 999999000\n",
+        "time 1700000000 999999000\n", "time 1700000000 999999000\n", NULL
+    };
+    const struct message_sink sink = answering(answers, 0);
+    double before = host_seconds(), after;
+
+    clock_set(&sink);
+    after = host_seconds();
+    ck_assert_int_lt(set_clock.tv_nsec, 1000000000);
+    ck_assert_double_ge(clock_seconds(), 0.999999);
+    ck_assert_double_le(clock_seconds(), 0.999999 + after - before + 1e-6);
+}
+END_TEST
+
+START_TEST(clock_is_set_by_the_fastest_answer)
+{
+    const char *const answers[] = {
+        "time 1600000000 0\n", "time 1700000000 0\n", "time 1700000000 0\n",
+        "time 1700000000 0\n", "time 1700000000 0\n", "time 1700000000 0\n",
+        "time 1700000000 0\n", "time 1700000000 0\n", NULL
+    };
+    const struct message_sink sink = answering(answers, 1000);
+
+    clock_set(&sink);
+    ck_assert_int_ge(set_clock.tv_sec, 1700000000);
+}
+END_TEST
+
+static const char *const no_times[] = {
+    "signal 2\n", "time 17\n",
+    "time 0 0\n", "time 17 1000000000\n",
+    "time 17 0",  "0123456789012345678901234567890123456789012345678901234567890123456789\n",
+};
+
+START_TEST(clock_stays_without_an_answer)
+{
+    const char *const answers[] = { no_times[_i], NULL };
+    const struct message_sink sink = answering(answers, 0);
+
+    clock_set(&sink);
+    ck_assert_int_eq(set_clock.tv_sec, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("init");
@@ -263,6 +354,9 @@ int main(void)
     tcase_add_test(tests, pump_copies_everything_and_ends);
     tcase_add_test(tests, pump_ends_when_nobody_reads);
     tcase_add_test(tests, pump_ends_when_nobody_reads_any_more);
+    tcase_add_test(tests, clock_is_ahead_by_the_time_of_the_answer);
+    tcase_add_test(tests, clock_is_set_by_the_fastest_answer);
+    tcase_add_loop_test(tests, clock_stays_without_an_answer, 0, ARRAY_SIZE(no_times));
     if (geteuid() == 0) { /* setuid() and setgroups() need root */
         tcase_add_test(tests, command_gets_its_words_environment_and_directory);
         tcase_add_test(tests, command_has_a_session_and_default_signals);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -102,7 +103,7 @@ static void put(int fd, const char *text)
 }
 
 /* Waits for SIGUSR2, as a machine does. */
-static int wait_for_stop(int status)
+static void wait_for_stop(void)
 {
     sigset_t set;
     int number;
@@ -111,8 +112,41 @@ static int wait_for_stop(int status)
     sigaddset(&set, SIGUSR2);
     if (sigwait(&set, &number) != 0)
         _exit(99);
+}
+
+static int stops(int status)
+{
+    wait_for_stop();
     _exit(status);
 }
+
+static int asks_for_the_time(void *owner, const struct session_ends *ends)
+{
+    struct timespec before, after;
+    char answer[64] = "";
+    long long seconds;
+    long ns;
+
+    clock_gettime(CLOCK_REALTIME, &before);
+    put(ends->agent, "0 ready\n1 clock\n");
+    if (read(ends->agent, answer, sizeof(answer) - 1) < 0 ||
+        sscanf(answer, "time %lld %ld\n", &seconds, &ns) != 2)
+        _exit(99);
+    clock_gettime(CLOCK_REALTIME, &after);
+    if (seconds < before.tv_sec || (seconds == before.tv_sec && ns < before.tv_nsec) ||
+        seconds > after.tv_sec || (seconds == after.tv_sec && ns > after.tv_nsec))
+        _exit(98);
+    put(ends->agent, "510 running\n511 clock\n600 exit 7\n");
+    wait_for_stop();
+    return recv(ends->agent, answer, 1, MSG_DONTWAIT) < 0 ? 0 : 125; /* no answer any more */
+}
+
+START_TEST(the_time)
+{
+    start(asks_for_the_time, (struct session_config){ .boot_timeout_ms = 20000 });
+    expect(OUTCOME_EXIT, 7);
+}
+END_TEST
 
 static int is_stuck(void *owner, const struct session_ends *ends)
 {
@@ -124,7 +158,7 @@ static int is_stuck(void *owner, const struct session_ends *ends)
 static int exits_7(void *owner, const struct session_ends *ends)
 {
     put(ends->agent, "0 ready\n510 running\n600 exit 7\n");
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 START_TEST(the_commands_status)
@@ -142,7 +176,7 @@ static int is_slow_to_end(void *owner, const struct session_ends *ends)
 {
     put(ends->agent, "0 ready\n510 running\n600 signal 9\n");
     usleep(LONGER_THAN_A_STOP_MS * 1000);
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 START_TEST(output_is_waited_for)
@@ -170,13 +204,13 @@ END_TEST
 static int fails_127(void *owner, const struct session_ends *ends)
 {
     put(ends->agent, "0 ready\n510 failed 127 2\n");
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 static int sends_impossible_times(void *owner, const struct session_ends *ends)
 {
     put(ends->agent, "18446744073709551615 ready\n0 ready\n510 running\n600 exit 0\n");
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 START_TEST(impossible_times_are_ignored)
@@ -199,7 +233,7 @@ END_TEST
 static int has_an_error(void *owner, const struct session_ends *ends)
 {
     put(ends->agent, "500 error 19 mount /lower\n");
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 START_TEST(init_fails)
@@ -212,7 +246,7 @@ END_TEST
 
 static int hangs(void *owner, const struct session_ends *ends)
 {
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 START_TEST(hang_before_init)
@@ -225,7 +259,7 @@ END_TEST
 static int runs_for_ever(void *owner, const struct session_ends *ends)
 {
     put(ends->agent, "0 ready\n510 running\n");
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 START_TEST(time_limit)
@@ -288,7 +322,7 @@ static int writes_like_a_panic(void *owner, const struct session_ends *ends)
     put(ends->log, "[ 1.0] Kernel panic - not syncing: Fatal exception\r\n");
     usleep(600000); /* time for the supervisor to end a machine that it takes for panicked */
     put(ends->agent, "600 exit 3\n");
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 START_TEST(a_line_like_a_panic_ends_nothing)
@@ -334,7 +368,7 @@ static int loses_output(void *owner, const struct session_ends *ends)
 {
     put(ends->agent, "0 ready\n510 running\n600 exit 0\n");
     log_error(ENOSPC, "output");
-    return wait_for_stop(125);
+    return stops(125);
 }
 
 START_TEST(lost_output_is_a_failure)
@@ -354,7 +388,7 @@ static int ends_on_a_signal(void *owner, const struct session_ends *ends)
     if (read(ends->agent, line, sizeof(line) - 1) <= 0 || strcmp(line, "signal 2\n") != 0)
         return 98;
     put(ends->agent, "600 signal 2\n");
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 START_TEST(a_signal_reaches_the_command)
@@ -397,7 +431,7 @@ static int waits_for_sigurg(void *owner, const struct session_ends *ends)
     if (sigwait(&set, &number) != 0)
         return 98;
     put(ends->agent, "600 exit 5\n");
-    return wait_for_stop(0);
+    return stops(0);
 }
 
 /* From then on Ctrl-C goes to the command. */
@@ -510,6 +544,7 @@ int main(void)
 
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, the_time);
     tcase_add_test(tests, the_commands_status);
     tcase_add_test(tests, output_is_waited_for);
     tcase_add_test(tests, a_signal_ends_the_wait_for_output);

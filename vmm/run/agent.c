@@ -15,6 +15,7 @@ static const struct {
     bool error, text;
 } agent_words[] = {
     [AGENT_READY] = { .word = "ready" },
+    [AGENT_CLOCK] = { .word = "clock" },
     [AGENT_RUNNING] = { .word = "running" },
     [AGENT_NOTE] = { .word = "note", .error = true, .text = true },
     [AGENT_EXIT] = { .word = "exit", .min = 0, .max = 255 },

@@ -13,6 +13,7 @@
 
 enum agent_message_kind {
     AGENT_READY,
+    AGENT_CLOCK,
     AGENT_RUNNING,
     AGENT_NOTE,
     AGENT_EXIT,
