@@ -12,6 +12,7 @@
 #include "firmware/init/text.h"
 
 #define MAX_GROUPS 256
+#define SHELL      "/bin/sh"
 
 /* In the child. The order matters: a terminal needs a session, and setgroups() needs root. */
 static int spawn_prepare(const struct message_sink *sink, const struct job *job,
@@ -42,6 +43,45 @@ static int spawn_prepare(const struct message_sink *sink, const struct job *job,
     return 0;
 }
 
+/*
+ * Whether a file that the kernel cannot execute is a script without #!. As shells see it, a program
+ * for another machine has a NUL in its first line.
+ */
+static bool spawn_is_script(const char *path)
+{
+    char head[128];
+    int fd = sys_open(path, O_RDONLY);
+    long size = fd < 0 ? fd : sys_read(fd, head, sizeof(head));
+
+    if (fd >= 0)
+        sys_close(fd);
+    for (long i = 0; i < size && head[i] != '\n'; i++)
+        if (!head[i])
+            return false;
+    return size >= 0;
+}
+
+/* As execvp(3): a script without #! is the shell's. */
+static int spawn_file(const char *path, const char **argv, const char **env)
+{
+    int error = sys_execute(path, argv, env);
+    const char **words;
+    size_t count = 0;
+
+    if (error != -ENOEXEC || !spawn_is_script(path))
+        return error;
+    while (argv[count])
+        count++;
+    words = sys_map((count + 2) * sizeof(*words), -1);
+    if (!words)
+        return -ENOMEM;
+    words[0] = SHELL;
+    words[1] = path;
+    memcpy(words + 2, argv + 1, count * sizeof(*words)); /* with the NULL */
+    sys_execute(SHELL, words, env);
+    return error;
+}
+
 static const char *spawn_search_path(const char **env)
 {
     for (; *env; env++) {
@@ -68,7 +108,7 @@ static int spawn_search(const char **argv, const char **env)
         if (end > next)
             text_add(&path, "/");
         text_add(&path, argv[0]);
-        result = sys_execute(path.bytes, argv, env);
+        result = spawn_file(path.bytes, argv, env);
         if (result != -ENOENT && result != -ENOTDIR)
             error = result;
     }
@@ -83,7 +123,7 @@ static int spawn_execute(const struct job *job)
     if (!argv[0] || !argv[0][0])
         return -ENOENT;
     if (strchr(argv[0], '/'))
-        return sys_execute(argv[0], argv, env);
+        return spawn_file(argv[0], argv, env);
     return spawn_search(argv, env);
 }
 

@@ -266,6 +266,40 @@ START_TEST(directory_that_does_not_exist)
 }
 END_TEST
 
+START_TEST(script_without_an_interpreter)
+{
+    const char *argv[] = { "tool", "a b", "-c", NULL };
+    char tree[64], path[256];
+    const char *env[] = { path, NULL };
+
+    tree_make(tree);
+    tree_put_text(tree, "tool", _i == 0 ? "echo \"$0|$1|$2|$#\"; exit 5\n" : "");
+    snprintf(path, sizeof(path), "%s/tool", tree);
+    ck_assert_int_eq(chmod(path, 0755), 0);
+    snprintf(path, sizeof(path), "PATH=/nowhere:%s", tree);
+    ck_assert_int_eq(run(argv, env, "/"), _i == 0 ? 5 : 0);
+    snprintf(path, sizeof(path), "%s/tool|a b|-c|2\n", tree);
+    expect_output(_i == 0 ? path : "");
+    tree_remove(tree);
+}
+END_TEST
+
+START_TEST(program_for_another_machine)
+{
+    static const char program[] = "\x7f\x45LF\2\1\1\0 made up\nexit 5\n";
+    char tree[64], path[256];
+    const char *argv[] = { path, NULL };
+
+    tree_make(tree);
+    tree_put(tree, "tool", program, sizeof(program));
+    snprintf(path, sizeof(path), "%s/tool", tree);
+    ck_assert_int_eq(chmod(path, 0755), 0);
+    ck_assert_int_eq(run(argv, no_words, "/"), -1);
+    ck_assert_str_eq(messages(), "failed 126 8\n");
+    tree_remove(tree);
+}
+END_TEST
+
 /* Plays the supervisor in a child: answers each question with the next of `answers`. */
 static struct message_sink answering(const char *const answers[], unsigned first_ms)
 {
@@ -365,6 +399,8 @@ int main(void)
         tcase_add_test(tests, command_that_cannot_be_executed);
         tcase_add_test(tests, path_is_searched_in_order);
         tcase_add_test(tests, directory_that_does_not_exist);
+        tcase_add_loop_test(tests, script_without_an_interpreter, 0, 2);
+        tcase_add_test(tests, program_for_another_machine);
     }
     suite_add_tcase(suite, tests);
     return unit_run(suite);
