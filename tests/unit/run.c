@@ -240,7 +240,7 @@ static void expect_outcome(int wait_status, const char *log_text, enum outcome_k
                            int status)
 {
     struct kernel_log log = log_of(log_text);
-    struct outcome outcome = outcome_of_child(wait_status, &log);
+    struct outcome outcome = outcome_of_child(wait_status, true, &log);
 
     ck_assert_str_eq(outcome_word(outcome.kind), outcome_word(kind));
     ck_assert_int_eq(outcome_status(&outcome), status);
@@ -264,6 +264,24 @@ START_TEST(outcomes_of_children_that_end_by_themselves)
     expect_outcome(EXITED(123), "", OUTCOME_FAILED, 125);
     expect_outcome(EXITED(130), "", OUTCOME_INTERRUPTED, 130);
     expect_outcome(SIGSEGV, "", OUTCOME_FAILED, 125);
+}
+END_TEST
+
+/* Before the command runs, only the agent powers off. */
+START_TEST(a_power_off_before_the_command_is_a_failure)
+{
+    struct kernel_log log = log_of(
+        "[    1.5] minivmm: load module overlay: error 8\r\n"
+        "[    1.6] minivmm: this kernel has no virtio_mmio\r\n[    1.7] reboot: Power down\r\n");
+    struct outcome outcome = outcome_of_child(EXITED(0), false, &log);
+
+    ck_assert_int_eq(outcome_status(&outcome), 125);
+    ck_assert_str_eq(outcome.text, "this kernel has no virtio_mmio");
+    ck_assert(outcome_shows_kernel_log(&outcome));
+    log = log_of("");
+    outcome = outcome_of_child(EXITED(0), false, &log);
+    ck_assert_int_eq(outcome_status(&outcome), 125);
+    ck_assert_str_eq(outcome.text, "the guest powered off before the command ran");
 }
 END_TEST
 
@@ -546,6 +564,7 @@ int main(void)
     tcase_add_test(tests, kernel_log_keeps_the_end);
     tcase_add_test(tests, the_last_panic_explains);
     tcase_add_test(tests, outcomes_of_children_that_end_by_themselves);
+    tcase_add_test(tests, a_power_off_before_the_command_is_a_failure);
     tcase_add_test(tests, statuses);
     tcase_add_test(tests, below);
     tcase_add_test(tests, a_share_has_the_same_path_as_on_the_host);

@@ -452,7 +452,7 @@ static int sends_garbage(void *owner, const struct session_ends *ends)
         if (write(ends->agent, garbage, sizeof(garbage)) < 0 ||
             write(ends->log, garbage, sizeof(garbage)) < 0)
             return 98;
-    put(ends->agent, "\n1 exit 999\n1 signal 0\nexit 3\n");
+    put(ends->agent, "\n1 exit 999\n1 signal 0\nexit 3\n2 running\n");
     return 0;
 }
 

@@ -10,6 +10,7 @@
 
 #define STDERR_TIMEOUT_MS 500
 #define PANIC             "Kernel panic - not syncing: "
+#define AGENT             "minivmm: "
 #define PANIC_END         "---[ end Kernel panic" /* the message again, if there is no reset */
 
 /* Drops the line if stderr stays blocked. Waits for it only if the line before was written. */
@@ -25,13 +26,15 @@ static void kernel_log_write(bool *stderr_blocked, const char *label, const char
 static void kernel_log_add_line(struct kernel_log *log, const char *line)
 {
     char *kept = log->lines[log->count++ % KERNEL_LOG_LINES];
-    const char *panic = strstr(line, PANIC);
+    const char *panic = strstr(line, PANIC), *agent = strstr(line, AGENT);
 
     snprintf(kept, sizeof(log->lines[0]), "%s", line);
     if (log->echo)
         kernel_log_write(&log->stderr_blocked, log->echo, line);
     if (panic && !strstr(line, PANIC_END))
         snprintf(log->panic, sizeof(log->panic), "%s", panic + strlen(PANIC));
+    if (agent)
+        snprintf(log->agent, sizeof(log->agent), "%s", agent + strlen(AGENT));
 }
 
 void kernel_log_add(struct kernel_log *log, const char *bytes, size_t count)

@@ -17,6 +17,7 @@ struct kernel_log {
     char lines[KERNEL_LOG_LINES][256];
     unsigned count;  /* of all lines, kept or not */
     char panic[200]; /* message of the last one, or what looks like one; "": none */
+    char agent[200]; /* the agent's last error, or what looks like one; "": none */
 };
 
 void kernel_log_add(struct kernel_log *log, const char *bytes, size_t count);

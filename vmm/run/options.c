@@ -57,9 +57,9 @@ static const struct option run_options_list[] = {
     { .name = "modules",
       .argument = "DIR",
       .help = "the kernel's modules (lib/modules beside it); none",
-      .more =
-          "The directory itself, or one with lib/modules/VERSION in it; none if all drivers are "
-          "built in.",
+      .more = "The directory itself, or one with lib/modules/VERSION in it. none is for a kernel "
+              "that has "
+              "all drivers built in; with another one the run fails, with status 125.",
       .read = option_read_text,
       .at = offsetof(struct run_options, modules),
       .min = 1 },

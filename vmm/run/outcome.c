@@ -82,7 +82,7 @@ static struct outcome outcome_of_failure(int wait_status)
     return outcome;
 }
 
-struct outcome outcome_of_child(int wait_status, const struct kernel_log *log)
+struct outcome outcome_of_child(int wait_status, bool ran, const struct kernel_log *log)
 {
     struct outcome outcome = { .kind = OUTCOME_PANIC };
 
@@ -93,7 +93,10 @@ struct outcome outcome_of_child(int wait_status, const struct kernel_log *log)
         snprintf(outcome.text, sizeof(outcome.text), "%s", log->panic);
         return outcome;
     case STATUS_POWER_OFF:
-        outcome.kind = OUTCOME_POWER_OFF;
+        outcome.kind = ran ? OUTCOME_POWER_OFF : OUTCOME_FAILED;
+        if (!ran)
+            snprintf(outcome.text, sizeof(outcome.text), "%s",
+                     *log->agent ? log->agent : "the guest powered off before the command ran");
         return outcome;
     case STATUS_RESET:
     case STATUS_TRIPLE_FAULT:

@@ -40,9 +40,10 @@ void outcome_describe(const struct outcome *outcome, char *text, unsigned size);
 
 /*
  * The outcome of a child that ended before the agent reported the command's end, by `wait_status`,
- * from waitpid(). The log, into which the command can write as well as the kernel, only explains a
- * panic: why, and whether by an oops.
+ * from waitpid(), and by whether the command ran: before that, only the agent powers off, when it
+ * fails. The log, into which the command can write as well as the kernel, only explains: why there
+ * was a panic, and whether by an oops; why the agent failed.
  */
-struct outcome outcome_of_child(int wait_status, const struct kernel_log *log);
+struct outcome outcome_of_child(int wait_status, bool ran, const struct kernel_log *log);
 
 #endif

@@ -186,7 +186,8 @@ static void session_set_outcome_of_child(struct session *session)
 {
     struct outcome *outcome = &session->outcome;
 
-    *outcome = outcome_of_child(session->wait_status, &session->kernel_log);
+    *outcome =
+        outcome_of_child(session->wait_status, session->times.command >= 0, &session->kernel_log);
     if (outcome->kind == OUTCOME_FAILED && !*outcome->text) {
         outcome->printed = true;
         snprintf(outcome->text, sizeof(outcome->text), "%.*s", LOG_REASON_SIZE - 1,

@@ -177,6 +177,18 @@ static int supervisor_prepare(struct supervisor *s)
 
 /* Outcomes. */
 
+/* The end of the message if the run failed before the command ran. */
+static const char *supervisor_advise(const struct supervisor_child *child)
+{
+    const struct supervisor *s = child->supervisor;
+    const char *modules = s->options.modules;
+
+    if (!modules || strcmp(modules, "none") != 0 ||
+        s->reports[child - s->children].times.command >= 0)
+        return "";
+    return "; with --modules none, the kernel must have all drivers built in";
+}
+
 static void supervisor_explain(const struct supervisor_child *child, const struct outcome *outcome)
 {
     const struct run_options *options = &child->supervisor->options;
@@ -217,7 +229,7 @@ static void supervisor_explain(const struct supervisor_child *child, const struc
         break;
     case OUTCOME_FAILED:
         if (*text && !outcome->printed)
-            log_warn("%sfailed: %s", label, text);
+            log_warn("%sfailed: %s%s", label, text, supervisor_advise(child));
         break;
     }
 }
