@@ -126,6 +126,13 @@ static void root_switch(const struct message_sink *sink)
         message_fail(sink, error, "change to the new root", "");
 }
 
+/* A small root may have no /tmp. One that is there is left as it is. */
+static void root_make_tmp(void)
+{
+    if (!sys_mkdir("/tmp", 0))
+        sys_chmod("/tmp", 01777); /* the umask does not apply */
+}
+
 /* The links that udev would create. */
 static void root_link_descriptors(void)
 {
@@ -182,6 +189,7 @@ void root_build(const struct message_sink *sink, const char **shares)
             message_send_note(sink, error, "mount ", root_program_mounts[i].path);
     }
     root_link_descriptors();
+    root_make_tmp();
     for (; *shares; shares++)
         root_add_share(sink, *shares);
 }

@@ -94,6 +94,11 @@ static inline int sys_mkdir(const char *path, unsigned mode)
     return (int)sys_call(SYS_mkdirat, AT_FDCWD, (long)path, mode, 0, 0, 0);
 }
 
+static inline int sys_chmod(const char *path, unsigned mode)
+{
+    return (int)sys_call(SYS_fchmodat, AT_FDCWD, (long)path, mode, 0, 0, 0);
+}
+
 static inline int sys_unlink(const char *path)
 {
     return (int)sys_call(SYS_unlinkat, AT_FDCWD, (long)path, 0, 0, 0, 0);

@@ -8,6 +8,7 @@ import pty
 import random
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -259,6 +260,29 @@ class Clock(GuestTest):
                 self.assertGreaterEqual(age, 0)
             process.stdin.close()
             self.assertEqual(process.wait(LIMIT), 0)
+
+
+class SmallRoot(GuestTest):
+    def test_small_root(self):
+        """It has no /tmp, and the command is a script without #!."""
+        root = self.directory / "root"
+        (root / "bin").mkdir(parents=True)
+        shutil.copy(FILES / "busybox", root / "bin")
+        (root / "bin/sh").symlink_to("busybox")
+        (root / "script").write_text("echo $0 $1; cd /tmp && busybox stat -c %a . && exit 3\n")
+        (root / "script").chmod(0o755)
+        done = run("--root", root, "/script", "word")
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (3, b"/script word\n1777\n", b""))
+        self.assertFalse((root / "tmp").exists())
+
+
+class Modules(unittest.TestCase):
+    def test_none(self):
+        done = run("--modules", "none", "true")
+        self.assertEqual((done.returncode, done.stdout), (125, b""), done.stderr)
+        self.assertRegex(done.stderr.decode().splitlines()[-1],
+                         "^minivmm: failed: this kernel has no .*; with --modules none, ")
 
 
 class Refusals(unittest.TestCase):
