@@ -91,8 +91,8 @@ START_TEST(links_lead_into_the_root)
     ck_assert_int_eq(find("me"), 0);
     ck_assert_uint_eq(user.uid, 1000);
     ck_assert_int_eq(unlink("etc/passwd") | symlink("../../../../etc/passwd", "etc/passwd"), 0);
-    ck_assert_int_eq(find("me"), -EINVAL);
-    ck_assert_int_eq(find("root"), -EINVAL);
+    ck_assert_int_eq(find("me"), -ELOOP); /* the link itself */
+    ck_assert_int_eq(find("root"), -ELOOP);
 }
 END_TEST
 
@@ -100,6 +100,32 @@ START_TEST(only_files_are_read)
 {
     ck_assert_int_eq(unlink("etc/passwd") | mkfifo("etc/passwd", 0600), 0);
     ck_assert_int_eq(find("me"), -EINVAL);
+}
+END_TEST
+
+START_TEST(more_groups_than_most_users_have)
+{
+    FILE *file = fopen("etc/group", "w");
+
+    for (unsigned i = 0; i < 500; i++)
+        fprintf(file, "g%u:x:%u:me\n", i, 5000 + i);
+    ck_assert_int_eq(fclose(file), 0);
+    ck_assert_int_eq(find("me"), 0);
+    ck_assert_uint_eq(user.group_count, 500);
+    for (unsigned i = 0; i < 500; i++)
+        ck_assert_uint_eq(user.groups[i], 5000 + i);
+}
+END_TEST
+
+/* "Unreadable" for root, too. */
+START_TEST(files_that_cannot_be_read)
+{
+    const char *const names[] = { "etc/passwd", "etc/group" };
+
+    ck_assert_int_eq(unlink(names[_i]) | symlink(names[_i] + 4, names[_i]), 0);
+    ck_assert_int_eq(find("me"), -ELOOP);
+    ck_assert_int_eq(find("1000:100"), -ELOOP);
+    ck_assert_int_eq(find(NULL), 0);
 }
 END_TEST
 
@@ -115,6 +141,8 @@ int main(void)
     tcase_add_test(tests, no_such_user);
     tcase_add_test(tests, links_lead_into_the_root);
     tcase_add_test(tests, only_files_are_read);
+    tcase_add_test(tests, more_groups_than_most_users_have);
+    tcase_add_loop_test(tests, files_that_cannot_be_read, 0, 2);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -2,51 +2,25 @@
 #include "vmm/run/user.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
-#include <linux/openat2.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "firmware/init/job.h"
 #include "vmm/config/parse.h"
 #include "vmm/core/arena.h"
 #include "vmm/core/base.h"
-#include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/run/guest_file.h"
 #include "vmm/run/options.h"
-
-#define GROUPS_MAX 64
-
-/* Opens a regular file below `root`; symbolic links are resolved as in the guest. NULL: none. */
-static FILE *user_open(const char *root, const char *name)
-{
-    const struct open_how how = { .flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
-                                  .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
-    cleanup_close int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    cleanup_close int fd =
-        directory < 0 ? -1 : (int)syscall(SYS_openat2, directory, name, &how, sizeof(how));
-    struct stat stat;
-    FILE *file;
-
-    if (fd < 0 || fstat(fd, &stat) < 0 || !S_ISREG(stat.st_mode))
-        return NULL;
-    file = fdopen(fd, "r");
-    if (file)
-        take_fd(&fd);
-    return file;
-}
 
 /* Looks up the entry with this name, or if it is NULL, with user->uid. */
 static bool user_look_up(struct user *user, struct run_options *options, const char *root,
                          const char *name)
 {
-    FILE *file = user_open(root, "/etc/passwd");
+    FILE *file = guest_file_read(root, "/etc/passwd");
     struct passwd *entry = NULL;
     bool found = false;
 
@@ -71,19 +45,44 @@ static bool user_is_member(const struct group *group, const char *name)
     return false;
 }
 
+/* Returns how many groups `name` is in; the first `most` are stored. */
+static unsigned user_read_groups(FILE *file, const char *name, uint32_t *ret, unsigned most)
+{
+    const struct group *entry;
+    unsigned count = 0;
+
+    rewind(file);
+    while ((entry = fgetgrent(file)))
+        if (user_is_member(entry, name) && count++ < most)
+            ret[count - 1] = entry->gr_gid;
+    return count;
+}
+
 static int user_find_groups(struct user *user, struct run_options *options, const char *root)
 {
-    FILE *file = user_open(root, "/etc/group");
-    uint32_t *groups = arena_alloc(&options->machine.arena, GROUPS_MAX * sizeof(*groups));
-    struct group *entry;
+    FILE *file = guest_file_read(root, "/etc/group");
+    unsigned most = file ? user_read_groups(file, user->name, NULL, 0) : 0, count = 0;
+    uint32_t *groups = arena_alloc(&options->machine.arena, (most + 1) * sizeof(*groups));
 
-    while (file && groups && user->group_count < GROUPS_MAX && (entry = fgetgrent(file)))
-        if (user_is_member(entry, user->name))
-            groups[user->group_count++] = entry->gr_gid;
+    if (file && groups)
+        count = user_read_groups(file, user->name, groups, most);
     if (file)
         fclose(file);
     user->groups = groups;
+    user->group_count = count < most ? count : most;
     return groups ? 0 : log_error(ENOMEM, "--user");
+}
+
+/* A file that exists but cannot be read would make the user another one. */
+static int user_check_file(const char *root, const char *name)
+{
+    FILE *file = guest_file_read(root, name);
+
+    if (!file && errno != ENOENT && errno != ENOTDIR)
+        return log_error(errno, "--user: open %s%s", strcmp(root, "/") != 0 ? root : "", name);
+    if (file)
+        fclose(file);
+    return 0;
 }
 
 /* Parses UID or UID:GID, which need not be in the files. */
@@ -113,6 +112,9 @@ int user_find(struct user *ret, struct run_options *options, const char *root)
     const char *given = options->user;
     int error;
 
+    if (given && ((error = user_check_file(root, "/etc/passwd")) ||
+                  (error = user_check_file(root, "/etc/group"))))
+        return error;
     if (given && !user_by_number(&user, options, root, given) &&
         !user_look_up(&user, options, root, given))
         return log_refuse(EINVAL, "--user %s: no such user in %s/etc/passwd; give a number", given,

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_RUN_GUEST_FILE_H
+#define VMM_RUN_GUEST_FILE_H
+
+#include <stdio.h>
+
+/*
+ * Host files that the guest will see below its root directory `root`, found by the path they have
+ * there: symbolic links lead where they lead in the guest, never out of `root`. No messages.
+ */
+
+/* Opens with O_NONBLOCK, O_NOCTTY and `flags` for reading. -errno. */
+int guest_file_open(const char *root, const char *path, int flags);
+
+/* Opens a regular file for reading. NULL with errno: ENOENT also if it is no regular file. */
+FILE *guest_file_read(const char *root, const char *path);
+
+#endif
