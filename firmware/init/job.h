@@ -17,7 +17,7 @@
  *     stdin=tty|port|null    likewise stdout, stderr
  *     stderr=stdout          both are one stream
  *     uid=N, gid=N, group=N
- *     cwd=DIRECTORY
+ *     cwd=DIRECTORY          in another one the command must not run
  *     env=NAME=VALUE
  *     arg=WORD               the first is the program, searched for in env's PATH, or in
  *                            JOB_DEFAULT_PATH if env has none

@@ -101,10 +101,16 @@ void message_log(const struct message_sink *sink, int error, const char *what, c
         sys_write(sink->log, line.bytes, line.used);
 }
 
-void message_fail(const struct message_sink *sink, int error, const char *what, const char *name)
+void message_send_error(const struct message_sink *sink, int error, const char *what,
+                        const char *name)
 {
     message_log(sink, error, what, name);
     message_send_problem(sink, "error", error, what, name);
+}
+
+void message_fail(const struct message_sink *sink, int error, const char *what, const char *name)
+{
+    message_send_error(sink, error, what, name);
     if (sink->port < 0)
         sys_power_off(); /* the supervisor got no message: do not wait for it */
     message_wait_for_end();

@@ -22,7 +22,11 @@ void message_send_note(const struct message_sink *sink, int error, const char *w
 /* Writes to the kernel's log only. */
 void message_log(const struct message_sink *sink, int error, const char *what, const char *name);
 
-/* Reports an error to the port and the kernel's log, and ends the machine. */
+/* Reports an error of the agent to the port and the kernel's log: the supervisor ends the run. */
+void message_send_error(const struct message_sink *sink, int error, const char *what,
+                        const char *name);
+
+/* The same, and ends the machine. */
 _Noreturn void message_fail(const struct message_sink *sink, int error, const char *what,
                             const char *name);
 

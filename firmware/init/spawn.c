@@ -11,15 +11,33 @@
 #include "firmware/init/sys.h"
 #include "firmware/init/text.h"
 
-#define MAX_GROUPS 256
-#define SHELL      "/bin/sh"
+#define SHELL "/bin/sh"
+
+/* What the child could not do. It writes this to a pipe: the strings are the parent's, too. */
+struct spawn_failure {
+    int error;
+    const char *what, *name; /* as in message.h; NULL: execute the command */
+};
+
+static int spawn_set_groups(const char **list)
+{
+    size_t count = 0;
+    uint32_t *groups;
+
+    while (list[count])
+        count++;
+    groups = count ? sys_map(count * sizeof(*groups), -1) : NULL;
+    if (count && !groups)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        groups[i] = (uint32_t)text_number(list[i]);
+    return sys_set_groups(count, groups);
+}
 
 /* In the child. The order matters: a terminal needs a session, and setgroups() needs root. */
-static int spawn_prepare(const struct message_sink *sink, const struct job *job,
-                         const int streams[3], int tty)
+static struct spawn_failure spawn_prepare(const struct message_sink *sink, const struct job *job,
+                                          const int streams[3], int tty)
 {
-    uint32_t groups[MAX_GROUPS];
-    size_t count = 0;
     int error;
 
     sys_mask_signals(SIG_SETMASK, 0);
@@ -29,18 +47,13 @@ static int spawn_prepare(const struct message_sink *sink, const struct job *job,
     for (int fd = 0; fd < 3; fd++)
         sys_dup(streams[fd], fd);
 
-    for (const char **group = job->lists[JOB_GROUP]; *group && count < MAX_GROUPS; group++)
-        groups[count++] = (uint32_t)text_number(*group);
-    if ((error = sys_set_groups(count, groups)) || (error = sys_set_gid(job->gid)) ||
+    if ((error = spawn_set_groups(job->lists[JOB_GROUP])) || (error = sys_set_gid(job->gid)) ||
         (error = sys_set_uid(job->uid)))
-        return error;
-
+        return (struct spawn_failure){ error, "set the command's user and groups", "" };
     error = sys_chdir(job->cwd);
-    if (error) {
-        message_send_note(sink, error, "the command starts in / instead of ", job->cwd);
-        sys_chdir("/");
-    }
-    return 0;
+    return (struct spawn_failure){
+        error, "name a directory of the guest with --cwd, the command cannot start in ", job->cwd
+    };
 }
 
 /*
@@ -127,29 +140,40 @@ static int spawn_execute(const struct job *job)
     return spawn_search(argv, env);
 }
 
-/* The child reports its error through a pipe that execve() closes: no bytes mean success. */
+static void spawn_report(const struct message_sink *sink, const struct spawn_failure *failure)
+{
+    if (failure->what)
+        message_send_error(sink, failure->error, failure->what, failure->name);
+    else
+        message_send_failed(sink,
+                            failure->error == -ENOENT ? SPAWN_NOT_FOUND : SPAWN_NOT_EXECUTABLE,
+                            failure->error);
+}
+
+/* The child reports its failure through a pipe that execve() closes: no bytes mean success. */
 int spawn_command(const struct message_sink *sink, const struct job *job, const int streams[3],
                   int tty)
 {
-    int result[2], error, status = 0;
+    struct spawn_failure failure;
+    int result[2], error;
     int pid = (error = sys_pipe(result)) ? error : sys_fork();
+    bool failed;
 
     if (pid < 0)
         message_fail(sink, pid, "start a process", "");
     if (pid == 0) {
-        error = spawn_prepare(sink, job, streams, tty);
-        if (!error)
-            error = spawn_execute(job);
-        sys_write(result[1], &error, sizeof(error));
+        failure = spawn_prepare(sink, job, streams, tty);
+        if (!failure.error)
+            failure = (struct spawn_failure){ .error = spawn_execute(job) };
+        sys_write(result[1], &failure, sizeof(failure));
         sys_exit(SPAWN_NOT_FOUND);
     }
     sys_close(result[1]);
-    if (sys_read(result[0], &error, sizeof(error)) == sizeof(error)) {
-        status = error == -ENOENT ? SPAWN_NOT_FOUND : SPAWN_NOT_EXECUTABLE;
-        message_send_failed(sink, status, error);
-    } else {
-        message_send(sink, "running");
-    }
+    failed = sys_read(result[0], &failure, sizeof(failure)) == sizeof(failure);
     sys_close(result[0]);
-    return status ? 0 : pid;
+    if (failed)
+        spawn_report(sink, &failure);
+    else
+        message_send(sink, "running");
+    return failed ? 0 : pid;
 }

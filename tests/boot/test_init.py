@@ -28,7 +28,7 @@ ROUTES = "00000000>0202000A 0002000A>00000000 "
 class Init(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.done = run("--net", "user", "--user", "12:34", "--cwd", "/nowhere", "--", "bash", "-c", SCRIPT)
+        cls.done = run("--net", "user", "--user", "12:34", "--cwd", "/usr", "--", "bash", "-c", SCRIPT)
         cls.said = dict(line.split("=", 1) for line in cls.done.stdout.decode().splitlines())
 
     def assert_said(self, **wanted: str):
@@ -42,9 +42,8 @@ class Init(unittest.TestCase):
         self.assert_said(who="12:34")
         self.assertIn(b"reopened\n", self.done.stderr)
 
-    def test_missing_directory(self):
-        self.assert_said(directory="/")
-        self.assertIn(b"the command starts in / instead of /nowhere", self.done.stderr)
+    def test_directory(self):
+        self.assert_said(directory="/usr")
 
     def test_signals(self):
         self.assert_said(blocked="0" * 16)
@@ -62,3 +61,10 @@ class Refusals(unittest.TestCase):
         done = run("--modules", "none", "--", "true")
         self.assertIn(b"minivmm: this kernel has no virtio_mmio\n", done.stderr)
         self.assertNotEqual(done.returncode, 0)
+
+    def test_directory_that_the_command_cannot_enter(self):
+        """Nothing runs: in another directory it could change other files."""
+        for options in (["--cwd", "/nowhere"], ["--user", "12:34", "--cwd", "/root"]):
+            done = run(*options, "--", "sh", "-c", "echo it runs")
+            self.assertEqual((done.returncode, done.stdout), (125, b""), done.stderr)
+            self.assertRegex(done.stderr, b"--cwd, the command cannot start in " + options[-1].encode() + b": ")

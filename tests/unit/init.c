@@ -145,12 +145,14 @@ static const char *messages(void)
 }
 
 static const char *no_words[] = { NULL };
+static const char **job_groups = no_words;
 
 /* Runs a command with its output in `out`; returns its exit status, -1 if it did not run. */
 static int run(const char **argv, const char **env, const char *cwd)
 {
-    const struct job job = { .lists = { [JOB_ARG] = argv, [JOB_ENV] = env, [JOB_GROUP] = no_words },
-                             .cwd = cwd };
+    const struct job job = {
+        .lists = { [JOB_ARG] = argv, [JOB_ENV] = env, [JOB_GROUP] = job_groups }, .cwd = cwd
+    };
     const struct message_sink sink = { .port = port.writer, .log = -1 };
     const int streams[3] = { in.reader, out.writer, out.writer };
     int status, pid = spawn_command(&sink, &job, streams, -1);
@@ -259,10 +261,40 @@ START_TEST(directory_that_does_not_exist)
 {
     const char *argv[] = { "/bin/pwd", NULL };
 
-    ck_assert_int_eq(run(argv, no_words, "/nowhere\n/at all"), 0);
-    expect_output("/\n");
-    ck_assert_ptr_nonnull(
-        strstr(messages(), "note 2 the command starts in / instead of /nowhere?/at all\n"));
+    ck_assert_int_eq(run(argv, no_words, "/nowhere\n/at all"), -1);
+    expect_output("");
+    ck_assert_str_eq(messages(), "error 2 name a directory of the guest with --cwd, the command "
+                                 "cannot start in /nowhere?/at all\n");
+}
+END_TEST
+
+/* More than any kernel takes: the command must not run with some of them. */
+START_TEST(groups_that_cannot_be_set)
+{
+    static const char *groups[65538];
+    const char *argv[] = { "/bin/pwd", NULL };
+
+    for (unsigned i = 0; i < 65537; i++)
+        groups[i] = "7";
+    job_groups = groups;
+    ck_assert_int_eq(run(argv, no_words, "/"), -1);
+    ck_assert_str_eq(messages(), "error 22 set the command's user and groups\n");
+}
+END_TEST
+
+START_TEST(many_groups)
+{
+    static const char *groups[501];
+    const char *argv[] = { "/bin/sh", "-c", "set -- $(id -G); echo $#", NULL };
+    static char numbers[500][8];
+
+    for (unsigned i = 0; i < 500; i++) {
+        snprintf(numbers[i], sizeof(numbers[i]), "%u", 5000 + i);
+        groups[i] = numbers[i];
+    }
+    job_groups = groups;
+    ck_assert_int_eq(run(argv, no_words, "/"), 0);
+    expect_output("501\n");
 }
 END_TEST
 
@@ -401,6 +433,8 @@ int main(void)
         tcase_add_test(tests, directory_that_does_not_exist);
         tcase_add_loop_test(tests, script_without_an_interpreter, 0, 2);
         tcase_add_test(tests, program_for_another_machine);
+        tcase_add_test(tests, groups_that_cannot_be_set);
+        tcase_add_test(tests, many_groups);
     }
     suite_add_tcase(suite, tests);
     return unit_run(suite);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -348,7 +349,7 @@ END_TEST
 
 START_TEST(a_root_of_its_own)
 {
-    ck_assert_int_eq(find(W("--root=root"), W("--ro"), W("root/in"), W("--rw"), W("out")), 0);
+    ck_assert_int_eq(find(W("--root=root"), W("--ro"), W("root/in"), W("--ro"), W("out")), 0);
     expect_path(mounts.root.host, "/root");
     ck_assert_str_eq(mounts.shares[0].guest, "/in");
     expect_path(mounts.shares[1].guest, "/out");
@@ -399,6 +400,92 @@ START_TEST(no_such_directories)
     ck_assert_int_lt(find(W("--cwd"), W("here")), 0);
     ck_assert_int_eq(find(W("--cwd"), W("/here/")), 0);
     ck_assert_str_eq(mounts.cwd, "/here");
+}
+END_TEST
+
+/* The strings of a list that ends with NULL, each followed by a space. */
+static const char *sorted(const char **list)
+{
+    static char text[1024];
+
+    *text = '\0';
+    for (unsigned count = 0; list[count]; count++)
+        for (unsigned i = count; i > 0 && strcmp(list[i - 1], list[i]) > 0; i--) {
+            const char *later = list[i - 1];
+
+            list[i - 1] = list[i];
+            list[i] = later;
+        }
+    for (; *list; list++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s ", *list);
+    return text;
+}
+
+/* Where a command must not start in another directory than the current one. */
+static const struct {
+    const char *where, *words[5];
+    const char *cwd; /* below `directory`, or absolute if it starts with "="; NULL: refused */
+} currents[] = {
+    { "here", { NULL }, "/here" },
+    { "here", { "--root=../root" }, "=/" }, /* as with chroot(8) */
+    { "here", { "--root=../root", "--rw=../out" }, NULL },
+    { "here", { "--root=../root", "--rw=../out", "--cwd=/" }, "=/" },
+    { "here", { "--root=../root", "--rw=." }, "/here" },
+    /* Another share is on top of it. */
+    { "root/in", { "--root=..", "--rw=../../out:/in" }, NULL },
+    { "root/in", { "--root=..", "--ro=.:/x", "--rw=../../out:/in" }, "=/x" },
+    { "out/deep", { "--rw=..:/x", "--ro=../../here:/x/deep" }, "/out/deep" },
+    { "out/deep", { "--root=../../root", "--rw=..:/x", "--ro=../../here:/x/deep" }, NULL },
+    /* The guest has these itself. */
+    { "/proc/self", { NULL }, NULL },
+    { "/dev", { NULL }, NULL },
+    { "/dev/shm", { "--rw=/dev/shm" }, "=/dev/shm" },
+    { "/run", { NULL }, NULL },
+    { "/sys", { "--cwd=/sys" }, "=/sys" },
+};
+
+START_TEST(the_current_directory_or_none)
+{
+    char *words[8] = { W("run") };
+    const char *wanted = currents[_i].cwd;
+
+    for (unsigned i = 0; currents[_i].words[i]; i++)
+        words[i + 1] = W(currents[_i].words[i]);
+    ck_assert_int_eq(find_in(currents[_i].where, words), (wanted ? 0 : -ENOENT));
+    if (wanted && *wanted == '=')
+        ck_assert_str_eq(mounts.cwd, wanted + 1);
+    else if (wanted)
+        expect_path(mounts.cwd, wanted);
+}
+END_TEST
+
+START_TEST(a_current_directory_that_was_deleted)
+{
+    ck_assert_int_eq(mkdir("gone", 0755) | parse(W("x")), 0);
+    ck_assert_int_eq(chdir("gone") | rmdir("../gone"), 0);
+    ck_assert_int_eq(mounts_find(&mounts, &options), -ENOENT);
+    ck_assert_int_eq(parse(W("--cwd=/"), W("x")), CONFIG_RUN);
+    ck_assert_int_eq(mounts_find(&mounts, &options), 0);
+    ck_assert_int_eq(chdir(directory), 0);
+}
+END_TEST
+
+START_TEST(programs_in_run_are_shown)
+{
+    ck_assert_int_eq(system("mkdir -p root/run/systemd root/run/media/me root/run/wrappers"
+                            " && touch root/run/some.pid && cd root/run && ln -s /store/a x"
+                            " && ln -s /run/systemd y && ln -s ../store z && ln -s systemd w"
+                            " && ln -s /run/old current-system"),
+                     0);
+    ck_assert_int_eq(find(W("--root=root")), 0);
+    ck_assert_str_eq(sorted(mounts.run), "current-system media wrappers x z ");
+    ck_assert_int_eq(find_from("root/run/media/me", W("--root=../../.."), W("--rw=.:/w")), 0);
+    ck_assert_str_eq(mounts.cwd, "/w");
+    ck_assert_int_eq(find_from("root/run/media/me", W("--root=../../..")), 0);
+    ck_assert_str_eq(mounts.cwd, "/run/media/me");
+    ck_assert_int_eq(system("rm -r root/run"), 0);
+    ck_assert_int_eq(find(W("--root=root")), 0);
+    ck_assert_str_eq(sorted(mounts.run), "");
 }
 END_TEST
 
@@ -573,6 +660,9 @@ int main(void)
     tcase_add_test(tests, outer_shares_come_first);
     tcase_add_test(tests, shares_that_contradict);
     tcase_add_test(tests, no_such_directories);
+    tcase_add_loop_test(tests, the_current_directory_or_none, 0, ARRAY_SIZE(currents));
+    tcase_add_test(tests, a_current_directory_that_was_deleted);
+    tcase_add_test(tests, programs_in_run_are_shown);
     tcase_add_test(tests, variables);
     tcase_add_test(tests, json);
     tcase_add_test(tests, json_of_a_refusal);

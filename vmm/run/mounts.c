@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/run/mounts.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +11,9 @@
 #include <unistd.h>
 
 #include "vmm/core/arena.h"
+#include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/run/guest_file.h"
 #include "vmm/run/options.h"
 
 const char *mounts_below(const char *path, const char *directory)
@@ -140,40 +144,143 @@ static int mounts_find_shares(struct mounts *mounts, struct run_options *options
     return error;
 }
 
-/* The guest path of a host directory, through the innermost share; "/" if not in any share. */
+/* The root for index 0, then the shares. */
+static const struct mount *mounts_get(const struct mounts *mounts, unsigned index)
+{
+    return index == 0 ? &mounts->root : &mounts->shares[index - 1];
+}
+
+/* Whether the guest has a filesystem of its own there, which hides the root's files. */
+static bool mounts_is_guests_own(const struct mounts *mounts, const char *path)
+{
+    static const char *const own[] = { "/dev", "/proc", "/sys" };
+    const char *name = mounts_below(path, "/run");
+
+    for (unsigned i = 0; i < ARRAY_SIZE(own); i++)
+        if (mounts_below(path, own[i]))
+            return true;
+    for (const char *const *shown = mounts->run; name && *name && *shown; shown++)
+        if (mounts_below(name + 1, *shown))
+            return false;
+    return name;
+}
+
+/* Whether a path in the guest leads to this mount, not to one on top of it. */
+static bool mounts_shows(const struct mounts *mounts, const struct mount *mount, const char *path)
+{
+    size_t length = strlen(mount->guest);
+
+    for (unsigned i = 0; i < mounts->share_count; i++)
+        if (mounts_below(path, mounts->shares[i].guest) && strlen(mounts->shares[i].guest) > length)
+            return false;
+    return mount != &mounts->root || !mounts_is_guests_own(mounts, path);
+}
+
+/* The guest path of a host directory, through the innermost share. NULL: the guest has none. */
 static const char *mounts_guest_path(const struct mounts *mounts, struct run_options *options,
                                      const char *host)
 {
-    const struct mount *best = mounts_below(host, mounts->root.host) ? &mounts->root : NULL;
+    const char *found = NULL;
+    size_t best = 0;
 
-    for (unsigned i = 0; i < mounts->share_count; i++) {
-        const struct mount *mount = &mounts->shares[i];
+    for (unsigned i = 0; i <= mounts->share_count; i++) {
+        const struct mount *mount = mounts_get(mounts, i);
+        const char *below = mounts_below(host, mount->host), *path;
 
-        if (mounts_below(host, mount->host) && (!best || strlen(mount->host) >= strlen(best->host)))
-            best = mount;
+        if (!below || (found && strlen(mount->host) < best))
+            continue;
+        path = run_options_format(options, "%s%s", i == 0 && *below ? "" : mount->guest, below);
+        if (!path || !mounts_shows(mounts, mount, path))
+            continue;
+        found = path;
+        best = strlen(mount->host);
     }
-    if (!best)
-        return "/";
-    host = mounts_below(host, best->host);
-    if (!strcmp(best->guest, "/"))
-        return *host ? host : "/";
-    return run_options_format(options, "%s%s", best->guest, host);
+    return found;
+}
+
+static bool mounts_any_writable(const struct mounts *mounts)
+{
+    for (unsigned i = 0; i < mounts->share_count; i++)
+        if (mounts->shares[i].writable)
+            return true;
+    return false;
+}
+
+/*
+ * In another directory than the user's, a command could change files that the user does not mean.
+ * Only with another root, and nothing writable, it starts in /, as with chroot(8).
+ */
+static int mounts_use_current(struct mounts *mounts, struct run_options *options)
+{
+    char here[PATH_MAX];
+    struct stat current, named;
+
+    if (!getcwd(here, sizeof(here)) || stat(".", &current) < 0 || stat(here, &named) < 0 ||
+        current.st_dev != named.st_dev || current.st_ino != named.st_ino)
+        return log_refuse(ENOENT, "the current directory was deleted, or something is mounted on "
+                                  "it: name a directory of the guest with --cwd");
+    mounts->cwd = mounts_guest_path(mounts, options, here);
+    if (!mounts->cwd && options->root && !mounts_any_writable(mounts))
+        mounts->cwd = "/";
+    if (mounts->cwd)
+        return 0;
+    return log_refuse(ENOENT,
+                      "the guest does not have the current directory: share it with --ro or --rw, "
+                      "or name a directory of the guest with --cwd: %s",
+                      here);
 }
 
 static int mounts_find_cwd(struct mounts *mounts, struct run_options *options)
 {
-    char here[PATH_MAX];
     char *given = options->cwd ? run_options_format(options, "%s", options->cwd) : NULL;
 
-    if (options->cwd && (!given || !mounts_normalize(given)))
+    if (!options->cwd)
+        return mounts_use_current(mounts, options);
+    if (!given)
+        return -ENOMEM;
+    if (!mounts_normalize(given))
         return log_refuse(EINVAL, "--cwd %s: must be an absolute path without '..'", options->cwd);
     mounts->cwd = given;
-    if (!given)
-        mounts->cwd =
-            getcwd(here, sizeof(here))
-                ? mounts_guest_path(mounts, options, run_options_format(options, "%s", here))
-                : "/";
-    return mounts->cwd ? 0 : -ENOMEM;
+    return 0;
+}
+
+/* Programs and places that distributions keep in /run, and links that lead out of it. */
+static bool mounts_is_shown_in_run(int run, const char *name)
+{
+    static const char *const places[] = {
+        "booted-system", "current-system",  "host",     "media",
+        "opengl-driver", "setuid-programs", "wrappers",
+    };
+    char target[PATH_MAX];
+    ssize_t length = readlinkat(run, name, target, sizeof(target) - 1);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++)
+        if (!strcmp(name, places[i]))
+            return true;
+    if (length < 0)
+        return false;
+    target[length] = '\0';
+    return *target == '/' ? !mounts_below(target, "/run") : !strncmp(target, "../", 3);
+}
+
+static int mounts_find_run(struct mounts *mounts, struct run_options *options)
+{
+    int fd = guest_file_open(mounts->root.host, "/run", O_DIRECTORY);
+    DIR *run = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    unsigned most = 0, count = 0;
+
+    while (run && readdir(run))
+        most++;
+    mounts->run = arena_alloc(&options->machine.arena, (most + 1) * sizeof(*mounts->run));
+    if (run)
+        rewinddir(run);
+    while (run && mounts->run && count < most && (entry = readdir(run)))
+        if (mounts_is_shown_in_run(fd, entry->d_name))
+            mounts->run[count++] = run_options_format(options, "%s", entry->d_name);
+    if (run)
+        closedir(run);
+    return mounts->run ? 0 : log_error(ENOMEM, "/run");
 }
 
 int mounts_find(struct mounts *ret, struct run_options *options)
@@ -185,7 +292,7 @@ int mounts_find(struct mounts *ret, struct run_options *options)
     if (!mounts.root.host)
         return -EINVAL;
     if ((error = mounts_find_shares(&mounts, options)) ||
-        (error = mounts_find_cwd(&mounts, options)))
+        (error = mounts_find_run(&mounts, options)) || (error = mounts_find_cwd(&mounts, options)))
         return error;
     *ret = mounts;
     return 0;

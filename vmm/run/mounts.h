@@ -21,10 +21,15 @@ struct mounts {
     struct mount root;
     struct mount *shares; /* sorted by guest path, which is the order of mounting */
     unsigned share_count;
-    const char *cwd; /* in the guest */
+    const char **run; /* what to show of the root's /run; ends with NULL */
+    const char *cwd;  /* in the guest */
 };
 
-/* Resolves --root, --ro, --rw and --cwd. Prints errors; -errno. */
+/*
+ * Resolves --root, --ro, --rw and --cwd. Refuses if the guest does not show the current directory,
+ * which is the default of --cwd. Whether the guest has the directory that --cwd names only the
+ * guest knows. Prints errors; -errno.
+ */
 int mounts_find(struct mounts *ret, struct run_options *options);
 
 /* The rest of `path` below `directory`: "" or "/..."; NULL: it is not below. */

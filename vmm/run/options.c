@@ -120,22 +120,26 @@ static const struct option run_options_list[] = {
       .help = "user to run CMD as, in the guest (root)",
       .more =
           "NAME, UID or UID:GID. Names are looked up in etc/passwd and etc/group below the root "
-          "directory. Files have the same owners and groups on host and guest, by number; on "
+          "directory; a UID that is not there has the group of the same number. Files have the "
+          "same owners and groups on host and guest, by number; on "
           "the host, the guest's accesses have the permissions of minivmm's user.",
       .read = option_read_text,
       .at = offsetof(struct run_options, user),
       .min = 1 },
     { .name = "cwd",
       .argument = "DIR",
-      .help = "working directory in the guest (this one; else /)",
-      .more = "An absolute path.",
+      .help = "working directory in the guest (this one)",
+      .more = "An absolute path. A directory that the guest does not have, or that CMD's user may "
+              "not enter, is refused. Only with --root, and without --rw, the default is / if the "
+              "guest does not have this directory, as with chroot(8).",
       .read = option_read_text,
       .at = offsetof(struct run_options, cwd),
       .min = 1 },
     { .name = "env",
       .argument = "NAME[=VALUE]",
       .help = "set or pass on a variable; can be repeated",
-      .more = "PATH, HOME, SHELL, TERM, LANG, LC_ALL and TZ are always passed on; USER and LOGNAME "
+      .more = "NAME alone has the host's value, if the host has one. PATH, HOME, SHELL, TERM, "
+              "LANG, LC_ALL and TZ are always passed on; USER and LOGNAME "
               "are set to the user who runs CMD.",
       .read = run_options_read_env,
       .at = offsetof(struct run_options, environment),
