@@ -230,7 +230,7 @@ static void init_set_up(struct init *init)
     message_send(&init->sink, "ready");
     clock_set(&init->sink);
 
-    root_build(&init->sink, init->job.lists[JOB_SHARE]);
+    root_build(&init->sink, &init->job);
     if (init->job.hostname)
         sys_set_hostname(init->job.hostname, strlen(init->job.hostname));
     network_start(&init->sink, init->job.network);

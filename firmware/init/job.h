@@ -11,6 +11,7 @@
  *     module=FILE            to load from JOB_MODULES_DIRECTORY, in this order
  *     hostname=NAME
  *     share=ro:TAG:DIRECTORY a virtio-fs mount besides the root; rw: for a writable one
+ *     run=NAME               in /run, a tmpfs, show this entry of the root's /run
  *     network=user           configure the first NIC for minivmm's user-mode network
  *     tty=NAME               a device in /dev: the command's controlling terminal
  *     winsize=ROWS:COLUMNS   the terminal's initial size

@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 
 #include "firmware/init/job.h"
+#include "firmware/init/job_read.h"
 #include "firmware/init/message.h"
 #include "firmware/init/sys.h"
 #include "firmware/init/text.h"
@@ -33,6 +34,7 @@ static const struct root_mount root_program_mounts[] = {
       .data = "mode=0620,gid=5,ptmxmode=0666" },
     { .type = "tmpfs", .path = "/dev/shm", .flags = NO_SUID_OR_DEVICES, .data = "mode=1777" },
     { .type = "tmpfs", .path = "/run", .flags = NO_SUID_OR_DEVICES, .data = "mode=0755" },
+    { .type = "tmpfs", .path = "/run/lock", .flags = NO_SUID_OR_DEVICES, .data = "mode=1777" },
     { .type = "cgroup2",
       .path = "/sys/fs/cgroup",
       .flags = NO_SUID_OR_DEVICES | MS_NOEXEC,
@@ -133,6 +135,44 @@ static void root_make_tmp(void)
         sys_chmod("/tmp", 01777); /* the umask does not apply */
 }
 
+static void root_mount_for_programs(const struct message_sink *sink)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(root_program_mounts); i++) {
+        int error = root_mount(&root_program_mounts[i]);
+
+        if (error && !root_program_mounts[i].optional)
+            message_send_note(sink, error, "mount ", root_program_mounts[i].path);
+    }
+}
+
+/* Shows some entries of the root's /run, which is `hidden` below the guest's. */
+static void root_show_in_run(const struct message_sink *sink, int hidden, const char **names)
+{
+    for (; hidden >= 0 && *names; names++) {
+        struct text from = { .used = 0 }, to = { .used = 0 };
+        char target[4096];
+        long length;
+        int error;
+
+        text_add(&from, "/proc/self/fd/");
+        text_add_number(&from, hidden);
+        text_add(&from, "/");
+        text_add(&from, *names);
+        text_add(&to, "/run/");
+        text_add(&to, *names);
+        length = sys_read_link(from.bytes, target, sizeof(target) - 1);
+        if (length >= 0) {
+            target[length] = '\0';
+            error = sys_symlink(target, to.bytes);
+        } else {
+            root_make_directory(to.bytes);
+            error = sys_mount(from.bytes, to.bytes, NULL, MS_BIND | MS_REC, NULL);
+        }
+        if (error)
+            message_send_note(sink, error, "show ", to.bytes);
+    }
+}
+
 /* The links that udev would create. */
 static void root_link_descriptors(void)
 {
@@ -172,8 +212,10 @@ static void root_add_share(const struct message_sink *sink, const char *share)
         message_fail(sink, error, "mount the share on ", directory);
 }
 
-void root_build(const struct message_sink *sink, const char **shares)
+void root_build(const struct message_sink *sink, const struct job *job)
 {
+    int run;
+
     root_mount_overlay(sink);
     root_switch(sink);
     for (unsigned i = 0; i < ARRAY_SIZE(root_kernel_mounts); i++) {
@@ -182,16 +224,15 @@ void root_build(const struct message_sink *sink, const char **shares)
         if (error)
             message_fail(sink, error, "mount ", root_kernel_mounts[i].path);
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(root_program_mounts); i++) {
-        int error = root_mount(&root_program_mounts[i]);
-
-        if (error && !root_program_mounts[i].optional)
-            message_send_note(sink, error, "mount ", root_program_mounts[i].path);
-    }
+    run = sys_open("/run", O_PATH | O_DIRECTORY);
+    root_mount_for_programs(sink);
+    root_show_in_run(sink, run, job->lists[JOB_RUN]);
+    if (run >= 0)
+        sys_close(run);
     root_link_descriptors();
     root_make_tmp();
-    for (; *shares; shares++)
-        root_add_share(sink, *shares);
+    for (const char **share = job->lists[JOB_SHARE]; *share; share++)
+        root_add_share(sink, *share);
 }
 
 void root_unmount_shares(const struct message_sink *sink, const char **shares)

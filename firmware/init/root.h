@@ -2,6 +2,7 @@
 #ifndef FIRMWARE_INIT_ROOT_H
 #define FIRMWARE_INIT_ROOT_H
 
+struct job;
 struct message_sink;
 
 /* Mounts what the init itself needs (/proc, /sys, /dev) in the initramfs; opens the sink's log. */
@@ -9,11 +10,11 @@ void root_mount_kernel(struct message_sink *sink);
 
 /*
  * Makes the host's directory, under an overlay in memory, the root. Mounts there what programs
- * expect, and `shares`, as in job.h, ended by NULL.
+ * expect, and the job's shares.
  */
-void root_build(const struct message_sink *sink, const char **shares);
+void root_build(const struct message_sink *sink, const struct job *job);
 
-/* Unmounts the shares: when it returns, all changes are in the host's files. */
+/* Unmounts the shares, as in job.h: when it returns, all changes are in the host's files. */
 void root_unmount_shares(const struct message_sink *sink, const char **shares);
 
 /* Replaces a file or symbolic link by a small file. Sends a note on failure. */

@@ -109,6 +109,12 @@ static inline int sys_symlink(const char *target, const char *path)
     return (int)sys_call(SYS_symlinkat, (long)target, AT_FDCWD, (long)path, 0, 0, 0);
 }
 
+/* Returns the target's length; it is not terminated. */
+static inline long sys_read_link(const char *path, char *target, size_t size)
+{
+    return sys_call(SYS_readlinkat, AT_FDCWD, (long)path, (long)target, (long)size, 0, 0);
+}
+
 static inline int sys_chdir(const char *path)
 {
     return (int)sys_call(SYS_chdir, (long)path, 0, 0, 0, 0, 0);

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The environment that minivmm's init sets up for a command under a stock kernel."""
 
+import shutil
+import tempfile
 import unittest
+from pathlib import Path
 
+from machine import FILES
 from test_run import run
 
 SCRIPT = r"""
@@ -51,6 +55,21 @@ class Init(unittest.TestCase):
     def test_file_systems(self):
         self.assert_said(mounts="proc sysfs devtmpfs devpts tmpfs tmpfs cgroup2 ", shared="yes",
                          links="/proc/self/fd /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 ")
+
+    def test_programs_in_run(self):
+        """Systems that keep their programs below /run, and what else a guest's own /run hides."""
+        with tempfile.TemporaryDirectory() as directory:
+            root, store = Path(directory), Path(directory) / "store"
+            for name in ("store/bin", "run/wrappers", "run/systemd", "run/lock", "proc"):
+                (root / name).mkdir(parents=True)
+            shutil.copy(FILES / "busybox", store / "bin/sh")
+            (root / "run/current-system").symlink_to("/store")
+            (root / "run/systemd/stale").touch()
+            shutil.copy(FILES / "busybox", root / "run/wrappers/busybox")
+            done = run("--root", root, "--", "/run/current-system/bin/sh", "-c",
+                       "cd /run; b=wrappers/busybox; $b echo *; $b touch wrappers/new lock/new && $b ls wrappers")
+        self.assertEqual((done.stdout, done.stderr, done.returncode),
+                         (b"current-system lock wrappers\nbusybox\nnew\n", b"", 0))
 
     def test_network(self):
         self.assert_said(route=ROUTES, names="nameserver 10.0.2.3", host="minivmm")

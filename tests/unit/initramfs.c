@@ -133,6 +133,7 @@ START_TEST(the_whole_job_arrives)
     static const char *const wanted_shares[] = { "ro:one:/a b", "rw:two:/c:d", NULL };
     static const char *const wanted_groups[] = { "4", "4294967294", NULL };
     static const uint32_t groups[] = { 4, 4294967294 };
+    static const char *const run[] = { "current-system", "a b", NULL };
     const struct initramfs spec = { .argv = argv,
                                     .env = env,
                                     .cwd = "/home/me",
@@ -148,6 +149,7 @@ START_TEST(the_whole_job_arrives)
                                     .output = INITRAMFS_TTY,
                                     .shares = shares,
                                     .share_count = 2,
+                                    .run = run,
                                     .network = true };
     struct job job;
 
@@ -156,6 +158,7 @@ START_TEST(the_whole_job_arrives)
     expect_list(job.lists[JOB_ARG], argv);
     expect_list(job.lists[JOB_ENV], env);
     expect_list(job.lists[JOB_SHARE], wanted_shares);
+    expect_list(job.lists[JOB_RUN], run);
     expect_list(job.lists[JOB_GROUP], wanted_groups);
     expect_list(job.lists[JOB_MODULE], no_words);
     ck_assert_str_eq(job.hostname, "box");

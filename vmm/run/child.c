@@ -167,6 +167,7 @@ static int child_make_initramfs(struct config *config, const struct child_params
         .argv = (const char *const *)child->argv,
         .env = child->environment,
         .cwd = child->mounts.cwd,
+        .run = child->mounts.run,
         .hostname = HOSTNAME,
         .uid = child->user.uid,
         .gid = child->user.gid,

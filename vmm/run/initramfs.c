@@ -81,6 +81,8 @@ static void initramfs_put_job(struct buffer *job, const struct initramfs *spec)
         initramfs_put(job, "hostname", spec->hostname);
     for (unsigned i = 0; i < spec->share_count; i++)
         initramfs_put_share(job, &spec->shares[i]);
+    for (unsigned i = 0; spec->run && spec->run[i]; i++)
+        initramfs_put(job, "run", spec->run[i]);
     if (spec->network)
         initramfs_put(job, "network", "user");
     if (spec->tty)

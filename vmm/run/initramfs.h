@@ -38,6 +38,7 @@ struct initramfs {
 
     const struct initramfs_share *shares; /* besides the root, in the order of mounting */
     unsigned share_count;
+    const char *const *run; /* ends with NULL; NULL: none */
     bool network; /* the first NIC is in the user-mode network */
 };
 

@@ -66,7 +66,9 @@ static const struct option run_options_list[] = {
     { .name = "root",
       .argument = "DIR",
       .help = "the guest's root directory, read-only (/)",
-      .more = "The guest's changes stay in its memory and are lost at the end.",
+      .more = "The guest's changes stay in its memory and are lost at the end. /dev, /proc, /sys "
+              "and /run are the guest's own; /run shows programs and disks that the host has "
+              "there (current-system, wrappers, media and the like).",
       .read = option_read_text,
       .at = offsetof(struct run_options, root),
       .min = 1 },
