@@ -12,7 +12,7 @@
  *     hostname=NAME
  *     share=ro:TAG:DIRECTORY a virtio-fs mount besides the root; rw: for a writable one
  *     run=NAME               in /run, a tmpfs, show this entry of the root's /run
- *     network=user           configure the first NIC for minivmm's user-mode network
+ *     network=NAME           configure this NIC for minivmm's user-mode network
  *     tty=NAME               a device in /dev: the command's controlling terminal
  *     winsize=ROWS:COLUMNS   the terminal's initial size
  *     stdin=tty|port|null    likewise stdout, stderr

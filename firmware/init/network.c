@@ -15,8 +15,6 @@
 #include "firmware/init/text.h"
 #include "firmware/init/user_network.h"
 
-#define NIC "eth0"
-
 static struct sockaddr network_address(uint32_t address)
 {
     struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htobe32(address) };
@@ -34,10 +32,11 @@ static int network_up(int fd, const char *name)
     return sys_ioctl(fd, SIOCSIFFLAGS, &request);
 }
 
-static int network_set(int fd, unsigned long what, uint32_t address)
+static int network_set(int fd, const char *name, unsigned long what, uint32_t address)
 {
-    struct ifreq request = { .ifr_name = NIC, .ifr_addr = network_address(address) };
+    struct ifreq request = { .ifr_addr = network_address(address) };
 
+    memcpy(request.ifr_name, name, strlen(name));
     return sys_ioctl(fd, what, &request);
 }
 
@@ -66,23 +65,30 @@ static void network_put_resolver(const struct message_sink *sink)
     root_replace_file(sink, "/etc/resolv.conf", line.bytes);
 }
 
-void network_start(const struct message_sink *sink, bool user)
+static int network_configure(int fd, const char *name)
+{
+    int error = network_set(fd, name, SIOCSIFADDR, USER_NETWORK_GUEST);
+
+    if (!error)
+        error = network_set(fd, name, SIOCSIFNETMASK, USER_NETWORK_MASK);
+    if (!error)
+        error = network_up(fd, name);
+    return error ? error : network_route(fd);
+}
+
+void network_start(const struct message_sink *sink, const char *name)
 {
     int fd = sys_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC);
     int error = fd < 0 ? fd : network_up(fd, "lo");
 
     if (error)
         message_send_note(sink, error, "bring up the loopback interface", "");
-    if (user) {
-        error = network_set(fd, SIOCSIFADDR, USER_NETWORK_GUEST);
-        if (!error)
-            error = network_set(fd, SIOCSIFNETMASK, USER_NETWORK_MASK);
-        if (!error)
-            error = network_up(fd, NIC);
-        if (!error)
-            error = network_route(fd);
+    if (name) {
+        error = fd < 0 ? fd : network_configure(fd, name);
+        if (error == -ENODEV)
+            message_fail(sink, error, "configure the network: this kernel has no virtio_net", "");
         if (error)
-            message_send_note(sink, error, "configure the network interface " NIC, "");
+            message_fail(sink, error, "configure the network interface ", name);
         network_put_resolver(sink);
     }
     if (fd >= 0)

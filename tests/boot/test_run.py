@@ -185,6 +185,19 @@ class Command(GuestTest):
         self.assertGreater(times[-1], 0)
 
 
+class Tap(unittest.TestCase):
+    def test_driver_is_there(self):
+        """The network device is the user's to configure, but it is one."""
+        add, delete = (["ip", "tuntap", what, "run-tap", "mode", "tap"] for what in ("add", "delete"))
+        subprocess.run(add, check=True)
+        self.addCleanup(subprocess.run, delete, check=True)
+        script = "ls /sys/class/net; awk '$2 ~ /^0+$/ { print $1 }' /proc/net/route"
+        for options, wanted in (([], "eth0 lo"), (["--net", "user"], "eth0 eth1 lo eth1")):
+            done = run("--net", "tap,name=run-tap", *options, "--", "sh", "-c", script)
+            self.assertEqual((done.stdout.decode().split(), done.stderr, done.returncode),
+                             (wanted.split(), b"", 0))
+
+
 class Streams(unittest.TestCase):
     def test_many_bytes(self):
         data = random.Random(1).randbytes((8 if EMULATED else 64) * MIB)

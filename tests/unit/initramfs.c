@@ -150,7 +150,7 @@ START_TEST(the_whole_job_arrives)
                                     .shares = shares,
                                     .share_count = 2,
                                     .run = run,
-                                    .network = true };
+                                    .network = "eth3" };
     struct job job;
 
     ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
@@ -162,7 +162,7 @@ START_TEST(the_whole_job_arrives)
     expect_list(job.lists[JOB_GROUP], wanted_groups);
     expect_list(job.lists[JOB_MODULE], no_words);
     ck_assert_str_eq(job.hostname, "box");
-    ck_assert_str_eq(job.network, "user");
+    ck_assert_str_eq(job.network, "eth3");
     ck_assert_str_eq(job.tty, "hvc0");
     ck_assert_str_eq(job.winsize, "24:80");
     ck_assert_str_eq(job.streams[0], "port");
@@ -238,7 +238,7 @@ START_TEST(modules_in_the_order_of_loading)
     ck_assert_uint_eq(packed("modules/virtio_ring").size, sizeof(MODULE("ring")));
     ck_assert_mem_eq(packed("modules/virtio_ring").bytes, MODULE("ring"), sizeof(MODULE("ring")));
 
-    spec.network = true; /* needs one that is not there */
+    spec.nic = true; /* needs a driver that is not there */
     ck_assert_int_eq(initramfs_build(&archive, &spec), -ENOENT);
     ck_assert(logged("has no virtio_net"));
     tree_remove(tree);

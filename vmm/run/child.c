@@ -159,6 +159,17 @@ static void child_describe_terminal(struct initramfs *initramfs,
     }
 }
 
+/* The name that Linux gives the first NIC in the user-mode network; NULL: there is none. */
+static const char *child_user_network(struct run_options *options)
+{
+    const struct net_config *net = options->machine.nets;
+    unsigned index = 0;
+
+    for (; net && net->kind != NET_USER; net = net->next)
+        index++;
+    return net ? run_options_format(options, "eth%u", index) : NULL;
+}
+
 static int child_make_initramfs(struct config *config, const struct child_params *child,
                                 const struct child_streams *streams)
 {
@@ -173,7 +184,8 @@ static int child_make_initramfs(struct config *config, const struct child_params
         .gid = child->user.gid,
         .groups = child->user.groups,
         .group_count = child->user.group_count,
-        .network = config->nets && config->nets->kind == NET_USER,
+        .nic = config->nets,
+        .network = child_user_network(child->options),
     };
     cleanup_free char *modules = NULL;
     int error = modules_find(&modules, child->options->modules, child->kernel, child->version);

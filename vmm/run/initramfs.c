@@ -22,13 +22,13 @@
 /* Drivers for our devices, and overlayfs. Not needed: drivers that older kernels do not have. */
 static const struct {
     const char *name;
-    bool needed, network;
+    bool needed, nic;
 } initramfs_modules[] = {
     { .name = "virtio_mmio", .needed = true },
     { .name = "virtio_console", .needed = true },
     { .name = "virtiofs", .needed = true },
     { .name = "overlay", .needed = true },
-    { .name = "virtio_net", .needed = true, .network = true },
+    { .name = "virtio_net", .needed = true, .nic = true },
     { .name = "virtio_rng" },
     { .name = "pvpanic" }, /* before Linux 5.12 it includes pvpanic_mmio */
     { .name = "pvpanic_mmio" },
@@ -84,7 +84,7 @@ static void initramfs_put_job(struct buffer *job, const struct initramfs *spec)
     for (unsigned i = 0; spec->run && spec->run[i]; i++)
         initramfs_put(job, "run", spec->run[i]);
     if (spec->network)
-        initramfs_put(job, "network", "user");
+        initramfs_put(job, "network", spec->network);
     if (spec->tty)
         initramfs_put_terminal(job, spec);
     initramfs_put(job, "stdin", streams[spec->input]);
@@ -101,12 +101,12 @@ static void initramfs_put_job(struct buffer *job, const struct initramfs *spec)
         initramfs_put(job, "arg", spec->argv[i]);
 }
 
-static int initramfs_select_modules(struct modules *modules, bool network)
+static int initramfs_select_modules(struct modules *modules, bool nic)
 {
     int error = 0;
 
     for (unsigned i = 0; i < ARRAY_SIZE(initramfs_modules) && !error; i++)
-        if (network || !initramfs_modules[i].network)
+        if (nic || !initramfs_modules[i].nic)
             error = modules_add(modules, initramfs_modules[i].name, initramfs_modules[i].needed);
     return error;
 }
@@ -144,7 +144,7 @@ static int initramfs_add_modules(struct buffer *ret, struct buffer *job,
     error = modules_open(&modules, spec->modules, spec->version);
     if (error)
         return error;
-    error = initramfs_select_modules(modules, spec->network);
+    error = initramfs_select_modules(modules, spec->nic);
     if (!error)
         error = initramfs_pack_modules(ret, job, modules);
     modules_close(modules);
