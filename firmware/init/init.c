@@ -226,11 +226,11 @@ static void init_set_up(struct init *init)
     init_load_modules(init);
     ports_check(&init->sink);
     init->sink.port = ports_open(&init->sink, JOB_PORT_AGENT, O_RDWR);
-    init_open_streams(init);
     message_send(&init->sink, "ready");
     clock_set(&init->sink);
 
     root_build(&init->sink, &init->job);
+    init_open_streams(init); /* in the new root's /dev, which is what their names show */
     if (init->job.hostname)
         sys_set_hostname(init->job.hostname, strlen(init->job.hostname));
     network_start(&init->sink, init->job.network);

@@ -28,7 +28,7 @@
  * The agent writes messages to the port JOB_PORT_AGENT, one per line: milliseconds since the kernel
  * started, a word, and its arguments. ERRNO is a number, 0 if there is none.
  *
- *     MS ready               the agent runs and its ports are open
+ *     MS ready               the agent runs and its port is open
  *     MS clock               a question: the supervisor answers with its time
  *     MS running             the command was executed
  *     MS note ERRNO TEXT     an error that does not prevent the command from running

@@ -529,11 +529,12 @@ class Terminal(unittest.TestCase):
         return status
 
     def test_terminal(self):
-        self.start("sh", "-c", "trap 'caught=1; echo caught' INT; stty size; tty; echo go; read x; "
+        self.start("sh", "-c", "trap 'caught=1; echo caught' INT; stty size; tty; "
+                   "readlink /proc/self/fd/0; echo go; read x; "
                    "echo [$x]; until stty size | grep -v '33 99'; do sleep 0.1; done; "
                    "echo again; until [ $caught ]; do sleep 1; done; "
                    "trap '' INT; echo after; sleep 1000")
-        self.wait_for(b"33 99\r\n/dev/hvc0\r\ngo\r\n")
+        self.wait_for(b"33 99\r\n/dev/hvc0\r\n/dev/hvc0\r\ngo\r\n")
         termios.tcsetwinsize(self.slave, (44, 55))
         os.write(self.master, b"typed\r")
         self.wait_for(b"[typed]\r\n44 55\r\nagain\r\n")
