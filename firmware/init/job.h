@@ -11,6 +11,7 @@
  *     module=FILE            to load from JOB_MODULES_DIRECTORY, in this order
  *     hostname=NAME
  *     share=ro:TAG:DIRECTORY a virtio-fs mount besides the root; rw: for a writable one
+ *     node=TYPE:MAJOR:MINOR:NAME a device node in /dev, c or b, whose driver is not loaded yet
  *     run=NAME               in /run, a tmpfs, show this entry of the root's /run
  *     network=NAME           configure this NIC for minivmm's user-mode network
  *     tty=NAME               a device in /dev: the command's controlling terminal
@@ -23,7 +24,8 @@
  *     arg=WORD               the first is the program, searched for in env's PATH, or in
  *                            JOB_DEFAULT_PATH if env has none
  *
- * The root is the share with the tag JOB_ROOT_TAG: read-only, under an overlay in memory.
+ * The root is the share with the tag JOB_ROOT_TAG: read-only, under an overlay in memory. The run
+ * does without the one with the tag JOB_MODULES_TAG if it cannot be mounted.
  *
  * The agent writes messages to the port JOB_PORT_AGENT, one per line: milliseconds since the kernel
  * started, a word, and its arguments. ERRNO is a number, 0 if there is none.
@@ -55,7 +57,8 @@
 #define JOB_FILE              "/job"
 #define JOB_MODULES_DIRECTORY "/modules/"
 
-#define JOB_ROOT_TAG "root"
+#define JOB_ROOT_TAG    "root"
+#define JOB_MODULES_TAG "modules" /* the kernel's modules */
 
 #define JOB_PORT_AGENT  "minivmm.agent"
 #define JOB_PORT_STDIN  "minivmm.stdin"

@@ -16,6 +16,7 @@ static const struct {
 } job_keys[] = {
     { "module=", JOB_VALUE_LIST, JOB_MODULE },
     { "share=", JOB_VALUE_LIST, JOB_SHARE },
+    { "node=", JOB_VALUE_LIST, JOB_NODE },
     { "run=", JOB_VALUE_LIST, JOB_RUN },
     { "group=", JOB_VALUE_LIST, JOB_GROUP },
     { "env=", JOB_VALUE_LIST, JOB_ENV },

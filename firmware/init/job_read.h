@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* The job as the agent uses it. All strings point into the file's bytes. */
-enum job_list { JOB_MODULE, JOB_SHARE, JOB_RUN, JOB_GROUP, JOB_ENV, JOB_ARG, JOB_LISTS };
+enum job_list { JOB_MODULE, JOB_SHARE, JOB_NODE, JOB_RUN, JOB_GROUP, JOB_ENV, JOB_ARG, JOB_LISTS };
 
 struct job {
     const char **lists[JOB_LISTS];  /* each ends with NULL */

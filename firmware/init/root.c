@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #include "firmware/init/job.h"
 #include "firmware/init/job_read.h"
@@ -13,17 +14,20 @@
 #include "vmm/core/base.h"
 
 #define NO_SUID_OR_DEVICES (MS_NOSUID | MS_NODEV)
+#define KERNEL_FILES       (NO_SUID_OR_DEVICES | MS_NOEXEC)
 
 struct root_mount {
     const char *type, *path;
     unsigned long flags;
     const char *data;
-    bool optional; /* some kernels do not support it: not reported */
+    const char *needs; /* without this file the kernel does not know the type, and would look for a
+                          module; in /sys the path tells. NULL: always try */
+    bool optional;     /* some kernels do not support it: not reported */
 };
 
 static const struct root_mount root_kernel_mounts[] = {
-    { .type = "proc", .path = "/proc", .flags = NO_SUID_OR_DEVICES | MS_NOEXEC },
-    { .type = "sysfs", .path = "/sys", .flags = NO_SUID_OR_DEVICES | MS_NOEXEC },
+    { .type = "proc", .path = "/proc", .flags = KERNEL_FILES },
+    { .type = "sysfs", .path = "/sys", .flags = KERNEL_FILES },
     { .type = "devtmpfs", .path = "/dev", .flags = MS_NOSUID },
 };
 
@@ -35,9 +39,18 @@ static const struct root_mount root_program_mounts[] = {
     { .type = "tmpfs", .path = "/dev/shm", .flags = NO_SUID_OR_DEVICES, .data = "mode=1777" },
     { .type = "tmpfs", .path = "/run", .flags = NO_SUID_OR_DEVICES, .data = "mode=0755" },
     { .type = "tmpfs", .path = "/run/lock", .flags = NO_SUID_OR_DEVICES, .data = "mode=1777" },
-    { .type = "cgroup2",
-      .path = "/sys/fs/cgroup",
-      .flags = NO_SUID_OR_DEVICES | MS_NOEXEC,
+    { .type = "cgroup2", .path = "/sys/fs/cgroup", .flags = KERNEL_FILES, .optional = true },
+    { .type = "tracefs", .path = "/sys/kernel/tracing", .flags = KERNEL_FILES, .optional = true },
+    { .type = "debugfs", .path = "/sys/kernel/debug", .flags = KERNEL_FILES, .optional = true },
+    { .type = "bpf",
+      .path = "/sys/fs/bpf",
+      .flags = KERNEL_FILES,
+      .data = "mode=0700",
+      .optional = true },
+    { .type = "hugetlbfs",
+      .path = "/dev/hugepages",
+      .flags = NO_SUID_OR_DEVICES,
+      .needs = "/sys/kernel/mm/hugepages",
       .optional = true },
 };
 
@@ -57,8 +70,19 @@ static void root_make_directory(const char *path)
     }
 }
 
+static bool root_exists(const char *path)
+{
+    int fd = sys_open(path, O_PATH);
+
+    if (fd >= 0)
+        sys_close(fd);
+    return fd >= 0;
+}
+
 static int root_mount(const struct root_mount *mount)
 {
+    if (mount->needs && !root_exists(mount->needs))
+        return -ENODEV;
     root_make_directory(mount->path);
     return sys_mount(mount->type, mount->path, mount->type, mount->flags, mount->data);
 }
@@ -173,6 +197,28 @@ static void root_show_in_run(const struct message_sink *sink, int hidden, const 
     }
 }
 
+/* "c:10:237:loop-control". Without udev nobody else makes the nodes of modules not yet loaded. */
+static void root_make_node(const struct message_sink *sink, const char *node)
+{
+    const char *minor = strchr(node + 2, ':') + 1;
+    struct text path = { .used = 0 };
+    char *name;
+    int error;
+
+    text_add(&path, "/dev/");
+    text_add(&path, strchr(minor, ':') + 1);
+    name = path.bytes + path.used;
+    while (name[-1] != '/')
+        name--;
+    name[-1] = '\0';
+    root_make_directory(path.bytes);
+    name[-1] = '/';
+    error = sys_make_node(path.bytes, (*node == 'b' ? S_IFBLK : S_IFCHR) | 0600,
+                          (unsigned)text_number(node + 2), (unsigned)text_number(minor));
+    if (error && error != -EEXIST)
+        message_send_note(sink, error, "make the device node ", path.bytes);
+}
+
 /* The links that udev would create. */
 static void root_link_descriptors(void)
 {
@@ -208,7 +254,9 @@ static void root_add_share(const struct message_sink *sink, const char *share)
 
     text_add_bytes(&tag, share + 3, (size_t)(directory - 1 - (share + 3)));
     error = root_mount_share(tag.bytes, directory, root_share_writable(share));
-    if (error)
+    if (error && !strcmp(tag.bytes, JOB_MODULES_TAG))
+        message_send_note(sink, error, "show the kernel's modules in ", directory);
+    else if (error)
         message_fail(sink, error, "mount the share on ", directory);
 }
 
@@ -231,6 +279,8 @@ void root_build(const struct message_sink *sink, const struct job *job)
         sys_close(run);
     root_link_descriptors();
     root_make_tmp();
+    for (const char **node = job->lists[JOB_NODE]; *node; node++)
+        root_make_node(sink, *node);
     for (const char **share = job->lists[JOB_SHARE]; *share; share++)
         root_add_share(sink, *share);
 }

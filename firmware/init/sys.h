@@ -99,6 +99,13 @@ static inline int sys_chmod(const char *path, unsigned mode)
     return (int)sys_call(SYS_fchmodat, AT_FDCWD, (long)path, mode, 0, 0, 0);
 }
 
+static inline int sys_make_node(const char *path, unsigned mode, unsigned major, unsigned minor)
+{
+    unsigned device = (minor & 0xff) | major << 8 | (minor & ~0xffu) << 12;
+
+    return (int)sys_call(SYS_mknodat, AT_FDCWD, (long)path, mode, device, 0, 0);
+}
+
 static inline int sys_unlink(const char *path)
 {
     return (int)sys_call(SYS_unlinkat, AT_FDCWD, (long)path, 0, 0, 0, 0);

@@ -7,13 +7,14 @@ import unittest
 from pathlib import Path
 
 from machine import FILES
-from test_run import run
+from test_run import run, version
 
 SCRIPT = r"""
 say() { echo "$1=$2"; }
 say who "$(id -u):$(id -g)"
 say blocked "$(awk '/^SigBlk/ { print $2 }' /proc/self/status)"
-say mounts "$(awk '$2 ~ "^/(proc|sys|dev|dev/pts|dev/shm|run|sys/fs/cgroup)$" { printf "%s ", $3 }' /proc/mounts)"
+say mounts "$(awk '$2 ~ "^/(proc|sys|dev|dev/pts|dev/shm|run|run/lock)$" { printf "%s ", $3 }' /proc/mounts)"
+say kernel "$(awk '$2 ~ "^/(sys|dev)/" && $3 != "tmpfs" { print $2 }' /proc/mounts | sort | tr '\n' ' ')"
 say links "$(readlink /dev/fd /dev/stdin /dev/stdout /dev/stderr | tr '\n' ' ')"
 say shared "$(touch /dev/shm/x && echo yes)"
 say route "$(awk '$1 == "eth0" { printf "%s>%s ", $2, $3 }' /proc/net/route)"
@@ -53,8 +54,25 @@ class Init(unittest.TestCase):
         self.assert_said(blocked="0" * 16)
 
     def test_file_systems(self):
-        self.assert_said(mounts="proc sysfs devtmpfs devpts tmpfs tmpfs cgroup2 ", shared="yes",
+        self.assert_said(mounts="proc sysfs devtmpfs devpts tmpfs tmpfs tmpfs ", shared="yes",
+                         kernel="/dev/hugepages /dev/pts /sys/fs/bpf /sys/fs/cgroup /sys/kernel/debug "
+                         "/sys/kernel/tracing ",
                          links="/proc/self/fd /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 ")
+
+    def test_modules_are_loaded_when_needed(self):
+        """By name, by the kernel for a kind of device, and by opening a node."""
+        script = r"""
+            cd /lib/modules/$(uname -r) && ls modules.dep modules.dep.bin modules.alias.bin
+            modprobe -n -v veth | grep -o "$(uname -r)"
+            ip link add name one type veth peer name two && cat /sys/class/net/one/operstate
+            ip tuntap add dev tap mode tap && cat /sys/class/net/tap/operstate
+            truncate -s 1M /tmp/image && losetup -f --show /tmp/image
+            touch /lib/modules/new && echo writable
+            """
+        done = run("--", "sh", "-c", script)
+        self.assertEqual((done.stdout.decode().split(), done.stderr, done.returncode),
+                         (["modules.alias.bin", "modules.dep", "modules.dep.bin", version(), "down", "down",
+                           "/dev/loop0", "writable"], b"", 0))
 
     def test_programs_in_run(self):
         """Systems that keep their programs below /run, and what else a guest's own /run hides."""

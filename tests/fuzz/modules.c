@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The input is modules.dep and modules.builtin up to the first NUL, then a module's file. */
+/* The input is modules.dep, .builtin and .devname up to the first NUL, then a module's file. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +30,14 @@ static void read_all(const struct modules *modules)
     }
 }
 
+static void read_nodes(const struct modules *modules)
+{
+    char node[MODULES_NODE_SIZE];
+
+    for (size_t at = 0; modules_next_node(modules, &at, node);)
+        assert((*node == 'c' || *node == 'b') && !strstr(node, ":/") && !strstr(node, ".."));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const uint8_t *end = memchr(data, 0, size);
@@ -43,6 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     tree_put(tree, "modules.dep", data, list);
     tree_put(tree, "modules.builtin", data, list);
+    tree_put(tree, "modules.devname", data, list);
     tree_put(tree, "a.ko", data + size - rest, rest);
     if (modules_open(&modules, tree, "6.1"))
         return 0;
@@ -50,6 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     modules_add(modules, "virtio_mmio", true);
     modules_add(modules, "no-such-module", false);
     read_all(modules);
+    read_nodes(modules);
     modules_close(modules);
     return 0;
 }

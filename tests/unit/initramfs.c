@@ -226,6 +226,7 @@ static void put_modules(const char *tree, bool all)
 START_TEST(modules_in_the_order_of_loading)
 {
     static const char *const wanted[] = { "virtio_ring", "virtio_mmio", "virtio_console", NULL };
+    static const char *const wanted_nodes[] = { "c:10:200:net/tun", NULL };
     char tree[64];
     struct initramfs spec = {
         .version = "6.1-x", .modules = tree, .argv = argv, .env = env, .cwd = "/"
@@ -233,10 +234,12 @@ START_TEST(modules_in_the_order_of_loading)
 
     tree_make(tree);
     put_modules(tree, true);
+    tree_put_text(tree, "modules.devname", "tun net/tun c10:200\n");
     ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
     expect_list(read_job().lists[JOB_MODULE], wanted);
     ck_assert_uint_eq(packed("modules/virtio_ring").size, sizeof(MODULE("ring")));
     ck_assert_mem_eq(packed("modules/virtio_ring").bytes, MODULE("ring"), sizeof(MODULE("ring")));
+    expect_list(read_job().lists[JOB_NODE], wanted_nodes);
 
     spec.nic = true; /* needs a driver that is not there */
     ck_assert_int_eq(initramfs_build(&archive, &spec), -ENOENT);

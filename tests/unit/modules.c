@@ -11,6 +11,7 @@
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/run/guest_file.h"
 
 #define VERSION "6.1.0-9-x"
 
@@ -307,6 +308,45 @@ START_TEST(no_modules)
 }
 END_TEST
 
+START_TEST(nodes_of_devices)
+{
+    const char *const wanted[] = { "c:10:237:loop-control", "c:10:200:net/tun", "b:7:0:x" };
+    char node[MODULES_NODE_SIZE];
+    size_t at = 0;
+
+    tree_put_text(tree, "modules.devname",
+                  "# Device nodes to trigger on-demand module loading.\n"
+                  "loop loop-control c10:237\n\ntun net/tun c10:200\n"
+                  "a ../../etc/x c1:2\nb /x c1:2\nc x c1\nd x p1:2\ne x c1:2 more\nf x c1:2x\n"
+                  "g x c1:99999999999\n#h x c1:2\ni x\nc1:2\n"
+                  "y x b7:0");
+    open_modules("", NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++) {
+        ck_assert(modules_next_node(modules, &at, node));
+        ck_assert_str_eq(node, wanted[i]);
+    }
+    ck_assert(!modules_next_node(modules, &at, node));
+}
+END_TEST
+
+START_TEST(modules_that_the_guest_has_already)
+{
+    char inside[128], outside[128];
+
+    tree_put_text(tree, "usr/lib/modules/" VERSION "/modules.dep", "");
+    tree_put_text(tree, "other/modules.dep", "");
+    snprintf(inside, sizeof(inside), "%s/usr/lib/modules/" VERSION, tree);
+    snprintf(outside, sizeof(outside), "%s/other", tree);
+    ck_assert(!modules_shown(inside, tree, VERSION));
+    snprintf(inside, sizeof(inside), "%s/lib", tree);
+    ck_assert_int_eq(symlink("/usr/lib", inside), 0);
+    snprintf(inside, sizeof(inside), "%s/usr/lib/modules/" VERSION, tree);
+    ck_assert(modules_shown(inside, tree, VERSION));
+    ck_assert(!modules_shown(outside, tree, VERSION));
+    ck_assert(!modules_shown(inside, tree, VERSION "x"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("modules");
@@ -326,6 +366,11 @@ int main(void)
     tcase_add_test(tests, module_that_does_not_exist);
     tcase_add_loop_test(tests, directory_is_found, 0, ARRAY_SIZE(places));
     tcase_add_test(tests, no_modules);
+    tcase_add_test(tests, nodes_of_devices);
+    if (guest_file_open("/", "/", O_DIRECTORY) >= 0)
+        tcase_add_test(tests, modules_that_the_guest_has_already);
+    else
+        puts("# modules_that_the_guest_has_already needs openat2()");
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

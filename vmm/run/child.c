@@ -116,15 +116,37 @@ static int child_add_share(struct config *config, const struct mount *mount, con
     return 0;
 }
 
-static int child_add_shares(struct config *config, struct initramfs *initramfs,
-                            const struct mounts *mounts)
+static int child_add_modules(const struct child_params *child, struct initramfs *initramfs,
+                             struct initramfs_share *share)
 {
+    const char *modules = initramfs->modules;
+    struct mount mount = { .host = NULL };
+
+    if (!modules || modules_shown(modules, child->mounts.root.host, child->version))
+        return 0;
+    mount.host = run_options_format(child->options, "%s", modules);
+    share->tag = JOB_MODULES_TAG;
+    share->directory = run_options_format(child->options, "/lib/modules/%s", child->version);
+    initramfs->share_count++;
+    return mount.host && share->directory
+               ? child_add_share(&child->options->machine, &mount, share->tag)
+               : -ENOMEM;
+}
+
+/* Modules come first: no directory is made in a share of the user, which may lie on top of them. */
+static int child_add_shares(const struct child_params *child, struct initramfs *initramfs)
+{
+    struct config *config = &child->options->machine;
+    const struct mounts *mounts = &child->mounts;
     struct initramfs_share *shares =
-        arena_alloc(&config->arena, (mounts->share_count + 1) * sizeof(*shares));
+        arena_alloc(&config->arena, (mounts->share_count + 2) * sizeof(*shares));
     int error = child_add_share(config, &mounts->root, JOB_ROOT_TAG);
 
     if (!shares)
         return log_error(ENOMEM, "shares");
+    initramfs->shares = shares;
+    if (!error)
+        error = child_add_modules(child, initramfs, shares);
     for (unsigned i = 0; i < mounts->share_count && !error; i++) {
         const struct mount *mount = &mounts->shares[i];
         char *tag = arena_alloc(&config->arena, 16);
@@ -133,12 +155,10 @@ static int child_add_shares(struct config *config, struct initramfs *initramfs,
             return log_error(ENOMEM, "shares");
         snprintf(tag, 16, "share%u", i);
         error = child_add_share(config, mount, tag);
-        shares[i] = (struct initramfs_share){ .tag = tag,
-                                              .directory = mount->guest,
-                                              .writable = mount->writable };
+        shares[initramfs->share_count++] = (struct initramfs_share){ .tag = tag,
+                                                                     .directory = mount->guest,
+                                                                     .writable = mount->writable };
     }
-    initramfs->shares = shares;
-    initramfs->share_count = mounts->share_count;
     return error;
 }
 
@@ -194,8 +214,8 @@ static int child_make_initramfs(struct config *config, const struct child_params
         return error;
     initramfs.modules = modules;
     child_describe_terminal(&initramfs, streams);
-    error = child_add_shares(config, &initramfs, &child->mounts);
     config->initrd = run_options_format(child->options, "the initramfs");
+    error = child_add_shares(child, &initramfs);
     return error ? error : initramfs_create(&config->initrd_fd, &initramfs);
 }
 

@@ -9,7 +9,7 @@
  * there: symbolic links lead where they lead in the guest, never out of `root`. No messages.
  */
 
-/* Opens with O_NONBLOCK, O_NOCTTY and `flags` for reading. -errno. */
+/* Opens for reading, with `flags` 0 or O_DIRECTORY. -errno. */
 int guest_file_open(const char *root, const char *path, int flags);
 
 /* Opens a regular file for reading. NULL with errno: ENOENT also if it is no regular file. */

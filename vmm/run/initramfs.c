@@ -133,6 +133,15 @@ static int initramfs_pack_modules(struct buffer *ret, struct buffer *job,
     return error;
 }
 
+static void initramfs_put_nodes(struct buffer *job, const struct modules *modules)
+{
+    char node[MODULES_NODE_SIZE];
+    size_t at = 0;
+
+    while (modules_next_node(modules, &at, node))
+        initramfs_put(job, "node", node);
+}
+
 static int initramfs_add_modules(struct buffer *ret, struct buffer *job,
                                  const struct initramfs *spec)
 {
@@ -147,6 +156,7 @@ static int initramfs_add_modules(struct buffer *ret, struct buffer *job,
     error = initramfs_select_modules(modules, spec->nic);
     if (!error)
         error = initramfs_pack_modules(ret, job, modules);
+    initramfs_put_nodes(job, modules);
     modules_close(modules);
     return error;
 }

@@ -2,6 +2,7 @@
 #include "vmm/run/modules.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/run/guest_file.h"
 
 #define LIST_MAX   (16 * MIB) /* bytes; a distribution's modules.dep is below 1 MiB */
 #define MODULE_MAX (64 * MIB) /* bytes, decompressed */
@@ -34,6 +36,7 @@ struct modules {
     char *directory, *version;
     char *dependencies; /* modules.dep */
     char *built_in;     /* modules.builtin; "" if there is none */
+    char *nodes;        /* modules.devname; "" if there is none */
     struct module added[ADDED_MAX];
     unsigned count;
 };
@@ -102,6 +105,18 @@ int modules_find(char **ret_directory, const char *given, const char *kernel, co
     return 0;
 }
 
+bool modules_shown(const char *directory, const char *root, const char *version)
+{
+    char path[PATH_MAX];
+    struct stat ours, shown;
+    cleanup_close int fd = -1;
+
+    snprintf(path, sizeof(path), "/lib/modules/%s", version);
+    fd = guest_file_open(root, path, O_DIRECTORY);
+    return fd >= 0 && fstat(fd, &shown) == 0 && stat(directory, &ours) == 0 &&
+           ours.st_dev == shown.st_dev && ours.st_ino == shown.st_ino;
+}
+
 /* Reads a whole text file as a string; "" if it does not exist. The caller frees it. */
 static int modules_read_list(char **ret, const char *directory, const char *name)
 {
@@ -167,6 +182,8 @@ int modules_open(struct modules **ret, const char *directory, const char *versio
         error = modules_read_list(&modules->dependencies, directory, "modules.dep");
     if (!error)
         error = modules_read_list(&modules->built_in, directory, "modules.builtin");
+    if (!error)
+        error = modules_read_list(&modules->nodes, directory, "modules.devname");
     if (error) {
         modules_close(modules);
         return error;
@@ -183,6 +200,7 @@ void modules_close(struct modules *modules)
     free(modules->version);
     free(modules->dependencies);
     free(modules->built_in);
+    free(modules->nodes);
     free(modules);
 }
 
@@ -290,6 +308,28 @@ unsigned modules_count(const struct modules *modules)
 const char *modules_name(const struct modules *modules, unsigned index)
 {
     return modules->added[index].name;
+}
+
+/* A line: "MODULE NAME c10:237". Lines of another form are skipped, such as comments. */
+bool modules_next_node(const struct modules *modules, size_t *at, char ret[MODULES_NODE_SIZE])
+{
+    while (modules->nodes[*at]) {
+        const char *line = modules->nodes + *at;
+        size_t length = strcspn(line, "\n");
+        char name[100], type[2];
+        unsigned major, minor;
+        int end = 0;
+
+        *at += length + (line[length] == '\n');
+        if (*line == '#' ||
+            sscanf(line, "%*[^ \n] %99[^ \n] %1[cb]%9u:%9u%n", name, type, &major, &minor, &end) !=
+                4 ||
+            (size_t)end != length || name[0] == '/' || strstr(name, ".."))
+            continue;
+        snprintf(ret, MODULES_NODE_SIZE, "%s:%u:%u:%s", type, major, minor, name);
+        return true;
+    }
+    return false;
 }
 
 /* The ELF section .modinfo has "vermagic=VERSION ..." as plain text. */
