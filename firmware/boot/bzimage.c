@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "firmware/image.h"
+#include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
 /* Linux, Documentation/arch/x86/boot.rst */
@@ -19,6 +20,7 @@
 #define ENTRY_64          0x200
 #define SECTOR            512
 #define DEFAULT_SECTORS   4
+#define PARAGRAPH         16
 #define LAST_FIELD_NEEDED offsetof(struct setup_header, handover_offset)
 
 bool bzimage_match(const uint8_t *head)
@@ -70,27 +72,44 @@ static int bzimage_read_header(const struct image *image, struct setup_header *r
     return 0;
 }
 
+/*
+ * Finds the kernel's bytes, those after the setup sectors. syssize counts paragraphs, the last one
+ * perhaps in part. A file may go on after the kernel (a signature, a partition's padding): what
+ * exceeds both sizes in the header is not loaded.
+ */
+static int bzimage_measure(const struct image *image, const struct setup_header *header,
+                           uint64_t *ret_setup, uint64_t *ret_size)
+{
+    uint64_t setup =
+        (header->setup_sects ? header->setup_sects + 1u : DEFAULT_SECTORS + 1u) * SECTOR;
+    uint64_t needed = (uint64_t)header->syssize * PARAGRAPH;
+    uint64_t limit = needed > header->init_size ? needed : header->init_size;
+    uint64_t size = image->size > setup ? image->size - setup : 0;
+
+    if (size == 0 || align_up(size, PARAGRAPH) < needed)
+        return log_refuse(EINVAL, "%s is truncated: has %llu bytes, should have %llu", image->path,
+                          (unsigned long long)image->size, (unsigned long long)(setup + needed));
+    *ret_setup = setup;
+    *ret_size = size < limit ? size : limit;
+    return 0;
+}
+
 int bzimage_load(const struct image *image, struct guest_memory *mem, const struct hardware *hw,
                  struct pc_kernel *ret_kernel, struct setup_header *ret_header)
 {
     struct setup_header header;
-    uint64_t setup_size, needed, size;
+    uint64_t setup_size = 0, size = 0, memory;
     int error = bzimage_read_header(image, &header);
 
     if (error)
         return error;
-
-    /* Everything after the setup sectors is the kernel: at least syssize, in 16-byte units. */
-    setup_size = (header.setup_sects ? header.setup_sects + 1u : DEFAULT_SECTORS + 1u) * SECTOR;
-    needed = 16ull * header.syssize;
-    if (image->size <= setup_size || image->size - setup_size < needed)
-        return log_refuse(EINVAL, "%s is truncated: has %llu bytes, should have %llu", image->path,
-                          (unsigned long long)image->size, (unsigned long long)setup_size + needed);
+    error = bzimage_measure(image, &header, &setup_size, &size);
+    if (error)
+        return error;
 
     /* At its preferred address it does not relocate itself, which would touch more pages. */
-    size = image->size - setup_size;
-    error = pc_check_kernel(hw, image, header.pref_address,
-                            size > header.init_size ? size : header.init_size);
+    memory = size > header.init_size ? size : header.init_size;
+    error = pc_check_kernel(hw, image, header.pref_address, memory);
     if (error)
         return error;
     error = image_load(image, setup_size, size, mem, header.pref_address);
@@ -100,7 +119,7 @@ int bzimage_load(const struct image *image, struct guest_memory *mem, const stru
     *ret_header = header;
     *ret_kernel = (struct pc_kernel){
         .entry = header.pref_address + ENTRY_64,
-        .end = header.pref_address + (size > header.init_size ? size : header.init_size),
+        .end = header.pref_address + memory,
         .initrd_end = header.initrd_addr_max + 1ull,
         .cmdline_size = header.cmdline_size,
     };

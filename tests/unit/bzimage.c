@@ -125,10 +125,47 @@ END_TEST
 
 START_TEST(truncated)
 {
-    for (size_t size = 1; size < FILE_SIZE; size += size < 0x300 ? 1 : 61) {
+    for (size_t size = 1; size <= FILE_SIZE - 16; size += size < 0x300 ? 1 : 61) {
         ck_assert_int_eq(load(size), -EINVAL);
         ck_assert(logged("truncated"));
     }
+}
+END_TEST
+
+/* syssize counts paragraphs of 16 bytes, rounded up: the last may be there in part. */
+START_TEST(may_end_within_its_last_paragraph)
+{
+    for (unsigned missing = 1; missing < 16; missing++) {
+        ck_assert_int_eq(load(FILE_SIZE - missing), 0);
+        ck_assert_mem_eq(guest_ptr(mem, PREFERRED, CODE_SIZE), file + SETUP_SIZE,
+                         CODE_SIZE - missing);
+        guest_memory_clear(mem);
+    }
+    ck_assert_int_eq(load(FILE_SIZE - 16), -EINVAL);
+    ck_assert(logged("made is truncated: has 5616 bytes, should have 5632"));
+    ck_assert_int_eq(load(FILE_SIZE - 4096), -EINVAL);
+    ck_assert(logged("truncated"));
+}
+END_TEST
+
+/* A signature, or the rest of a partition. It is no reason for more memory than the kernel needs.
+ */
+START_TEST(bytes_after_the_kernel)
+{
+    static uint8_t padded[FILE_SIZE + RAM];
+    uint32_t init_size = CODE_SIZE + 16;
+
+    memcpy(file + AT(init_size), &init_size, sizeof(init_size));
+    memcpy(padded, file, FILE_SIZE);
+    memset(padded + FILE_SIZE, 0xee, RAM);
+    struct image image = made_image(padded, sizeof(padded));
+
+    ck_assert_int_eq(bzimage_load(&image, mem, &hw, &kernel, &header), 0);
+    image_close(&image);
+    ck_assert_uint_eq(kernel.end, PREFERRED + CODE_SIZE + 16);
+    ck_assert_mem_eq(guest_ptr(mem, PREFERRED, CODE_SIZE + 16), padded + SETUP_SIZE,
+                     CODE_SIZE + 16);
+    ck_assert_uint_eq(*(uint8_t *)guest_ptr(mem, PREFERRED + CODE_SIZE + 16, 1), 0);
 }
 END_TEST
 
@@ -172,6 +209,8 @@ int main(void)
     tcase_add_test(tests, loads_at_its_preferred_address);
     tcase_add_loop_test(tests, offsets_past_the_end, 0, ARRAY_SIZE(broken));
     tcase_add_test(tests, truncated);
+    tcase_add_test(tests, may_end_within_its_last_paragraph);
+    tcase_add_test(tests, bytes_after_the_kernel);
     tcase_add_test(tests, old_default_of_four_setup_sectors);
     tcase_add_test(tests, kernel_larger_than_init_size);
     tcase_add_test(tests, bytes_after_the_header_are_not_copied);
