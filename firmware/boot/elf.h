@@ -10,6 +10,8 @@
 /*
  * ELF kernels for x86: vmlinux, and others linked to physical addresses. Entered by the PVH
  * protocol if an ELF note has its entry point, else at e_entry by Linux's 64-bit boot protocol.
+ * Nothing in a file says that it speaks the latter; refused is what shows that it does not:
+ * Multiboot kernels, BSD's, programs.
  */
 
 /* True if the file has ELF's magic number. `head` holds at least four bytes. */

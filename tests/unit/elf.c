@@ -220,7 +220,7 @@ static const struct {
     { SEGMENT(CODE, p_memsz), DATA_BASE - CODE_BASE + 1, "overlap", -EINVAL },
     { SEGMENT(DATA, p_paddr), CODE_BASE + 255, "overlap", -EINVAL },
     { SEGMENT(DATA, p_paddr), CODE_BASE, "overlap", -EINVAL },
-    { SEGMENT(DATA, p_paddr), MIB, "overlap", -EINVAL },
+    { SEGMENT(DATA, p_paddr), CODE_BASE - 64, "overlap", -EINVAL },
 };
 
 START_TEST(bad_headers_and_segments)
@@ -240,6 +240,91 @@ START_TEST(truncated)
         ck_assert_int_eq(load_bytes(&file, size), -EINVAL);
         ck_assert(logged("truncated"));
     }
+}
+END_TEST
+
+/* ELF orders segments by virtual address, which says nothing about the physical one. */
+START_TEST(segments_in_any_order)
+{
+    file.segments[DATA].p_paddr = CODE_BASE - 64 - BSS_SIZE;
+    ck_assert_int_eq(load(), 0);
+    ck_assert_mem_eq(guest_ptr(mem, CODE_BASE - 64 - BSS_SIZE, 64), file.data, 64);
+    ck_assert_mem_eq(guest_ptr(mem, CODE_BASE, 256), file.code, 256);
+    ck_assert_uint_eq(kernel.end, CODE_BASE + 256);
+}
+END_TEST
+
+/* FreeBSD's has an interpreter, for tools; others are position-independent. */
+START_TEST(pvh_note_of_a_kernel_that_looks_like_a_program)
+{
+    put_note(put_note(0, "FreeBSD", 1, 1400000, 4), "Xen", 18, PVH_ENTRY, 4);
+    file.header.e_phnum = 3;
+    file.segments[DATA].p_type = PT_INTERP;
+    file.header.e_type = ET_DYN;
+    ck_assert_int_eq(load(), 0);
+    ck_assert(kernel.pvh);
+}
+END_TEST
+
+static const struct {
+    const char *name;
+    uint32_t type;
+    const char *words;
+} foreign_notes[] = {
+    { "GNU", 1, "is a program or library of an operating system" },
+    { "Go", 4, "is a program or library of an operating system" },
+    { "FreeBSD", 1, "BSD without a PVH entry point" },
+    { "NetBSD", 1, "BSD without a PVH entry point" },
+    { "OpenBSD", 1, "BSD without a PVH entry point" },
+};
+
+START_TEST(without_pvh_other_systems_are_refused_by_name)
+{
+    put_note(0, foreign_notes[_i].name, foreign_notes[_i].type, 1, 4);
+    file.header.e_phnum = 3;
+    file.segments[CODE].p_paddr = GIB; /* more important than that it does not fit */
+    ck_assert_int_eq(load(), -EINVAL);
+    ck_assert(logged(foreign_notes[_i].words));
+}
+END_TEST
+
+/* Offset and words of a header; whether it is one that a Multiboot loader would find. */
+static const struct {
+    size_t offset;
+    uint32_t words[4];
+    bool found;
+} multiboot_headers[] = {
+    { 0, { 0x1badb002, 0x10003, 0u - 0x1badb002 - 0x10003 }, true },
+    { 12, { 0x1badb002, 0, 0u - 0x1badb002 }, true },
+    { 0, { 0x1badb002, 0, 1u - 0x1badb002 }, false },
+    { 2, { 0x1badb002, 0, 0u - 0x1badb002 }, false },
+    { 8192 - 12, { 0x1badb002, 0, 0u - 0x1badb002 }, true },
+    { 8192, { 0x1badb002, 0, 0u - 0x1badb002 }, false },
+    { 0, { 0xe85250d6, 0, 24, 0u - 0xe85250d6 - 24 }, true },
+    { 4, { 0xe85250d6, 0, 24, 0u - 0xe85250d6 - 24 }, false },
+    { 32768 - 16, { 0xe85250d6, 0, 24, 0u - 0xe85250d6 - 24 }, true },
+    { 32768, { 0xe85250d6, 0, 24, 0u - 0xe85250d6 - 24 }, false },
+};
+
+/* Multiboot starts an ELF64 kernel in 32-bit mode, too. */
+START_TEST(multiboot)
+{
+    static uint8_t bytes[40000];
+    size_t at = multiboot_headers[_i].offset;
+
+    memset(bytes, 0, sizeof(bytes));
+    memcpy(bytes, &file, sizeof(file));
+    if (at < offsetof(struct elf64_file, code))
+        at += offsetof(struct elf64_file, code); /* a multiple of 8 */
+    memcpy(bytes + at, multiboot_headers[_i].words, 16);
+    ck_assert_int_eq(load_bytes(bytes, sizeof(bytes)), multiboot_headers[_i].found ? -EINVAL : 0);
+    if (multiboot_headers[_i].found)
+        ck_assert(logged("is a Multiboot kernel without a PVH entry point"));
+
+    put_note(0, "Xen", 18, PVH_ENTRY, 4);
+    memcpy(bytes, &file, sizeof(file));
+    ((struct elf64_file *)bytes)->header.e_phnum = 3;
+    ck_assert_int_eq(load_bytes(bytes, sizeof(bytes)), 0); /* by PVH */
 }
 END_TEST
 
@@ -292,6 +377,11 @@ int main(void)
     tcase_add_test(tests, note_at_the_very_end);
     tcase_add_loop_test(tests, bad_headers_and_segments, 0, ARRAY_SIZE(broken));
     tcase_add_test(tests, truncated);
+    tcase_add_test(tests, segments_in_any_order);
+    tcase_add_test(tests, pvh_note_of_a_kernel_that_looks_like_a_program);
+    tcase_add_loop_test(tests, without_pvh_other_systems_are_refused_by_name, 0,
+                        ARRAY_SIZE(foreign_notes));
+    tcase_add_loop_test(tests, multiboot, 0, ARRAY_SIZE(multiboot_headers));
     tcase_add_test(tests, elf32_by_its_pvh_note);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
