@@ -11,6 +11,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "devices/block/format.h"
 #include "devices/block/raw.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
@@ -18,10 +19,11 @@
 #define SECTOR_SIZE 512u
 
 /* Checks the kind of file and finds its size and block sizes. */
-static int block_probe(struct raw *raw, const char *path)
+static int block_probe(struct raw *raw, const struct block_options *options)
 {
+    const char *path = options->path;
     struct stat st;
-    int sector = SECTOR_SIZE;
+    int sector = SECTOR_SIZE, error;
     unsigned physical = 0;
 
     if (fstat(raw->fd, &st) < 0)
@@ -45,6 +47,8 @@ static int block_probe(struct raw *raw, const char *path)
 
     if (raw->block.size == 0)
         return log_refuse(EINVAL, "%s is empty: give it a size (truncate -s 1G %s)", path, path);
+    if (!options->format_raw && (error = format_check(raw->fd, raw->block.size, path)))
+        return error;
     if (raw->block.size % SECTOR_SIZE)
         return log_refuse(
             EINVAL, "%s: its size (%llu bytes) is not a multiple of 512: not a raw disk image",
@@ -157,7 +161,7 @@ int block_open(struct block **ret, const struct block_options *options, struct l
 
     if (fd < 0)
         return block_explain(errno, options);
-    if ((error = block_probe(&raw, options->path)) ||
+    if ((error = block_probe(&raw, options)) ||
         (options->direct && (error = block_probe_direct(&raw, options->path))) ||
         (error = block_lock(&raw, options->path)) ||
         (error = block_start_engine(ret, &raw, options)))

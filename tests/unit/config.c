@@ -82,8 +82,9 @@ static void describe(char *text, size_t size, const struct config *config)
     if (config->cpus != 1)
         fprintf(out, " %ucpus", config->cpus);
     for (const struct disk_config *d = config->disks; d; d = d->next)
-        fprintf(out, " disk:%s%s%s:%u:%s", d->image.path, d->image.read_only ? ":ro" : "",
-                d->image.direct ? ":direct" : "", d->image.engine, d->serial);
+        fprintf(out, " disk:%s%s%s%s:%u:%s", d->image.path, d->image.read_only ? ":ro" : "",
+                d->image.format_raw ? ":raw" : "", d->image.direct ? ":direct" : "",
+                d->image.engine, d->serial);
     for (const struct disk_config *d = config->disks; d; d = d->next)
         if (d->poll_us >= 0)
             fprintf(out, " poll:%d", d->poll_us);
@@ -221,6 +222,7 @@ START_TEST(disks)
                               { "--disk a,serial=12345678901234567890,engine=io_uring",
                                 " disk:a:1:12345678901234567890" },
                               { "--disk ro", " disk:ro:0:" },
+                              { "--disk a,format=raw", " disk:a:raw:0:" },
                               { "--disk a,poll=50", " disk:a:0: poll:50" },
                               { "--disk a,poll=0", " disk:a:0: poll:0" },
                               { "--disk a,poll=auto", " disk:a:0:" },
@@ -320,10 +322,11 @@ START_TEST(unknown_words_are_refused)
               { "-", "unexpected argument '-' (see minivmm --help)" },
               { "--kernel k bzImage", "unexpected argument 'bzImage' (see minivmm --help)" },
               { "--disk a,cahce=1",
-                "--disk: unknown key 'cahce'; known: ro, direct, engine, poll, serial" },
-              { "--disk a,", "--disk: unknown key ''; known: ro, direct, engine, poll, serial" },
+                "--disk: unknown key 'cahce'; known: ro, format, direct, engine, poll, serial" },
+              { "--disk a,",
+                "--disk: unknown key ''; known: ro, format, direct, engine, poll, serial" },
               { "--disk ro=on,path=a",
-                "--disk: unknown key 'path'; known: ro, direct, engine, poll, serial" },
+                "--disk: unknown key 'path'; known: ro, format, direct, engine, poll, serial" },
               { "--net bridge", "--net: unknown word 'bridge'; known: user, tap, none" },
               { "--net ,user", "--net: unknown word ''; known: user, tap, none" },
               { "--net user,name=tap0",
@@ -406,6 +409,8 @@ START_TEST(other_values)
               { "--log-level error|warn",
                 "--log-level: 'error|warn' is not one of error|warn|info|debug" },
               { "--disk a,engine=", "--disk: engine: '' is not one of auto|io_uring|thread" },
+              { "--disk a,format=qcow2", "--disk: format: 'qcow2' cannot be read; convert the "
+                                         "image: qemu-img convert -O raw" },
               { "--disk a,ro=yes", "--disk: ro: 'yes' is neither on nor off" },
               { "--disk a,serial=123456789012345678901",
                 "--disk: serial: '123456789012345678901' is longer than 20 characters" },

@@ -13,6 +13,7 @@
 #include "devices/block/block.h"
 #include "devices/block/open.h"
 #include "devices/block/raw.h"
+#include "tests/unit/firmware.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
@@ -65,6 +66,97 @@ START_TEST(what_is_not_a_disk_is_refused)
     ck_assert_int_eq(open_disk(&block, loop, in_directory("fifo"), false), -EINVAL);
     ck_assert_int_eq(open_disk(&block, loop, in_directory("fifo"), true), -EINVAL);
     ck_assert_ptr_null(block);
+    loop_destroy(loop);
+}
+END_TEST
+
+/* Magic bytes `at` an offset, or if negative before the end of a file of `size` bytes. */
+static const struct {
+    off_t size, at;
+    const char *magic;
+    size_t length;
+    const char *words;
+} others[] = {
+    { SIZE, 0, "QFI\xfb\0\0\0\3", 8,
+      "is a qcow2 image, not a raw disk image: convert it with qemu" },
+    { SIZE, 0, "QED\0", 4, "is a QED image" },
+    { SIZE, 0, "conectix", 8, "is a VHD image" },
+    { SIZE + 512, -512, "conectix", 8, "is a VHD image" },
+    { SIZE + 511, -511, "conectix", 8, "is a VHD image" },
+    { 512, -512, "conectix", 8, "is a VHD image" },
+    { SIZE + 4096, -512, "conectix", 8, "is a VHD image" },
+    { SIZE, 0, "vhdxfile", 8, "is a VHDX image" },
+    { SIZE, 0, "KDMV", 4, "is a VMDK image" },
+    { SIZE, 0, "COWD", 4, "is a VMDK image" },
+    { SIZE, 0, "\xbe\xba\xfe\xca\0\0\0\0", 8, "is a VMDK image" },
+    { 333, 0, "# Disk DescriptorFile\nversion=1\n", 32, "is a VMDK descriptor" },
+    { SIZE, 64, "\x7f\x10\xda\xbe", 4, "is a VDI image" },
+    { SIZE, 0, "WithoutFreeSpace", 16, "is a Parallels image" },
+    { SIZE, -512, "koly", 4, "is a DMG image" },
+    { 777, 0, "\xfd\x37zXZ\0", 6,
+      "is compressed by xz, not a raw disk image: unpack it with unxz" },
+    { SIZE, 0, "\x1f\x8b\x08", 3, "unpack it with gunzip" },
+};
+
+static char *image_with(off_t size, off_t at, const void *bytes, size_t length)
+{
+    char *path = image("other", size);
+    int fd = open(path, O_WRONLY);
+
+    ck_assert_int_eq(pwrite(fd, bytes, length, at < 0 ? size + at : at), (ssize_t)length);
+    close(fd);
+    return path;
+}
+
+/* A guest that takes it for a raw disk would destroy it. */
+START_TEST(other_formats_are_refused)
+{
+    char *path = image_with(others[_i].size, others[_i].at, others[_i].magic, others[_i].length);
+    struct block_options options = { .path = path };
+    struct loop *loop = loop_create();
+    struct block *block = NULL;
+    int error;
+
+    log_capture();
+    for (unsigned direct = 0; direct < 2; direct++) {
+        options.direct = direct;
+        options.read_only = direct;
+        error = block_open(&block, &options, loop);
+        ck_assert_int_eq(error, -EINVAL);
+        ck_assert(logged(others[_i].words) || direct); /* this file system may refuse O_DIRECT */
+        ck_assert(ftruncate(STDERR_FILENO, 0) == 0);
+    }
+    ck_assert_ptr_null(block);
+
+    /* A guest may have written that to a raw disk: then it is one if the user says so. */
+    options = (struct block_options){ .path = path, .format_raw = true };
+    error = block_open(&block, &options, loop);
+    ck_assert_int_eq(error, others[_i].size % 512 ? -EINVAL : 0);
+    if (error)
+        ck_assert(logged("is not a multiple of 512"));
+    else
+        block_close(block);
+    loop_destroy(loop);
+}
+END_TEST
+
+/* The same bytes at other places are a raw disk's contents. */
+START_TEST(what_only_resembles_another_format_is_raw)
+{
+    static const struct {
+        off_t at;
+        const char *magic;
+    } near[] = { { 1, "QFI\xfb" }, { 512, "conectix" }, { -1024, "conectix" }, { -513, "koly" },
+                 { 512, "KDMV" },  { 0, "# Disk" },     { -3, "con" } };
+    struct loop *loop = loop_create();
+    struct block *block;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(near); i++) {
+        char *path = image_with(SIZE, near[i].at, near[i].magic, strlen(near[i].magic));
+
+        ck_assert_int_eq(open_disk(&block, loop, path, false), 0);
+        block_close(block);
+    }
     loop_destroy(loop);
 }
 END_TEST
@@ -435,6 +527,8 @@ int main(void)
         return EXIT_FAILURE;
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, what_is_not_a_disk_is_refused);
+    tcase_add_loop_test(tcase, other_formats_are_refused, 0, ARRAY_SIZE(others));
+    tcase_add_test(tcase, what_only_resembles_another_format_is_raw);
     tcase_add_test(tcase, one_writer_or_many_readers);
     tcase_add_test(tcase, the_lock_ends_with_the_process);
     tcase_add_loop_test(tcase, direct_accepts_unaligned_buffers, 0, 2);

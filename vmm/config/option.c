@@ -124,9 +124,10 @@ static void option_describe_form(const struct option *form, char *text, size_t s
                                    form->argument ? form->argument : "");
 
     for (const struct option *key = form->keys; key && key->name && used < size; key++)
-        used += (size_t)snprintf(text + used, size - used, "[,%s%s%s]%s", key->name,
-                                 key->argument ? "=" : "", key->argument ? key->argument : "",
-                                 key->repeats ? "..." : "");
+        if (!key->rare)
+            used += (size_t)snprintf(text + used, size - used, "[,%s%s%s]%s", key->name,
+                                     key->argument ? "=" : "", key->argument ? key->argument : "",
+                                     key->repeats ? "..." : "");
 }
 
 /* Prints the forms, separated by bars, on as few lines as possible. */

@@ -21,6 +21,17 @@ static int config_read_disk(struct option_reader *r, char *value, void *target)
     return disk ? option_read_text(r, value, &disk->image.path) : -ENOMEM;
 }
 
+static int config_read_format(struct option_reader *r, char *value, void *target)
+{
+    bool *raw = target;
+
+    if (strcmp(value, "raw") != 0)
+        return option_refuse(r, "'%s' cannot be read; convert the image: qemu-img convert -O raw",
+                             value);
+    *raw = true;
+    return 0;
+}
+
 static int config_read_poll(struct option_reader *r, char *value, void *target)
 {
     int *poll_us = target;
@@ -148,11 +159,20 @@ static const struct option disk_keys[] = {
       .help = "the guest may only read",
       .read = option_read_flag,
       .at = offsetof(struct disk_config, image.read_only) },
+    { .name = "format",
+      .argument = "raw",
+      .help = "take the file as a raw image whatever it looks like",
+      .more = "Otherwise an image of another format (qcow2, VHD, VHDX, VMDK, VDI and others), or a "
+              "compressed one, is refused: the guest would destroy it. A guest that writes such a "
+              "format's magic bytes to a raw disk has this effect, too.",
+      .read = config_read_format,
+      .at = offsetof(struct disk_config, image.format_raw) },
     { .name = "direct",
       .help = "bypass the host's page cache (O_DIRECT)",
       .read = option_read_flag,
       .at = offsetof(struct disk_config, image.direct) },
     { .name = "engine",
+      .rare = true,
       .argument = "auto|io_uring|thread",
       .help = "how requests are executed; auto uses io_uring where the host allows it",
       .more = "thread makes blocking calls on the disk's own thread, one at a time. auto uses it, "
