@@ -115,6 +115,14 @@ const char *arch_default_console(void)
     return "ttyAMA0";
 }
 
+int arch_try_boot(struct guest_memory *mem, const struct hardware *hw,
+                  const struct boot_files *files)
+{
+    gpa_t entry;
+
+    return boot_load(mem, hw, files, &entry);
+}
+
 int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
               const struct boot_files *files)
 {

@@ -106,6 +106,14 @@ bool arch_reset_is_warm(const struct vm *vm)
            le16_load(&flag) == RESET_FLAG_WARM;
 }
 
+int arch_try_boot(struct guest_memory *mem, const struct hardware *hw,
+                  const struct boot_files *files)
+{
+    struct boot_entry entry;
+
+    return boot_load(mem, hw, files, &entry);
+}
+
 int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
               const struct boot_files *files)
 {

@@ -4,11 +4,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "firmware/boot/decompress.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+
+#define TEXT_MIN 4 /* bytes: fewer are more likely binary */
 
 #define AS_DISK "give it with --disk, and a kernel with --kernel"
 
@@ -47,12 +50,15 @@ static const struct file_magic file_magics[] = {
     { 510, 2, "\x55\xaa", "a boot sector or disk image", AS_DISK },
 };
 
+/* A few printable bytes, and after them at most the padding of a short file. */
 static bool file_kind_is_text(const uint8_t *head)
 {
-    for (unsigned i = 0; i < 64 && (i == 0 || head[i]); i++)
-        if (!isprint(head[i]) && !isspace(head[i]))
+    size_t length = strnlen((const char *)head, FILE_KIND_HEAD);
+
+    for (size_t i = 0; i < FILE_KIND_HEAD; i++)
+        if (i < length ? !isprint(head[i]) && !isspace(head[i]) : head[i])
             return false;
-    return true;
+    return length >= TEXT_MIN;
 }
 
 static const struct file_magic *file_kind_find(const uint8_t *head)

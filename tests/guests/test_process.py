@@ -64,8 +64,10 @@ class Refusals(GuestTest):
         self.assertEqual(sorted(self.directory.rglob("*")), before)
 
     def check_kernel_refused(self, path: Path, *words: str):
-        with self.subTest(kernel=path.name):
-            self.check_refused(FAILED, str(path), *words, name=None, options=["--kernel", path])
+        for options in [], ["--dry-run"]:
+            with self.subTest(kernel=path.name, options=options):
+                self.check_refused(FAILED, str(path), *words, name=None,
+                                   options=["--kernel", path, *options])
 
     def test_kernel(self):
         image = payload("hello").read_bytes()
@@ -136,6 +138,7 @@ class Refusals(GuestTest):
             self.file("empty"): ["empty"],
             self.file("odd", bytes(1000)): ["512"],
             "/dev/null": ["regular file"],
+            self.file("qcow2", b"QFI\xfb\0\0\0\3" + bytes(4088)): ["qcow2", "qemu-img", "format=raw"],
         }
         for disk, words in cases.items():
             with self.subTest(disk=disk):

@@ -358,7 +358,10 @@ static const struct {
     { 510, "\x55\xaa", "--disk" },
     { 0x438, "\x53\xef", "ext4" },
     { 0, "#!/bin/sh\n", "a text file" },
+    { 0, "a plain text of many words", "a text file" },
     { 100, "x", "not a known kernel" },
+    { 0, "x", "not a known kernel" },
+    { 0, "xyz", "not a known kernel" },
     { 0,
       "\x7f"
       "ELF",
@@ -375,6 +378,18 @@ START_TEST(other_kinds_of_files_are_refused_by_name)
     files.kernel = &image;
     ck_assert_int_eq(load(), -EINVAL);
     ck_assert(logged(others[_i].words));
+}
+END_TEST
+
+/* Code may begin with printable bytes. */
+START_TEST(text_followed_by_other_bytes_is_no_text)
+{
+    char bytes[FILE_KIND_HEAD] = "PQRSTUVWh\0\xff";
+    struct image image = made_image(bytes, sizeof(bytes));
+
+    files.kernel = &image;
+    ck_assert_int_eq(load(), -EINVAL);
+    ck_assert(logged("not a known kernel"));
 }
 END_TEST
 
@@ -405,6 +420,7 @@ int main(void)
     tcase_add_test(tests, page_tables_and_gdt);
     tcase_add_test(tests, the_reset_vector_resets_the_machine);
     tcase_add_loop_test(tests, other_kinds_of_files_are_refused_by_name, 0, ARRAY_SIZE(others));
+    tcase_add_test(tests, text_followed_by_other_bytes_is_no_text);
     tcase_add_test(tests, too_little_memory_is_refused);
     suite_add_tcase(suite, tests);
     return unit_run(suite);

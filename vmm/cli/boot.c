@@ -133,6 +133,8 @@ static int boot_dry_run(const struct config *config)
     int error = machine_describe(&machine, config);
 
     if (!error)
+        error = machine_try_boot(&machine);
+    if (!error)
         dry_run_print(&machine);
     machine_destroy(&machine);
     return error ? STATUS_FAILED : STATUS_POWER_OFF;

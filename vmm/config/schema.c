@@ -463,7 +463,10 @@ static const struct option config_options[] = {
       .at = offsetof(struct config, stats) },
     { .name = "dry-run",
       .help = "print the machine instead of running it",
-      .more = "Memory, devices, their addresses and interrupts.",
+      .more =
+          "Memory, devices, their addresses and interrupts. A kernel, initial ramdisk or command "
+          "line that could not be booted is refused. Neither KVM nor the files of other devices "
+          "are needed.",
       .read = option_read_flag,
       .at = offsetof(struct config, dry_run) },
     { .name = "dump-dtb",

@@ -43,6 +43,13 @@ struct boot_files {
 int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
               const struct boot_files *files);
 
+/*
+ * Loads what arch_boot() would, but needs no KVM: finds out whether the files can be booted.
+ * arch_boot() may still describe other interrupt controllers or counters.
+ */
+int arch_try_boot(struct guest_memory *mem, const struct hardware *hw,
+                  const struct boot_files *files);
+
 const char *arch_default_console(void); /* for the kernel's command line: "ttyS0" */
 
 const char *arch_kvm_hint(void); /* the remedy if /dev/kvm is missing: "load kvm_intel ..." */

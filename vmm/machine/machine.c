@@ -53,6 +53,19 @@ static int machine_open_files(struct machine *machine)
     return error;
 }
 
+static struct boot_files machine_boot_files(const struct machine *machine)
+{
+    const struct config *config = machine->config;
+
+    return (struct boot_files){
+        .kernel = &machine->kernel,
+        .initrd = config->initrd ? &machine->initrd : NULL,
+        .dtb = config->dtb ? &machine->dtb : NULL,
+        .cmdline = machine->cmdline,
+        .dump = config->dump_acpi ? config->dump_acpi : config->dump_dtb,
+    };
+}
+
 static int machine_add_memory(struct machine *machine)
 {
     const struct hardware *hw = &machine->board.hardware;
@@ -67,6 +80,16 @@ static int machine_add_memory(struct machine *machine)
         log_error(-error, "--memory: the host cannot provide %" PRIu64 " MiB; ask for less",
                   machine->config->memory >> 20);
     return error;
+}
+
+int machine_try_boot(struct machine *machine)
+{
+    const struct boot_files files = machine_boot_files(machine);
+    int error;
+
+    if ((error = machine_open_files(machine)) || (error = machine_add_memory(machine)))
+        return error;
+    return arch_try_boot(machine->memory, &machine->board.hardware, &files);
 }
 
 static int machine_create_board(struct machine *machine, const struct machine_host *host)
@@ -134,14 +157,7 @@ void machine_press_power_button(struct machine *machine)
 
 int machine_start(struct machine *machine)
 {
-    const struct config *config = machine->config;
-    const struct boot_files files = {
-        .kernel = &machine->kernel,
-        .initrd = config->initrd ? &machine->initrd : NULL,
-        .dtb = config->dtb ? &machine->dtb : NULL,
-        .cmdline = machine->cmdline,
-        .dump = config->dump_acpi ? config->dump_acpi : config->dump_dtb,
-    };
+    const struct boot_files files = machine_boot_files(machine);
     struct hardware *hw = &machine->board.hardware;
     int error;
 

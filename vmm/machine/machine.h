@@ -31,6 +31,12 @@ struct machine {
 /* Plans the machine of a configuration. Opens nothing, so it serves --dry-run. Prints; -errno. */
 int machine_describe(struct machine *machine, const struct config *config);
 
+/*
+ * For --dry-run, instead of machine_create(): checks the kernel, the initrd, the device tree and
+ * the command line by loading them. Needs no KVM. Prints; -errno.
+ */
+int machine_try_boot(struct machine *machine);
+
 /* What a machine needs from its creator. Copied. */
 struct machine_host {
     struct loop *loop;         /* the main loop: terminals and slow devices */
