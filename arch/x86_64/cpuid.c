@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "arch/x86_64/cpuid.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
@@ -16,6 +17,11 @@
 
 #define LEAF_KVM_SIGNATURE 0x40000000u
 #define LEAF_FREQUENCIES   0x40000010u /* kHz of TSC and local APIC; VMware's, others have it */
+
+#define AMD_EBX                 0x68747541u /* "Auth", of leaf 0 */
+#define HYGON_EBX               0x6f677948u /* "Hygo" */
+#define AMD_TOPOLOGY_EXTENSIONS (1u << 22)  /* leaf 0x80000001, ECX: there is 0x8000001d */
+#define AMD_MAX_CACHES          8           /* levels and kinds; CPUs have four */
 
 #define APIC_TIMER_KHZ 1000000u /* KVM's local APIC counts nanoseconds */
 
@@ -117,19 +123,60 @@ static void cpuid_fix(struct kvm_cpuid_entry2 *entry, const struct cpuid_topolog
     }
 }
 
-static bool cpuid_has(const struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index)
+static struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t function,
+                                           uint32_t index)
 {
     for (unsigned i = 0; i < cpuid->nent; i++)
         if (cpuid->entries[i].function == function && cpuid->entries[i].index == index)
-            return true;
-    return false;
+            return &cpuid->entries[i];
+    return NULL;
 }
 
 /* Adds a leaf if it is missing; cpuid_fix() fills it. Does nothing if the table is full. */
 static void cpuid_add(struct kvm_cpuid2 *cpuid, struct kvm_cpuid_entry2 entry)
 {
-    if (cpuid->nent < MAX_ENTRIES && !cpuid_has(cpuid, entry.function, entry.index))
+    if (cpuid->nent < MAX_ENTRIES && !cpuid_find(cpuid, entry.function, entry.index))
         cpuid->entries[cpuid->nent++] = entry;
+}
+
+/* Fills a leaf that KVM leaves empty with the host's own. Returns its EAX. */
+static uint32_t cpuid_take_host(struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index,
+                                uint32_t flags)
+{
+    struct kvm_cpuid_entry2 host = { .function = function, .index = index, .flags = flags };
+    struct kvm_cpuid_entry2 *entry = cpuid_find(cpuid, function, index);
+
+    if (entry && (entry->eax | entry->ebx | entry->ecx | entry->edx))
+        return entry->eax;
+    __cpuid_count(function, index, host.eax, host.ebx, host.ecx, host.edx);
+    if (entry)
+        *entry = host;
+    else
+        cpuid_add(cpuid, host);
+    return host.eax;
+}
+
+/*
+ * The CPU's name, and AMD's description of its caches: data that a guest only displays or
+ * schedules by.
+ */
+static void cpuid_add_host(struct kvm_cpuid2 *cpuid)
+{
+    const struct kvm_cpuid_entry2 *vendor = cpuid_find(cpuid, 0, 0);
+    const struct kvm_cpuid_entry2 *last = cpuid_find(cpuid, 0x80000000, 0);
+    const struct kvm_cpuid_entry2 *features = cpuid_find(cpuid, 0x80000001, 0);
+    uint32_t max = last ? last->eax : 0, index = 0;
+
+    for (uint32_t leaf = 0x80000002; leaf <= 0x80000004 && leaf <= max; leaf++)
+        cpuid_take_host(cpuid, leaf, 0, 0);
+    if (!vendor || (vendor->ebx != AMD_EBX && vendor->ebx != HYGON_EBX) || max < 0x80000005)
+        return;
+    cpuid_take_host(cpuid, 0x80000005, 0, 0);
+    if (max < 0x8000001d || !features || !(features->ecx & AMD_TOPOLOGY_EXTENSIONS))
+        return;
+    while (index < AMD_MAX_CACHES &&
+           cpuid_take_host(cpuid, 0x8000001d, index, KVM_CPUID_FLAG_SIGNIFCANT_INDEX) & 0x1f)
+        index++;
 }
 
 static void cpuid_add_missing(struct kvm_cpuid2 *cpuid, const struct cpuid_topology *t)
@@ -139,10 +186,10 @@ static void cpuid_add_missing(struct kvm_cpuid2 *cpuid, const struct cpuid_topol
                                           .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
 
         level.function = 0xb;
-        if (cpuid_has(cpuid, 0xb, 0))
+        if (cpuid_find(cpuid, 0xb, 0))
             cpuid_add(cpuid, level);
         level.function = 0x1f;
-        if (cpuid_has(cpuid, 0x1f, 0))
+        if (cpuid_find(cpuid, 0x1f, 0))
             cpuid_add(cpuid, level);
     }
     if (t->tsc_khz)
@@ -176,8 +223,12 @@ static int cpuid_get(const struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
     struct vm *vm = vcpu->vm;
 
     cpuid->nent = MAX_ENTRIES;
-    if (vcpu->index == 0)
-        return vm_ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
+    if (vcpu->index == 0) {
+        if (vm_ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+            return -1;
+        cpuid_add_host(cpuid);
+        return 0;
+    }
     if (vm_ioctl(vm->vcpus[0].fd, KVM_GET_CPUID2, cpuid) < 0)
         return -1;
     while (cpuid->nent > 1 && cpuid->entries[cpuid->nent - 1].function == 0)

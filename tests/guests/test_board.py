@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The board: memory, CPUs, registers and ports, interrupts, the serial port."""
 
+import re
+from pathlib import Path
+
 from vmm import MACHINE, GuestTest, only_on
 
 # Values of --memory and where RAM then ends, in MiB: a PC has a hole, an Arm board has none.
@@ -8,6 +11,14 @@ RAM_ENDS = {
     "x86_64": ((16, 16), (512, 512), (3072, 3072), (3073, 4097), (6144, 7168)),
     "aarch64": ((16, 1040), (512, 1536), (3072, 4096), (6144, 7168)),
 }
+
+
+def host_caches() -> list[str]:
+    """The caches of the first CPU, as the payload prints them."""
+    types = {"Data": 1, "Instruction": 2, "Unified": 3}
+    caches = [{name: (index / name).read_text().strip() for name in ("level", "type", "size")}
+              for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")]
+    return [f"cache L{c['level']} type {types[c['type']]}: {c['size'].removesuffix('K')} KiB" for c in caches]
 
 
 class Board(GuestTest):
@@ -23,9 +34,15 @@ class Board(GuestTest):
                 said = self.check_passes("smp", "--cpus", cpus, cmdline=str(cpus))
                 self.assertEqual(said, "".join(f"cpu {i} of {cpus}\n" for i in range(cpus)))
 
-    @only_on("x86_64", "an Arm CPU has a register with its counter's frequency")
-    def test_clock_frequencies(self):
-        self.assertRegex(self.check_passes("cpuid", "--cpus", "2"), r"\Atsc \d+ kHz\n\Z")
+    @only_on("x86_64", "an Arm CPU has registers for its counter's frequency and its identity")
+    def test_cpuid(self):
+        tsc, name, *caches = self.check_passes("cpuid", "--cpus", "2").splitlines()
+        self.assertRegex(tsc, r"\Atsc \d+ kHz\Z")
+        host = Path("/proc/cpuinfo").read_text()
+        model = re.search(r"^model name\s*: (.*)$", host, re.MULTILINE)[1]
+        self.assertEqual(" ".join(name.split()), f"name {' '.join(model.split())}")
+        if "AuthenticAMD" in host and "topoext" in host:
+            self.assertEqual(sorted(caches), sorted(host_caches()))
 
     @only_on("x86_64", "only x86 has ports")
     def test_every_width_at_every_port(self):

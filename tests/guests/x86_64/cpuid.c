@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The CPUID leaves from which Linux takes clock frequencies instead of calibrating. */
+/*
+ * The CPUID leaves from which Linux takes clock frequencies instead of calibrating, the CPU's name,
+ * and AMD's caches.
+ */
 #include "lib/guest.h"
 #include "x86_64/x86.h"
 
@@ -33,6 +36,35 @@ static void check_frequencies(void)
     }
 }
 
+static void print_name(void)
+{
+    union {
+        struct cpuid leaves[3];
+        char text[48];
+    } name;
+
+    expect(cpuid(0x80000000, 0).eax >= 0x80000004);
+    for (unsigned i = 0; i < 3; i++)
+        name.leaves[i] = cpuid(0x80000002 + i, 0);
+    name.text[47] = '\0';
+    print("name %s\n", name.text);
+}
+
+/* Each sub-leaf is a cache: type and level in EAX, sets in ECX. Its size, as Linux computes it. */
+static void print_amd_caches(void)
+{
+    if (cpuid(0, 0).ebx != 0x68747541 || !(cpuid(0x80000001, 0).ecx & 1u << 22))
+        return;
+    expect(cpuid(0x80000005, 0).ecx != 0);
+    for (uint32_t i = 0; cpuid(0x8000001d, i).eax & 0x1f; i++) {
+        struct cpuid cache = cpuid(0x8000001d, i);
+        uint32_t ways = (cache.ebx >> 22) + 1, line = (cache.ebx & 0xfff) + 1;
+
+        print("cache L%u type %u: %u KiB\n", cache.eax >> 5 & 7, cache.eax & 0x1f,
+              ways * line * (cache.ecx + 1) / 1024);
+    }
+}
+
 int main(void)
 {
     struct cpuid features = cpuid(1, 0);
@@ -41,5 +73,7 @@ int main(void)
     expect(features.ecx & X2APIC);
     check_signature();
     check_frequencies();
+    print_name();
+    print_amd_caches();
     return 0;
 }
