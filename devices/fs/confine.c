@@ -37,7 +37,9 @@
 
 static int confine_files(int root, bool writable)
 {
-    struct landlock_ruleset_attr handled = { ACCESS_READ | ACCESS_WRITE | ACCESS_NEVER };
+    struct landlock_ruleset_attr handled = {
+        .handled_access_fs = ACCESS_READ | ACCESS_WRITE | ACCESS_NEVER,
+    };
     struct landlock_path_beneath_attr rule = { .parent_fd = root };
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     int rules, error = 0;
