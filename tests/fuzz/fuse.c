@@ -277,6 +277,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     log_set_level(LOG_LEVEL_ERROR);
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &limit);
+    umask(022); /* the secret's mode is checked */
     make_tree(top);
     snprintf(path, sizeof(path), "%s/share", top);
     options.path = path;

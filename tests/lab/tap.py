@@ -5,6 +5,7 @@
 import argparse
 import faulthandler
 import importlib.util
+import os
 import signal
 import sys
 import unittest
@@ -111,6 +112,8 @@ def main() -> int:
     # Background jobs of a shell ignore these, and child processes would inherit that.
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
+
+    os.umask(0o022)  # some tests compare modes
 
     tests = [test for file in options.files for test in tests_in(load(file))
              if not options.k or any(text in test.id() for text in options.k)]

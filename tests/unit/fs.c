@@ -102,7 +102,7 @@ START_TEST(a_directory_mounted_twice_has_two_nodes)
     strcpy(second, client_path(&c, "second"));
     ck_assert_int_eq(mkdir(second, 0755), 0);
     if (!tree_own_mounts())
-        return; /* in a container without the right to */
+        unit_skip(TREE_NO_MOUNTS);
     ck_assert_int_eq(mount(client_path(&c, "folder"), second, NULL, MS_BIND, NULL), 0);
     client_start(&fresh, client_path(&c, ""), false);
     folder = client_lookup(&fresh, ROOT, "folder");
@@ -484,8 +484,8 @@ START_TEST(directory_without_permission_is_refused)
 
     ck_assert_int_eq(chmod(c.top, 0755), 0);
     ck_assert_int_eq(chmod(options.path, 0), 0);
-    if (geteuid() == 0)
-        ck_assert_int_eq(seteuid(65534), 0);
+    if (geteuid() == 0 && seteuid(65534) < 0)
+        unit_skip("root of a user namespace without another user");
     dup2(fileno(errors), STDERR_FILENO);
     ck_assert_int_eq(share_open(&share, &options, share_descriptors(1)), -EACCES);
     ck_assert_int_gt(pread(STDERR_FILENO, said, sizeof(said) - 1, 0), 0);

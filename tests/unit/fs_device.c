@@ -225,7 +225,10 @@ START_TEST(saved_and_loaded)
 }
 END_TEST
 
-/* Mounts a FUSE server that answers INIT only. Returns its descriptor, or -1 without permission. */
+/*
+ * Mounts a FUSE server that answers INIT only. Returns its descriptor, or -1 if this user may not
+ * or the kernel has no FUSE.
+ */
 static int mount_dead(const char *path)
 {
     struct {
@@ -279,20 +282,22 @@ START_TEST(a_dead_mount_does_not_hold_up_a_pause)
     snprintf(path, sizeof(path), "%s/dead", top);
     ck_assert_int_eq(mkdir(path, 0755), 0);
     server = mount_dead(path);
-    if (server >= 0) { /* only root may mount */
-        virtio_destroy(d.device);
-        memset(driver_ram(&d, 0x10000), 0, 0x20000);
-        ck_assert(driver_start(&d, create(top), 0));
-        check_pause_fails_in_time(server);
-        for (unsigned i = 0; i < 2; i++) { /* the device continues */
-            put_request(FUSE_STATFS, FUSE_ROOT_ID, NULL);
-            send_request(REQUESTS, 40, 200, 256);
-            ck_assert_int_eq(out->error, 0);
-            ck_assert_int_eq(virtio_pause(d.device, soon()), 0);
-            virtio_resume(d.device);
-        }
-        umount2(path, MNT_DETACH);
+    if (server < 0) {
+        tree_remove(top);
+        unit_skip("this user may not mount FUSE, not even in a user namespace");
     }
+    virtio_destroy(d.device);
+    memset(driver_ram(&d, 0x10000), 0, 0x20000);
+    ck_assert(driver_start(&d, create(top), 0));
+    check_pause_fails_in_time(server);
+    for (unsigned i = 0; i < 2; i++) { /* the device continues */
+        put_request(FUSE_STATFS, FUSE_ROOT_ID, NULL);
+        send_request(REQUESTS, 40, 200, 256);
+        ck_assert_int_eq(out->error, 0);
+        ck_assert_int_eq(virtio_pause(d.device, soon()), 0);
+        virtio_resume(d.device);
+    }
+    umount2(path, MNT_DETACH);
     rmdir(path);
     rmdir(top);
 }

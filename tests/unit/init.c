@@ -50,6 +50,13 @@ static void set_up(void)
     signal(SIGPIPE, SIG_IGN); /* as in the first process of a guest */
 }
 
+static void set_up_commands(void)
+{
+    if (geteuid() != 0)
+        unit_skip("setuid() and setgroups() need root");
+    set_up();
+}
+
 /* One turn of the init's loop; false: there was nothing to do. */
 static bool turn(void)
 {
@@ -414,7 +421,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("init");
-    TCase *tests = tcase_create("init");
+    TCase *tests = tcase_create("init"), *commands = tcase_create("commands");
 
     tcase_add_checked_fixture(tests, set_up, NULL);
     tcase_add_test(tests, pump_copies_everything_and_ends);
@@ -423,19 +430,20 @@ int main(void)
     tcase_add_test(tests, clock_is_ahead_by_the_time_of_the_answer);
     tcase_add_test(tests, clock_is_set_by_the_fastest_answer);
     tcase_add_loop_test(tests, clock_stays_without_an_answer, 0, ARRAY_SIZE(no_times));
-    if (geteuid() == 0) { /* setuid() and setgroups() need root */
-        tcase_add_test(tests, command_gets_its_words_environment_and_directory);
-        tcase_add_test(tests, command_has_a_session_and_default_signals);
-        tcase_add_loop_test(tests, command_that_does_not_exist, 0, 2);
-        tcase_add_test(tests, command_without_a_name);
-        tcase_add_test(tests, command_that_cannot_be_executed);
-        tcase_add_test(tests, path_is_searched_in_order);
-        tcase_add_test(tests, directory_that_does_not_exist);
-        tcase_add_loop_test(tests, script_without_an_interpreter, 0, 2);
-        tcase_add_test(tests, program_for_another_machine);
-        tcase_add_test(tests, groups_that_cannot_be_set);
-        tcase_add_test(tests, many_groups);
-    }
     suite_add_tcase(suite, tests);
+
+    tcase_add_checked_fixture(commands, set_up_commands, NULL);
+    tcase_add_test(commands, command_gets_its_words_environment_and_directory);
+    tcase_add_test(commands, command_has_a_session_and_default_signals);
+    tcase_add_loop_test(commands, command_that_does_not_exist, 0, 2);
+    tcase_add_test(commands, command_without_a_name);
+    tcase_add_test(commands, command_that_cannot_be_executed);
+    tcase_add_test(commands, path_is_searched_in_order);
+    tcase_add_test(commands, directory_that_does_not_exist);
+    tcase_add_loop_test(commands, script_without_an_interpreter, 0, 2);
+    tcase_add_test(commands, program_for_another_machine);
+    tcase_add_test(commands, groups_that_cannot_be_set);
+    tcase_add_test(commands, many_groups);
+    suite_add_tcase(suite, commands);
     return unit_run(suite);
 }

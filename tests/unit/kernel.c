@@ -347,8 +347,8 @@ START_TEST(an_unreadable_kernel)
     snprintf(path, sizeof(path), "%s/boot/vmlinuz-6.9", tree);
     ck_assert_int_eq(chmod(path, 0), 0);
     ck_assert_int_eq(chmod(tree, 0755), 0);
-    if (geteuid() == 0)
-        ck_assert_int_eq(seteuid(65534), 0);
+    if (geteuid() == 0 && seteuid(65534) < 0)
+        unit_skip("root of a user namespace without another user");
     ck_assert_int_eq(kernel_find(&found, version, tree), -EACCES);
     ck_assert(logged("sudo chmod a+r"));
     log_set_level(LOG_LEVEL_INFO);

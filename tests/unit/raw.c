@@ -269,7 +269,7 @@ START_TEST(direct_accepts_unaligned_buffers)
     error = block_open(&block, &options, loop);
     if (error == -EINVAL) {
         loop_destroy(loop);
-        return; /* no O_DIRECT here: a tmpfs of an old kernel */
+        unit_skip("no O_DIRECT here: a tmpfs of an old kernel");
     }
     ck_assert_int_eq(error, 0);
     for (unsigned i = 0; i < sizeof(out); i++)
@@ -441,9 +441,9 @@ START_TEST(a_block_device)
     struct block *block, *other;
     int fd = loop_device(path), mounted;
 
-    if (fd < 0) { /* not root, or no loop devices here */
+    if (fd < 0) {
         loop_destroy(loop);
-        return;
+        unit_skip("a loop device needs root, and a kernel that has them");
     }
     mounted = open(path, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount would claim it */
     ck_assert_int_ge(mounted, 0);

@@ -65,6 +65,8 @@ static inline void tree_write(const char *path, const char *text)
     close(fd);
 }
 
+#define TREE_NO_MOUNTS "this user may create no mount namespace, not even in a user namespace"
+
 /*
  * Gives the process a mount namespace in which it may mount: as root, or as root of a user
  * namespace. False: the host allows neither. The process must have one thread.
