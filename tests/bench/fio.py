@@ -3,6 +3,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -41,11 +42,13 @@ JOBS += "".join(f"[{load}]\nrw={load.order}\nbs={load.kib}k\niodepth={load.depth
 def copy_closure(packages: Path, tree: Path):
     """Copies fio and the libraries it is linked with: a third of its packages' dependencies."""
     path = ":".join(f"{packages}/{name}" for name in LIBRARIES)
+    # Since Debian 13 it comes in /usr, to which /lib64 is a link.
+    loader = next(packages / top / LOADER for top in ("", "usr") if (packages / top / LOADER).exists())
     listing = subprocess.check_output(
-        [packages / LOADER, "--library-path", path, "--list", packages / PROGRAM], text=True)
+        [loader, "--library-path", path, "--list", packages / PROGRAM], text=True)
     found = [Path(word) for word in listing.split() if word.startswith(f"{packages}/")]
-    for file in (packages / PROGRAM, packages / LOADER, *found):
-        copy = tree / file.relative_to(packages)
+    for file in (packages / PROGRAM, loader, *found):
+        copy = tree / (LOADER if file == loader else file.relative_to(packages))
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
         copy.chmod(0o755)
@@ -54,7 +57,9 @@ def copy_closure(packages: Path, tree: Path):
 def fetch_disk() -> Path:
     """A disk image with fio, made once and cached."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minivmm"
-    disk = Path(os.environ.get("MINIVMM_CACHE") or default) / "fio-amd64.img"
+    host = platform.freedesktop_os_release()
+    name = f"fio-amd64-{host['ID']}{host.get('VERSION_ID', '')}.img"
+    disk = Path(os.environ.get("MINIVMM_CACHE") or default) / name
     if not disk.exists():
         with tempfile.TemporaryDirectory(dir=disk.parent, prefix="fio-making-") as directory:
             packages, tree, image = (Path(directory) / name for name in ("deb", "tree", "image"))

@@ -10,6 +10,7 @@ goes to a file.
 
 import ctypes
 import fcntl
+import functools
 import hashlib
 import inspect
 import os
@@ -33,6 +34,7 @@ MIB = 1 << 20
 # instruction clock those may be long.
 STALL = 120
 STALL_ICOUNT = 600
+UNUSED = 30 * 24 * 3600  # seconds, after which an image is deleted
 EXIT_TIMEOUT = 124
 EXIT_FAILED = 125
 
@@ -60,7 +62,6 @@ BLOCK_DISK = (
 class Machine:
     debian: str            # Debian's name for the architecture
     qemu: str
-    qemu_package: str
     options: tuple[str, ...]
     disk: tuple[str, ...]  # QEMU's options for a disk with {name}, {path} and {size}
     console: str
@@ -71,7 +72,6 @@ MACHINES = {
     "x86_64": Machine(
         debian="amd64",
         qemu="qemu-system-x86_64",
-        qemu_package="qemu-system-x86",
         options=("-machine", "q35", "-cpu", "max"),
         disk=MEMORY_DISK,
         console="ttyS0",
@@ -80,7 +80,6 @@ MACHINES = {
     "aarch64": Machine(
         debian="arm64",
         qemu="qemu-system-aarch64",
-        qemu_package="qemu-system-arm",
         options=("-machine", "virt,virtualization=on,gic-version=3",
                  "-cpu", "max,pauth-impdef=on"),
         disk=BLOCK_DISK,  # this QEMU has no virtio-pmem
@@ -102,11 +101,24 @@ exec /bin/sh /files/.lab/init
 """
 
 
+@functools.cache
+def common() -> tuple[Path, str]:
+    """The cache and the name of the host's release, as scripts/common.sh finds them."""
+    done = subprocess.run(
+        ["bash", "-c", '. "$1/common.sh" && find_cache && echo "$cache" && echo "$release"',
+         "lab", SCRIPTS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise LabError(done.stderr.strip().removeprefix("lab: "))
+    directory, release = done.stdout.splitlines()
+    return Path(directory), release
+
+
 def cache() -> Path:
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minivmm"
-    directory = Path(os.environ.get("MINIVMM_CACHE") or default)
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
+    return common()[0]
+
+
+def release() -> str:
+    return common()[1]
 
 
 def script(name: str, *arguments: object) -> str:
@@ -138,25 +150,27 @@ def make_ext4(tree: Path, image: Path, label: str, spare: int):
 
 # Parts that are made once and cached.
 
-def made_once(path: Path, make: Callable[[Path], None]) -> Path:
-    """Returns PATH, made by MAKE if it is missing. Waits for other processes that make it."""
-    if path.exists():
-        return path
+def made_once(kind: str, key: str, make: Callable[[Path], None]) -> Path:
+    """Returns a cached image for this release, made by MAKE if it is missing. Waits for other
+    processes that make it. Deletes others of its kind that were not used for 30 days."""
+    path = cache() / f"{kind}-{release()}-{key}.img"
     with open(cache() / "lab.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            with tempfile.TemporaryDirectory(dir=cache(), prefix="lab-making-") as directory:
+            with tempfile.TemporaryDirectory(dir=cache(), prefix="making-") as directory:
                 part = Path(directory) / "part"
                 make(part)
                 part.rename(path)
+        path.touch()
+        for other in cache().glob(f"{kind}-*.img"):
+            if other.stat().st_mtime < time.time() - UNUSED:
+                other.unlink()
     return path
 
 
 def qemu(machine: Machine) -> list[str]:
     """The command that starts QEMU with its own libraries and loader."""
-    host = MACHINES[platform.machine()].debian
-    top = made_once(cache() / f"{machine.qemu}-{host}",
-                    lambda directory: unpack_qemu(machine, directory))
+    top = Path(script("fetch-qemu", "--arch", machine.debian))
     triplet = f"{platform.machine()}-linux-gnu"
     loader = next(path for pattern in ("lib/ld-linux-*", "lib64/ld-linux-*", "usr/lib*/ld-linux-*")
                   for path in top.glob(pattern))
@@ -165,23 +179,15 @@ def qemu(machine: Machine) -> list[str]:
             "-L", f"{top}/usr/share/qemu", "-L", f"{top}/usr/share/seabios"]
 
 
-def unpack_qemu(machine: Machine, directory: Path):
-    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    if release == "bookworm":
-        # 7.2 can live-lock under an instruction clock.
-        try:
-            script("unpack-packages", "--suite", "bookworm-backports", directory,
-                   machine.qemu_package)
-            return
-        except LabError:
-            print("lab: no backports here, taking the release's QEMU", file=sys.stderr)
-    script("unpack-packages", directory, machine.qemu_package)
+def point_release() -> str:
+    """Changes when the host is upgraded: "12.15". Empty if this is not Debian."""
+    file = Path("/etc/debian_version")
+    return file.read_text().strip() if file.exists() else ""
 
 
 def root_image(machine: Machine, extra_packages: list[str]) -> Path:
     packages = sorted({*ROOT_PACKAGES, *extra_packages})
-    key = content_key(packages, ROOT_INIT, inspect.getsource(finish_root), machine.debian,
-                      platform.freedesktop_os_release().get("VERSION_ID"))
+    key = content_key(packages, ROOT_INIT, inspect.getsource(finish_root), point_release())
 
     def make(image: Path):
         tree = image.with_name("tree")
@@ -189,7 +195,7 @@ def root_image(machine: Machine, extra_packages: list[str]) -> Path:
         finish_root(tree)
         make_ext4(tree, image, "lab-root", 64 * MIB)
 
-    return made_once(cache() / f"lab-root-{machine.debian}-{key}.img", make)
+    return made_once(f"lab-root-{machine.debian}", key, make)
 
 
 def finish_root(tree: Path):
@@ -227,10 +233,10 @@ def kernel(machine: Machine) -> Path:
 
 def initrd_image(machine: Machine, kernel_image: Path) -> Path:
     makers = [(SCRIPTS / name).read_text() for name in ("mkinitrd", "guest/init")]
-    key = content_key(makers, machine.modules, kernel_image.name)
+    key = content_key(makers, machine.modules, str(kernel_image))
     modules = [word for name in machine.modules for word in ("--module", name)]
     return made_once(
-        cache() / f"lab-initrd-{machine.debian}-{key}.img",
+        f"lab-initrd-{machine.debian}", key,
         lambda image: script("mkinitrd", kernel_image.parent.parent, image, *modules))
 
 

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""What the scripts keep in the cache, and what they say when something is missing."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+SCRIPTS = TOP / "scripts"
+WAIT = 60  # seconds: the host may be busy
+
+# Stands in for scripts/unpack-packages: kernel VERSION in the layout LAYOUT.
+UNPACK = """#!/bin/bash
+set -e
+echo "$*" >>"$LOG"
+[[ ! ${OFFLINE-} ]] || { echo "unpack-packages: no network" >&2; exit 1; }
+case "$*" in
+*"--version "*) echo "$VERSION" ;;
+*"--depends linux-image-cloud-"*) printf '%s\\n' linux-base-cloud "linux-image-$VERSION" ;;
+*"--depends linux-image-$VERSION") case $LAYOUT in
+    12 | 13) echo kmod ;;
+    *) printf '%s\\n' linux-initramfs-tool linux-{base,binary,modules}-"$VERSION" ;;
+    esac ;;
+*--depends*) ;;
+*)
+    [[ ! ${BROKEN-} ]] || exit 1
+    while [[ $1 == --* ]]; do [[ $1 == --no-deps ]] || shift; shift; done
+    dir=$1
+    shift
+    for package in "$@"; do
+        modules=$dir/usr/lib/modules/$VERSION
+        [[ $LAYOUT != 12 ]] || modules=$dir/lib/modules/$VERSION
+        case $package:$LAYOUT in
+        linux-image-*:1[23])
+            mkdir -p "$modules" "$dir/boot"
+            touch "$modules/a.ko" "$dir/boot/"{vmlinuz,config}-"$VERSION"
+            ;;
+        linux-image-*) ;;
+        linux-base-*) mkdir -p "$modules"; touch "$modules/config" ;;
+        linux-binary-*) mkdir -p "$modules"; touch "$modules/vmlinuz" ;;
+        linux-modules-*) mkdir -p "$modules"; touch "$modules/a.ko" ;;
+        esac
+    done ;;
+esac
+"""
+
+
+class ScriptTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="scripts-")))
+        self.cache = self.directory / "cache"
+        self.programs = self.directory / "programs"
+        self.programs.mkdir()
+        self.environment = {**os.environ, "MINIVMM_CACHE": str(self.cache),
+                            "PATH": f"{self.programs}:{os.environ['PATH']}"}
+
+    def program(self, name: str, text: str):
+        """Puts a program before the host's."""
+        path = self.programs / name
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+
+    def run_script(self, *words: object, scripts: Path = SCRIPTS, **environment: str | None):
+        chosen = {name: value for name, value in {**self.environment, **environment}.items()
+                  if value is not None}
+        return subprocess.run([scripts / str(words[0]), *map(str, words[1:])], env=chosen,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+    def check_refused(self, done, *wanted: str):
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        for text in wanted:
+            self.assertIn(text, done.stderr)
+
+
+class Refusals(ScriptTest):
+    """Each is one line that names the remedy."""
+
+    USE_THE_CACHE = ("demo", "fetch-kernel", "fetch-qemu", "setup-aarch64 build",
+                     "unpack-packages --version x")
+
+    def check_cache(self, *wanted: str, **environment: str | None):
+        for script in self.USE_THE_CACHE:
+            with self.subTest(script=script):
+                self.check_refused(self.run_script(*script.split(), **environment), *wanted,
+                                   "set MINIVMM_CACHE to a directory that you may write to")
+
+    def test_no_home(self):
+        self.check_cache("HOME is not set", HOME=None, MINIVMM_CACHE=None, XDG_CACHE_HOME=None)
+        self.check_cache("HOME is not set", HOME="", MINIVMM_CACHE="", XDG_CACHE_HOME="")
+
+    def test_a_home_that_cannot_be_written_to(self):
+        self.check_cache("/proc/home/.cache/minivmm", HOME="/proc/home", MINIVMM_CACHE=None,
+                         XDG_CACHE_HOME=None)
+
+    def test_a_relative_cache(self):
+        self.check_cache("the cache's path folder is not absolute", MINIVMM_CACHE="folder")
+        self.check_cache("folder/minivmm is not absolute", MINIVMM_CACHE=None,
+                         XDG_CACHE_HOME="folder")
+
+    def test_lab_finds_the_same_cache(self):
+        words = "../tests/lab/lab", "run", "--lane", "nested", "--", "true"
+        self.check_refused(self.run_script(*words, MINIVMM_CACHE="folder"), "lab: the cache's path")
+
+    def test_options_without_a_value(self):
+        for words in (("demo", "--lane"), ("fetch-kernel", "--arch"),
+                      ("fetch-kernel", "--dest"), ("fetch-busybox", "--arch"),
+                      ("fetch-qemu", "--arch"), ("mkrootfs", "out", "--size"),
+                      ("unpack-packages", "--suite")):
+            with self.subTest(words=words):
+                self.check_refused(self.run_script(*words), f"{words[-1]} needs a value")
+
+    def test_unknown_words(self):
+        for script in ("demo", "fetch-kernel", "fetch-busybox", "fetch-qemu", "mkrootfs",
+                       "install-packages", "unpack-packages", "setup-aarch64"):
+            with self.subTest(script=script):
+                self.check_refused(self.run_script(script, "--no-such"), f"{script} --help")
+
+    def test_help(self):
+        for script in ("demo", "fetch-kernel", "fetch-busybox", "fetch-qemu", "mkrootfs",
+                       "install-packages", "unpack-packages", "setup-aarch64"):
+            with self.subTest(script=script):
+                done = self.run_script(script, "--help")
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertTrue(done.stdout.startswith(f"usage: {script}"), done.stdout)
+                self.assertLess(len(done.stdout.splitlines()), 24)
+
+
+class InstallPackages(ScriptTest):
+    def setUp(self):
+        super().setUp()
+        self.program("dpkg-query", "exit 1")  # nothing is installed
+        self.program("sudo", 'exec "$@"')
+        self.calls = self.directory / "calls"
+        self.environment["CALLS"] = str(self.calls)
+
+    def test_without_sudo(self):
+        if os.geteuid() == 0:
+            self.skipTest("root needs no sudo")
+        (self.programs / "sudo").unlink()
+        for name in ("bash", "dirname", "realpath", "sed", "sort", "grep", "cat"):
+            (self.programs / name).symlink_to(shutil.which(name))
+        self.check_refused(self.run_script("install-packages", PATH=str(self.programs)),
+                           "as root, apt-get install", "libslirp-dev")
+
+    def test_lists_are_updated_once(self):
+        self.program("apt-get", 'echo "$*" >>"$CALLS"; [[ $* == *update ]]')
+        done = self.run_script("install-packages")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("cannot install", done.stderr)
+        self.assertEqual(len(self.calls.read_text().splitlines()), 3)
+
+    def test_ctrl_c_ends_it(self):
+        """apt-get catches it and ends as if it had failed."""
+        self.program("apt-get", "trap 'exit 100' INT; echo called >>\"$CALLS\"; "
+                                "while :; do sleep 0.1; done")
+        for script in "install-packages", "demo":
+            with self.subTest(script=script):
+                self.calls.unlink(missing_ok=True)
+                process = subprocess.Popen([SCRIPTS / script], env=self.environment,
+                                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                           start_new_session=True)
+                deadline = time.monotonic() + WAIT
+                while not self.calls.exists() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                os.killpg(process.pid, signal.SIGINT)
+                self.assertEqual(process.wait(WAIT), 130)
+                self.assertEqual(self.calls.read_text(), "called\n")
+
+
+class Cache(ScriptTest):
+    """fetch-kernel, with a stand-in for Debian's archive."""
+
+    def setUp(self):
+        super().setUp()
+        self.scripts = self.directory / "scripts"
+        shutil.copytree(SCRIPTS, self.scripts)
+        (self.scripts / "unpack-packages").write_text(UNPACK)
+        self.program("depmod", 'touch "$2/lib/modules/$3/modules.dep"')
+        self.log = self.directory / "log"
+        self.environment |= {"LOG": str(self.log), "VERSION": "6.1.0-1-cloud", "LAYOUT": "12"}
+        release = subprocess.run([". /etc/os-release; echo $ID${VERSION_ID-}"], shell=True,
+                                 check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        self.release = release
+
+    def fetch(self, **environment: str) -> Path:
+        done = self.run_script("fetch-kernel", scripts=self.scripts, **environment)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return Path(done.stdout.rstrip("\n"))
+
+    def unpacked(self) -> int:
+        return self.log.read_text().count("--no-deps")
+
+    def left_over(self) -> list[str]:
+        return [path.name for path in self.cache.glob("making-*")]
+
+    def test_every_layout_becomes_one(self):
+        for layout, version in (("12", "6.1.0-1-cloud"), ("13", "6.12.1+deb13-cloud"),
+                                ("14", "7.2.12+deb14-cloud")):
+            with self.subTest(layout=layout):
+                kernel = self.fetch(LAYOUT=layout, VERSION=version)
+                top = kernel.parent.parent
+                self.assertEqual(sorted(str(path.relative_to(top)) for path in top.rglob("*")
+                                        if path.is_file() and path.name != ".made"),
+                                 [f"boot/config-{version}", f"boot/vmlinuz-{version}",
+                                  f"lib/modules/{version}/a.ko",
+                                  f"lib/modules/{version}/modules.dep"])
+                self.assertEqual(kernel.name, f"vmlinuz-{version}")
+                self.assertTrue(top.name.endswith(f"-{self.release}-{version}"), top.name)
+
+    def test_made_once(self):
+        self.assertEqual(self.fetch(), self.fetch())
+        self.assertEqual(self.unpacked(), 1)
+
+    def test_a_newer_version_is_fetched(self):
+        self.fetch()
+        self.assertEqual(self.fetch(VERSION="6.1.0-2-cloud").name, "vmlinuz-6.1.0-2-cloud")
+
+    def test_without_network_the_newest_is_taken(self):
+        for number in 9, 10:
+            newest = self.fetch(VERSION=f"6.1.0-{number}-cloud")
+        self.assertEqual(self.fetch(OFFLINE="1"), newest)
+
+    def test_without_network_and_cache(self):
+        done = self.run_script("fetch-kernel", scripts=self.scripts, OFFLINE="1")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("the network is needed", done.stderr)
+
+    def test_lost_files_are_fetched_again(self):
+        for name in "vmlinuz", "config":
+            kernel = self.fetch()
+            next(kernel.parent.glob(f"{name}-*")).unlink()
+            self.assertTrue(self.fetch().exists())
+        self.assertEqual(self.unpacked(), 3)
+
+    def test_a_failure_leaves_nothing(self):
+        done = self.run_script("fetch-kernel", scripts=self.scripts, BROKEN="1")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(self.left_over(), [])
+        self.assertTrue(self.fetch().exists())
+
+    def test_unused_versions_are_deleted(self):
+        old, recent = self.fetch(), self.fetch(VERSION="6.1.0-2-cloud")
+        os.utime(old.parent.parent, (0, 0))
+        newest = self.fetch(VERSION="6.1.0-3-cloud")
+        self.assertEqual([path.exists() for path in (old, recent, newest)], [False, True, True])
+
+
+if __name__ == "__main__":
+    unittest.main()
