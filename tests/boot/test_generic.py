@@ -79,7 +79,7 @@ class Generic(GuestTest):
         machine.wait_for("^guest: serving$")
         cls.fetched = machine.fetch(f"http://{GUEST}/random")
         cls.fetched_by_vhost = machine.fetch(f"http://{VHOST_GUEST}/random")
-        cls.threads = subprocess.check_output(["ps", "-eo", "comm"], text=True).split()
+        cls.threads = subprocess.check_output(["ps", "-eLo", "comm"], text=True).split()
         machine.wait_for("^guest: size ")
         machine.resize(*SIZES[1])
         machine.wait_for("^guest: waiting for the power button$")

@@ -466,8 +466,8 @@ class Matrix(unittest.TestCase):
         errors = done.stderr.decode().splitlines()
         self.assertEqual(sorted(errors[:2]), sorted(f"{each}: two" for each in both))
         self.assertRegex(errors[2], r"^kernel +seconds +result$")
-        self.assertRegex(errors[3], rf"^{both[0]} +[\d.]+ +exit 0$")
-        self.assertRegex(errors[4], rf"^{both[1]} +[\d.]+ +exit 5$")
+        self.assertRegex(errors[3], rf"^{re.escape(both[0])} +[\d.]+ +exit 0$")
+        self.assertRegex(errors[4], rf"^{re.escape(both[1])} +[\d.]+ +exit 5$")
         self.assertEqual([(each["version"], each["exit"]) for each in runs],
                          [(both[0], 0), (both[1], 5)])
 

@@ -146,8 +146,9 @@ class Vhost(Tap):
         self.check_passes("net", *self.options(), cmdline="net vhost")
 
     def servers(self, tasks: list[str]) -> list[str]:
-        """Kernel threads of vhost, named after the thread that created them."""
-        names = subprocess.check_output(["ps", "-eo", "comm"], text=True).split()
+        """Threads of vhost, named after the thread that created them. Since Linux 6.4 they belong to
+        its process."""
+        names = subprocess.check_output(["ps", "-eLo", "comm"], text=True).split()
         return [name for name in names if name.removeprefix("vhost-") in tasks]
 
     def test_served_by_a_kernel_thread(self):
