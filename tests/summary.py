@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Sums up what `meson test` ran, from the logs of the build directories named.
+"""Sums up what was run: from logs of `meson test`, and files *.tap without a plan.
 
 Prints each failure and each reason for a skip, and last "N passed, N failed, N skipped". A test
 program that reported nothing, or less than it planned, is a failure.
@@ -55,6 +55,9 @@ def read_tap(program: str, output: str):
 for log in sys.argv[1:]:
     if not Path(log).exists():
         fail(log, 'the suite did not run')
+        continue
+    if log.endswith('.tap'):
+        read_tap('scripts/test', Path(log).read_text())
         continue
     for line in Path(log).read_text().splitlines():
         test = json.loads(line)

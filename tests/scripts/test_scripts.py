@@ -81,8 +81,8 @@ class ScriptTest(unittest.TestCase):
 class Refusals(ScriptTest):
     """Each is one line that names the remedy."""
 
-    USE_THE_CACHE = ("demo", "fetch-kernel", "fetch-qemu", "setup-aarch64 build",
-                     "unpack-packages --version x")
+    USE_THE_CACHE = ("demo", "test", "fetch-kernel", "fetch-qemu", "setup-aarch64 build",
+                     "unpack-packages --version x", "fresh 12 root true")
 
     def check_cache(self, *wanted: str, **environment: str | None):
         for script in self.USE_THE_CACHE:
@@ -108,7 +108,7 @@ class Refusals(ScriptTest):
         self.check_refused(self.run_script(*words, MINIVMM_CACHE="folder"), "lab: the cache's path")
 
     def test_options_without_a_value(self):
-        for words in (("demo", "--lane"), ("fetch-kernel", "--arch"),
+        for words in (("demo", "--lane"), ("test", "--fresh"), ("fetch-kernel", "--arch"),
                       ("fetch-kernel", "--dest"), ("fetch-busybox", "--arch"),
                       ("fetch-qemu", "--arch"), ("mkrootfs", "out", "--size"),
                       ("unpack-packages", "--suite")):
@@ -116,14 +116,14 @@ class Refusals(ScriptTest):
                 self.check_refused(self.run_script(*words), f"{words[-1]} needs a value")
 
     def test_unknown_words(self):
-        for script in ("demo", "fetch-kernel", "fetch-busybox", "fetch-qemu", "mkrootfs",
-                       "install-packages", "unpack-packages", "setup-aarch64"):
+        for script in ("demo", "test", "fetch-kernel", "fetch-busybox", "fetch-qemu", "mkrootfs",
+                       "install-packages", "unpack-packages", "setup-aarch64", "fresh"):
             with self.subTest(script=script):
                 self.check_refused(self.run_script(script, "--no-such"), f"{script} --help")
 
     def test_help(self):
-        for script in ("demo", "fetch-kernel", "fetch-busybox", "fetch-qemu", "mkrootfs",
-                       "install-packages", "unpack-packages", "setup-aarch64"):
+        for script in ("demo", "test", "fetch-kernel", "fetch-busybox", "fetch-qemu", "mkrootfs",
+                       "install-packages", "unpack-packages", "setup-aarch64", "fresh"):
             with self.subTest(script=script):
                 done = self.run_script(script, "--help")
                 self.assertEqual((done.returncode, done.stderr), (0, ""))
