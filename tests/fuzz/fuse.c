@@ -31,6 +31,8 @@
 
 #define RESTORE 0xfe /* instead of an opcode */
 
+#define POSIX_ACL "system.posix_acl_access"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct server {
@@ -129,8 +131,8 @@ static uint64_t take_id(struct input *in, const uint64_t *ids)
 /* Makes a request of bytes of the input, ids from replies and names that exist. */
 static size_t make_request(struct input *in, const struct known *known, uint8_t *bytes)
 {
-    static const char *const names[] = { "a", "b", "c",   "d",    "new", "..",
-                                         ".", "",  "b/c", "/etc", "e",   "secret" };
+    static const char *const names[] = { "a", "b",   "c",    "d", "new",    "..",     ".",
+                                         "",  "b/c", "/etc", "e", "secret", "user.a", POSIX_ACL };
     struct fuse_in_header header = { .opcode = take(in), .nodeid = take_id(in, known->nodes) };
     size_t size = sizeof(header);
     uint8_t shape = take(in), args = take(in) % 129;
