@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -29,11 +28,11 @@
 #define ACCESS_WRITE                                                                              \
     (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |                              \
      LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | \
-     LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER | LANDLOCK_ACCESS_FS_TRUNCATE)
+     LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SOCK |  \
+     LANDLOCK_ACCESS_FS_REFER | LANDLOCK_ACCESS_FS_TRUNCATE)
 /* Denied in writable shares, too. */
-#define ACCESS_NEVER                                                                             \
-    (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK | \
-     LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SOCK)
+#define ACCESS_NEVER \
+    (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK)
 
 static int confine_files(int root, bool writable)
 {
@@ -100,8 +99,6 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_close, .reason = "FUSE_FORGET, FUSE_RELEASE" },
     { SYS_readlinkat, .reason = "FUSE_READLINK" },
     { SYS_fstatfs, .reason = "FUSE_STATFS; is this a pseudo filesystem?" },
-    { SYS_newfstatat, .reason = "fstat(): does the directory have the set-group-ID bit?" },
-    { SYS_fstat, .reason = "the same, with an older libc" },
 
     /* Contents. */
     { SYS_openat, .reason = "FUSE_OPEN, through /proc/self/fd; FUSE_CREATE" },
@@ -116,6 +113,8 @@ static const struct seccomp_rule confine_rules[] = {
 
     /* Changes to a writable share. */
     { SYS_mkdirat, .reason = "FUSE_MKDIR" },
+    { SYS_mknodat, .argument = { 2, S_IFMT, S_IFIFO }, .reason = "FUSE_MKNOD: a pipe" },
+    { SYS_mknodat, .argument = { 2, S_IFMT, S_IFSOCK }, .reason = "FUSE_MKNOD: a socket" },
     { SYS_symlinkat, .reason = "FUSE_SYMLINK" },
     { SYS_linkat, .reason = "FUSE_LINK" },
     { SYS_unlinkat, .reason = "FUSE_UNLINK, FUSE_RMDIR" },
@@ -124,7 +123,7 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_fchmodat, .reason = "FUSE_SETATTR: mode" },
     { SYS_fchownat, .reason = "FUSE_SETATTR: owner; the owner of a new file" },
     { SYS_utimensat, .reason = "FUSE_SETATTR: times" },
-    { SYS_geteuid, .reason = "does the process run as root? only then set owners" },
+    { SYS_fchmod, .reason = "FUSE_WRITE with FUSE_WRITE_KILL_SUIDGID" },
 
     /* The allocator; executable memory is denied. */
     { SYS_mmap, .argument = { 2, PROT_EXEC, 0 }, .reason = "malloc()" },
@@ -146,22 +145,12 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_exit, .reason = "the end of the thread" },
 };
 
-/* unshare() first: threads share one umask otherwise. */
-static int confine_umask(void)
-{
-    if (unshare(CLONE_FS) < 0)
-        return -errno;
-    umask(0);
-    return 0;
-}
-
 void confine_thread(int root, bool writable)
 {
     const struct {
         const char *name;
         int error;
     } layers[] = {
-        { "a separate umask", confine_umask() },
         { "no new privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0 },
         { "capabilities", confine_capabilities(writable) },
         { "Landlock", CONFINE ? confine_files(root, writable) : 0 },

@@ -12,8 +12,6 @@
  * This is a second line of defence behind the checks of tree.c and fuse.c. What the host does not
  * support is skipped with a debug message. The thread still shares its memory with the rest of the
  * process: this stops a server that was tricked into a system call, not injected code.
- *
- * The thread gets a umask of its own, 0: modes come from the guest, which applied its umask.
  */
 void confine_thread(int root, bool writable);
 

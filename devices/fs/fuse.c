@@ -92,9 +92,9 @@ static unsigned fuse_iov(struct fuse_call *call, struct sg sg, size_t size)
     return count;
 }
 
-static struct share_user fuse_user(const struct fuse_call *call)
+static struct share_user fuse_user(const struct fuse_call *call, uint32_t umask)
 {
-    return (struct share_user){ call->in.uid, call->in.gid };
+    return (struct share_user){ call->in.uid, call->in.gid, umask & 0777 };
 }
 
 /* The kernel's new_encode_dev(). */
@@ -265,6 +265,7 @@ static int fuse_do_setattr(struct fuse_call *call)
         .uid = in->uid,
         .gid = in->gid,
         .size = in->size,
+        .by_user = in->valid & FATTR_KILL_SUIDGID,
         .by_handle = in->valid & FATTR_FH,
         .handle = in->fh,
         .atime = { (time_t)in->atime, in->valid & FATTR_ATIME_NOW ? UTIME_NOW : in->atimensec },
@@ -290,7 +291,7 @@ static int fuse_do_mknod(struct fuse_call *call)
 {
     struct share_entry entry;
     int error = share_mknod(call->share, call->in.nodeid, call->names[0], call->args.mknod.mode,
-                            fuse_user(call), &entry);
+                            fuse_user(call, call->args.mknod.umask), &entry);
 
     return fuse_put_entry(call, error, &entry);
 }
@@ -299,7 +300,7 @@ static int fuse_do_mkdir(struct fuse_call *call)
 {
     struct share_entry entry;
     int error = share_mkdir(call->share, call->in.nodeid, call->names[0], call->args.mkdir.mode,
-                            fuse_user(call), &entry);
+                            fuse_user(call, call->args.mkdir.umask), &entry);
 
     return fuse_put_entry(call, error, &entry);
 }
@@ -308,7 +309,7 @@ static int fuse_do_symlink(struct fuse_call *call)
 {
     struct share_entry entry;
     int error = share_symlink(call->share, call->in.nodeid, call->names[0], call->names[1],
-                              fuse_user(call), &entry);
+                              fuse_user(call, 0), &entry);
 
     return fuse_put_entry(call, error, &entry);
 }
@@ -347,6 +348,8 @@ static int fuse_do_open(struct fuse_call *call)
     struct share_opened opened;
     int error = share_open_file(call->share, call->in.nodeid, call->args.open.flags, &opened);
 
+    if (!error && call->args.open.open_flags & FUSE_OPEN_KILL_SUIDGID)
+        share_written_by_user(call->share, call->in.nodeid, opened.handle);
     return fuse_put_open(call, error, &opened);
 }
 
@@ -356,7 +359,10 @@ static int fuse_do_create(struct fuse_call *call)
     struct share_entry entry;
     struct share_opened opened;
     int error = share_create(call->share, call->in.nodeid, call->names[0], in->flags, in->mode,
-                             fuse_user(call), &entry, &opened);
+                             fuse_user(call, in->umask), &entry, &opened);
+
+    if (!error && in->open_flags & FUSE_OPEN_KILL_SUIDGID)
+        share_written_by_user(call->share, entry.node, opened.handle);
 
     error = fuse_put_entry(call, error, &entry);
     return fuse_put_open(call, error, &opened);
@@ -402,6 +408,8 @@ static int fuse_do_write(struct fuse_call *call)
                        in->write_flags & FUSE_WRITE_CACHE);
     if (done < 0)
         return (int)done;
+    if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
+        share_written_by_user(call->share, call->in.nodeid, in->fh);
     out.size = (uint32_t)done;
     return fuse_put(call, &out, sizeof(out));
 }

@@ -60,7 +60,10 @@ int share_open(struct share **ret, const struct share_options *options, unsigned
     if (error)
         return error;
     slots_init(&share->handles, descriptors - directories);
+    owners_init(&share->owners, options);
     share->writable = options->writable;
+    if (share->writable)
+        umask(0); /* modes come from the guest, which applied its umask */
     *ret = share;
     share = NULL;
     return 0;
@@ -90,6 +93,7 @@ void share_close(struct share *share)
 {
     share_forget_all(share);
     slots_finish(&share->handles);
+    owners_finish(&share->owners);
     tree_close(&share->tree);
     free(share);
 }
@@ -108,9 +112,10 @@ void share_confine(void *arg)
 
 /* Nodes. */
 
-/* Replaces the host's inode number by the one the guest is shown. */
-static void share_map_ino(struct share *share, const struct node *node, struct statx *attr)
+/* Replaces the host's owner and inode number by those that the guest is shown. */
+static void share_map_attr(struct share *share, const struct node *node, struct statx *attr)
 {
+    owners_show(&share->owners, attr);
     attr->stx_ino = tree_ino(&share->tree, &node->identity, attr->stx_ino);
 }
 
@@ -122,7 +127,7 @@ int share_lookup_at(struct share *share, struct node *parent, const char *name,
 
     if (error)
         return error;
-    share_map_ino(share, node, &ret->attr);
+    share_map_attr(share, node, &ret->attr);
     ret->node = node->id;
     return 0;
 }
@@ -148,7 +153,7 @@ int share_getattr(struct share *share, uint64_t id, struct statx *ret)
     int error = node ? tree_stat(&share->tree, node, ret) : -ESTALE;
 
     if (!error)
-        share_map_ino(share, node, ret);
+        share_map_attr(share, node, ret);
     return error;
 }
 
@@ -430,6 +435,7 @@ unsigned share_state(struct share *share, struct state *s)
 
     state_same(s, "writable", share->writable);
     tree_state(&share->tree, s);
+    owners_state(&share->owners, &share->tree.nodes.root->identity, s);
     count = slots_state(&share->handles, s);
     if (s->loading)
         return share_load_handles(share, count, s);

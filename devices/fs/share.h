@@ -13,8 +13,7 @@
  * forged. Except where noted, functions return -errno for the guest on error, log nothing, and are
  * called on one thread. The number of nodes and handles is limited (-ENFILE).
  *
- * User and group ids are the host's, not mapped. The guest has the access rights of the process's
- * user. New files belong to that user, or, if it is root, to the guest's user who created them.
+ * The guest has the access rights of the process's user. Owners are shown as owner.h says.
  */
 struct share;
 struct state;
@@ -27,11 +26,16 @@ struct statfs;
 unsigned share_descriptors(unsigned shares);
 
 struct share_options {
-    const char *path; /* of a directory */
-    bool writable;    /* false: read-only for the guest */
+    const char *path;              /* of a directory */
+    bool writable;                 /* false: read-only for the guest */
+    unsigned guest_uid, guest_gid; /* who has the files of the process's user, unless it is root */
 };
 
-/* Opens the directory. 0 or -errno, logged. Fewer descriptors than this minimum are an error. */
+/*
+ * Opens the directory. 0 or -errno, logged. Fewer descriptors than this minimum are an error. If it
+ * is writable, the process's umask becomes 0, as modes of new files come from the guest: create
+ * other files before.
+ */
 #define SHARE_DESCRIPTORS_MIN 16u
 int share_open(struct share **ret, const struct share_options *options, unsigned descriptors);
 void share_close(struct share *share);
@@ -63,9 +67,10 @@ struct share_entry {
     struct statx attr;
 };
 
-/* The guest's user, who becomes the owner of new files if the process runs as root. */
+/* The guest's user who creates a file. */
 struct share_user {
     uint32_t uid, gid;
+    mode_t umask;
 };
 
 int share_lookup(struct share *share, uint64_t parent, const char *name, struct share_entry *ret);
@@ -120,6 +125,7 @@ struct share_change {
     mode_t mode;
     uint32_t uid, gid;
     uint64_t size;
+    bool by_user;   /* clear set-ID bits if the size is set */
     bool by_handle; /* set the size through `handle`: its file may have no write permission */
     uint64_t handle;
     struct timespec atime, mtime; /* tv_nsec may be UTIME_NOW */
@@ -141,6 +147,10 @@ int share_link(struct share *share, uint64_t node, uint64_t parent, const char *
 int share_unlink(struct share *share, uint64_t parent, const char *name, bool directory);
 int share_rename(struct share *share, uint64_t parent, const char *name, uint64_t new_parent,
                  const char *new_name, uint32_t flags);
+
+/* After an ordinary user of the guest wrote to or truncated the file: clears its set-ID bits. */
+void share_written_by_user(struct share *share, uint64_t node, uint64_t handle);
+
 int share_fallocate(struct share *share, uint64_t node, uint64_t handle, uint64_t offset,
                     uint64_t length, uint32_t mode);
 int share_fsync(struct share *share, uint64_t node, uint64_t handle, bool data_only);

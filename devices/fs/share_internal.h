@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "devices/fs/owner.h"
 #include "devices/fs/share.h"
 #include "devices/fs/slots.h"
 #include "devices/fs/tree.h"
@@ -15,6 +16,7 @@ struct share {
     /* Saved, with each handle. */
     struct tree tree;
     struct slots handles;
+    struct owners owners;
 
     /* Not saved. */
     bool writable;

@@ -9,9 +9,8 @@
 
 #include "devices/fs/share_internal.h"
 #include "vmm/core/cleanup.h"
-#include "vmm/core/log.h"
 
-/* Without set-user-ID and, for files, set-group-ID: users of the host may run these files. */
+/* Without set-user-ID and, for files, set-group-ID: see owner.h. */
 #define MODE_BITS           01777u
 #define DIRECTORY_MODE_BITS 03777u
 
@@ -25,25 +24,22 @@ static int share_parent_fd(struct share *share, uint64_t parent, const char *nam
     return *ret ? tree_directory_fd(&share->tree, *ret) : -ESTALE;
 }
 
-/* The group of a new file; -1: the kernel gives it its directory's, by the set-group-ID bit. */
-static gid_t share_new_group(int directory, struct share_user user)
+/* `mode` with the user's umask applied. */
+static mode_t share_new_mode(const struct share *share, int directory, mode_t mode,
+                             struct share_user user)
 {
-    struct stat stat;
-
-    return fstat(directory, &stat) == 0 && stat.st_mode & S_ISGID ? (gid_t)-1 : user.gid;
+    return mode & ~user.umask;
 }
 
-/* Sets the owner of a new file, if running as root, and looks it up. */
-static int share_finish_new(struct share *share, struct node *parent, const char *name,
+/* Sets the owner of a new file, and looks it up. */
+static int share_finish_new(struct share *share, struct node *parent, const char *name, mode_t mode,
                             struct share_user user, struct share_entry *ret)
 {
     int directory = tree_directory_fd(&share->tree, parent);
 
     if (directory < 0)
         return directory;
-    if (geteuid() == 0 && fchownat(directory, name, user.uid, share_new_group(directory, user),
-                                   AT_SYMLINK_NOFOLLOW) < 0)
-        log_debug("%s: owner remains root: %s", name, strerror(errno));
+    owners_created(&share->owners, directory, name, &user, mode);
     return share_lookup_at(share, parent, name, ret);
 }
 
@@ -55,9 +51,10 @@ int share_mkdir(struct share *share, uint64_t parent, const char *name, mode_t m
 
     if (directory < 0)
         return directory;
+    mode = share_new_mode(share, directory, mode, user);
     if (mkdirat(directory, name, mode & DIRECTORY_MODE_BITS) < 0)
         return -errno;
-    return share_finish_new(share, node, name, user, ret);
+    return share_finish_new(share, node, name, mode, user, ret);
 }
 
 int share_symlink(struct share *share, uint64_t parent, const char *name, const char *target,
@@ -70,7 +67,7 @@ int share_symlink(struct share *share, uint64_t parent, const char *name, const 
         return directory;
     if (symlinkat(target, directory, name) < 0)
         return -errno;
-    return share_finish_new(share, node, name, user, ret);
+    return share_finish_new(share, node, name, 0, user, ret);
 }
 
 /* Creates and opens a regular file, which must not exist. A descriptor, or -errno. */
@@ -83,22 +80,34 @@ static int share_create_file(int directory, const char *name, uint32_t flags, mo
     return fd < 0 ? -errno : fd;
 }
 
+/*
+ * A pipe or socket is a name only: each kernel makes its own of it when it is opened, and this
+ * process never opens it. A device would be the host's.
+ */
+static int share_make_node(int directory, const char *name, mode_t mode)
+{
+    cleanup_close int fd = -1;
+
+    if (S_ISFIFO(mode) || S_ISSOCK(mode))
+        return mknodat(directory, name, mode & (S_IFMT | MODE_BITS), 0) < 0 ? -errno : 0;
+    if (!S_ISREG(mode))
+        return -EPERM;
+    fd = share_create_file(directory, name, O_WRONLY, mode);
+    return fd < 0 ? fd : 0;
+}
+
 int share_mknod(struct share *share, uint64_t parent, const char *name, mode_t mode,
                 struct share_user user, struct share_entry *ret)
 {
     struct node *node;
     int directory = share_parent_fd(share, parent, name, &node);
-    int fd;
+    int error;
 
     if (directory < 0)
         return directory;
-    if (!S_ISREG(mode))
-        return -EPERM;
-    fd = share_create_file(directory, name, O_WRONLY, mode);
-    if (fd < 0)
-        return fd;
-    close(fd);
-    return share_finish_new(share, node, name, user, ret);
+    mode = share_new_mode(share, directory, mode, user);
+    error = share_make_node(directory, name, mode);
+    return error ? error : share_finish_new(share, node, name, mode, user, ret);
 }
 
 /* FUSE_CREATE of a file that exists: looks it up and opens it. */
@@ -127,12 +136,13 @@ int share_create(struct share *share, uint64_t parent, const char *name, uint32_
 
     if (directory < 0)
         return directory;
+    mode = share_new_mode(share, directory, mode, user);
     fd = share_create_file(directory, name, flags, mode);
     if (fd == -EEXIST && !(flags & O_EXCL))
         return share_open_existing(share, node, name, flags, ret, ret_opened);
     if (fd < 0)
         return fd;
-    error = share_finish_new(share, node, name, user, ret);
+    error = share_finish_new(share, node, name, mode, user, ret);
     if (error)
         return error;
     ret_opened->unchanged = false;
@@ -162,6 +172,14 @@ int share_link(struct share *share, uint64_t id, uint64_t parent, const char *na
     return share_lookup_at(share, directory_node, name, ret);
 }
 
+/* A name of the file is gone. If it was the last, nobody asks for its owner: unless it is open. */
+static void share_forget_owner(struct share *share, const struct node *node,
+                               const struct statx *attr)
+{
+    if ((attr->stx_nlink == 1 || S_ISDIR(attr->stx_mode)) && !(node && node->handles))
+        owners_forget(&share->owners, attr);
+}
+
 int share_unlink(struct share *share, uint64_t parent, const char *name, bool is_directory)
 {
     struct node *directory_node, *node;
@@ -177,45 +195,63 @@ int share_unlink(struct share *share, uint64_t parent, const char *name, bool is
     if (unlinkat(directory, name, is_directory ? AT_REMOVEDIR : 0) < 0)
         return -errno;
     node = nodes_find_identity(&share->tree.nodes, &attr);
+    share_forget_owner(share, node, &attr);
     if (node)
         nodes_unlink(&share->tree.nodes, node, directory_node, name);
     return 0;
 }
 
-/* The node of the file now named `name`; NULL: it has none. */
-static struct node *share_find_node_at(struct share *share, struct node *directory,
-                                       const char *name)
-{
+/* A name in a directory, and the file that has it. */
+struct share_place {
+    struct node *directory, *node; /* NULL: the file has no node */
+    const char *name;
+    int fd; /* the directory's; belongs to the tree */
     struct statx attr;
+};
 
-    if (tree_stat_name(&share->tree, directory, name, &attr))
-        return NULL;
-    return nodes_find_identity(&share->tree.nodes, &attr);
+/* Finds out what is at `place`, before a rename. The file need not exist. */
+static bool share_look_at(struct share *share, struct share_place *place)
+{
+    if (tree_stat_name(&share->tree, place->directory, place->name, &place->attr))
+        return false;
+    place->node = nodes_find_identity(&share->tree.nodes, &place->attr);
+    return true;
+}
+
+/* `from` was renamed to `to`, and if `swapped` also the other way round. */
+static void share_note_rename(struct share *share, struct share_place *from, struct share_place *to,
+                              bool swapped)
+{
+    struct nodes *nodes = &share->tree.nodes;
+
+    if (to->node)
+        nodes_unlink(nodes, to->node, to->directory, to->name);
+    if (from->node)
+        nodes_move(nodes, from->node, to->directory, to->name);
+    if (to->node && swapped)
+        nodes_move(nodes, to->node, from->directory, from->name);
 }
 
 int share_rename(struct share *share, uint64_t parent, const char *name, uint64_t new_parent,
                  const char *new_name, uint32_t flags)
 {
-    struct nodes *nodes = &share->tree.nodes;
-    struct node *from, *to, *moved, *other;
-    int from_fd = share_parent_fd(share, parent, name, &from);
-    int to_fd = share_parent_fd(share, new_parent, new_name, &to);
+    struct share_place from = { .name = name }, to = { .name = new_name };
+    bool swap = flags & RENAME_EXCHANGE, replaces;
 
-    if (from_fd < 0 || to_fd < 0)
-        return from_fd < 0 ? from_fd : to_fd;
+    from.fd = share_parent_fd(share, parent, name, &from.directory);
+    to.fd = share_parent_fd(share, new_parent, new_name, &to.directory);
+    if (from.fd < 0 || to.fd < 0)
+        return from.fd < 0 ? from.fd : to.fd;
     if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
         return -EINVAL;
-    moved = share_find_node_at(share, from, name);
-    other = share_find_node_at(share, to, new_name);
+    share_look_at(share, &from);
+    replaces = share_look_at(share, &to) && !swap;
     /* libc's renameat2() without flags calls renameat(), which the seccomp filter denies. */
-    if (syscall(SYS_renameat2, from_fd, name, to_fd, new_name, flags) < 0)
+    if (syscall(SYS_renameat2, from.fd, name, to.fd, new_name, flags) < 0)
         return -errno;
-    if (other)
-        nodes_unlink(nodes, other, to, new_name);
-    if (moved)
-        nodes_move(nodes, moved, to, new_name);
-    if (other && flags & RENAME_EXCHANGE)
-        nodes_move(nodes, other, from, name);
+    if (replaces)
+        share_forget_owner(share, to.node, &to.attr);
+    share_note_rename(share, &from, &to, swap);
     return 0;
 }
 
@@ -235,15 +271,11 @@ static int share_set_size(struct share *share, const struct node *node, int path
         fd = opened = tree_reopen(&share->tree, path_fd, O_WRONLY);
     if (fd < 0)
         return fd;
-    return ftruncate(fd, (off_t)change->size) < 0 ? -errno : 0;
-}
-
-static int share_set_owner(int path_fd, const struct share_change *change)
-{
-    uid_t uid = change->set_uid ? change->uid : (uid_t)-1;
-    gid_t gid = change->set_gid ? change->gid : (gid_t)-1;
-
-    return fchownat(path_fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+    if (ftruncate(fd, (off_t)change->size) < 0)
+        return -errno;
+    if (change->by_user)
+        owners_written(&share->owners, fd);
+    return 0;
 }
 
 static int share_set_mode(struct share *share, int path_fd, mode_t mode, mode_t type)
@@ -251,7 +283,9 @@ static int share_set_mode(struct share *share, int path_fd, mode_t mode, mode_t 
     mode_t bits = S_ISDIR(type) ? DIRECTORY_MODE_BITS : MODE_BITS;
     struct fd_name name = tree_fd_name(path_fd);
 
-    return fchmodat(share->tree.self_fds, name.text, mode & bits, 0) < 0 ? -errno : 0;
+    if (fchmodat(share->tree.self_fds, name.text, mode & bits, 0) < 0)
+        return -errno;
+    return owners_set_mode(&share->owners, path_fd, mode);
 }
 
 static int share_set_times(int path_fd, const struct share_change *change)
@@ -275,7 +309,8 @@ int share_setattr(struct share *share, uint64_t id, const struct share_change *c
     if (change->set_size)
         error = share_set_size(share, node, path_fd, change);
     if (!error && (change->set_uid || change->set_gid))
-        error = share_set_owner(path_fd, change);
+        error = owners_set(&share->owners, path_fd, change->set_uid ? change->uid : OWNER_KEEP,
+                           change->set_gid ? change->gid : OWNER_KEEP);
     if (!error && change->set_mode) /* after the owner, as chown() clears mode bits */
         error = S_ISLNK(node->identity.type)
                     ? -EOPNOTSUPP
@@ -302,6 +337,14 @@ ssize_t share_write(struct share *share, uint64_t node, uint64_t id, const struc
     done = pwritev2(fd, iov, (int)count, (off_t)offset,
                     handle->flags & O_APPEND && !from_cache ? RWF_APPEND : 0);
     return done < 0 ? -errno : done;
+}
+
+void share_written_by_user(struct share *share, uint64_t node, uint64_t id)
+{
+    int fd = share_handle_fd(share_find_handle(share, node, id));
+
+    if (fd >= 0)
+        owners_written(&share->owners, fd);
 }
 
 int share_fallocate(struct share *share, uint64_t node, uint64_t id, uint64_t offset,

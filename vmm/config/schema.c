@@ -281,6 +281,18 @@ static const struct option share_keys[] = {
       .help = "the guest may also write, create and remove, as far as minivmm's user may",
       .read = option_read_flag,
       .at = offsetof(struct share_config, directory.writable) },
+    { .name = "uid",
+      .argument = "ID",
+      .help = "the guest's user who has the files of minivmm's user, unless that is root (0)",
+      .read = option_read_number,
+      .at = offsetof(struct share_config, directory.guest_uid),
+      .max = UINT32_MAX - 1 },
+    { .name = "gid",
+      .argument = "ID",
+      .help = "the same for the group of minivmm's user (0)",
+      .read = option_read_number,
+      .at = offsetof(struct share_config, directory.guest_gid),
+      .max = UINT32_MAX - 1 },
     { .name = NULL },
 };
 
@@ -404,9 +416,14 @@ static const struct option config_options[] = {
           "Shared by virtio-fs, served by minivmm itself; needs no privilege. The guest can read, "
           "and with rw change, what lies beneath the directory and nothing else: links are "
           "followed by the guest, in its own files, and file systems such as the host's /proc "
-          "and /sys are not shown. Users and groups are the host's. New files belong to minivmm's "
-          "user or, if that is root, to the guest's user who created them; set-ID bits of files "
-          "are cleared. Changes made on the host are visible after a second at most. All shares "
+          "and /sys are not shown. If minivmm runs as root, users and groups are the host's, by "
+          "number. Otherwise the files of minivmm's user are root's in the guest, or another "
+          "user's (uid, gid); other numbers are the host's. What the host refuses, such as files "
+          "that belong to further users of the guest, is remembered for the guest until minivmm "
+          "ends, for at most 262144 files. So are set-ID bits of files, which are never set on "
+          "the host; a warning says so once. Pipes and sockets are the guest's own, devices "
+          "cannot be created. Changes made on the host are visible "
+          "after a second at most. All shares "
           "together keep at most half of the process's file descriptors (ulimit -n) open, and at "
           "most 4096.",
       .forms = share_forms },

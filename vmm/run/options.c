@@ -122,9 +122,8 @@ static const struct option run_options_list[] = {
       .help = "user to run CMD as, in the guest (root)",
       .more =
           "NAME, UID or UID:GID. Names are looked up in etc/passwd and etc/group below the root "
-          "directory; a UID that is not there has the group of the same number. Files have the "
-          "same owners and groups on host and guest, by number; on "
-          "the host, the guest's accesses have the permissions of minivmm's user.",
+          "directory; a UID that is not there has the group of the same number. On the host, the "
+          "guest's accesses have the permissions of minivmm's user.",
       .read = option_read_text,
       .at = offsetof(struct run_options, user),
       .min = 1 },

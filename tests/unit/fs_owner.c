@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Whom files belong to in the guest, set-ID bits and modes of new files, and extended attributes:
+ * if the process's user is root, and if it is not.
+ */
+#include "devices/fs/owner.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdbool.h>
+#include <sys/sysmacros.h>
+
+#include "devices/fs/node.h"
+#include "tests/unit/fuse_client.h"
+#include "tests/unit/unit.h"
+#include "vmm/core/state.h"
+
+#define ROOT  FUSE_ROOT_ID
+#define USER  4321u /* of the host, if the tests are run by root */
+#define GROUP 8765u
+
+static struct client c;
+static bool others; /* there is a file `others` that belongs to 55:66 on the host */
+
+static void setup_as(bool ordinary)
+{
+    client_init(&c, true);
+    client_stop(&c);
+    umask(022);
+    if (getuid() == 0) {
+        client_write_file(&c, "others", "");
+        others = chown(c.path, 55, 66) == 0;
+    }
+    if (getuid() == 0 && ordinary) {
+        ck_assert_int_eq(chown(c.top, USER, GROUP), 0);
+        ck_assert_int_eq(chown(client_path(&c, ""), USER, GROUP), 0);
+        ck_assert_int_eq(setgroups(0, NULL), 0);
+        ck_assert_int_eq(setresgid(GROUP, GROUP, GROUP), 0);
+        ck_assert_int_eq(setresuid(USER, USER, USER), 0);
+    }
+    client_write_file(&c, "file", "text");
+    ck_assert_int_eq(mkdir(client_path(&c, "folder"), 0755), 0);
+    umask(077); /* must not matter */
+    client_start(&c, client_path(&c, ""), true);
+}
+
+static void setup_user(void)
+{
+    setup_as(true);
+}
+
+static void setup_any(void)
+{
+    setup_as(false);
+}
+
+static void teardown(void)
+{
+    client_finish(&c);
+}
+
+static struct stat host_stat(const char *name)
+{
+    struct stat stat;
+
+    ck_assert_int_eq(lstat(client_path(&c, name), &stat), 0);
+    return stat;
+}
+
+static int setattr(uint64_t node, struct fuse_setattr_in in)
+{
+    return client_ask(&c, FUSE_SETATTR, node, &in, sizeof(in), NULL, NULL);
+}
+
+static int change_owner(uint64_t node, uint32_t uid, uint32_t gid)
+{
+    return setattr(
+        node, (struct fuse_setattr_in){ .valid = FATTR_UID | FATTR_GID, .uid = uid, .gid = gid });
+}
+
+static int change_mode(uint64_t node, mode_t mode)
+{
+    return setattr(node, (struct fuse_setattr_in){ .valid = FATTR_MODE, .mode = mode });
+}
+
+/* Are these what the guest is shown? */
+static void check_shown(uint64_t node, uint32_t uid, uint32_t gid, mode_t permissions)
+{
+    ck_assert_int_eq(client_getattr(&c, node), 0);
+    ck_assert_uint_eq(client_attr(&c)->uid, uid);
+    ck_assert_uint_eq(client_attr(&c)->gid, gid);
+    ck_assert_uint_eq(client_attr(&c)->mode & 07777, permissions);
+}
+
+/* The request's next bytes are the arguments of an operation that creates a file. */
+static int create_as(uint32_t uid, uint32_t gid, uint32_t opcode, uint64_t parent, const void *args,
+                     size_t size, const char *name)
+{
+    client_begin(&c, opcode, parent);
+    ((struct fuse_in_header *)(void *)c.request)->uid = uid;
+    ((struct fuse_in_header *)(void *)c.request)->gid = gid;
+    client_add(&c, args, size);
+    client_add(&c, name, strlen(name) + 1);
+    return client_send(&c);
+}
+
+static uint64_t make_directory(uint32_t uid, uint32_t gid, uint64_t parent, const char *name)
+{
+    const struct fuse_mkdir_in in = { .mode = 0755 };
+
+    ck_assert_int_eq(create_as(uid, gid, FUSE_MKDIR, parent, &in, sizeof(in), name), 0);
+    return client_entry(&c)->nodeid;
+}
+
+static int make_node(uint32_t uid, uint32_t gid, mode_t mode, mode_t mask, const char *name)
+{
+    const struct fuse_mknod_in in = { .mode = mode, .umask = mask, .rdev = makedev(1, 3) };
+
+    return create_as(uid, gid, FUSE_MKNOD, ROOT, &in, sizeof(in), name);
+}
+
+START_TEST(files_of_the_user_are_roots)
+{
+    check_shown(ROOT, 0, 0, 0755);
+    check_shown(client_lookup(&c, ROOT, "file"), 0, 0, 0644);
+    if (others)
+        check_shown(client_lookup(&c, ROOT, "others"), 55, 66, 0644);
+    check_shown(make_directory(0, 0, ROOT, "new"), 0, 0, 0755);
+    ck_assert_uint_eq(host_stat("new").st_uid, getuid());
+}
+END_TEST
+
+START_TEST(files_of_the_user_are_another_users)
+{
+    const struct share_options options = {
+        .path = client_path(&c, ""), .writable = true, .guest_uid = 7, .guest_gid = 8
+    };
+    uint64_t file;
+
+    client_stop(&c);
+    ck_assert_int_eq(share_open(&c.share, &options, share_descriptors(1)), 0);
+    c.fuse = fuse_create(c.share);
+    file = client_lookup(&c, ROOT, "file");
+    check_shown(file, 7, 8, 0644);
+    ck_assert_int_eq(change_owner(file, 0, 0), 0);
+    check_shown(file, 0, 0, 0644);
+    check_shown(make_directory(0, 0, ROOT, "roots"), 0, 0, 0755);
+    check_shown(make_directory(7, 8, ROOT, "users"), 7, 8, 0755);
+}
+END_TEST
+
+START_TEST(owners_that_the_host_refuses_are_remembered)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
+
+    ck_assert_int_eq(change_owner(file, 0, 0), 0);
+    check_shown(file, 0, 0, 0644);
+    ck_assert_int_eq(change_owner(file, 77, 88), 0);
+    ck_assert_int_eq(setattr(folder, (struct fuse_setattr_in){ .valid = FATTR_GID, .gid = 99 }), 0);
+    client_forget(&c, file, 1);
+    file = client_lookup(&c, ROOT, "file");
+    check_shown(file, 77, 88, 0644);
+    check_shown(folder, 0, 99, 0755);
+    ck_assert_uint_eq(host_stat("file").st_uid, getuid());
+    ck_assert_int_eq(change_owner(file, getuid(), getgid()), 0); /* not root's: another number */
+    check_shown(file, getuid(), getgid(), 0644);
+    ck_assert_int_eq(change_owner(file, 0, 0), 0);
+    check_shown(file, 0, 0, 0644);
+    check_shown(folder, 0, 99, 0755);
+}
+END_TEST
+
+START_TEST(other_users_files_are_not_given_away)
+{
+    uint64_t file;
+
+    if (!others) /* needs root to make such a file */
+        return;
+    file = client_lookup(&c, ROOT, "others");
+    ck_assert_int_eq(change_owner(file, 55, 66), 0);
+    ck_assert_int_eq(change_owner(file, 0, 0), EPERM);
+    ck_assert_int_eq(change_owner(file, 55, 77), EPERM);
+    check_shown(file, 55, 66, 0644);
+}
+END_TEST
+
+START_TEST(new_files_belong_to_who_created_them)
+{
+    uint64_t folder, inner;
+
+    check_shown(make_directory(77, 88, ROOT, "theirs"), 77, 88, 0755);
+    ck_assert_int_eq(make_node(77, 0, S_IFREG | 0644, 0, "reg"), 0);
+    check_shown(client_lookup(&c, ROOT, "reg"), 77, 0, 0644);
+    folder = make_directory(0, 0, ROOT, "group");
+    ck_assert_int_eq(change_owner(folder, 0, 99), 0);
+    ck_assert_int_eq(change_mode(folder, 02775), 0);
+    check_shown(folder, 0, 99, 02775);
+    inner = make_directory(77, 88, folder, "inner");
+    check_shown(inner, 77, 99, 02755);
+}
+END_TEST
+
+/* A file that takes the place, or only the inode, of a remembered one begins anew. */
+START_TEST(owners_are_forgotten_with_the_file)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        const struct fuse_rename2_in in = { .newdir = ROOT };
+
+        ck_assert_int_eq(make_node(77, 88, S_IFREG | 0644, 0, "a"), 0);
+        ck_assert_int_eq(make_node(0, 0, S_IFREG | 0644, 0, "b"), 0);
+        ck_assert_int_eq(client_ask(&c, FUSE_RENAME2, ROOT, &in, sizeof(in), "b", "a"), 0);
+        check_shown(client_lookup(&c, ROOT, "a"), 0, 0, 0644);
+        ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, "a", NULL), 0);
+    }
+}
+END_TEST
+
+START_TEST(an_open_file_without_a_name_keeps_its_owner)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), handle = client_open(&c, file, O_RDONLY);
+
+    ck_assert_int_eq(change_owner(file, 77, 88), 0);
+    ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, "file", NULL), 0);
+    check_shown(file, 77, 88, 0644);
+    client_release(&c, file, handle);
+}
+END_TEST
+
+START_TEST(owners_survive_a_load)
+{
+    struct state saved, s;
+    uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
+
+    ck_assert_int_eq(change_owner(file, 77, 88), 0);
+    ck_assert_int_eq(change_mode(folder, 07755), 0);
+    state_begin_save(&saved);
+    state_section(&saved, "fs0", 1);
+    ck_assert_uint_eq(fuse_state(c.fuse, &saved), 0);
+    state_end_section(&saved);
+    client_stop(&c);
+    client_start(&c, client_path(&c, ""), true);
+    state_begin_load(&s, saved.bytes, saved.at);
+    state_section(&s, "fs0", 1);
+    ck_assert_uint_eq(fuse_state(c.fuse, &s), 0);
+    state_end_section(&s);
+    ck_assert_int_eq(state_finish(&s), 0);
+    check_shown(file, 77, 88, 0644);
+    ck_assert_int_eq(client_getattr(&c, folder), 0);
+    ck_assert_uint_eq(client_attr(&c)->mode, S_IFDIR | 07755);
+    state_finish(&saved);
+}
+END_TEST
+
+/* Writes what owners_state() loads as `count` files. */
+static void forge_owners(struct state *s, uint32_t count, uint32_t set_id)
+{
+    struct {
+        uint64_t ino, born;
+        uint32_t uid, gid, set_id;
+    } owner = { 1, 1, 77, 88, set_id };
+    bool elsewhere = false;
+
+    state_begin_save(s);
+    state_section(s, "owners", 1);
+    state_count(s, "owners", count, count);
+    for (uint32_t i = 0; i < count; i++) {
+        owner.ino = i / 2;
+        owner.born = i % 2;
+        state_field(s, &owner, ino);
+        state_field(s, &owner, born);
+        state_field(s, &owner, uid);
+        state_field(s, &owner, gid);
+        state_field(s, &owner, set_id);
+        state_bool(s, "elsewhere", &elsewhere);
+    }
+    state_end_section(s);
+}
+
+static int load_forged(struct owners *owners, uint32_t count, uint32_t set_id)
+{
+    const struct share_options options = { .path = "test" };
+    const struct identity root = { .ino = 1 };
+    struct state saved, s;
+    int error;
+
+    owners_init(owners, &options);
+    forge_owners(&saved, count, set_id);
+    state_begin_load(&s, saved.bytes, saved.at);
+    state_section(&s, "owners", 1);
+    owners_state(owners, &root, &s);
+    state_end_section(&s);
+    error = state_finish(&s);
+    state_finish(&saved);
+    return error;
+}
+
+START_TEST(a_full_table_is_an_error)
+{
+    int fd = open(client_path(&c, "file"), O_RDONLY);
+    struct owners owners;
+
+    ck_assert_int_eq(load_forged(&owners, 2, 01000), -EINVAL); /* no set-ID bit */
+    owners_finish(&owners);
+    ck_assert_int_eq(load_forged(&owners, OWNERS_MAX, 0), 0);
+    ck_assert_uint_eq(owners.count, OWNERS_MAX);
+    ck_assert_int_eq(owners_set(&owners, fd, 77, 88), -ENOSPC);
+    ck_assert_int_eq(owners_set(&owners, fd, 0, 0), 0);
+    ck_assert(owners.told_full);
+    owners_finish(&owners);
+    close(fd);
+}
+END_TEST
+
+/* The following hold for root, too. */
+
+START_TEST(set_id_bits_stay_out_of_the_host)
+{
+    const uint32_t kill = FUSE_WRITE_KILL_SUIDGID;
+    struct fuse_write_in in = { .size = 1, .write_flags = kill };
+    uint64_t file = client_lookup(&c, ROOT, "file");
+
+    ck_assert_int_eq(change_mode(file, 06755), 0);
+    ck_assert_uint_eq(client_attr(&c)->mode, S_IFREG | 06755);
+    ck_assert_uint_eq(host_stat("file").st_mode, S_IFREG | 0755);
+    client_forget(&c, file, 1);
+    file = client_lookup(&c, ROOT, "file");
+    ck_assert_uint_eq(client_entry(&c)->attr.mode, S_IFREG | 06755);
+    in.fh = client_open(&c, file, O_RDWR);
+    ck_assert_int_eq(client_write(&c, file, in.fh, 0, "x"), 0); /* by root: kept */
+    ck_assert_int_eq(client_getattr(&c, file), 0);
+    ck_assert_uint_eq(client_attr(&c)->mode, S_IFREG | 06755);
+    client_begin(&c, FUSE_WRITE, file);
+    client_add(&c, &in, sizeof(in));
+    client_add(&c, "x", 1);
+    ck_assert_int_eq(client_send(&c), 0);
+    ck_assert_int_eq(client_getattr(&c, file), 0);
+    ck_assert_uint_eq(client_attr(&c)->mode, S_IFREG | 0755);
+    ck_assert_int_eq(change_mode(file, 04711), 0);
+    ck_assert_int_eq(setattr(file, (struct fuse_setattr_in){ .valid = FATTR_UID, .uid = 0 }), 0);
+    ck_assert_uint_eq(client_attr(&c)->mode, S_IFREG | 0711);
+    ck_assert_int_eq(change_mode(file, 04711), 0);
+    ck_assert_int_eq(change_mode(file, 0711), 0);
+    ck_assert_uint_eq(client_attr(&c)->mode, S_IFREG | 0711);
+    ck_assert_int_eq(make_node(0, 0, S_IFREG | 06755, 022, "new"), 0);
+    ck_assert_uint_eq(client_entry(&c)->attr.mode, S_IFREG | 06755);
+    ck_assert_uint_eq(host_stat("new").st_mode, S_IFREG | 0755);
+}
+END_TEST
+
+/* A set-ID program that the host has in the share. */
+START_TEST(set_id_bits_of_the_host_are_cleared_by_a_write)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), handle;
+    const struct fuse_open_in in = { .flags = O_WRONLY | O_TRUNC,
+                                     .open_flags = FUSE_OPEN_KILL_SUIDGID };
+
+    ck_assert_int_eq(chmod(client_path(&c, "file"), 06755), 0);
+    handle = client_open(&c, file, O_WRONLY);
+    ck_assert_int_eq(
+        setattr(file, (struct fuse_setattr_in){ .valid = FATTR_SIZE | FATTR_FH | FATTR_KILL_SUIDGID,
+                                                .fh = handle }),
+        0);
+    ck_assert_uint_eq(host_stat("file").st_mode, S_IFREG | 0755);
+    ck_assert_int_eq(chmod(client_path(&c, "file"), 06755), 0);
+    ck_assert_int_eq(client_ask(&c, FUSE_OPEN, file, &in, sizeof(in), NULL, NULL), 0);
+    ck_assert_uint_eq(host_stat("file").st_mode, S_IFREG | 0755);
+}
+END_TEST
+
+START_TEST(pipes_and_sockets_are_created)
+{
+    const mode_t modes[] = { S_IFIFO, S_IFSOCK };
+    const struct fuse_open_in in = { .flags = O_RDWR };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+        ck_assert_int_eq(make_node(77, 88, modes[i] | 0666, 022, "special"), 0);
+        ck_assert_uint_eq(client_entry(&c)->attr.mode, modes[i] | 0644);
+        ck_assert_uint_eq(client_entry(&c)->attr.rdev, 0);
+        check_shown(client_entry(&c)->nodeid, 77, 88, 0644);
+        ck_assert_uint_eq(host_stat("special").st_mode, modes[i] | 0644);
+        ck_assert_int_eq(client_ask(&c, FUSE_OPEN, client_lookup(&c, ROOT, "special"), &in,
+                                    sizeof(in), NULL, NULL),
+                         ENXIO);
+        ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, "special", NULL), 0);
+    }
+}
+END_TEST
+
+START_TEST(only_the_guests_umask_matters)
+{
+    const struct fuse_mkdir_in directory = { .mode = 0777, .umask = 002 };
+    const struct fuse_create_in in = { .flags = O_RDWR, .mode = S_IFREG | 0666, .umask = 0 };
+
+    ck_assert_int_eq(make_node(0, 0, S_IFREG | 0666, 0, "a"), 0);
+    ck_assert_uint_eq(host_stat("a").st_mode, S_IFREG | 0666);
+    ck_assert_int_eq(create_as(0, 0, FUSE_MKDIR, ROOT, &directory, sizeof(directory), "b"), 0);
+    ck_assert_uint_eq(host_stat("b").st_mode, S_IFDIR | 0775);
+    ck_assert_int_eq(create_as(0, 0, FUSE_CREATE, ROOT, &in, sizeof(in), "c"), 0);
+    ck_assert_uint_eq(host_stat("c").st_mode, S_IFREG | 0666);
+}
+END_TEST
+
+static void add_tests(Suite *suite, const char *name, void (*setup)(void),
+                      const TTest *const *tests, unsigned count)
+{
+    TCase *tcase = tcase_create(name);
+
+    tcase_set_timeout(tcase, 30);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    for (unsigned i = 0; i < count; i++)
+        tcase_add_test(tcase, tests[i]);
+    suite_add_tcase(suite, tcase);
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("fs_owner");
+    const TTest *const ordinary[] = {
+        files_of_the_user_are_roots,
+        files_of_the_user_are_another_users,
+        owners_that_the_host_refuses_are_remembered,
+        other_users_files_are_not_given_away,
+        new_files_belong_to_who_created_them,
+        owners_are_forgotten_with_the_file,
+        an_open_file_without_a_name_keeps_its_owner,
+        owners_survive_a_load,
+        a_full_table_is_an_error,
+    };
+    const TTest *const any[] = {
+        set_id_bits_stay_out_of_the_host,
+        set_id_bits_of_the_host_are_cleared_by_a_write,
+        pipes_and_sockets_are_created,
+        only_the_guests_umask_matters,
+    };
+
+    add_tests(suite, "user", setup_user, ordinary, ARRAY_SIZE(ordinary));
+    add_tests(suite, "as an ordinary user", setup_user, any, ARRAY_SIZE(any));
+    add_tests(suite, "as any user", setup_any, any, ARRAY_SIZE(any));
+    return unit_run(suite);
+}
