@@ -99,6 +99,8 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_close, .reason = "FUSE_FORGET, FUSE_RELEASE" },
     { SYS_readlinkat, .reason = "FUSE_READLINK" },
     { SYS_fstatfs, .reason = "FUSE_STATFS; is this a pseudo filesystem?" },
+    { SYS_getxattr, .reason = "FUSE_GETXATTR; has the directory a default ACL?" },
+    { SYS_listxattr, .reason = "FUSE_LISTXATTR" },
 
     /* Contents. */
     { SYS_openat, .reason = "FUSE_OPEN, through /proc/self/fd; FUSE_CREATE" },
@@ -124,6 +126,8 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_fchownat, .reason = "FUSE_SETATTR: owner; the owner of a new file" },
     { SYS_utimensat, .reason = "FUSE_SETATTR: times" },
     { SYS_fchmod, .reason = "FUSE_WRITE with FUSE_WRITE_KILL_SUIDGID" },
+    { SYS_setxattr, .reason = "FUSE_SETXATTR" },
+    { SYS_removexattr, .reason = "FUSE_REMOVEXATTR" },
 
     /* The allocator; executable memory is denied. */
     { SYS_mmap, .argument = { 2, PROT_EXEC, 0 }, .reason = "malloc()" },

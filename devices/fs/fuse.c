@@ -10,6 +10,7 @@
 
 #include "devices/fs/share.h"
 #include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
 
 /*
  * How long the guest may cache names and attributes, in seconds. The host may change the directory
@@ -30,6 +31,13 @@
      FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | \
      FUSE_CACHE_SYMLINKS)
 
+/*
+ * With extended attributes. Clearing set-ID bits of files written to is left to the server, because
+ * Linux would otherwise ask for "security.capability" before each write. Access control lists are
+ * checked by the guest, and a default one replaces the umask, which the server therefore applies.
+ */
+#define XATTR_FEATURES (FUSE_HANDLE_KILLPRIV_V2 | FUSE_POSIX_ACL | FUSE_DONT_MASK)
+
 struct fuse {
     struct share *share;
     char names[NAMES_MAX];
@@ -46,6 +54,8 @@ struct fuse_call {
         struct fuse_batch_forget_in batch_forget;
         struct fuse_getattr_in getattr;
         struct fuse_setattr_in setattr;
+        struct fuse_getxattr_in getxattr;
+        struct fuse_setxattr_in setxattr;
         struct fuse_mknod_in mknod;
         struct fuse_mkdir_in mkdir;
         struct fuse_rename_in rename;
@@ -170,11 +180,12 @@ static int fuse_put_open(struct fuse_call *call, int error, const struct share_o
 static int fuse_do_init(struct fuse_call *call)
 {
     const struct fuse_init_in *in = &call->args.init;
+    uint32_t features = FEATURES | (share_has_xattrs(call->share) ? XATTR_FEATURES : 0);
     struct fuse_init_out out = {
         .major = FUSE_KERNEL_VERSION,
         .minor = FUSE_KERNEL_MINOR_VERSION,
         .max_readahead = in->max_readahead,
-        .flags = in->flags & FEATURES,
+        .flags = in->flags & features,
         .max_background = MAX_BACKGROUND,
         .congestion_threshold = MAX_BACKGROUND * 3 / 4,
         .max_write = MAX_WRITE,
@@ -283,6 +294,79 @@ static int fuse_do_readlink(struct fuse_call *call)
     int length = share_readlink(call->share, call->in.nodeid, target, sizeof(target));
 
     return length < 0 ? length : fuse_put(call, target, (size_t)length);
+}
+
+/* Extended attributes. ENOSYS is remembered by the guest's kernel, which then never asks again. */
+
+/* The reply to a request for at most `size` bytes of a value of `length`; 0: for its length. */
+static int fuse_put_xattr(struct fuse_call *call, const void *value, int length, uint32_t size)
+{
+    const struct fuse_getxattr_out out = { .size = (uint32_t)length };
+
+    if (length < 0)
+        return length;
+    if (size == 0)
+        return fuse_put(call, &out, sizeof(out));
+    if ((uint32_t)length > size || (size_t)length > call->reply.length)
+        return -ERANGE;
+    return fuse_put(call, value, (size_t)length);
+}
+
+static int fuse_do_getxattr(struct fuse_call *call)
+{
+    uint32_t size = call->args.getxattr.size;
+    size_t room = size < SHARE_XATTR_MAX ? size : SHARE_XATTR_MAX;
+    cleanup_free char *value = NULL;
+    int length;
+
+    if (!share_has_xattrs(call->share))
+        return -ENOSYS;
+    if (room > 0 && !(value = malloc(room)))
+        return -ENOMEM;
+    length = share_getxattr(call->share, call->in.nodeid, call->names[0], value, room);
+    return fuse_put_xattr(call, value, length, size);
+}
+
+static int fuse_do_listxattr(struct fuse_call *call)
+{
+    cleanup_free char *list = NULL;
+
+    if (!share_has_xattrs(call->share))
+        return -ENOSYS;
+    list = malloc(SHARE_XATTR_MAX);
+    if (!list)
+        return -ENOMEM;
+    return fuse_put_xattr(call, list, share_listxattr(call->share, call->in.nodeid, list),
+                          call->args.getxattr.size);
+}
+
+/* The name is followed by the value. */
+static int fuse_do_setxattr(struct fuse_call *call)
+{
+    const struct fuse_setxattr_in *in = &call->args.setxattr;
+    size_t left = call->payload.length, length;
+    cleanup_free char *text = NULL;
+
+    if (!share_has_xattrs(call->share))
+        return -ENOSYS;
+    if (left > XATTR_NAME_MAX + 1 + SHARE_XATTR_MAX)
+        return -E2BIG;
+    text = malloc(left + 1);
+    if (!text)
+        return -ENOMEM;
+    sg_read(&call->payload, text, left);
+    length = strnlen(text, left);
+    if (length == left || left - length - 1 != in->size)
+        return -EINVAL;
+    return share_setxattr(call->share, call->in.nodeid, text, text + length + 1, in->size,
+                          in->flags);
+}
+
+static int fuse_do_removexattr(struct fuse_call *call)
+{
+    if (!share_has_xattrs(call->share))
+        return -ENOSYS;
+    return share_removexattr(call->share, call->in.nodeid, call->names[0]);
 }
 
 /* Names. */
@@ -522,6 +606,11 @@ static const struct fuse_op {
     [FUSE_READLINK] = { fuse_do_readlink },
     [FUSE_SETATTR] = { fuse_do_setattr, sizeof(struct fuse_setattr_in), 0,
                        sizeof(struct fuse_attr_out), .writes = true },
+
+    [FUSE_GETXATTR] = { fuse_do_getxattr, sizeof(struct fuse_getxattr_in), 1 },
+    [FUSE_LISTXATTR] = { fuse_do_listxattr, sizeof(struct fuse_getxattr_in) },
+    [FUSE_SETXATTR] = { fuse_do_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE, .writes = true },
+    [FUSE_REMOVEXATTR] = { fuse_do_removexattr, 0, 1, 0, .writes = true },
 
     [FUSE_MKNOD] = { fuse_do_mknod, sizeof(struct fuse_mknod_in), 1, sizeof(struct fuse_entry_out),
                      .writes = true },

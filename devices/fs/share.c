@@ -62,6 +62,7 @@ int share_open(struct share **ret, const struct share_options *options, unsigned
     slots_init(&share->handles, descriptors - directories);
     owners_init(&share->owners, options);
     share->writable = options->writable;
+    share->xattrs = !options->no_xattrs;
     if (share->writable)
         umask(0); /* modes come from the guest, which applied its umask */
     *ret = share;
@@ -101,6 +102,11 @@ void share_close(struct share *share)
 bool share_writable(const struct share *share)
 {
     return share->writable;
+}
+
+bool share_has_xattrs(const struct share *share)
+{
+    return share->xattrs;
 }
 
 void share_confine(void *arg)

@@ -26,8 +26,9 @@ struct statfs;
 unsigned share_descriptors(unsigned shares);
 
 struct share_options {
-    const char *path;              /* of a directory */
-    bool writable;                 /* false: read-only for the guest */
+    const char *path; /* of a directory */
+    bool writable;    /* false: read-only for the guest */
+    bool no_xattrs;   /* extended attributes are not shown: an overlay asks for some of each file */
     unsigned guest_uid, guest_gid; /* who has the files of the process's user, unless it is root */
 };
 
@@ -41,6 +42,7 @@ int share_open(struct share **ret, const struct share_options *options, unsigned
 void share_close(struct share *share);
 
 bool share_writable(const struct share *share);
+bool share_has_xattrs(const struct share *share);
 
 /*
  * confine_thread() for this share. Called on the serving thread, before its first request, as a
@@ -70,7 +72,7 @@ struct share_entry {
 /* The guest's user who creates a file. */
 struct share_user {
     uint32_t uid, gid;
-    mode_t umask;
+    mode_t umask; /* applies unless the directory has a default access control list */
 };
 
 int share_lookup(struct share *share, uint64_t parent, const char *name, struct share_entry *ret);
@@ -154,5 +156,17 @@ void share_written_by_user(struct share *share, uint64_t node, uint64_t handle);
 int share_fallocate(struct share *share, uint64_t node, uint64_t handle, uint64_t offset,
                     uint64_t length, uint32_t mode);
 int share_fsync(struct share *share, uint64_t node, uint64_t handle, bool data_only);
+
+/*
+ * Extended attributes, in xattr.c. They return lengths; a buffer of size 0 asks for the length.
+ * `value` of share_setxattr() is changed.
+ */
+#define SHARE_XATTR_MAX 65536u /* bytes of a value, or of a list of names */
+
+int share_getxattr(struct share *share, uint64_t node, const char *name, void *value, size_t size);
+int share_setxattr(struct share *share, uint64_t node, const char *name, void *value, size_t size,
+                   uint32_t flags);
+int share_removexattr(struct share *share, uint64_t node, const char *name);
+int share_listxattr(struct share *share, uint64_t node, char list[SHARE_XATTR_MAX]);
 
 #endif

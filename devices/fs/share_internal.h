@@ -19,7 +19,7 @@ struct share {
     struct owners owners;
 
     /* Not saved. */
-    bool writable;
+    bool writable, xattrs;
     _Alignas(uint64_t) char dirents[SHARE_DIRENTS_SIZE];
 };
 
@@ -44,6 +44,9 @@ int share_add_handle(struct share *share, struct node *node, int fd, uint32_t fl
 /* share_lookup() by node: tree_lookup() with the inode number that the guest is shown. */
 int share_lookup_at(struct share *share, struct node *parent, const char *name,
                     struct share_entry *ret);
+
+/* Does the directory have a default access control list, which replaces the umask? */
+bool share_has_default_acl(int directory);
 
 /* Those flags of open() that a guest may set. */
 uint32_t share_open_flags(uint32_t flags);

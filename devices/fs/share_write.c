@@ -28,7 +28,9 @@ static int share_parent_fd(struct share *share, uint64_t parent, const char *nam
 static mode_t share_new_mode(const struct share *share, int directory, mode_t mode,
                              struct share_user user)
 {
-    return mode & ~user.umask;
+    if (mode & user.umask && !(share->xattrs && share_has_default_acl(directory)))
+        mode &= ~user.umask;
+    return mode;
 }
 
 /* Sets the owner of a new file, and looks it up. */

@@ -24,10 +24,19 @@ static bool have_landlock(void)
            syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 2;
 }
 
-static void send_set_id_request(uint64_t file)
+/* The host's file system may refuse these, but not the confinement, with EPERM. */
+static void send_attribute_requests(uint64_t file)
 {
+    const struct fuse_getxattr_in size = { .size = 100 };
     const struct fuse_setattr_in set_id = { .valid = FATTR_MODE, .mode = 06755 };
 
+    client_begin(&c, FUSE_SETXATTR, file);
+    client_add(&c, "\5\0\0\0\0\0\0\0user.a\0value", 20);
+    ck_assert_int_ne(client_send(&c), EPERM);
+    ck_assert_int_ne(client_ask(&c, FUSE_GETXATTR, file, &size, sizeof(size), "user.a", NULL),
+                     EPERM);
+    ck_assert_int_ne(client_ask(&c, FUSE_LISTXATTR, file, &size, sizeof(size), NULL, NULL), EPERM);
+    ck_assert_int_ne(client_ask(&c, FUSE_REMOVEXATTR, file, NULL, 0, "user.a", NULL), EPERM);
     ck_assert_int_eq(client_ask(&c, FUSE_SETATTR, file, &set_id, sizeof(set_id), NULL, NULL), 0);
 }
 
@@ -71,7 +80,7 @@ static void send_all_requests(bool writable)
     ck_assert_int_eq(client_ask(&c, FUSE_RENAME, client_lookup(&c, ROOT, "d"), &rename,
                                 sizeof(rename), "new", "moved"),
                      0);
-    send_set_id_request(file);
+    send_attribute_requests(file);
     ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, "moved", NULL), 0);
     ck_assert_int_eq(client_ask(&c, FUSE_MKNOD, ROOT, &fifo, sizeof(fifo), "fifo", NULL), 0);
     ck_assert_int_eq(client_ask(&c, FUSE_RMDIR, ROOT, NULL, 0, "d", NULL), 0);

@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/posix_acl_xattr.h>
 #include <stdbool.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include "devices/fs/node.h"
 #include "tests/unit/fuse_client.h"
@@ -401,6 +403,182 @@ START_TEST(only_the_guests_umask_matters)
 }
 END_TEST
 
+/* Extended attributes. */
+
+static int set_xattr(uint64_t node, const char *name, const void *value, size_t size, uint32_t says)
+{
+    const struct fuse_setxattr_in in = { .size = says };
+
+    client_begin(&c, FUSE_SETXATTR, node);
+    client_add(&c, &in, FUSE_COMPAT_SETXATTR_IN_SIZE);
+    client_add(&c, name, strlen(name) + 1);
+    client_add(&c, value, size);
+    return client_send(&c);
+}
+
+static int get_xattr(uint64_t node, const char *name, uint32_t size)
+{
+    const struct fuse_getxattr_in in = { .size = size };
+
+    return client_ask(&c, FUSE_GETXATTR, node, &in, sizeof(in), name, NULL);
+}
+
+static int list_xattrs(uint64_t node, uint32_t size)
+{
+    const struct fuse_getxattr_in in = { .size = size };
+
+    return client_ask(&c, FUSE_LISTXATTR, node, &in, sizeof(in), NULL, NULL);
+}
+
+/* A file system without them makes a test meaningless: says so. */
+static bool host_has(const char *name, const void *value, size_t size)
+{
+    if (setxattr(client_path(&c, "folder"), name, value, size, 0) == 0)
+        return removexattr(client_path(&c, "folder"), name) == 0;
+    printf("# not checked: %s: %s: %s\n", c.path, name, strerror(errno));
+    return false;
+}
+
+START_TEST(user_attributes_are_the_hosts)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file");
+    char value[8];
+
+    if (!host_has("user.x", "x", 1))
+        return;
+    ck_assert_int_eq(get_xattr(file, "user.a", 0), ENODATA);
+    ck_assert_int_eq(set_xattr(file, "user.a", "value", 5, 5), 0);
+    ck_assert_int_eq(getxattr(client_path(&c, "file"), "user.a", value, sizeof(value)), 5);
+    ck_assert_int_eq(get_xattr(file, "user.a", 0), 0);
+    ck_assert_uint_eq(((struct fuse_getxattr_out *)(void *)c.reply.payload)->size, 5);
+    ck_assert_int_eq(get_xattr(file, "user.a", 4), ERANGE);
+    ck_assert_int_eq(get_xattr(file, "user.a", 60000), 0);
+    ck_assert_uint_eq(client_got(&c), 5);
+    ck_assert_mem_eq(c.reply.payload, "value", 5);
+    ck_assert_int_eq(list_xattrs(file, 0), 0);
+    ck_assert_uint_eq(((struct fuse_getxattr_out *)(void *)c.reply.payload)->size, 7);
+    ck_assert_int_eq(list_xattrs(file, 6), ERANGE);
+    ck_assert_int_eq(list_xattrs(file, 7), 0);
+    ck_assert_mem_eq(c.reply.payload, "user.a", 7);
+    ck_assert_int_eq(client_ask(&c, FUSE_REMOVEXATTR, file, NULL, 0, "user.a", NULL), 0);
+    ck_assert_int_eq(list_xattrs(file, 100), 0);
+    ck_assert_uint_eq(client_got(&c), 0);
+}
+END_TEST
+
+START_TEST(other_attributes_are_hidden)
+{
+    const char *names[] = { "security.capability",
+                            "trusted.overlay.opaque",
+                            "user.",
+                            "system.other",
+                            "security.selinux",
+                            "",
+                            "user" };
+    uint64_t file = client_lookup(&c, ROOT, "file"), link;
+
+    setxattr(client_path(&c, "file"), "trusted.x", "x", 1, 0); /* if the test is run by root */
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        ck_assert_int_eq(get_xattr(file, names[i], 0), EOPNOTSUPP);
+        ck_assert_int_eq(set_xattr(file, names[i], "x", 1, 1), EOPNOTSUPP);
+        ck_assert_int_eq(client_ask(&c, FUSE_REMOVEXATTR, file, NULL, 0, names[i], NULL),
+                         EOPNOTSUPP);
+    }
+    ck_assert_int_eq(list_xattrs(file, 1000), 0);
+    ck_assert_uint_eq(client_got(&c), 0);
+    ck_assert_int_eq(symlink("file", client_path(&c, "link")), 0);
+    link = client_lookup(&c, ROOT, "link");
+    ck_assert_int_eq(set_xattr(link, "user.a", "x", 1, 1), EOPNOTSUPP);
+    ck_assert_int_eq(list_xattrs(link, 100), 0);
+    ck_assert_uint_eq(client_got(&c), 0);
+}
+END_TEST
+
+START_TEST(malformed_attributes_are_refused)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file");
+    static char large[66000];
+
+    ck_assert_int_eq(set_xattr(file, "user.a", "value", 5, 6), EINVAL);
+    ck_assert_int_eq(set_xattr(file, "user.a", "value", 5, 4), EINVAL);
+    ck_assert_int_eq(set_xattr(file, "user.a", "", 0, UINT32_MAX), EINVAL);
+    ck_assert_int_eq(set_xattr(file, "user.a", large, sizeof(large), sizeof(large)), E2BIG);
+    ck_assert_int_eq(set_xattr(77, "user.a", "x", 1, 1), ESTALE);
+    ck_assert_int_eq(list_xattrs(77, 0), ESTALE);
+    client_begin(&c, FUSE_SETXATTR, file);
+    client_add(&c, "\1\0\0\0\0\0\0\0user.a", 14); /* without its NUL */
+    ck_assert_int_eq(client_send(&c), EINVAL);
+}
+END_TEST
+
+struct acl {
+    struct posix_acl_xattr_header header;
+    struct posix_acl_xattr_entry entries[6];
+};
+
+/* User USER and group GROUP may read, nobody else. */
+static const struct acl acl = { { 2 },
+                                { { 0x01, 6, UINT32_MAX },
+                                  { 0x02, 4, USER },
+                                  { 0x04, 0, UINT32_MAX },
+                                  { 0x08, 4, GROUP },
+                                  { 0x10, 4, UINT32_MAX },
+                                  { 0x20, 0, UINT32_MAX } } };
+
+START_TEST(access_control_lists_have_the_same_users)
+{
+    const char *name = "system.posix_acl_access";
+    uint64_t file = client_lookup(&c, ROOT, "file");
+    struct acl guests = acl, hosts;
+
+    if (!host_has(name, &acl, sizeof(acl)))
+        return;
+    guests.entries[1].e_id = guests.entries[3].e_id = 0; /* who are the process's */
+    ck_assert_int_eq(set_xattr(file, name, &guests, sizeof(guests), sizeof(guests)), 0);
+    ck_assert_int_eq(getxattr(client_path(&c, "file"), name, &hosts, sizeof(hosts)), sizeof(hosts));
+    ck_assert_uint_eq(hosts.entries[1].e_id, getuid());
+    ck_assert_uint_eq(hosts.entries[3].e_id, getgid());
+    ck_assert_int_eq(get_xattr(file, name, 1000), 0);
+    ck_assert_mem_eq(c.reply.payload, &guests, sizeof(guests));
+    ck_assert_int_eq(set_xattr(file, name, &guests, 7, 7), EINVAL);
+}
+END_TEST
+
+START_TEST(a_default_list_replaces_the_umask)
+{
+    const struct fuse_create_in in = { .flags = O_RDWR, .mode = S_IFREG | 0666, .umask = 077 };
+    struct acl widest = acl;
+    uint64_t folder = client_lookup(&c, ROOT, "folder");
+
+    widest.entries[4].e_perm = 6;
+    if (!host_has("system.posix_acl_default", &acl, sizeof(acl)))
+        return;
+    ck_assert_int_eq(
+        set_xattr(folder, "system.posix_acl_default", &widest, sizeof(widest), sizeof(widest)), 0);
+    ck_assert_int_eq(create_as(0, 0, FUSE_CREATE, folder, &in, sizeof(in), "new"), 0);
+    ck_assert_uint_eq(client_entry(&c)->attr.mode, S_IFREG | 0660);
+}
+END_TEST
+
+START_TEST(attributes_are_not_offered_everywhere)
+{
+    struct share_options options = { .path = client_path(&c, ""), .no_xattrs = true };
+    uint64_t file;
+
+    client_stop(&c);
+    client_start(&c, client_path(&c, ""), false);
+    file = client_lookup(&c, ROOT, "file");
+    ck_assert_int_eq(set_xattr(file, "user.a", "x", 1, 1), EROFS);
+    ck_assert_int_eq(list_xattrs(file, 0), 0);
+    client_stop(&c);
+    ck_assert_int_eq(share_open(&c.share, &options, share_descriptors(1)), 0);
+    c.fuse = fuse_create(c.share);
+    file = client_lookup(&c, ROOT, "file");
+    ck_assert_int_eq(get_xattr(file, "user.a", 0), ENOSYS); /* Linux asks only once */
+    ck_assert_int_eq(list_xattrs(file, 0), ENOSYS);
+}
+END_TEST
+
 static void add_tests(Suite *suite, const char *name, void (*setup)(void),
                       const TTest *const *tests, unsigned count)
 {
@@ -426,12 +604,14 @@ int main(void)
         an_open_file_without_a_name_keeps_its_owner,
         owners_survive_a_load,
         a_full_table_is_an_error,
+        access_control_lists_have_the_same_users,
     };
     const TTest *const any[] = {
-        set_id_bits_stay_out_of_the_host,
-        set_id_bits_of_the_host_are_cleared_by_a_write,
-        pipes_and_sockets_are_created,
-        only_the_guests_umask_matters,
+        set_id_bits_stay_out_of_the_host,      set_id_bits_of_the_host_are_cleared_by_a_write,
+        pipes_and_sockets_are_created,         only_the_guests_umask_matters,
+        user_attributes_are_the_hosts,         other_attributes_are_hidden,
+        malformed_attributes_are_refused,      a_default_list_replaces_the_umask,
+        attributes_are_not_offered_everywhere,
     };
 
     add_tests(suite, "user", setup_user, ordinary, ARRAY_SIZE(ordinary));

@@ -422,7 +422,8 @@ static const struct option config_options[] = {
           "that belong to further users of the guest, is remembered for the guest until minivmm "
           "ends, for at most 262144 files. So are set-ID bits of files, which are never set on "
           "the host; a warning says so once. Pipes and sockets are the guest's own, devices "
-          "cannot be created. Changes made on the host are visible "
+          "cannot be created. Extended attributes of the kind user. and access control lists are "
+          "the host's; others are neither shown nor set. Changes made on the host are visible "
           "after a second at most. All shares "
           "together keep at most half of the process's file descriptors (ulimit -n) open, and at "
           "most 4096.",

@@ -152,6 +152,8 @@ static int child_add_shares(const struct child_params *child, struct initramfs *
         return log_error(ENOMEM, "shares");
     initramfs->shares = shares;
     if (!error)
+        config->shares->directory.no_xattrs = true; /* under the overlay */
+    if (!error)
         error = child_add_modules(child, initramfs, shares);
     for (unsigned i = 0; i < mounts->share_count && !error; i++) {
         const struct mount *mount = &mounts->shares[i];
