@@ -475,15 +475,15 @@ static Slirp *slirp_start(struct slirp_net *s, bool host_loopback)
         .vdhcp_start = slirp_addr(USER_NETWORK_GUEST),
         .vnameserver = slirp_addr(USER_NETWORK_NAMESERVER),
         .in6_enabled = true,
+        .vprefix_addr6 = { .s6_addr = { USER_NETWORK6 } },
         .vprefix_len = 64,
+        .vhost6 = { .s6_addr = { USER_NETWORK6_GATEWAY } },
+        .vnameserver6 = { .s6_addr = { USER_NETWORK6_NAMESERVER } },
         .if_mtu = SLIRP_MTU,
         .if_mru = SLIRP_MTU,
         .disable_host_loopback = !host_loopback,
     };
 
-    inet_pton(AF_INET6, "fec0::", &config.vprefix_addr6);
-    inet_pton(AF_INET6, "fec0::2", &config.vhost6);
-    inet_pton(AF_INET6, "fec0::3", &config.vnameserver6);
     return s->library.new(&config, &slirp_callbacks, s);
 }
 

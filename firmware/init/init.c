@@ -233,7 +233,7 @@ static void init_set_up(struct init *init)
     init_open_streams(init); /* in the new root's /dev, which is what their names show */
     if (init->job.hostname)
         sys_set_hostname(init->job.hostname, strlen(init->job.hostname));
-    network_start(&init->sink, init->job.network);
+    network_start(&init->sink, init->job.network, init->job.ipv6);
     sys_mask_signals(SIG_BLOCK, children);
     init->signals = sys_signal_fd(children);
 }

@@ -14,6 +14,8 @@
  *     node=TYPE:MAJOR:MINOR:NAME a device node in /dev, c or b, whose driver is not loaded yet
  *     run=NAME               in /run, a tmpfs, show this entry of the root's /run
  *     network=NAME           configure this NIC for minivmm's user-mode network
+ *     ipv6=yes               with an IPv6 address, too
+ *     file=PATH:CONTENT      a file that the root gets, or has in another form
  *     tty=NAME               a device in /dev: the command's controlling terminal
  *     winsize=ROWS:COLUMNS   the terminal's initial size
  *     stdin=tty|port|null    likewise stdout, stderr

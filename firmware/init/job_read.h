@@ -7,11 +7,22 @@
 #include <stdint.h>
 
 /* The job as the agent uses it. All strings point into the file's bytes. */
-enum job_list { JOB_MODULE, JOB_SHARE, JOB_NODE, JOB_RUN, JOB_GROUP, JOB_ENV, JOB_ARG, JOB_LISTS };
+enum job_list {
+    JOB_MODULE,
+    JOB_SHARE,
+    JOB_NODE,
+    JOB_RUN,
+    JOB_CONTENT,
+    JOB_GROUP,
+    JOB_ENV,
+    JOB_ARG,
+    JOB_LISTS
+};
 
 struct job {
     const char **lists[JOB_LISTS];  /* each ends with NULL */
-    const char *hostname, *network; /* NULL: not in the job, as the next two */
+    const char *hostname, *network; /* NULL: not in the job, as the next three */
+    const char *ipv6;
     const char *tty, *winsize;
     const char *streams[3]; /* default "null" */
     const char *cwd;        /* default "/" */

@@ -3,6 +3,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <linux/ipv6.h>
 #include <net/if.h>
 #include <net/route.h>
 #include <netinet/in.h>
@@ -22,6 +23,17 @@ static struct sockaddr network_address(uint32_t address)
 
     memcpy(&result, &in, sizeof(result));
     return result;
+}
+
+/* Sets a parameter, if the kernel has it. */
+static void network_write(const char *path, const char *value)
+{
+    int fd = sys_open(path, O_WRONLY);
+
+    if (fd >= 0) {
+        sys_write(fd, value, strlen(value));
+        sys_close(fd);
+    }
 }
 
 static int network_up(int fd, const char *name)
@@ -52,19 +64,6 @@ static int network_route(int fd)
     return sys_ioctl(fd, SIOCADDRT, &route);
 }
 
-static void network_put_resolver(const struct message_sink *sink)
-{
-    struct text line = { .used = 0 };
-
-    text_add(&line, "nameserver ");
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        text_add_number(&line, USER_NETWORK_NAMESERVER >> shift & 0xff);
-        text_add(&line, shift ? "." : "\n");
-    }
-    sys_mkdir("/etc", 0755);
-    root_replace_file(sink, "/etc/resolv.conf", line.bytes);
-}
-
 static int network_configure(int fd, const char *name)
 {
     int error = network_set(fd, name, SIOCSIFADDR, USER_NETWORK_GUEST);
@@ -76,20 +75,54 @@ static int network_configure(int fd, const char *name)
     return error ? error : network_route(fd);
 }
 
-void network_start(const struct message_sink *sink, const char *name)
+/*
+ * With an address and a route of its own the guest need not wait for the router's announcement, nor
+ * with accept_dad off for the time in which another machine might object to the address.
+ */
+static int network_configure6(int fd, const char *name)
+{
+    struct ifreq nic = { .ifr_ifindex = 0 };
+    struct in6_ifreq address = { .ifr6_addr.s6_addr = { USER_NETWORK6_GUEST },
+                                 .ifr6_prefixlen = 64 };
+    struct in6_rtmsg route = { .rtmsg_gateway.s6_addr = { USER_NETWORK6_GATEWAY },
+                               .rtmsg_flags = RTF_UP | RTF_GATEWAY,
+                               .rtmsg_metric = 1024 };
+    struct text path = { .used = 0 };
+    int fd6, error;
+
+    text_add(&path, "/proc/sys/net/ipv6/conf/");
+    text_add(&path, name);
+    text_add(&path, "/accept_dad");
+    network_write(path.bytes, "0");
+    memcpy(nic.ifr_name, name, strlen(name));
+    error = sys_ioctl(fd, SIOCGIFINDEX, &nic);
+    fd6 = error ? error : sys_socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC);
+    if (fd6 < 0)
+        return fd6;
+    address.ifr6_ifindex = route.rtmsg_ifindex = nic.ifr_ifindex;
+    error = sys_ioctl(fd6, SIOCSIFADDR, &address);
+    if (!error)
+        error = sys_ioctl(fd6, SIOCADDRT, &route);
+    sys_close(fd6);
+    return error;
+}
+
+void network_start(const struct message_sink *sink, const char *name, bool ipv6)
 {
     int fd = sys_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC);
     int error = fd < 0 ? fd : network_up(fd, "lo");
 
     if (error)
         message_send_note(sink, error, "bring up the loopback interface", "");
+    network_write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
     if (name) {
         error = fd < 0 ? fd : network_configure(fd, name);
         if (error == -ENODEV)
             message_fail(sink, error, "configure the network: this kernel has no virtio_net", "");
         if (error)
             message_fail(sink, error, "configure the network interface ", name);
-        network_put_resolver(sink);
+        if (ipv6 && (error = network_configure6(fd, name)))
+            message_send_note(sink, error, "no name server: configure IPv6 of ", name);
     }
     if (fd >= 0)
         sys_close(fd);

@@ -260,6 +260,24 @@ static void root_add_share(const struct message_sink *sink, const char *share)
         message_fail(sink, error, "mount the share on ", directory);
 }
 
+/* "/etc/hosts:CONTENT". */
+static void root_write_file(const struct message_sink *sink, const char *file)
+{
+    const char *content = strchr(file, ':');
+    struct text path = { .used = 0 };
+    int fd;
+    long error;
+
+    text_add_bytes(&path, file, (size_t)(content++ - file));
+    sys_unlink(path.bytes); /* it may be a symbolic link into /run, which is empty here */
+    fd = sys_open(path.bytes, O_WRONLY | O_CREAT | O_TRUNC);
+    error = fd < 0 ? fd : sys_write(fd, content, strlen(content));
+    if (error < 0)
+        message_send_note(sink, (int)error, "write ", path.bytes);
+    if (fd >= 0)
+        sys_close(fd);
+}
+
 void root_build(const struct message_sink *sink, const struct job *job)
 {
     int run;
@@ -281,6 +299,9 @@ void root_build(const struct message_sink *sink, const struct job *job)
     root_make_tmp();
     for (const char **node = job->lists[JOB_NODE]; *node; node++)
         root_make_node(sink, *node);
+    root_make_directory("/etc");
+    for (const char **file = job->lists[JOB_CONTENT]; *file; file++)
+        root_write_file(sink, *file);
     for (const char **share = job->lists[JOB_SHARE]; *share; share++)
         root_add_share(sink, *share);
 }
@@ -301,17 +322,4 @@ void root_unmount_shares(const struct message_sink *sink, const char **shares)
         if (error && root_share_writable(shares[count]))
             message_send_note(sink, error, "unmount ", directory);
     }
-}
-
-void root_replace_file(const struct message_sink *sink, const char *path, const char *content)
-{
-    int fd, error;
-
-    sys_unlink(path); /* it may be a symbolic link into /run, which is empty here */
-    fd = sys_open(path, O_WRONLY | O_CREAT | O_TRUNC);
-    error = fd < 0 ? fd : (int)sys_write(fd, content, strlen(content));
-    if (error < 0)
-        message_send_note(sink, error, "write ", path);
-    if (fd >= 0)
-        sys_close(fd);
 }

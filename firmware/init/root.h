@@ -10,14 +10,11 @@ void root_mount_kernel(struct message_sink *sink);
 
 /*
  * Makes the host's directory, under an overlay in memory, the root. Mounts there what programs
- * expect, and the job's shares.
+ * expect, the job's files and, so that no share is written to, at last its shares.
  */
 void root_build(const struct message_sink *sink, const struct job *job);
 
 /* Unmounts the shares, as in job.h: when it returns, all changes are in the host's files. */
 void root_unmount_shares(const struct message_sink *sink, const char **shares);
-
-/* Replaces a file or symbolic link by a small file. Sends a note on failure. */
-void root_replace_file(const struct message_sink *sink, const char *path, const char *content);
 
 #endif

@@ -12,4 +12,10 @@
 #define USER_NETWORK_NAMESERVER 0x0a000203
 #define USER_NETWORK_GUEST      0x0a00020f /* 10.0.2.15 */
 
+/* Its IPv6 addresses, in fec0::/64: initializers of the bytes of an address. */
+#define USER_NETWORK6            0xfe, 0xc0
+#define USER_NETWORK6_GATEWAY    0xfe, 0xc0, [15] = 0x02
+#define USER_NETWORK6_NAMESERVER 0xfe, 0xc0, [15] = 0x03
+#define USER_NETWORK6_GUEST      0xfe, 0xc0, [15] = 0x15
+
 #endif

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The environment that minivmm's init sets up for a command under a stock kernel."""
 
+import os
 import shutil
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 
-from machine import FILES
-from test_run import run, version
+from machine import FILES, HERE
+from test_run import LIMIT, run, version, words
 
 SCRIPT = r"""
 say() { echo "$1=$2"; }
@@ -58,6 +60,29 @@ class Init(unittest.TestCase):
                          kernel="/dev/hugepages /dev/pts /sys/fs/bpf /sys/fs/cgroup /sys/kernel/debug "
                          "/sys/kernel/tracing ",
                          links="/proc/self/fd /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 ")
+
+    @unittest.skipUnless(os.geteuid() == 0, "a host of its own needs root")
+    def test_names(self):
+        """On a host whose name servers have IPv6 addresses only. No server is asked for the guest itself."""
+        script = """if True:
+            import socket
+            print(socket.gethostname(), open("/etc/hostname").read().strip(), socket.getfqdn())
+            print(*sorted({entry[4][0] for entry in socket.getaddrinfo("minivmm", 1)}))
+            print(*{entry[4][0] for entry in socket.getaddrinfo("minivmm", 1, socket.AF_INET6)})
+            print(socket.gethostbyname("other"))
+            """
+        with tempfile.TemporaryDirectory() as directory:
+            command = ["unshare", "--mount", "--net", "python3", HERE / "boot/name_server.py", directory,
+                       *words("--net", "user", "--", "python3", "-c", script)]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
+            self.assertEqual((done.stdout.splitlines(), done.stderr, done.returncode),
+                             (["minivmm minivmm minivmm", "127.0.1.1 ::ffff:127.0.1.1", "::ffff:127.0.1.1", "192.0.2.7"], "", 0))
+            asked = (Path(directory) / "asked").read_text().split()
+        self.assertEqual({*asked}, {"other.lab.example"})
+
+    def test_any_user_may_ping(self):
+        done = run("--user", "12:34", "--", "ping", "-c", "1", "127.0.0.1")
+        self.assertIn(b"1 received", done.stdout, done.stderr)
 
     def test_modules_are_loaded_when_needed(self):
         """By name, by the kernel for a kind of device, and by opening a node."""

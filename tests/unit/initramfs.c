@@ -14,6 +14,7 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 #include "vmm/run/cpio.h"
+#include "vmm/run/etc.h"
 
 static struct buffer archive;
 
@@ -133,6 +134,10 @@ START_TEST(the_whole_job_arrives)
     static const char *const wanted_shares[] = { "ro:one:/a b", "rw:two:/c:d", NULL };
     static const char *const wanted_groups[] = { "4", "4294967294", NULL };
     static const uint32_t groups[] = { 4, 4294967294 };
+    static char hosts[] = "a\nb:c\n", resolver[] = "d\n";
+    static const struct etc etc = { .hosts = hosts, .resolver = resolver, .ipv6 = true };
+    static const char *const wanted_files[] = { "/etc/hosts:a\nb:c\n", "/etc/resolv.conf:d\n",
+                                                NULL };
     static const char *const run[] = { "current-system", "a b", NULL };
     const struct initramfs spec = { .argv = argv,
                                     .env = env,
@@ -150,7 +155,8 @@ START_TEST(the_whole_job_arrives)
                                     .shares = shares,
                                     .share_count = 2,
                                     .run = run,
-                                    .network = "eth3" };
+                                    .network = "eth3",
+                                    .etc = &etc };
     struct job job;
 
     ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
@@ -159,6 +165,8 @@ START_TEST(the_whole_job_arrives)
     expect_list(job.lists[JOB_ENV], env);
     expect_list(job.lists[JOB_SHARE], wanted_shares);
     expect_list(job.lists[JOB_RUN], run);
+    expect_list(job.lists[JOB_CONTENT], wanted_files);
+    ck_assert_ptr_nonnull(job.ipv6);
     expect_list(job.lists[JOB_GROUP], wanted_groups);
     expect_list(job.lists[JOB_MODULE], no_words);
     ck_assert_str_eq(job.hostname, "box");

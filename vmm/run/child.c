@@ -23,6 +23,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
+#include "vmm/run/etc.h"
 #include "vmm/run/initramfs.h"
 #include "vmm/run/modules.h"
 #include "vmm/run/options.h"
@@ -198,9 +199,18 @@ static const char *child_user_network(struct run_options *options)
     return net ? run_options_format(options, "eth%u", index) : NULL;
 }
 
+static int child_make_etc(struct etc *ret, const struct child_params *child, const char *network)
+{
+    return etc_make(ret, child->mounts.root.host, HOSTNAME, "/etc/resolv.conf",
+                    network                        ? ETC_USER_NETWORK
+                    : child->options->machine.nets ? ETC_OTHER_NETWORK
+                                                   : ETC_NO_NETWORK);
+}
+
 static int child_make_initramfs(struct config *config, const struct child_params *child,
                                 const struct child_streams *streams)
 {
+    struct etc etc = { .hosts = NULL };
     struct initramfs initramfs = {
         .version = child->version,
         .argv = (const char *const *)child->argv,
@@ -214,6 +224,7 @@ static int child_make_initramfs(struct config *config, const struct child_params
         .group_count = child->user.group_count,
         .nic = config->nets,
         .network = child_user_network(child->options),
+        .etc = &etc,
     };
     cleanup_free char *modules = NULL;
     int error = modules_find(&modules, child->options->modules, child->kernel, child->version);
@@ -223,8 +234,11 @@ static int child_make_initramfs(struct config *config, const struct child_params
     initramfs.modules = modules;
     child_describe_terminal(&initramfs, streams);
     config->initrd = run_options_format(child->options, "the initramfs");
-    error = child_add_shares(child, &initramfs);
-    return error ? error : initramfs_create(&config->initrd_fd, &initramfs);
+    if (!(error = child_add_shares(child, &initramfs)) &&
+        !(error = child_make_etc(&etc, child, initramfs.network)))
+        error = initramfs_create(&config->initrd_fd, &initramfs);
+    etc_finish(&etc);
+    return error;
 }
 
 /*

@@ -14,6 +14,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/run/cpio.h"
+#include "vmm/run/etc.h"
 #include "vmm/run/modules.h"
 
 #define INITRAMFS_MAX (256 * MIB)
@@ -68,6 +69,26 @@ static void initramfs_put_terminal(struct buffer *job, const struct initramfs *s
     initramfs_put(job, "winsize", size);
 }
 
+static void initramfs_put_file(struct buffer *job, const char *path, const char *content)
+{
+    buffer_put_text(job, "file=");
+    buffer_put_text(job, path);
+    buffer_put_bytes(job, ":", 1);
+    buffer_put_bytes(job, content, strlen(content) + 1);
+}
+
+static void initramfs_put_etc(struct buffer *job, const struct etc *etc)
+{
+    if (etc->hosts)
+        initramfs_put_file(job, "/etc/hosts", etc->hosts);
+    if (etc->hostname)
+        initramfs_put_file(job, "/etc/hostname", etc->hostname);
+    if (etc->resolver)
+        initramfs_put_file(job, "/etc/resolv.conf", etc->resolver);
+    if (etc->ipv6)
+        initramfs_put(job, "ipv6", "yes");
+}
+
 static void initramfs_put_job(struct buffer *job, const struct initramfs *spec)
 {
     static const char *const streams[] = {
@@ -85,6 +106,8 @@ static void initramfs_put_job(struct buffer *job, const struct initramfs *spec)
         initramfs_put(job, "run", spec->run[i]);
     if (spec->network)
         initramfs_put(job, "network", spec->network);
+    if (spec->etc)
+        initramfs_put_etc(job, spec->etc);
     if (spec->tty)
         initramfs_put_terminal(job, spec);
     initramfs_put(job, "stdin", streams[spec->input]);

@@ -10,6 +10,7 @@
  * meaning of each member below is in firmware/init/job.h.
  */
 struct buffer;
+struct etc;
 
 /* OUTPUT: as 2>&1, for the error stream only. */
 enum initramfs_stream { INITRAMFS_NULL, INITRAMFS_TTY, INITRAMFS_PORT, INITRAMFS_OUTPUT };
@@ -41,6 +42,7 @@ struct initramfs {
     const char *const *run; /* ends with NULL; NULL: none */
     bool nic;               /* there is one: the kernel needs its driver */
     const char *network;    /* "eth0": the first in the user-mode network; NULL: none */
+    const struct etc *etc;  /* NULL: the files of the root fit */
 };
 
 /* Appends the archive to `ret`. Prints errors and returns -errno; `ret` then holds part of it. */
