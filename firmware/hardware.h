@@ -39,8 +39,9 @@ struct hardware {
     struct hardware_device gic_cpus; /* redistributors, or version 2: CPU interfaces */
     bool pmu;                        /* aarch64: performance counters */
     struct hardware_device serial;   /* x86: ports, 16550; aarch64: PL011 */
-    struct hardware_device rtc;      /* aarch64: PL031 */
+    struct hardware_device rtc;      /* x86: ports, MC146818; aarch64: PL031 */
     struct hardware_device power;    /* x86: acpi_registers.h; aarch64: virtio-input */
+    struct hardware_device pm_timer; /* x86: a port, the ACPI PM timer */
     struct hardware_device pvpanic;
     struct hardware_device debug_exit;
     struct hardware_range virtio_pages; /* the registers of all virtio devices */

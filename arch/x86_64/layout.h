@@ -27,7 +27,8 @@
  *     0xfffb_c000  KVM's identity page table and TSS, for CPUs without unrestricted guest
  *   0x1_0000_0000  4 GiB: the rest of RAM
  *
- * Ports: 0x60 i8042 · 0xf4 debug exit · 0x3f8 COM1 · 0x505 pvpanic · 0x600 power
+ * Ports: 0x40 i8254 · 0x64 i8042 · 0x70 RTC · 0xf4 debug exit · 0x3f8 COM1 ·
+ *        0x505 pvpanic · 0x600 power · 0x608 PM timer
  */
 #define RESET_FLAG       0x472
 #define RESET_FLAG_WARM  0x1234
@@ -57,13 +58,15 @@
 #define BOOT_DS  0x18
 #define BOOT_TSS 0x20
 
-#define I8042_DATA_PORT    0x60
+#define I8254_PORT         0x40
 #define I8042_COMMAND_PORT 0x64
+#define RTC_PORT           0x70
 #define DEBUG_EXIT_PORT    0xf4
 #define COM1_PORT          0x3f8
 #define COM1_SIZE          8
 #define PVPANIC_PORT       0x505
 #define POWER_PORT         0x600
+#define PM_TIMER_PORT      0x608
 
 #define COM1_GSI         4
 #define POWER_GSI        9

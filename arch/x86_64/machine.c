@@ -9,6 +9,9 @@
 #include "devices/chips/acpi_power.h"
 #include "devices/chips/debug_exit.h"
 #include "devices/chips/i8042.h"
+#include "devices/chips/i8254.h"
+#include "devices/chips/mc146818.h"
+#include "devices/chips/pm_timer.h"
 #include "devices/chips/pvpanic.h"
 #include "devices/chips/uart16550.h"
 #include "firmware/tables/acpi.h"
@@ -44,6 +47,8 @@ int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
     hw->ioapic = IOAPIC_BASE;
     hw->serial = (struct hardware_device){ COM1_PORT, COM1_SIZE, COM1_GSI, "uart16550" };
     hw->power = (struct hardware_device){ POWER_PORT, ACPI_POWER_SIZE, POWER_GSI, "acpi_power" };
+    hw->rtc = (struct hardware_device){ RTC_PORT, MC146818_SIZE, 0, "mc146818" };
+    hw->pm_timer = (struct hardware_device){ PM_TIMER_PORT, PM_TIMER_SIZE, 0, "pm_timer" };
     hw->pvpanic = (struct hardware_device){ PVPANIC_PORT, PVPANIC_SIZE, 0, "pvpanic" };
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_PORT, DEBUG_EXIT_SIZE, 0, "debug_exit" };
     hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_PAGES_SIZE };
@@ -85,6 +90,10 @@ int arch_add_platform(struct board *board)
     if ((error = board_add_chip(
              board, uart16550_create(hw->serial.name, hw->serial.base, &serial, board->serial),
              ports)) ||
+        (error = board_add_chip(board, i8254_create("i8254", I8254_PORT), ports)) ||
+        (error = board_add_chip(board, mc146818_create(hw->rtc.name, hw->rtc.base), ports)) ||
+        (error =
+             board_add_chip(board, pm_timer_create(hw->pm_timer.name, hw->pm_timer.base), ports)) ||
         (error = board_add_chip(board, i8042_create("i8042", I8042_COMMAND_PORT, events), ports)) ||
         (error = board_add_chip(board, pvpanic_create(hw->pvpanic.name, hw->pvpanic.base, events),
                                 ports)))

@@ -30,6 +30,9 @@
 /* FADT (ACPI 6.3, 5.2.9): its size and field offsets. */
 enum {
     FADT_SIZE = 276,
+    FADT_PM_TIMER = 76,
+    FADT_PM_TIMER_SIZE = 91,
+    FADT_CENTURY = 108,
     FADT_BOOT_ARCH = 109,
     FADT_FLAGS = 112,
     FADT_RESET_REGISTER = 116,
@@ -43,10 +46,13 @@ enum {
 
 #define BOOT_ARCH_NO_VGA (1u << 2)
 #define BOOT_ARCH_NO_RTC (1u << 5)
+#define CMOS_CENTURY     0x32
 
 #define FADT_WBINVD       (1u << 0)
 #define FADT_POWER_BUTTON (1u << 4) /* no fixed button: it is in the DSDT */
 #define FADT_SLEEP_BUTTON (1u << 5) /* none */
+#define FADT_NO_FIXED_RTC (1u << 6) /* the clock's alarm is no fixed event; it has none */
+#define FADT_PM_TIMER_32  (1u << 8) /* bits */
 #define FADT_RESET_WORKS  (1u << 10)
 #define FADT_HW_REDUCED   (1u << 20)
 
@@ -124,6 +130,18 @@ static void acpi_add_serial(struct buffer *b, const struct hardware_device *seri
     aml_end(b, device);
 }
 
+static void acpi_add_rtc(struct buffer *b, const struct hardware_device *rtc)
+{
+    size_t device = aml_device(b, "RTC_");
+    size_t resources;
+
+    aml_name_eisa_id(b, "_HID", "PNP0B00");
+    resources = aml_resources(b);
+    aml_ports(b, (uint16_t)rtc->base, (uint8_t)rtc->size);
+    aml_end_resources(b, resources);
+    aml_end(b, device);
+}
+
 static void acpi_add_virtio(struct buffer *b, const struct hardware_device *virtio, unsigned index)
 {
     char name[5];
@@ -189,6 +207,8 @@ static void acpi_add_dsdt(struct acpi *a)
     scope = aml_scope(&a->b, "\\_SB_");
     if (hw->serial.size > 0)
         acpi_add_serial(&a->b, &hw->serial);
+    if (hw->rtc.size > 0)
+        acpi_add_rtc(&a->b, &hw->rtc);
     if (hw->power.size > 0)
         acpi_add_power_button(&a->b, &hw->power);
     if (hw->pvpanic.size > 0)
@@ -209,6 +229,17 @@ static void acpi_patch_port(struct buffer *b, size_t at, uint64_t port)
     buffer_patch(b, at + 4, port, 8);
 }
 
+/*
+ * The PM timer is fixed hardware, which an operating system may ignore on a hardware-reduced
+ * machine. It is given in the 32-bit field only: that is enough for those that need it, such as
+ * memory testers. Linux looks at the 64-bit field here, and tests a timer there for 5 ms.
+ */
+static void acpi_patch_pm_timer(struct buffer *b, size_t start, uint64_t port)
+{
+    buffer_patch(b, start + FADT_PM_TIMER, port, 4);
+    buffer_patch(b, start + FADT_PM_TIMER_SIZE, 4, 1);
+}
+
 static void acpi_add_fadt(struct acpi *a)
 {
     uint64_t power = a->hw->power.base;
@@ -218,11 +249,15 @@ static void acpi_add_fadt(struct acpi *a)
     buffer_put_zeros(b, FADT_SIZE - HEADER_SIZE);
     buffer_patch(b, start + FADT_MINOR_VERSION, 3, 1);
     buffer_patch(b, start + FADT_X_DSDT, a->dsdt, 8);
-    buffer_patch(b, start + FADT_BOOT_ARCH, BOOT_ARCH_NO_VGA | BOOT_ARCH_NO_RTC, 2);
+    buffer_patch(b, start + FADT_BOOT_ARCH,
+                 BOOT_ARCH_NO_VGA | (a->hw->rtc.size > 0 ? 0 : BOOT_ARCH_NO_RTC), 2);
+    buffer_patch(b, start + FADT_CENTURY, a->hw->rtc.size > 0 ? CMOS_CENTURY : 0, 1);
     buffer_patch(b, start + FADT_FLAGS,
-                 FADT_WBINVD | FADT_POWER_BUTTON | FADT_SLEEP_BUTTON | FADT_RESET_WORKS |
-                     FADT_HW_REDUCED,
+                 FADT_WBINVD | FADT_POWER_BUTTON | FADT_SLEEP_BUTTON | FADT_NO_FIXED_RTC |
+                     FADT_PM_TIMER_32 | FADT_RESET_WORKS | FADT_HW_REDUCED,
                  4);
+    if (a->hw->pm_timer.size > 0)
+        acpi_patch_pm_timer(b, start, a->hw->pm_timer.base);
     acpi_patch_port(b, start + FADT_RESET_REGISTER, power + ACPI_POWER_RESET);
     buffer_patch(b, start + FADT_RESET_VALUE, ACPI_POWER_RESET_VALUE, 1);
     acpi_patch_port(b, start + FADT_SLEEP_CONTROL, power + ACPI_POWER_SLEEP_CONTROL);

@@ -13,6 +13,9 @@
 #include "devices/chips/acpi_power.h"
 #include "devices/chips/debug_exit.h"
 #include "devices/chips/i8042.h"
+#include "devices/chips/i8254.h"
+#include "devices/chips/mc146818.h"
+#include "devices/chips/pm_timer.h"
 #include "devices/chips/pvpanic.h"
 #include "devices/chips/uart16550.h"
 #include "devices/console/terminal.h"
@@ -55,8 +58,9 @@ static int typed(const uint8_t *data, size_t size)
 
 static void access_port(const struct bus *bus, const uint8_t *bytes)
 {
-    static const uint16_t ports[] = { 0x60, 0x64, 0xf4, 0x3f8, 0x3f8, 0x3f8, 0x505, 0x600 };
-    uint64_t port = ports[bytes[0] >> 5] + (bytes[0] >> 2 & 7);
+    static const uint16_t ports[2][8] = { { 0x60, 0x608, 0xf4, 0x3f8, 0x70, 0x92, 0x505, 0x600 },
+                                          { 0x40, 0x40, 0x40, 0x60, 0x60, 0x70, 0x70, 0x70 } };
+    uint64_t port = ports[bytes[1] >> 6 & 1][bytes[0] >> 5] + (bytes[0] >> 2 & 7);
     unsigned width = 1u << (bytes[0] & 3);
     uint32_t value;
 
@@ -88,6 +92,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         pvpanic_create("pvpanic", 0x505, &sink),
         acpi_power_create("power", 0x600, &gpe, &sink),
         uart16550_create("serial0", 0x3f8, &com1, terminal),
+        mc146818_create("rtc", 0x70),
+        i8254_create("i8254", 0x40),
+        pm_timer_create("pm-timer", 0x608),
     };
     for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
         if (bus_map(&bus, &chips[i]->region) < 0)

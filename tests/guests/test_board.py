@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The board: memory, CPUs, registers and ports, interrupts, the serial port."""
 
+import calendar
 import re
+import time
 from pathlib import Path
 
 from vmm import MACHINE, GuestTest, only_on
@@ -43,6 +45,15 @@ class Board(GuestTest):
         self.assertEqual(" ".join(name.split()), f"name {' '.join(model.split())}")
         if "AuthenticAMD" in host and "topoext" in host:
             self.assertEqual(sorted(caches), sorted(host_caches()))
+
+    @only_on("x86_64", "an Arm CPU has registers for its counter's frequency, and another clock")
+    def test_clocks_without_kvmclock(self):
+        before = int(time.time())
+        *timers, date = self.check_passes("clocks").splitlines()
+        self.assertEqual(timers, ["PM timer agrees with CPUID", "interval timer agrees with CPUID"])
+        century, year, *rest = map(int, date.split()[1:])
+        shown = calendar.timegm((century * 100 + year, *rest))
+        self.assertTrue(before <= shown <= time.time(), f"{date} at {before}")
 
     @only_on("x86_64", "only x86 has ports")
     def test_every_width_at_every_port(self):

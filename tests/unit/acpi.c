@@ -94,7 +94,7 @@ START_TEST(power_off_and_reset_have_registers)
     fadt = find("FACP", &size);
     ck_assert_uint_eq(size, 276);
     ck_assert_uint_eq(fadt[8], 6);
-    ck_assert_uint_eq(acpi_field(fadt, 109, 2), 0x24);        /* no VGA, no RTC, no 8042 */
+    ck_assert_uint_eq(acpi_field(fadt, 109, 2), 0x04);        /* no VGA, no 8042 */
     ck_assert_uint_eq(acpi_field(fadt, 112, 4) >> 20 & 1, 1); /* hardware-reduced */
     ck_assert_uint_eq(acpi_field(fadt, 112, 4) >> 10 & 1, 1); /* reset register */
     ck_assert_uint_eq(fadt[128], 1);
@@ -103,6 +103,26 @@ START_TEST(power_off_and_reset_have_registers)
         ck_assert_uint_eq(acpi_field(fadt, registers[i].offset + 4, 8), registers[i].port);
     }
     ck_assert_uint_eq(count_in_dsdt("\x08_S5_\x12\x07\x04\x0a\x05\0\0\0", 13, NULL), 1);
+}
+END_TEST
+
+/* Fixed hardware of a hardware-reduced machine, for those who look for it nevertheless. */
+START_TEST(clocks)
+{
+    const uint8_t rtc[] = { 0x47, 1, 0x70, 0, 0x70, 0, 1, 2 };
+    uint32_t size;
+    const uint8_t *fadt;
+
+    ck_assert_int_eq(acpi_build(mem, &hw), 0);
+    fadt = find("FACP", &size);
+    ck_assert_uint_eq(acpi_field(fadt, 76, 4), PM_TIMER_PORT);
+    ck_assert_uint_eq(fadt[91], 4);
+    ck_assert_uint_eq(acpi_field(fadt, 208, 4), 0); /* the 64-bit field would slow down Linux */
+    ck_assert_uint_eq(acpi_field(fadt, 212, 8), 0);
+    ck_assert_uint_eq(acpi_field(fadt, 112, 4) >> 8 & 1, 1);          /* all 32 bits count */
+    ck_assert_uint_eq(fadt[108], 0x32);                               /* the century's register */
+    ck_assert_uint_eq(count_in_dsdt("\x41\xd0\x0b\x00", 4, NULL), 1); /* PNP0B00 */
+    ck_assert_uint_eq(count_in_dsdt(rtc, sizeof(rtc), NULL), 1);
 }
 END_TEST
 
@@ -169,8 +189,15 @@ END_TEST
 
 START_TEST(absent_devices_are_not_described)
 {
-    hw.serial.size = hw.pvpanic.size = hw.virtio_count = 0;
+    uint32_t size;
+    const uint8_t *fadt;
+
+    hw.serial.size = hw.pvpanic.size = hw.virtio_count = hw.rtc.size = hw.pm_timer.size = 0;
     ck_assert_int_eq(acpi_build(mem, &hw), 0);
+    fadt = find("FACP", &size);
+    ck_assert_uint_eq(acpi_field(fadt, 109, 2), 0x24); /* no RTC, no VGA, no 8042 */
+    ck_assert_uint_eq(acpi_field(fadt, 76, 4), 0);
+    ck_assert_uint_eq(count_in_dsdt("RTC_", 4, NULL), 0);
     ck_assert_uint_eq(count_in_dsdt("LNRO0005", 8, NULL), 0);
     ck_assert_uint_eq(count_in_dsdt("QEMU0001", 8, NULL), 0);
     ck_assert_uint_eq(count_in_dsdt("COM1", 4, NULL), 0);
@@ -263,6 +290,7 @@ int main(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, every_checksum_and_length, 0, ARRAY_SIZE(machines));
+    tcase_add_test(tests, clocks);
     tcase_add_test(tests, power_off_and_reset_have_registers);
     tcase_add_loop_test(tests, cpus_by_xapic_and_x2apic, 0, ARRAY_SIZE(machines));
     tcase_add_test(tests, devices_in_the_order_given);

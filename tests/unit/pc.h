@@ -22,6 +22,8 @@ static inline struct hardware made_hardware(uint64_t memory, unsigned cpus, unsi
         .ioapic = IOAPIC_BASE,
         .serial = { .base = COM1_PORT, .size = COM1_SIZE, .gsi = COM1_GSI },
         .power = { .base = POWER_PORT, .size = ACPI_POWER_SIZE, .gsi = POWER_GSI },
+        .rtc = { .base = RTC_PORT, .size = 2 },
+        .pm_timer = { .base = PM_TIMER_PORT, .size = 4 },
         .pvpanic = { .base = PVPANIC_PORT, .size = 1 },
         .virtio_count = virtio,
     };

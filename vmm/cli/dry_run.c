@@ -34,6 +34,7 @@ void dry_run_print(const struct machine *machine)
     dry_run_print_device(&hw->serial);
     dry_run_print_device(&hw->rtc);
     dry_run_print_device(&hw->power);
+    dry_run_print_device(&hw->pm_timer);
     dry_run_print_device(&hw->pvpanic);
     dry_run_print_device(&hw->debug_exit);
     for (unsigned i = 0; i < hw->virtio_count; i++)

@@ -54,6 +54,7 @@ section log 'dmesg'
 section memory 'grep MemTotal /proc/meminfo; cat /proc/iomem'
 section cpu 'cat /proc/cpuinfo'
 section clock 'show /sys/devices/system/clocksource/clocksource0/*_clocksource'
+section rtc 'cat /sys/class/rtc/rtc0/since_epoch; date +%s'
 section interrupts 'cat /proc/interrupts'
 section modules 'ls /sys/bus/acpi/devices'
 section tables tables

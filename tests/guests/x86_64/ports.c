@@ -6,6 +6,7 @@
  */
 #include "arch/x86_64/layout.h"
 #include "devices/chips/debug_exit.h"
+#include "devices/chips/i8254.h"
 #include "firmware/tables/acpi_registers.h"
 #include "lib/guest.h"
 #include "x86_64/x86.h"
@@ -24,7 +25,10 @@ static const struct region {
     const char *name;
     uint16_t base, size;
 } regions[] = {
+    { "i8254", I8254_PORT, I8254_SIZE },
     { "i8042", I8042_COMMAND_PORT, 1 },
+    { "mc146818", RTC_PORT, 2 },
+    { "pm_timer", PM_TIMER_PORT, 4 },
     { "uart16550", COM1_PORT, COM1_SIZE },
     { "pvpanic", PVPANIC_PORT, 1 },
     { "acpi_power", POWER_PORT, ACPI_POWER_SIZE },
