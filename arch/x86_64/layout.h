@@ -27,7 +27,7 @@
  *     0xfffb_c000  KVM's identity page table and TSS, for CPUs without unrestricted guest
  *   0x1_0000_0000  4 GiB: the rest of RAM
  *
- * Ports: 0x40 i8254 · 0x64 i8042 · 0x70 RTC · 0xf4 debug exit · 0x3f8 COM1 ·
+ * Ports: 0x40 i8254 · 0x64 i8042 · 0x70 RTC · 0x92 reset · 0xf4 debug exit · 0x3f8 COM1 ·
  *        0x505 pvpanic · 0x600 power · 0x608 PM timer
  */
 #define RESET_FLAG       0x472
@@ -61,6 +61,7 @@
 #define I8254_PORT         0x40
 #define I8042_COMMAND_PORT 0x64
 #define RTC_PORT           0x70
+#define PORT92_PORT        0x92
 #define DEBUG_EXIT_PORT    0xf4
 #define COM1_PORT          0x3f8
 #define COM1_SIZE          8

@@ -12,6 +12,7 @@
 #include "devices/chips/i8254.h"
 #include "devices/chips/mc146818.h"
 #include "devices/chips/pm_timer.h"
+#include "devices/chips/port92.h"
 #include "devices/chips/pvpanic.h"
 #include "devices/chips/uart16550.h"
 #include "firmware/tables/acpi.h"
@@ -95,6 +96,7 @@ int arch_add_platform(struct board *board)
         (error =
              board_add_chip(board, pm_timer_create(hw->pm_timer.name, hw->pm_timer.base), ports)) ||
         (error = board_add_chip(board, i8042_create("i8042", I8042_COMMAND_PORT, events), ports)) ||
+        (error = board_add_chip(board, port92_create("port92", PORT92_PORT, events), ports)) ||
         (error = board_add_chip(board, pvpanic_create(hw->pvpanic.name, hw->pvpanic.base, events),
                                 ports)))
         return error;

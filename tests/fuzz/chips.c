@@ -16,6 +16,7 @@
 #include "devices/chips/i8254.h"
 #include "devices/chips/mc146818.h"
 #include "devices/chips/pm_timer.h"
+#include "devices/chips/port92.h"
 #include "devices/chips/pvpanic.h"
 #include "devices/chips/uart16550.h"
 #include "devices/console/terminal.h"
@@ -95,6 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         mc146818_create("rtc", 0x70),
         i8254_create("i8254", 0x40),
         pm_timer_create("pm-timer", 0x608),
+        port92_create("port92", 0x92, &sink),
     };
     for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
         if (bus_map(&bus, &chips[i]->region) < 0)

@@ -34,6 +34,10 @@ class Ends(GuestTest):
     def test_reset_by_i8042_without_reboot(self):
         self.check_end("fault", "i8042", 120)
 
+    @only_on("x86_64", "a PC's system control port")
+    def test_reset_by_port_92_without_reboot(self):
+        self.check_end("fault", "port92", 120)
+
     @only_on("x86_64", "an Arm CPU has no triple fault")
     def test_triple_fault(self):
         self.check_one_line(self.check_end("fault", "triple-fault", 122).stderr, "triple fault")

@@ -6,6 +6,7 @@
 #include "devices/chips/acpi_power.h"
 #include "devices/chips/debug_exit.h"
 #include "devices/chips/i8042.h"
+#include "devices/chips/port92.h"
 #include "devices/chips/pvpanic.h"
 #include "firmware/tables/acpi_registers.h"
 #include "tests/unit/saved.h"
@@ -41,10 +42,10 @@ static void record_irq(void *chip, uint32_t pin, bool level)
 
 static struct recorded recorded;
 static struct bus bus;
-static struct chip *chips[4];
+static struct chip *chips[5];
 
-enum { I8042, DEBUG_EXIT, PVPANIC, POWER };
-static const uint64_t bases[] = { 0x64, 0xf4, 0x505, 0x600 };
+enum { I8042, DEBUG_EXIT, PVPANIC, POWER, PORT92 };
+static const uint64_t bases[] = { 0x64, 0xf4, 0x505, 0x600, 0x92 };
 
 static void set_up(void)
 {
@@ -57,6 +58,7 @@ static void set_up(void)
     chips[I8042] = i8042_create("i8042", bases[I8042], &sink);
     chips[DEBUG_EXIT] = debug_exit_create("debug-exit", bases[DEBUG_EXIT], &sink);
     chips[PVPANIC] = pvpanic_create("pvpanic", bases[PVPANIC], &sink);
+    chips[PORT92] = port92_create("port92", bases[PORT92], &sink);
     chips[POWER] = acpi_power_create("power", bases[POWER], &irq, &sink);
     for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
         ck_assert_int_eq(bus_map(&bus, &chips[i]->region), 0);
@@ -83,6 +85,12 @@ static const struct {
     { 0x64, 2, 0xfe, NOTHING, 0 }, /* crosses the end of the region */
     { 0x60, 1, 0xfe, NOTHING, 0 },
     { 0x61, 1, 0xfe, NOTHING, 0 },
+    { 0x92, 1, 1, GUEST_RESET, 0 },
+    { 0x92, 1, 3, GUEST_RESET, 0 },
+    { 0x92, 1, 2, NOTHING, 0 },
+    { 0x92, 1, 0xfe, NOTHING, 0 },
+    { 0x92, 2, 1, NOTHING, 0 }, /* crosses the end of the region */
+    { 0x91, 2, 0x0100, NOTHING, 0 },
     { 0xf4, 1, 0x2a, GUEST_EXIT, 42 },
     { 0xf4, 2, 0x12a, GUEST_EXIT, 42 },
     { 0xf4, 4, 0xffffff2a, GUEST_EXIT, 42 },
@@ -129,6 +137,8 @@ static const struct {
     { 0x61, 1, UINT64_MAX },
     { 0x64, 1, 0 }, /* no data, ready for commands */
     { 0x64, 4, UINT64_MAX },
+    { 0x92, 1, 2 }, /* A20 is enabled */
+    { 0x92, 2, UINT64_MAX },
     { 0xf4, 1, 0 },
     { 0xf4, 8, 0 },
     { 0xf8, 8, UINT64_MAX },
@@ -211,8 +221,19 @@ START_TEST(a_pressed_button_is_restored)
 }
 END_TEST
 
+START_TEST(the_a20_gate_is_remembered)
+{
+    bus_write(&bus, 0x92, 1, 0x0c);
+    restore_into_new_machine();
+    ck_assert_uint_eq(bus_read(&bus, 0x92, 1), 0x0c);
+    chips[PORT92]->device.ops->reset(&chips[PORT92]->device);
+    ck_assert_uint_eq(bus_read(&bus, 0x92, 1), 2);
+}
+END_TEST
+
 START_TEST(damaged_state_is_refused)
 {
+    saved_check_refused(&chips[PORT92]->device, "value", 1, "value: 0x1 requests a reset");
     saved_check_refused(&chips[POWER]->device, "events", 2, "events: 0x2 has unknown bits");
     saved_check_refused(&chips[PVPANIC]->device, "crash_logged", 2, "neither true nor false");
 }
@@ -259,6 +280,7 @@ int main(void)
     tcase_add_loop_test(tcase, every_width_at_every_offset, 0, ARRAY_SIZE(chips));
     tcase_add_test(tcase, power_button_event_is_read_once);
     tcase_add_test(tcase, a_pressed_button_is_restored);
+    tcase_add_test(tcase, the_a20_gate_is_remembered);
     tcase_add_test(tcase, damaged_state_is_refused);
     tcase_add_test(tcase, a_logged_crash_is_restored);
     tcase_add_test(tcase, crash_messages_are_rate_limited);

@@ -31,6 +31,11 @@ static void pulse_i8042(void)
     port_write(I8042_COMMAND_PORT, 1, 0xfe);
 }
 
+static void write_port92(void)
+{
+    port_write(PORT92_PORT, 1, port_read(PORT92_PORT, 1) | 1);
+}
+
 int main(void)
 {
     static const struct {
@@ -41,6 +46,7 @@ int main(void)
         { "execute-device", execute_device },
         { "unknown-instruction", unknown_instruction },
         { "i8042", pulse_i8042 },
+        { "port92", write_port92 },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(ways); i++)

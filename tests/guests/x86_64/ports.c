@@ -25,13 +25,10 @@ static const struct region {
     const char *name;
     uint16_t base, size;
 } regions[] = {
-    { "i8254", I8254_PORT, I8254_SIZE },
-    { "i8042", I8042_COMMAND_PORT, 1 },
-    { "mc146818", RTC_PORT, 2 },
-    { "pm_timer", PM_TIMER_PORT, 4 },
-    { "uart16550", COM1_PORT, COM1_SIZE },
-    { "pvpanic", PVPANIC_PORT, 1 },
-    { "acpi_power", POWER_PORT, ACPI_POWER_SIZE },
+    { "i8254", I8254_PORT, I8254_SIZE }, { "i8042", I8042_COMMAND_PORT, 1 },
+    { "mc146818", RTC_PORT, 2 },         { "port92", PORT92_PORT, 1 },
+    { "pm_timer", PM_TIMER_PORT, 4 },    { "uart16550", COM1_PORT, COM1_SIZE },
+    { "pvpanic", PVPANIC_PORT, 1 },      { "acpi_power", POWER_PORT, ACPI_POWER_SIZE },
 };
 
 static void touch(const struct region *region)
