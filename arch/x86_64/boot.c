@@ -2,6 +2,7 @@
 #include "arch/x86_64/boot.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "arch/x86_64/layout.h"
@@ -84,20 +85,50 @@ static int boot_load_initrd(struct boot *boot)
     return image_load(initrd, 0, initrd->size, boot->mem, boot->data.initrd);
 }
 
+static bool boot_has_word(const char *cmdline, const char *word)
+{
+    size_t length = strlen(word);
+
+    for (const char *at = cmdline; (at = strstr(at, word)); at += length)
+        if ((at == cmdline || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
+            return true;
+    return false;
+}
+
+/*
+ * Linux that must not use kvmclock takes the TSC's frequency from CPUID on Intel's CPUs only.
+ * Elsewhere it measures it by a timer, which fails if an exit takes longer than some 15 us, as on a
+ * nested KVM; then it has no clock at all and stands still. So its command line says the frequency.
+ */
+static int boot_write_tsc(struct boot *boot, size_t *ret_size)
+{
+    const char *cmdline = boot->files->cmdline;
+    char text[32] = "";
+
+    if (boot->hw->tsc_khz > 0 && boot_has_word(cmdline, "no-kvmclock") &&
+        !strstr(cmdline, "tsc_early_khz="))
+        snprintf(text, sizeof(text), "tsc_early_khz=%u ", boot->hw->tsc_khz);
+    *ret_size = strlen(text);
+    return guest_write(boot->mem, CMDLINE_BASE, text, *ret_size);
+}
+
 static int boot_write_cmdline(struct boot *boot)
 {
-    size_t len = strlen(boot->files->cmdline);
+    size_t added, size = strlen(boot->files->cmdline);
     size_t limit = CMDLINE_SIZE - 1;
+    int error = boot_write_tsc(boot, &added);
 
+    if (error)
+        return error;
     if (boot->kernel.cmdline_size < limit)
         limit = boot->kernel.cmdline_size;
-    if (len > limit)
+    if (added + size > limit)
         return log_refuse(E2BIG,
                           "the command line has %zu bytes, but %s accepts %zu; shorten --cmdline",
-                          len, boot->files->kernel->path, limit);
+                          added + size, boot->files->kernel->path, limit);
 
     boot->data.cmdline = CMDLINE_BASE;
-    return guest_write(boot->mem, CMDLINE_BASE, boot->files->cmdline, len + 1);
+    return guest_write(boot->mem, CMDLINE_BASE + added, boot->files->cmdline, size + 1);
 }
 
 static int boot_write_params(struct boot *boot)

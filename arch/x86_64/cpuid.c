@@ -198,14 +198,20 @@ static void cpuid_add_missing(struct kvm_cpuid2 *cpuid, const struct cpuid_topol
                                                     .ebx = APIC_TIMER_KHZ });
 }
 
+uint32_t cpuid_tsc_khz(const struct vcpu *vcpu)
+{
+    int khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
+
+    return khz > 0 ? (uint32_t)khz : 0;
+}
+
 static struct cpuid_topology cpuid_topology(const struct vcpu *vcpu)
 {
     struct vm *vm = vcpu->vm;
-    int tsc_khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
     struct cpuid_topology t = {
         .apic_id = vcpu->index,
         .cpus = vm->vcpus_wanted,
-        .tsc_khz = tsc_khz > 0 ? (uint32_t)tsc_khz : 0,
+        .tsc_khz = cpuid_tsc_khz(vcpu),
         .deadline_timer = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
     };
 

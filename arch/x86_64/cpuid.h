@@ -2,6 +2,8 @@
 #ifndef ARCH_X86_64_CPUID_H
 #define ARCH_X86_64_CPUID_H
 
+#include <stdint.h>
+
 struct vcpu;
 
 /*
@@ -10,5 +12,8 @@ struct vcpu;
  * calibrate. Prints; -errno.
  */
 int cpuid_set(struct vcpu *vcpu);
+
+/* The frequency of the vCPU's TSC; 0: unknown. */
+uint32_t cpuid_tsc_khz(const struct vcpu *vcpu);
 
 #endif

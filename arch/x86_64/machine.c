@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "arch/x86_64/boot.h"
+#include "arch/x86_64/cpuid.h"
 #include "arch/x86_64/layout.h"
 #include "arch/x86_64/vcpu.h"
 #include "devices/chips/acpi_power.h"
@@ -129,8 +130,10 @@ int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
               const struct boot_files *files)
 {
     struct boot_entry entry;
-    int error = boot_load(mem, hw, files, &entry);
+    int error;
 
+    hw->tsc_khz = cpuid_tsc_khz(&vm->vcpus[0]);
+    error = boot_load(mem, hw, files, &entry);
     if (!error && files->dump)
         error = acpi_dump(mem, hw, files->dump);
     return error ? error : vcpu_set_entry(&vm->vcpus[0], &entry);

@@ -278,6 +278,37 @@ START_TEST(a_too_long_command_line_is_refused)
 }
 END_TEST
 
+/* A command line and what is added at its start for a TSC of 2.3 GHz. */
+static const struct {
+    const char *cmdline;
+    bool added;
+} tsc_lines[] = {
+    { "no-kvmclock", true },
+    { "quiet no-kvmclock -- no-kvmclock", true },
+    { "quiet", false },
+    { "quiet no-kvmclock-vsyscall xno-kvmclock x=no-kvmclock", false },
+    { "no-kvmclock tsc_early_khz=1", false },
+};
+
+START_TEST(the_tsc_frequency_for_linux_without_kvmclock)
+{
+    const char *said = "tsc_early_khz=2300000 ";
+    size_t length = strlen(said);
+    const char *line;
+
+    files.cmdline = tsc_lines[_i].cmdline;
+    for (unsigned khz = 0; khz <= 2300000; khz += 2300000) {
+        bool added = tsc_lines[_i].added && khz;
+
+        hw.tsc_khz = khz;
+        ck_assert_int_eq(load(), 0);
+        line = guest_ptr(mem, zero_page().hdr.cmd_line_ptr, 128);
+        ck_assert_int_eq(!strncmp(line, said, length), added);
+        ck_assert_str_eq(line + (added ? length : 0), files.cmdline);
+    }
+}
+END_TEST
+
 START_TEST(pvh_start_info)
 {
     struct image kernel = made_pvh();
@@ -416,6 +447,8 @@ int main(void)
     tcase_add_loop_test(tests, the_initrd_is_loaded_as_high_as_possible, 0, ARRAY_SIZE(places));
     tcase_add_loop_test(tests, a_too_large_initrd_is_refused, 0, ARRAY_SIZE(too_large));
     tcase_add_loop_test(tests, a_too_long_command_line_is_refused, 0, ARRAY_SIZE(cmdlines));
+    tcase_add_loop_test(tests, the_tsc_frequency_for_linux_without_kvmclock, 0,
+                        ARRAY_SIZE(tsc_lines));
     tcase_add_test(tests, pvh_start_info);
     tcase_add_test(tests, page_tables_and_gdt);
     tcase_add_test(tests, the_reset_vector_resets_the_machine);
