@@ -64,7 +64,9 @@ static bool file_kind_is_text(const uint8_t *head)
 static const struct file_magic *file_kind_find(const uint8_t *head)
 {
     static const struct file_magic text = { .kind = "a text file" };
-    static const struct file_magic unknown = { .kind = "not a known kernel format" };
+    static const struct file_magic unknown = {
+        .kind = "not a known kernel format, and raw binaries are refused"
+    };
 
     for (unsigned i = 0; i < ARRAY_SIZE(file_magics); i++)
         if (!memcmp(head + file_magics[i].offset, file_magics[i].magic, file_magics[i].size))
