@@ -76,6 +76,6 @@ made_once() {
         mv "$making" "$path"
     fi
     touch "$path"
-    find "$cache" -maxdepth 1 \( -name "$1-*" -o -name 'making-*' \) ! -name '*.lock' -mtime +30 -exec rm -rf {} +
+    find "$cache" -maxdepth 1 \( -name "$1*" -o -name 'making-*' \) ! -name '*.lock' -mtime +30 -exec rm -rf {} +
     echo "$path"
 }

@@ -246,9 +246,13 @@ class Cache(ScriptTest):
 
     def test_unused_versions_are_deleted(self):
         old, recent = self.fetch(), self.fetch(VERSION="6.1.0-2-cloud")
-        os.utime(old.parent.parent, (0, 0))
+        unversioned = self.cache / old.parent.parent.name.partition(f"-{self.release}-")[0]
+        unversioned.mkdir()
+        for path in old.parent.parent, unversioned:
+            os.utime(path, (0, 0))
         newest = self.fetch(VERSION="6.1.0-3-cloud")
-        self.assertEqual([path.exists() for path in (old, recent, newest)], [False, True, True])
+        self.assertEqual([path.exists() for path in (old, unversioned, recent, newest)],
+                         [False, False, True, True])
 
 
 if __name__ == "__main__":
