@@ -361,8 +361,8 @@ START_TEST(an_unreadable_kernel)
     if (getuid() == 0)
         ck_assert_int_eq(seteuid(0), 0);
     put_kernel("boot/vmlinuz-linux", "6.8");
-    if (getuid() == 0)
-        ck_assert_int_eq(seteuid(65534), 0);
+    if (getuid() == 0 && seteuid(65534) < 0)
+        unit_skip("root of a user namespace without another user");
     expect_kernel("boot/vmlinuz-linux", "6.8");
     if (getuid() == 0)
         ck_assert_int_eq(seteuid(0), 0);
@@ -376,6 +376,7 @@ START_TEST(no_kernel)
     ck_assert_int_eq(kernel_find(&found, version, tree), -ENOENT);
     ck_assert(logged("there is no kernel in"));
     ck_assert_int_eq(kernel_find(&found, version, "/nowhere"), -ENOENT);
+    ck_assert(logged("linux-image-VERSION, or since Debian 14 linux-binary-VERSION"));
 }
 END_TEST
 

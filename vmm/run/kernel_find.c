@@ -144,8 +144,9 @@ static int kernel_refuse(const struct kernel_search *search, const char *root)
                           search->closed, search->closed);
     return log_refuse(ENOENT,
                       "there is no kernel in %s/boot or %s/lib/modules: name one with --kernel; "
-                      "apt-get download linux-image-VERSION and dpkg -x fetch one without "
-                      "installing it",
+                      "apt-get download and dpkg -x fetch one without installing it: "
+                      "linux-image-VERSION, or since Debian 14 linux-binary-VERSION, "
+                      "linux-base-VERSION and linux-modules-VERSION",
                       root, root);
 }
 
