@@ -12,7 +12,7 @@ import unittest
 from pathlib import Path
 
 
-TIME_LIMIT = 1200  # seconds for a test with its class's set-up; then all stacks are printed
+TIME_LIMIT = 2400  # seconds for a test with its class's set-up; then all stacks are printed
 
 
 class TapResult(unittest.TestResult):
