@@ -135,7 +135,7 @@ static const struct net_ops fake_net_ops = { .send = fake_net_send,
 /* `error` is the result of creating b->virtio. */
 static void plug_virtio(struct board *b, int error)
 {
-    struct virtio_mmio *mmio;
+    struct virtio_mmio *mmio = NULL;
 
     demand(error == 0 && virtio_mmio_create(&mmio, b->virtio, 0, 5, &no_notifiers, b->shadow) == 0);
     b->device = virtio_mmio_device(mmio);

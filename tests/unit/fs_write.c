@@ -46,7 +46,7 @@ static void check_host_text(const char *name, const char *text)
     FILE *file = fopen(client_path(&c, name), "r");
 
     ck_assert_ptr_nonnull(file);
-    fread(buffer, 1, sizeof(buffer) - 1, file);
+    ck_assert_uint_eq(fread(buffer, 1, sizeof(buffer) - 1, file), strlen(text));
     fclose(file);
     ck_assert_str_eq(buffer, text);
 }

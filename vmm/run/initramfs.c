@@ -147,7 +147,7 @@ static int initramfs_pack_modules(struct buffer *ret, struct buffer *job,
         error = modules_read(modules, i, &bytes);
         if (!error) {
             initramfs_put(job, "module", modules_name(modules, i));
-            snprintf(name, sizeof(name), "%s%s", JOB_MODULES_DIRECTORY + 1,
+            snprintf(name, sizeof(name), "%s%s", &JOB_MODULES_DIRECTORY[1],
                      modules_name(modules, i));
             cpio_add_file(ret, name, bytes.data, bytes.used, 0644);
         }
@@ -193,7 +193,7 @@ int initramfs_build(struct buffer *ret, const struct initramfs *spec)
     cpio_add_file(ret, "init", init_program, init_program_size, 0755);
     error = initramfs_add_modules(ret, &job, spec);
     initramfs_put_job(&job, spec);
-    cpio_add_file(ret, JOB_FILE + 1, job.data, job.used, 0600);
+    cpio_add_file(ret, &JOB_FILE[1], job.data, job.used, 0600);
     cpio_end(ret);
     if (!error && (ret->full || job.full))
         error =
