@@ -10,12 +10,13 @@
 #include <zstd.h>
 
 #include "firmware/image.h"
+#include "settings.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
 /*
  * The libraries are loaded by dlopen() when a file needs one: most kernels and modules are not
- * compressed, and then the host needs none of them.
+ * compressed, and then the host needs none of them. A static program has them linked in.
  */
 #define INPUT_SIZE  (64 * KIB)
 #define GZIP_WINDOW (16 + MAX_WBITS) /* zlib: a gzip header, any window size */
@@ -59,13 +60,16 @@ struct decompressor {
     uint8_t input[INPUT_SIZE];
 };
 
-/* A library's functions, and where struct decompressor keeps the pointer to each. */
+/* A function of a library, and where struct decompressor keeps the pointer to it. */
+struct symbol {
+    const char *name;
+    void (*linked)(void); /* its address in a static program, else NULL */
+    size_t at;
+};
+
 struct codec {
     const char *library, *package;
-    struct {
-        const char *name;
-        size_t at;
-    } symbols[4];
+    struct symbol symbols[4];
     bool (*start)(struct decompressor *d);
     /* Decompresses until input or output is used up. False: the data are damaged. */
     bool (*step)(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *out);
@@ -145,33 +149,38 @@ static void xz_finish(struct decompressor *d)
     d->xz.end(&d->xz.stream);
 }
 
-#define SYMBOL(name, member)                        \
-    {                                               \
-        name, offsetof(struct decompressor, member) \
+#if STATIC
+#define SYMBOL_LINKED(function) ((void (*)(void))(function))
+#else
+#define SYMBOL_LINKED(function) NULL
+#endif
+#define SYMBOL(function, member)                              \
+    {                                                         \
+        .name = #function, .linked = SYMBOL_LINKED(function), \
+        .at = offsetof(struct decompressor, member)           \
     }
 
 static const struct codec codecs[] = {
     [COMPRESSION_GZIP] = { .library = "libz.so.1",
                            .package = "zlib1g",
-                           .symbols = { SYMBOL("inflateInit2_", gzip.init),
-                                        SYMBOL("inflate", gzip.step),
-                                        SYMBOL("inflateEnd", gzip.end) },
+                           .symbols = { SYMBOL(inflateInit2_, gzip.init),
+                                        SYMBOL(inflate, gzip.step), SYMBOL(inflateEnd, gzip.end) },
                            .start = gzip_start,
                            .step = gzip_step,
                            .finish = gzip_finish },
     [COMPRESSION_ZSTD] = { .library = "libzstd.so.1",
                            .package = "libzstd1",
-                           .symbols = { SYMBOL("ZSTD_createDStream", zstd.create),
-                                        SYMBOL("ZSTD_decompressStream", zstd.step),
-                                        SYMBOL("ZSTD_isError", zstd.is_error),
-                                        SYMBOL("ZSTD_freeDStream", zstd.free) },
+                           .symbols = { SYMBOL(ZSTD_createDStream, zstd.create),
+                                        SYMBOL(ZSTD_decompressStream, zstd.step),
+                                        SYMBOL(ZSTD_isError, zstd.is_error),
+                                        SYMBOL(ZSTD_freeDStream, zstd.free) },
                            .start = zstd_start,
                            .step = zstd_step,
                            .finish = zstd_finish },
     [COMPRESSION_XZ] = { .library = "liblzma.so.5",
                          .package = "liblzma5",
-                         .symbols = { SYMBOL("lzma_stream_decoder", xz.init),
-                                      SYMBOL("lzma_code", xz.step), SYMBOL("lzma_end", xz.end) },
+                         .symbols = { SYMBOL(lzma_stream_decoder, xz.init),
+                                      SYMBOL(lzma_code, xz.step), SYMBOL(lzma_end, xz.end) },
                          .start = xz_start,
                          .step = xz_step,
                          .finish = xz_finish },
@@ -224,7 +233,15 @@ int64_t decompress_read(struct decompressor *d, void *dst, size_t len)
     return (int64_t)out.pos;
 }
 
-static int decompress_load(struct decompressor *d, const struct codec *codec)
+#if STATIC
+static int decompress_find_symbols(struct decompressor *d, const struct codec *codec)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(codec->symbols) && codec->symbols[i].name; i++)
+        *(void (**)(void))((char *)d + codec->symbols[i].at) = codec->symbols[i].linked;
+    return 0;
+}
+#else
+static int decompress_find_symbols(struct decompressor *d, const struct codec *codec)
 {
     d->library = dlopen(codec->library, RTLD_NOW | RTLD_LOCAL);
     if (!d->library)
@@ -238,6 +255,16 @@ static int decompress_load(struct decompressor *d, const struct codec *codec)
                               d->image->path, codec->library, codec->symbols[i].name);
         *(void **)((char *)d + codec->symbols[i].at) = symbol;
     }
+    return 0;
+}
+#endif
+
+static int decompress_load(struct decompressor *d, const struct codec *codec)
+{
+    int error = decompress_find_symbols(d, codec);
+
+    if (error)
+        return error;
     if (!codec->start(d))
         return log_error(ENOMEM, "decompress %s", d->image->path);
     d->codec = codec;

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from vmm import GUESTS, GuestTest, text
+from vmm import GUESTS, GuestTest, preloads, text
 
 TIMED_OUT = 124
 GRACE = 1  # second
@@ -49,6 +49,7 @@ class Flood(Ends):
         self.check_flood("4 reset")
 
 
+@preloads
 class DeadDisk(Ends):
     """A request never completes, and the guest resets or powers off."""
 

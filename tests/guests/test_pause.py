@@ -83,6 +83,7 @@ class Pause(GuestTest):
         self.check_steady(disk, *self.pausing("steady", "--disk", f"{disk},engine=thread",
                                               cmdline="alone"))
 
+    @preloads
     def test_disk_that_never_completes(self):
         """The pause fails with the disk's name, and the machine continues."""
         words = command("steady", "--cpus", 2, "--console", "file=console",

@@ -31,6 +31,11 @@ def only_on(machine: str, why: str):
     return unittest.skipUnless(MACHINE == machine, why)
 
 
+def preloads(test):
+    """Marks a test that preloads stuck.so into minivmm."""
+    return unittest.skipUnless((GUESTS / "stuck.so").exists(), "a static minivmm loads nothing")(test)
+
+
 def payload(name: str) -> Path:
     return GUESTS / f"{name}.{SUFFIX}"
 
