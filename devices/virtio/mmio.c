@@ -2,6 +2,7 @@
 #include "devices/virtio/mmio.h"
 
 #include <assert.h>
+#include <endian.h>
 #include <errno.h>
 #include <linux/virtio_mmio.h>
 #include <pthread.h>
