@@ -15,7 +15,7 @@ if ' 14.' not in version:
     print(f'1..0 # SKIP needs clang-format 14, found: {version.strip() or "none"}')
     sys.exit()
 
-sources = sorted(p for folder in ('vmm', 'devices', 'arch', 'firmware', 'tests')
+sources = sorted(p for folder in ('vmm', 'devices', 'arch', 'firmware', 'tests', 'docs', 'completion')
                  for p in (root / folder).rglob('*.[ch]'))
 failed = False
 print(f'1..{len(sources)}')

@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 /*
- * A command line described by a table. The parser, --help and the manual all use the same table.
+ * A command line described by a table. The parser, --help, the manual and the shells' completions
+ * all use the same table.
  * An option takes either a plain value or one of several forms. A form is a word, optionally with
  * a value, and after commas the keys that this form accepts. Options, forms and keys have the same
  * struct; lists end with an entry without a name.
