@@ -65,7 +65,7 @@ class Share(GuestTest):
     def test_read(self):
         big = (self.ro / "big").stat()
         self.assert_has("read", sha256(self.big),
-                        f"^big {2 * MIB} {big.st_mode & 0o777:o} {big.st_uid} regular file$",
+                        f"^big {2 * MIB} {big.st_mode & 0o777:o} 0 regular file$",
                         "^empty 0 .* regular empty file$", "^folder .* directory$",
                         "^link .* symbolic link$", "^pipe .* fifo$", "^/etc/hostname\nminivmm$",
                         "^spaces$")
@@ -78,7 +78,7 @@ class Share(GuestTest):
         self.assertEqual(len(random), 2 * MIB)
         self.assertIn(sha256(random), self.section("write").text)
         self.assertIn(sha256(random), self.section("host-sees").text)
-        self.assert_has("write", "^text\ntext\nfirst\nsecond\nfir$", "mkfifo: pipe: .*not permitted")
+        self.assert_has("write", "^text\ntext\nfirst\nsecond\nfir$", "^through$")
         second = (self.rw / "a/second").stat()
         self.assertEqual((stat.S_IMODE(second.st_mode), int(second.st_mtime), second.st_nlink),
                          (0o640, 981173106, 1))

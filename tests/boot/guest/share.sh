@@ -34,7 +34,8 @@ write_files() {
         chmod 640 a/second && TZ=UTC touch -d '2001-02-03 04:05:06' a/second &&
         echo first >log && echo second >>log && cat log &&
         truncate -s 3 log && cat log && echo &&
-        cp random copy && cmp random copy && rm copy && mkfifo pipe 2>&1
+        cp random copy && cmp random copy && rm copy &&
+        mkfifo pipe && { echo through >pipe & cat pipe; } && rm pipe
     ls -l /rw
 }
 
