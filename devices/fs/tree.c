@@ -216,6 +216,8 @@ int tree_reopen(const struct tree *tree, int path_fd, int flags)
     struct fd_name name = tree_fd_name(path_fd);
     int fd = openat(tree->self_fds, name.text, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
+    if (fd < 0 && errno == EAGAIN) /* another process has a lease (F_SETLEASE): it was notified */
+        fd = openat(tree->self_fds, name.text, flags | O_CLOEXEC | O_NOCTTY);
     return fd < 0 ? -errno : fd;
 }
 

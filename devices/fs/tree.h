@@ -46,7 +46,11 @@ int tree_directory_fd(struct tree *tree, struct node *node);
 /* An O_PATH descriptor of any file, owned by the caller. `attr` is filled in unless NULL. */
 int tree_open_path(struct tree *tree, struct node *node, struct statx *attr);
 
-/* Opens the file of an O_PATH descriptor with `flags` of open(). The caller owns the result. */
+/*
+ * Opens the regular file or directory of an O_PATH descriptor with `flags` of open(). The caller
+ * owns the result. If another process has a lease on the file, waits until it lets go: for at most
+ * /proc/sys/fs/lease-break-time seconds (45).
+ */
 int tree_reopen(const struct tree *tree, int path_fd, int flags);
 
 /* The file's name relative to tree->self_fds, for system calls that take no descriptor. */

@@ -3,7 +3,9 @@
 /* Requests that change a writable share, and attempts to write outside of it. */
 #include <errno.h>
 #include <linux/falloc.h>
+#include <signal.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 
 #include "tests/unit/fuse_client.h"
 #include "tests/unit/unit.h"
@@ -120,6 +122,45 @@ START_TEST(write_with_a_wrong_size_is_refused)
     ck_assert_int_eq(client_write(&c, node, in.fh, INT64_MAX, "xx"), EINVAL);
     ck_assert_int_eq(client_write(&c, ROOT, in.fh, 0, "x"), EBADF);
     check_host_text("file", "the file's text");
+}
+END_TEST
+
+static void let_go(int signal)
+{
+    _exit(0); /* which gives up the lease */
+}
+
+/* In a child: takes a lease on `path` until somebody opens the file, as a file server does. */
+static void hold_lease(const char *path, int ready)
+{
+    int fd = open(path, O_RDWR);
+    bool taken;
+
+    signal(SIGIO, let_go);
+    taken = fd >= 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+    write(ready, &taken, 1);
+    while (taken)
+        pause();
+    _exit(0);
+}
+
+START_TEST(a_file_under_a_lease_is_opened_when_it_is_let_go)
+{
+    uint64_t node = client_lookup(&c, ROOT, "file"), handle;
+    bool taken = false;
+    int ends[2];
+    pid_t child;
+
+    ck_assert_int_eq(pipe(ends), 0);
+    child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0)
+        hold_lease(client_path(&c, "file"), ends[1]);
+    ck_assert_int_eq(read(ends[0], &taken, 1), 1);
+    if (!taken)
+        printf("# not checked: %s: the file system has no leases\n", c.path);
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPEN, node, O_RDONLY, &handle), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
 }
 END_TEST
 
@@ -361,6 +402,7 @@ int main(void)
         create_write_read,
         write_with_a_wrong_size_is_refused,
         append_goes_to_the_end,
+        a_file_under_a_lease_is_opened_when_it_is_let_go,
         invalid_names_are_refused,
         links_out_of_the_share_are_not_written_through,
         devices_are_not_created,
