@@ -8,6 +8,7 @@
 
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/open.h"
 
 static const char *image_mode_name(mode_t mode)
 {
@@ -32,7 +33,7 @@ int image_open(struct image *ret_image, const char *path)
 int image_open_fd(struct image *ret_image, int source, const char *path)
 {
     cleanup_close int fd = source >= 0 ? fcntl(source, F_DUPFD_CLOEXEC, 0)
-                                       : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+                                       : open_existing(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     struct stat st;
 
     if (fd < 0)

@@ -15,6 +15,7 @@
 #include "devices/block/raw.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/open.h"
 
 #define SECTOR_SIZE 512u
 
@@ -28,7 +29,8 @@ static int block_probe(struct raw *raw, const struct block_options *options)
 
     if (fstat(raw->fd, &st) < 0)
         return log_error(errno, "%s", path);
-    /* O_NONBLOCK kept open() from blocking on a FIFO. io_uring would fail requests with EAGAIN. */
+    /* O_NONBLOCK kept open_existing() from blocking on a FIFO. io_uring would fail requests with
+     * EAGAIN. */
     if (fcntl(raw->fd, F_SETFL, fcntl(raw->fd, F_GETFL) & ~O_NONBLOCK) < 0)
         return log_error(errno, "%s", path);
     if (S_ISDIR(st.st_mode))
@@ -150,9 +152,9 @@ static int block_explain(int error, const struct block_options *options)
 int block_open(struct block **ret, const struct block_options *options, struct loop *loop)
 {
     /* O_EXCL refuses a block device that is mounted. It has no effect on files. */
-    int flags = (options->read_only ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NONBLOCK |
-                O_NOCTTY | (options->direct ? O_DIRECT : 0);
-    cleanup_close int fd = open(options->path, flags);
+    int flags = (options->read_only ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NOCTTY |
+                (options->direct ? O_DIRECT : 0);
+    cleanup_close int fd = open_existing(options->path, flags);
     struct raw raw = { .block = { .read_only = options->read_only,
                                   .can_discard = !options->read_only },
                        .loop = loop,

@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "tests/unit/firmware.h"
+#include "tests/unit/lease.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
@@ -28,6 +30,23 @@ START_TEST(opens_a_regular_file)
     image_close(&image);
     image_close(&image); /* closing twice is allowed */
     close(fd);
+}
+END_TEST
+
+START_TEST(waits_for_a_lease)
+{
+    char path[] = "/tmp/minivmm-image-XXXXXX";
+    int fd = mkstemp(path);
+    struct image image;
+    pid_t holder;
+
+    ck_assert_int_eq(write(fd, letters, 26), 26);
+    close(fd); /* the holder must be the only one that has the file open */
+    holder = lease_take(path);
+    ck_assert_int_eq(image_open(&image, path), 0);
+    ck_assert_int_eq(waitpid(holder, NULL, 0), holder);
+    unlink(path);
+    image_close(&image);
 }
 END_TEST
 
@@ -155,6 +174,7 @@ int main(void)
     TCase *tests = tcase_create("image");
 
     tcase_add_test(tests, opens_a_regular_file);
+    tcase_add_test(tests, waits_for_a_lease);
     tcase_add_test(tests, duplicates_an_open_descriptor);
     tcase_add_loop_test(tests, directory_fifo_device_or_empty, 0, ARRAY_SIZE(unsuitable));
     tcase_add_loop_test(tests, offsets_past_the_end, 0, ARRAY_SIZE(spans));
