@@ -296,8 +296,12 @@ static int tree_open_root(struct tree *tree, const char *path, unsigned director
                           path);
     probe = tree_openat2(fd, ".", 0);
     if (probe < 0)
-        return log_error(-probe, "share %s%s", path,
-                         probe == -ENOSYS ? ": needs openat2() (Linux 5.6 or later)" : "");
+        return log_error(
+            -probe, "share %s%s", path,
+            probe == -ENOSYS || probe == -EPERM
+                ? ": needs openat2() (Linux 5.6 or later; a container's seccomp filter "
+                  "must allow it)"
+                : "");
     close(probe);
     if ((error = tree_statx(fd, "", &attr)) ||
         (error = nodes_init(&tree->nodes, &attr, fd, directories)))

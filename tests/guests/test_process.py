@@ -2,6 +2,8 @@
 """minivmm as a process: refused options, signals, file descriptors, many at once, SIGKILL."""
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import gzip
 import os
@@ -21,6 +23,11 @@ from vmm import (MACHINE, GuestTest, command, cpu_seconds, output_lines, payload
 USAGE = 2
 FAILED = 125
 NOBODY = 65534
+
+# Numbers on x86_64 and aarch64.
+SYSTEM_CALLS = {"unshare": (272, 97), "io_uring_setup": (425, 425), "capset": (126, 91),
+                "landlock_create_ruleset": (444, 444), "landlock_restrict_self": (446, 446),
+                "seccomp": (317, 277), "openat2": (437, 437)}
 
 # Offset and value of the magic number of the other architecture's kernels.
 FOREIGN = {"x86_64": (56, b"ARM\x64", "arm64"), "aarch64": (0x202, b"HdrS", "x86")}
@@ -207,6 +214,53 @@ class Kvm(GuestTest):
                                   capture_output=True, stdin=subprocess.DEVNULL)
         self.check_status(done, FAILED)
         self.check_one_line(done.stderr, "/dev/kvm", "group", "kvm")
+
+
+class Containers(GuestTest):
+    """System calls that a container may forbid, by EPERM or, if it does not know them, ENOSYS."""
+
+    @staticmethod
+    def forbid(error: int, *names: str):
+        """A function for preexec_fn, which installs a seccomp filter."""
+        allow, fail = 0x7fff0000, 0x50000 | error
+        program = struct.pack("<HBBI", 0x20, 0, 0, 0)  # load the number
+        for name in names:
+            program += struct.pack("<HBBI", 0x15, 0, 1, SYSTEM_CALLS[name][MACHINE == "aarch64"])
+            program += struct.pack("<HBBI", 0x06, 0, 0, fail)
+        program += struct.pack("<HBBI", 0x06, 0, 0, allow)
+        filters = ctypes.create_string_buffer(program)
+        whole = ctypes.create_string_buffer(
+            struct.pack("<H6xQ", len(program) // 8, ctypes.addressof(filters)))
+        libc = ctypes.CDLL(None)
+
+        def install(keep=filters):
+            libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+            if libc.prctl(22, 2, whole):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+                os._exit(1)
+
+        return install
+
+    def boot_without(self, error: int, *names: str):
+        (self.directory / "shared").mkdir(exist_ok=True)
+        (self.directory / "disk").write_bytes(bytes(1 << 20))
+        return self.boot("hello", "--disk", "disk", "--share", "shared,rw",
+                         preexec_fn=self.forbid(error, *names))
+
+    def test_what_is_forbidden_is_not_missed(self):
+        names = ["unshare", "io_uring_setup", "landlock_create_ruleset", "landlock_restrict_self",
+                 "capset", "seccomp"]
+        for error in (errno.EPERM, errno.ENOSYS):
+            with self.subTest(error=errno.errorcode[error]):
+                done = self.boot_without(error, *names)
+                self.check_status(done, 0)
+                self.assertEqual((done.stdout, done.stderr), (b"hello from the guest\n", b""))
+
+    def test_what_is_needed_is_named(self):
+        for error in (errno.EPERM, errno.ENOSYS):
+            with self.subTest(error=errno.errorcode[error]):
+                done = self.boot_without(error, "openat2")
+                self.check_status(done, FAILED)
+                self.check_one_line(done.stderr, "share shared", "needs openat2()", "seccomp")
 
 
 class Signals(GuestTest):
