@@ -9,7 +9,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-from vmm import FILES, GUESTS, ROOT, SECTOR, TIME_LIMIT, GuestTest, command, text, wait_until
+from vmm import (FILES, GUESTS, ROOT, SECTOR, TIME_LIMIT, GuestTest, command, preloads, text,
+                 wait_until)
 
 PAUSING = Path(f"{FILES}/pausing" if FILES else ROOT / "build/tests/guests/pausing").absolute()
 PAUSES = 1000
