@@ -10,6 +10,7 @@
 #include "vmm/config/schema.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/run/options.h"
 #include "vmm/run/supervisor.h"
 
 #define STACK_SIZE (1 * MIB) /* address space; ThreadSanitizer needs more than half of it */
@@ -37,7 +38,7 @@ int main(int argc, char **argv)
     limit_stacks();
     if (argc > 1 && !strcmp(argv[1], "run"))
         exit(supervisor_main(argc - 1, argv + 1));
-    switch (config_parse(&config, argc, argv)) {
+    switch (config_parse(&config, &run_options_table, argc, argv)) {
     case CONFIG_RUN:
         log_set_level(config.log_level);
         status = boot_run(&config);
@@ -46,6 +47,9 @@ int main(int argc, char **argv)
         status = EXIT_SUCCESS;
         break;
     case CONFIG_USAGE:
+        break;
+    case CONFIG_FAILED:
+        status = STATUS_FAILED;
         break;
     }
     config_finish(&config);

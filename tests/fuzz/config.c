@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!prints(text + at))
             argv[argc++] = text + at;
 
-    if (config_parse(&config, argc, argv) == CONFIG_RUN && !config.kernel)
+    if (config_parse(&config, NULL, argc, argv) == CONFIG_RUN && !config.kernel)
         abort();
     if (memcmp(text, data, size) != 0)
         abort(); /* parsing must not change the caller's words */

@@ -205,7 +205,7 @@ int main(int argc, char **argv)
     p.wanted = (unsigned)atoi(argv[1]);
     p.fd = atoi(argv[2]);
     front_end_block_signals();
-    if (config_parse(&config, argc - 2, argv + 2) != CONFIG_RUN)
+    if (config_parse(&config, NULL, argc - 2, argv + 2) != CONFIG_RUN)
         return STATUS_USAGE;
     status = run(&p, &config);
     fprintf(stderr, "paused %u times, %llu us each, at most %llu us\n", p.paused,

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import vmm
-from vmm import (MACHINE, GuestTest, command, cpu_seconds, output_lines, payload, text, wait_until,
-                 wait_until_noticed)
+from vmm import (MACHINE, MINIVMM, GuestTest, command, cpu_seconds, output_lines, payload, text,
+                 wait_until, wait_until_noticed)
 
 USAGE = 2
 FAILED = 125
@@ -427,6 +427,19 @@ class Descriptors(GuestTest):
     def test_output_closed(self):
         done = self.boot("hello", stdout=None, preexec_fn=self.close(1))
         self.check_status(done, 0)
+        self.check_one_line(done.stderr, "Bad file descriptor")
+
+    def test_text_that_cannot_be_written(self):
+        """Whoever asks for a text gets it, or is told."""
+        for words in [MINIVMM, "--help"], [MINIVMM, "--version"], [MINIVMM, "run", "--help"], \
+                command("hello", "--dry-run"):
+            with self.subTest(words=words[1:]), open("/dev/full", "wb") as full:
+                done = self.run_vmm(words, stdout=full)
+                self.check_status(done, FAILED)
+                self.check_one_line(done.stderr, "No space left")
+                done = self.run_vmm(words, stdout=None, preexec_fn=self.close(1))
+                self.check_status(done, FAILED)
+                self.check_one_line(done.stderr, "Bad file descriptor")
 
     def test_output_full(self):
         with open("/dev/full", "wb") as full:

@@ -11,6 +11,7 @@
 #include "vmm/config/parse.h"
 #include "vmm/config/schema.h"
 #include "vmm/core/base.h"
+#include "vmm/run/options.h"
 
 #define MAX_WORDS 32
 
@@ -26,7 +27,7 @@ static enum config_result parse_words(struct config *config, char **words)
 
     while (*words)
         argv[argc++] = *words++;
-    return config_parse(config, argc, argv);
+    return config_parse(config, &run_options_table, argc, argv);
 }
 
 static enum config_result parse(struct config *config, const char *line)
@@ -304,6 +305,48 @@ START_TEST(consoles)
 }
 END_TEST
 
+START_TEST(words_that_are_no_options)
+{
+    CHECK(check_refused,
+          {
+              { "--kernel k bzImage",
+                "unexpected argument 'bzImage'; --kernel names a kernel (see minivmm --help)" },
+              { "--cpus 2 run", "run must be the first word: minivmm run [OPTION]... CMD" },
+          });
+}
+END_TEST
+
+START_TEST(options_of_another_command_line)
+{
+    CHECK(
+        check_refused,
+        {
+            { "--root /",
+              "'--root' is an option of minivmm run, not of minivmm (see minivmm --help)" },
+            { "--rw=x", "'--rw' is an option of minivmm run, not of minivmm (see minivmm --help)" },
+            { "-j2", "'-j2' is an option of minivmm run, not of minivmm (see minivmm --help)" },
+        });
+}
+END_TEST
+
+START_TEST(options_where_a_value_is_missing)
+{
+    CHECK(check_refused,
+          {
+              { "--kernel --disk x",
+                "--kernel: needs a value: FILE; if it is '--disk', write --kernel=--disk" },
+              { "--disk --kernel=k",
+                "--disk: needs a value: DISK; if it is '--kernel=k', write --disk=--kernel=k" },
+              { "-m -c 2", "--memory: needs a value: SIZE; if it is '-c', write --memory=-c" },
+              { "--kernel --", "--kernel: needs a value: FILE; if it is '--', write --kernel=--" },
+          });
+    CHECK(check_accepted, {
+                              { "--initrd=--disk", " initrd:--disk" },
+                              { "--cmdline -no-option", " cmdline:-no-option" },
+                          });
+}
+END_TEST
+
 START_TEST(unknown_words_are_refused)
 {
     CHECK(check_refused,
@@ -320,7 +363,6 @@ START_TEST(unknown_words_are_refused)
               { "--", "unknown option '--' (see minivmm --help)" },
               { "--=", "unknown option '--' (see minivmm --help)" },
               { "-", "unexpected argument '-' (see minivmm --help)" },
-              { "--kernel k bzImage", "unexpected argument 'bzImage' (see minivmm --help)" },
               { "--disk a,cahce=1",
                 "--disk: unknown key 'cahce'; known: ro, format, direct, engine, poll, serial" },
               { "--disk a,",
@@ -611,28 +653,46 @@ START_TEST(an_empty_argv_has_no_kernel)
     struct config config;
     char *argv[] = { NULL };
 
-    ck_assert_int_eq(config_parse(&config, 0, argv), CONFIG_USAGE);
+    ck_assert_int_eq(config_parse(&config, NULL, 0, argv), CONFIG_USAGE);
     config_finish(&config);
 }
 END_TEST
+
+/* A terminal of 80 columns and 24 lines, the last of which is for the prompt. */
+static void check_screen(const char *text)
+{
+    unsigned lines = 0;
+
+    for (; *text; lines++) {
+        size_t length = strcspn(text, "\n");
+
+        ck_assert_msg(length <= 80, "%.*s", (int)length, text);
+        text += length + 1;
+    }
+    ck_assert_uint_ge(lines, 15);
+    ck_assert_uint_le(lines, 23);
+}
 
 START_TEST(help_fits_on_a_screen)
 {
     FILE *out = capture(STDOUT_FILENO);
     struct config config;
-    unsigned lines = 0;
-    const char *text;
 
     ck_assert_int_eq(parse(&config, "--help --no-such-option"), CONFIG_DONE);
     config_finish(&config);
-    for (text = captured(out); *text; lines++) {
-        size_t length = strcspn(text, "\n");
+    check_screen(captured(out));
+}
+END_TEST
 
-        ck_assert_uint_le(length, 80);
-        text += length + 1;
-    }
-    ck_assert_uint_ge(lines, 20);
-    ck_assert_uint_le(lines, 30);
+START_TEST(help_of_run_fits_on_a_screen)
+{
+    char name[] = "run", help[] = "--help", *argv[] = { name, help, NULL };
+    FILE *out = capture(STDOUT_FILENO);
+    struct run_options run;
+
+    ck_assert_int_eq(run_options_parse(&run, 2, argv), CONFIG_DONE);
+    run_options_finish(&run);
+    check_screen(captured(out));
 }
 END_TEST
 
@@ -641,7 +701,7 @@ START_TEST(help_fails_if_the_disk_is_full)
     struct config config;
 
     ck_assert_ptr_nonnull(freopen("/dev/full", "w", stdout));
-    ck_assert_int_eq(parse(&config, "-h"), CONFIG_USAGE);
+    ck_assert_int_eq(parse(&config, "-h"), CONFIG_FAILED);
     config_finish(&config);
     _exit(0); /* exit() would fail to flush stdout */
 }
@@ -679,6 +739,9 @@ int main(void)
     tcase_add_test(tests, file_names_with_commas_and_equal_signs);
     tcase_add_test(tests, networks);
     tcase_add_test(tests, consoles);
+    tcase_add_test(tests, words_that_are_no_options);
+    tcase_add_test(tests, options_of_another_command_line);
+    tcase_add_test(tests, options_where_a_value_is_missing);
     tcase_add_test(tests, unknown_words_are_refused);
     tcase_add_test(tests, missing_and_extra_values_are_refused);
     tcase_add_test(tests, numbers);
@@ -691,6 +754,7 @@ int main(void)
     tcase_add_test(tests, values_keep_their_spaces);
     tcase_add_test(tests, an_empty_argv_has_no_kernel);
     tcase_add_test(tests, help_fits_on_a_screen);
+    tcase_add_test(tests, help_of_run_fits_on_a_screen);
     tcase_add_test(tests, help_fails_if_the_disk_is_full);
     tcase_add_test(tests, failed_values_store_nothing);
     suite_add_tcase(suite, tests);

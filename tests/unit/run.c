@@ -583,6 +583,9 @@ static const struct {
     const char *words[3], *wanted;
 } refusals[] = {
     { { "--bogus" }, "\"message\": \"unknown option '--bogus' (see minivmm run --help)\"" },
+    { { "--stats" },
+      "\"message\": \"'--stats' is an option of minivmm, not of minivmm run (see minivmm run "
+      "--help)\"" },
     { { "--kernel", "missing", "x" }, "\"message\": \"open missing: No such file or directory\"" },
     { { "--kernel=a", "--root=missing", "x" },
       "\"message\": \"--root missing: No such file or directory\"" },

@@ -135,7 +135,7 @@ static int boot_dry_run(const struct config *config)
     if (!error)
         error = machine_try_boot(&machine);
     if (!error)
-        dry_run_print(&machine);
+        error = dry_run_print(&machine);
     machine_destroy(&machine);
     return error ? STATUS_FAILED : STATUS_POWER_OFF;
 }

@@ -87,8 +87,10 @@ void descriptors_reserve(void)
 {
     int fd;
 
+    /* Output to a closed descriptor must still fail, so the stand-in for stdout is read-only. */
     for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0) {
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR) < 0) {
             log_error(errno, "open /dev/null as descriptor %d", fd);
             exit(STATUS_FAILED);
         }

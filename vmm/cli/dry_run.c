@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/cli/dry_run.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "vmm/config/config.h"
+#include "vmm/core/log.h"
 #include "vmm/machine/machine.h"
 
 static void dry_run_print_device(const struct hardware_device *device)
@@ -17,7 +19,7 @@ static void dry_run_print_device(const struct hardware_device *device)
     putchar('\n');
 }
 
-void dry_run_print(const struct machine *machine)
+int dry_run_print(const struct machine *machine)
 {
     const struct hardware *hw = &machine->board.hardware;
 
@@ -39,4 +41,7 @@ void dry_run_print(const struct machine *machine)
     dry_run_print_device(&hw->debug_exit);
     for (unsigned i = 0; i < hw->virtio_count; i++)
         dry_run_print_device(&hw->virtio[i]);
+    if (fflush(stdout) || ferror(stdout))
+        return log_error(errno, "write to standard output");
+    return 0;
 }

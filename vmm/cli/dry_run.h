@@ -4,7 +4,10 @@
 
 struct machine;
 
-/* Prints to stdout what machine_describe() planned: memory, devices, addresses, interrupts. */
-void dry_run_print(const struct machine *machine);
+/*
+ * Prints to stdout what machine_describe() planned: memory, devices, addresses, interrupts. -errno
+ * if it cannot be written, after a message.
+ */
+int dry_run_print(const struct machine *machine);
 
 #endif

@@ -240,11 +240,52 @@ static const char *option_nearest(const struct option *option, const char *name,
     return nearest;
 }
 
-static int option_refuse_unknown(const struct option_table *table, const char *word, size_t length)
+/*
+ * Finds a short option, whose value may follow the letter in the same word; *length becomes that of
+ * the option alone. -kernel is not -k: the user forgot a dash.
+ */
+static const struct option *option_find_letter(const struct option *list, const char *word,
+                                               size_t *length)
 {
-    size_t dashes = strspn(word, "-");
+    if (option_find(list, word + 1, *length - 1))
+        return NULL;
+    for (; list->name; list++)
+        if (list->letter && list->letter == word[1] && (*length == 2 || list->argument)) {
+            *length = 2;
+            return list;
+        }
+    return NULL;
+}
+
+/* Finds the option that a word is, or begins with; *length becomes that of the option alone. */
+static const struct option *option_find_word(const struct option *list, const char *word,
+                                             size_t *length)
+{
+    *length = strcspn(word, "=");
+    return word[1] == '-' ? option_find(list, word + 2, *length - 2)
+                          : option_find_letter(list, word, length);
+}
+
+/* Does an option follow where a value is expected, or the end of the options? */
+static bool option_follows(const struct option *list, const char *word)
+{
+    size_t length;
+
+    if (word[0] != '-' || !word[1])
+        return false;
+    return !strcmp(word, "--") ||
+           (option_find_word(list, word, &length) && (word[1] == '-' || !word[length]));
+}
+
+static int option_refuse_unknown(const struct option_reader *r, const char *word)
+{
+    const struct option_table *table = r->table;
+    size_t length = strcspn(word, "="), dashes = strspn(word, "-"), ignored;
     const char *nearest = option_nearest(table->options, word + dashes, length - dashes);
 
+    if (r->other && option_find_word(r->other->options, word, &ignored))
+        return log_refuse(EINVAL, "'%.*s' is an option of %s, not of %s (see %s --help)",
+                          (int)length, word, r->other->program, table->program, table->program);
     if (nearest)
         return log_refuse(EINVAL, "unknown option '%.*s'; did you mean --%s?", (int)length, word,
                           nearest);
@@ -347,39 +388,24 @@ static int option_read_value(struct option_reader *r, const struct option *optio
     return option_read_form(r, strcpy(copy, value));
 }
 
-/*
- * Finds a short option, whose value may follow the letter in the same word; *length becomes that of
- * the option alone. -kernel is not -k: the user forgot a dash.
- */
-static const struct option *option_find_letter(const struct option *list, const char *word,
-                                               size_t *length)
-{
-    if (option_find(list, word + 1, *length - 1))
-        return NULL;
-    for (; list->name; list++)
-        if (list->letter && list->letter == word[1] && (*length == 2 || list->argument)) {
-            *length = 2;
-            return list;
-        }
-    return NULL;
-}
-
 int option_read_next(struct option_reader *r, char ***words)
 {
     char *word = *(*words)++, *value = NULL;
-    size_t length = strcspn(word, "=");
     const struct option *option, *list = r->table->options;
+    size_t length;
 
     if (word[0] != '-' || !word[1])
         return log_refuse(EINVAL, "unexpected argument '%s' (see %s --help)", word,
                           r->table->program);
-    option = word[1] == '-' ? option_find(list, word + 2, length - 2)
-                            : option_find_letter(list, word, &length);
+    option = option_find_word(list, word, &length);
     if (!option)
-        return option_refuse_unknown(r->table, word, length);
+        return option_refuse_unknown(r, word);
 
     if (word[length])
         value = word + length + (word[length] == '=');
+    else if (option->argument && **words && option_follows(list, **words))
+        return log_refuse(EINVAL, "--%s: needs a value: %s; if it is '%s', write --%s=%s",
+                          option->name, option->argument, **words, option->name, **words);
     else if (option->argument && **words)
         value = *(*words)++;
     return option_read_value(r, option, value);

@@ -29,6 +29,7 @@ struct option_table {
 /* The parser's state. */
 struct option_reader {
     const struct option_table *table;
+    const struct option_table *other;         /* another command line, for messages; may be NULL */
     void *base;                               /* the struct that the options store to */
     struct arena *arena;                      /* for memory that `base` will point to */
     const struct option *option, *form, *key; /* being read; the last two may be NULL */

@@ -374,6 +374,7 @@ static const struct option config_options[] = {
       .read = option_read_text,
       .at = offsetof(struct config, cmdline) },
     { .name = "dtb",
+      .rare = true,
       .argument = "FILE",
       .help = "device tree instead of the generated one",
       .arch = "aarch64",
@@ -448,6 +449,7 @@ static const struct option config_options[] = {
               "output ends.",
       .forms = port_forms },
     { .name = "no-rng",
+      .rare = true,
       .help = "no entropy device",
       .read = option_read_negated,
       .at = offsetof(struct config, rng) },
@@ -462,6 +464,7 @@ static const struct option config_options[] = {
       .read = option_read_duration,
       .at = offsetof(struct config, timeout_ms) },
     { .name = "grace",
+      .rare = true,
       .argument = "DURATION",
       .help = "from SIGTERM until the guest is stopped (10s)",
       .read = option_read_duration,
@@ -472,6 +475,7 @@ static const struct option config_options[] = {
       .read = option_read_choice,
       .at = offsetof(struct config, log_level) },
     { .name = "stats",
+      .rare = true,
       .help = "print counters at the end",
       .more = "On stderr: exits of each vCPU; exits, requests, interrupts and system calls of each "
               "device, in total and per request; bytes of the consoles; the duration of each step "
@@ -488,6 +492,7 @@ static const struct option config_options[] = {
       .read = option_read_flag,
       .at = offsetof(struct config, dry_run) },
     { .name = "dump-dtb",
+      .rare = true,
       .argument = "FILE",
       .help = "write the guest's device tree to a file",
       .arch = "aarch64",
@@ -496,6 +501,7 @@ static const struct option config_options[] = {
       .at = offsetof(struct config, dump_dtb),
       .min = 1 },
     { .name = "dump-acpi",
+      .rare = true,
       .argument = "DIR",
       .help = "write the guest's ACPI tables to files",
       .arch = "x86_64",
@@ -511,7 +517,7 @@ static const struct option config_options[] = {
 
 const struct option_table config_table = {
     .program = "minivmm",
-    .usage = "--kernel FILE [OPTION]...  (Ctrl-A x ends it; see man minivmm)\n"
+    .usage = "--kernel FILE [OPTION]...  (Ctrl-A x ends it; more: man minivmm)\n"
              "       minivmm run [OPTION]... [CMD [ARG]...]  (see minivmm run --help)",
     .options = config_options,
 };
@@ -520,21 +526,32 @@ static_assert(sizeof(enum block_engine) == sizeof(unsigned), "option_read_choice
 static_assert(sizeof(enum net_vhost) == sizeof(unsigned), "option_read_choice stores unsigned");
 static_assert(sizeof(enum log_level) == sizeof(unsigned), "option_read_choice stores unsigned");
 
-enum config_result config_parse(struct config *config, int argc, char **argv)
+/* What somebody writes who does not know the options yet. */
+static int config_refuse_word(const char *word)
 {
-    struct option_reader reader = { .table = &config_table,
-                                    .base = config,
-                                    .arena = &config->arena };
+    if (!strcmp(word, "run"))
+        return log_refuse(EINVAL, "run must be the first word: minivmm run [OPTION]... CMD");
+    return log_refuse(EINVAL, "unexpected argument '%s'; --kernel names a kernel (see %s --help)",
+                      word, config_table.program);
+}
+
+enum config_result config_parse(struct config *config, const struct option_table *other, int argc,
+                                char **argv)
+{
+    struct option_reader reader = {
+        .table = &config_table, .other = other, .base = config, .arena = &config->arena
+    };
     char **words = argv + (argc > 0);
     int result = config_set_defaults(config);
 
     while (!result && *words)
-        result = option_read_next(&reader, &words);
+        result =
+            (*words)[0] == '-' ? option_read_next(&reader, &words) : config_refuse_word(*words);
     if (result > 0)
         return CONFIG_DONE;
     if (!result) {
         config_complete(config);
         result = config_check(config);
     }
-    return result ? CONFIG_USAGE : CONFIG_RUN;
+    return result == 0 ? CONFIG_RUN : result == -EINVAL ? CONFIG_USAGE : CONFIG_FAILED;
 }

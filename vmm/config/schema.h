@@ -7,14 +7,16 @@
 /* The command line of minivmm, as a table of options that fill struct config. */
 struct config;
 
-enum config_result { CONFIG_RUN, CONFIG_DONE, CONFIG_USAGE };
+enum config_result { CONFIG_RUN, CONFIG_DONE, CONFIG_USAGE, CONFIG_FAILED };
 
 /*
- * Reads the command line. CONFIG_DONE: --help or --version has been printed. CONFIG_USAGE: an error
- * has been printed, one line that names the wrong word and the remedy. config_finish() must follow
- * in all cases.
+ * Reads the command line. An option of `other`, if that is not NULL, is refused as one of another
+ * command line. CONFIG_DONE: --help or --version has been printed. CONFIG_USAGE: an error has been
+ * printed, one line that names the wrong word and the remedy. CONFIG_FAILED: the same of another
+ * failure, such as a full disk under --help. config_finish() must follow in all cases.
  */
-enum config_result config_parse(struct config *config, int argc, char **argv);
+enum config_result config_parse(struct config *config, const struct option_table *other, int argc,
+                                char **argv);
 
 extern const struct option_table config_table;
 

@@ -103,7 +103,7 @@ static const struct option run_options_list[] = {
       .max = 1024 },
     { .name = "net",
       .argument = "NIC",
-      .help = "network device; user is configured in the guest (none)",
+      .help = "NIC; user is configured in the guest (none)",
       .at = offsetof(struct run_options, machine),
       .forms = config_net_forms },
     { .name = "timeout",
@@ -208,6 +208,7 @@ static int run_options_check_jobs(const struct run_options *options)
 enum config_result run_options_parse(struct run_options *options, int argc, char **argv)
 {
     struct option_reader reader = { .table = &run_options_table,
+                                    .other = &config_table,
                                     .base = options,
                                     .arena = &options->machine.arena };
     char **words = argv + (argc > 0);
