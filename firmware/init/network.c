@@ -3,10 +3,11 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <linux/ipv6.h>
-#include <net/if.h>
-#include <net/route.h>
-#include <netinet/in.h>
+#include <linux/if.h>
+#include <linux/in.h>
+#include <linux/ipv6.h> /* with the C library's netinet/in.h it compiles only if that is GNU's */
+#include <linux/ipv6_route.h>
+#include <linux/route.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
