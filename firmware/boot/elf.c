@@ -3,17 +3,19 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "firmware/hardware.h"
 #include "firmware/image.h"
 #include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 
-#define ELF_MAX_SEGMENTS 128        /* kernels have a handful */
-#define ELF_MAX_NOTES    (16 * KIB) /* bytes of a segment; the rest is ignored */
-#define ELF_CMDLINE_SIZE 2047       /* COMMAND_LINE_SIZE of Linux/x86, less the NUL */
-#define XEN_NAME         "Xen"      /* a note's name includes the NUL */
+#define ELF_MAX_SEGMENTS 128       /* kernels have a handful */
+#define ELF_MAX_NOTES    (1 * MIB) /* bytes of a segment; kernels have less than 1 KiB */
+#define ELF_CMDLINE_SIZE 2047      /* COMMAND_LINE_SIZE of Linux/x86, less the NUL */
+#define XEN_NAME         "Xen"     /* a note's name includes the NUL */
 #define XEN_PHYS32_ENTRY 18
 
 #define ELF_USER_PROGRAM "is a program or library of an operating system; name a bzImage or vmlinux"
@@ -188,14 +190,20 @@ static void elf_scan_notes(const uint8_t *notes, size_t left, unsigned align, st
 
 static int elf_read_notes(struct elf_file *elf, const struct elf_segment *segment)
 {
-    uint8_t notes[ELF_MAX_NOTES];
-    size_t size = segment->file_size < sizeof(notes) ? segment->file_size : sizeof(notes);
-    int error = image_read(elf->image, segment->offset, notes, size);
+    size_t size = segment->file_size;
+    cleanup_free uint8_t *notes = NULL;
+    int error;
 
-    if (error)
-        return error;
-    elf_scan_notes(notes, size, segment->align == 8 ? 8 : 4, elf);
-    return 0;
+    if (segment->file_size > ELF_MAX_NOTES)
+        return log_refuse(EFBIG, "%s has too many notes: %llu bytes of them", elf->image->path,
+                          (unsigned long long)segment->file_size);
+    notes = malloc(size + 1);
+    if (!notes)
+        return log_error(ENOMEM, "read %s", elf->image->path);
+    error = image_read(elf->image, segment->offset, notes, size);
+    if (!error)
+        elf_scan_notes(notes, size, segment->align == 8 ? 8 : 4, elf);
+    return error;
 }
 
 static int elf_read_segments(struct elf_file *elf)

@@ -2,6 +2,7 @@
 #include "firmware/init/spawn.h"
 
 #include <errno.h>
+#include <linux/limits.h>
 #include <string.h>
 #include <sys/ioctl.h>
 

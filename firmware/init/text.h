@@ -5,9 +5,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A string builder for lines and paths. Cuts off what does not fit. Always ends with a NUL. */
+/*
+ * A string builder for lines and paths. Cuts off what does not fit: a path is then longer than the
+ * kernel takes (ENAMETOOLONG). Always ends with a NUL.
+ */
 struct text {
-    char bytes[4096]; /* PATH_MAX */
+    char bytes[4096 + 1]; /* one more than PATH_MAX */
     size_t used;
 };
 

@@ -125,6 +125,26 @@ START_TEST(pvh_note_takes_precedence)
 }
 END_TEST
 
+/* After a note of many KiB. */
+START_TEST(pvh_note_comes_late)
+{
+    const Elf64_Nhdr large = { .n_namesz = 4, .n_descsz = 20000, .n_type = 3 };
+    static uint8_t bytes[sizeof(file) + 20000 + 64];
+    size_t end = put_note(0, "Xen", 18, PVH_ENTRY, 4), at = offsetof(struct elf64_file, notes);
+
+    file.header.e_phnum = 3;
+    file.segments[NOTES].p_filesz = sizeof(bytes) - at;
+    memcpy(bytes, &file, at);
+    memcpy(bytes + at, &large, sizeof(large));
+    memcpy(bytes + at + sizeof(large) + 4 + large.n_descsz, file.notes, end);
+    ck_assert_int_eq(load_bytes(bytes, sizeof(bytes)), 0);
+    ck_assert(kernel.pvh);
+    file.segments[NOTES].p_filesz = 2 * MIB;
+    ck_assert_int_eq(load(), -EFBIG);
+    ck_assert(logged("too many notes"));
+}
+END_TEST
+
 /* Name and value sizes of notes that are invalid, or end outside of the segment. */
 static const struct {
     uint32_t name_size, value_size;
@@ -373,6 +393,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, loads_segments);
     tcase_add_loop_test(tests, pvh_note_takes_precedence, 0, 2);
+    tcase_add_test(tests, pvh_note_comes_late);
     tcase_add_loop_test(tests, endless_notes, 0, ARRAY_SIZE(bad_notes));
     tcase_add_test(tests, note_at_the_very_end);
     tcase_add_loop_test(tests, bad_headers_and_segments, 0, ARRAY_SIZE(broken));

@@ -40,6 +40,16 @@ static void teardown(void)
     ck_assert_int_eq(chdir("/") | system(remove), 0);
 }
 
+static void write_groups(unsigned count)
+{
+    FILE *file = fopen("etc/group", "w");
+
+    ck_assert_ptr_nonnull(file);
+    for (unsigned i = 0; i < count; i++)
+        fprintf(file, "g%u:x:%u:you,me\n", i, 100 + i);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
 static int find(const char *given)
 {
     options.user = (char *)given;
@@ -61,6 +71,18 @@ START_TEST(a_name)
     ck_assert_str_eq(user.home, "/home/me");
     ck_assert_uint_eq(user.group_count, 1);
     ck_assert_uint_eq(user.groups[0], 8);
+}
+END_TEST
+
+START_TEST(as_many_groups_as_there_are)
+{
+    write_groups(3000);
+    ck_assert_int_eq(find("me"), 0);
+    ck_assert_uint_eq(user.group_count, 3000);
+    ck_assert_uint_eq(user.groups[0], 100);
+    ck_assert_uint_eq(user.groups[2999], 3099);
+    write_groups(70000); /* a process can have 65536 */
+    ck_assert_int_eq(find("me"), -E2BIG);
 }
 END_TEST
 
@@ -137,6 +159,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, root_is_the_default);
     tcase_add_test(tests, a_name);
+    tcase_add_test(tests, as_many_groups_as_there_are);
     tcase_add_test(tests, a_number);
     tcase_add_test(tests, no_such_user);
     tcase_add_test(tests, links_lead_into_the_root);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/core/log.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -49,7 +50,7 @@ static void log_note_reason(const char *line)
 static void log_line(bool failure, const char *fmt, va_list args, int error)
 {
     struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
-    char line[1024] = LOG_NAME;
+    char line[PIPE_BUF] = LOG_NAME; /* written at once; a path may be nearly as long */
     size_t size = sizeof(line) - 2; /* room for "\r\n" */
     size_t used = strlen(line);
 

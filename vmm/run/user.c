@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,9 +69,14 @@ static int user_find_groups(struct user *user, struct run_options *options, cons
         count = user_read_groups(file, user->name, groups, most);
     if (file)
         fclose(file);
+    if (!groups)
+        return log_error(ENOMEM, "--user");
+    if (most > NGROUPS_MAX)
+        return log_refuse(E2BIG, "--user %s: more than %d groups in %s/etc/group", user->name,
+                          NGROUPS_MAX, strcmp(root, "/") != 0 ? root : "");
     user->groups = groups;
     user->group_count = count < most ? count : most;
-    return groups ? 0 : log_error(ENOMEM, "--user");
+    return 0;
 }
 
 /* A file that exists but cannot be read would make the user another one. */
