@@ -74,7 +74,7 @@ int image_read(const struct image *image, uint64_t offset, void *dst, size_t len
         return image_truncated(image, offset, len);
 
     while (left > 0) {
-        ssize_t n = pread(image->fd, next, left, (off_t)(image->start + offset + (len - left)));
+        ssize_t n = pread(image->fd, next, left, (off_t)(offset + (len - left)));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -101,7 +101,7 @@ int image_load(const struct image *image, uint64_t offset, uint64_t len, struct 
 
 int image_save(const char *path, const void *bytes, size_t size)
 {
-    cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
     if (fd < 0)
         return log_error(errno, "create %s", path);

@@ -215,11 +215,11 @@ static void offsets_and_lengths(void)
 static void every_write(void)
 {
     static const uint32_t opcodes[] = {
-        FUSE_SETATTR, FUSE_SYMLINK, FUSE_MKNOD, FUSE_MKDIR,   FUSE_UNLINK,    FUSE_RMDIR,
-        FUSE_RENAME,  FUSE_LINK,    FUSE_WRITE, FUSE_RENAME2, FUSE_FALLOCATE, FUSE_CREATE,
+        FUSE_SETATTR,   FUSE_SYMLINK, FUSE_MKNOD,    FUSE_MKDIR,       FUSE_UNLINK,
+        FUSE_RMDIR,     FUSE_RENAME,  FUSE_LINK,     FUSE_WRITE,       FUSE_RENAME2,
+        FUSE_FALLOCATE, FUSE_CREATE,  FUSE_SETXATTR, FUSE_REMOVEXATTR,
     };
-    static const uint32_t unknown[] = { FUSE_SETXATTR, FUSE_REMOVEXATTR, FUSE_IOCTL,
-                                        FUSE_COPY_FILE_RANGE, FUSE_SETUPMAPPING };
+    static const uint32_t unknown[] = { FUSE_IOCTL, FUSE_COPY_FILE_RANGE, FUSE_SETUPMAPPING };
     static const uint32_t flags[] = { WRITE_ONLY, READ_WRITE, 3, TRUNCATE, TRUNCATE | READ_WRITE };
     uint64_t file = lookup(ROOT, "file"), handle;
 

@@ -257,6 +257,22 @@ START_TEST(shares)
 }
 END_TEST
 
+START_TEST(owner_of_shared_files)
+{
+    struct config config;
+
+    ck_assert_int_eq(parse(&config, "--kernel k --share a --share b,uid=1000,gid=4294967294"),
+                     CONFIG_RUN);
+    ck_assert_uint_eq(config.shares->directory.guest_uid, 0);
+    ck_assert_uint_eq(config.shares->directory.guest_gid, 0);
+    ck_assert_uint_eq(config.shares->next->directory.guest_uid, 1000);
+    ck_assert_uint_eq(config.shares->next->directory.guest_gid, 4294967294);
+    config_finish(&config);
+    ck_assert_int_eq(parse(&config, "--kernel k --share a,uid=4294967295"), CONFIG_USAGE);
+    config_finish(&config);
+}
+END_TEST
+
 START_TEST(file_names_with_commas_and_equal_signs)
 {
     CHECK(check_accepted, {
@@ -736,6 +752,7 @@ int main(void)
     tcase_add_test(tests, later_options_override);
     tcase_add_test(tests, disks);
     tcase_add_test(tests, shares);
+    tcase_add_test(tests, owner_of_shared_files);
     tcase_add_test(tests, file_names_with_commas_and_equal_signs);
     tcase_add_test(tests, networks);
     tcase_add_test(tests, consoles);
