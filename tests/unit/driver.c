@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "vmm/core/base.h"
 #include "vmm/core/endian.h"
@@ -207,7 +208,10 @@ bool driver_wait_ms(struct driver *d, unsigned queue, unsigned ms, uint32_t *ret
         if (late)
             return false;
         late = now() > deadline; /* one more turn: the test may have been preempted */
-        loop_turn(d->loop, 10);
+        if (loop_is_current(d->loop))
+            loop_turn(d->loop, 10);
+        else
+            usleep(1000); /* it has a thread of its own */
     }
     elem = used + 4 + 8ull * (d->used_seen[queue]++ & (d->queue_size - 1));
     if (ret_head)

@@ -12,6 +12,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/crew.h"
 
 #define NEVER_NS UINT64_MAX
 
@@ -36,9 +37,17 @@ struct loop {
     pthread_mutex_t mutex;
     pthread_cond_t done;
     struct loop_request *calls; /* not yet begun, oldest first */
-    pthread_t owner;
+    pthread_t owner;            /* if there is no crew */
+    struct crew *crew;          /* or NULL: no callback may block */
+    void (*taken_over)(void *owner);
+    void *taken_over_owner;
     bool threaded;
 };
+
+static bool loop_has_crew(const struct loop *loop)
+{
+    return loop->crew && loop->threaded;
+}
 
 int poll_set_add(struct poll_set *set, int fd, short events)
 {
@@ -76,6 +85,12 @@ static void loop_finish_call(struct loop *loop, struct loop_request *call)
     pthread_cond_broadcast(&loop->done);
 }
 
+/* False on a thread that was replaced while it was blocked: it must leave the loop alone. */
+static bool loop_leads(const struct loop *loop)
+{
+    return !loop_has_crew(loop) || crew_is_leader(loop->crew);
+}
+
 static void loop_wake_ready(struct watch *watch, short revents)
 {
     struct loop *loop = container_of(watch, struct loop, wake);
@@ -85,7 +100,7 @@ static void loop_wake_ready(struct watch *watch, short revents)
     if (read(watch->fd, &count, sizeof(count)) < 0)
         assert(errno == EAGAIN);
 
-    while ((call = loop_take_call(loop))) {
+    while (loop_leads(loop) && (call = loop_take_call(loop))) {
         call->fn(call->arg);
         loop_finish_call(loop, call);
     }
@@ -121,7 +136,10 @@ void loop_join(struct loop *loop)
     if (!loop->threaded)
         return;
     loop_call(loop, loop_stop_call, loop);
-    pthread_join(loop->owner, NULL);
+    if (loop->crew)
+        crew_join(loop->crew);
+    else
+        pthread_join(loop->owner, NULL);
     loop->owner = pthread_self();
     loop->threaded = false;
     loop->stop = false;
@@ -132,6 +150,7 @@ void loop_destroy(struct loop *loop)
     if (!loop)
         return;
     loop_join(loop);
+    crew_destroy(loop->crew);
     close(loop->wake.fd);
     pthread_mutex_destroy(&loop->mutex);
     pthread_cond_destroy(&loop->done);
@@ -150,10 +169,23 @@ static void *loop_thread(void *arg)
     return NULL;
 }
 
+static int loop_start_crew(struct loop *loop, const char *name)
+{
+    int error;
+
+    loop->threaded = true;
+    error = crew_start(loop->crew, name);
+    if (error)
+        loop->threaded = false;
+    return error;
+}
+
 int loop_start(struct loop *loop, const char *name)
 {
     int error;
 
+    if (loop->crew)
+        return loop_start_crew(loop, name);
     LOCK_SCOPE(&loop->mutex);
     error = pthread_create(&loop->owner, NULL, loop_thread, loop);
     if (error) {
@@ -191,6 +223,18 @@ static bool loop_prepare(struct loop *loop, uint32_t *timeout_ms, unsigned *ret_
     return true;
 }
 
+static int loop_poll(struct loop *loop, int timeout_ms)
+{
+    int ready;
+
+    if (!loop_has_crew(loop))
+        return poll(loop->set.fds, loop->set.count, timeout_ms);
+    crew_release_idle(loop->crew);
+    ready = poll(loop->set.fds, loop->set.count, timeout_ms);
+    crew_acquire(loop->crew);
+    return ready;
+}
+
 void loop_turn(struct loop *loop, int timeout_ms)
 {
     uint32_t wait_ms = timeout_ms < 0 ? UINT32_MAX : (uint32_t)timeout_ms;
@@ -203,14 +247,14 @@ void loop_turn(struct loop *loop, int timeout_ms)
         poll(NULL, 0, 10); /* out of memory: retry rather than end a running guest */
         return;
     }
-    ready = poll(loop->set.fds, loop->set.count, wait_ms > INT32_MAX ? -1 : (int)wait_ms);
+    ready = loop_poll(loop, wait_ms > INT32_MAX ? -1 : (int)wait_ms);
     if (ready < 0)
         return; /* EINTR: revents are not valid */
 
-    for (unsigned i = 0; ready > 0 && i < watches; i++)
+    for (unsigned i = 0; ready > 0 && i < watches && loop_leads(loop); i++)
         if (loop->polled[i] && loop->set.fds[i].revents)
             loop->polled[i]->ready(loop->polled[i], loop->set.fds[i].revents);
-    if (poller && loop->poller == poller)
+    if (poller && loop->poller == poller && loop_leads(loop))
         poller->dispatch(poller, &loop->set);
 }
 
@@ -228,6 +272,8 @@ void loop_run(struct loop *loop)
 void loop_stop(struct loop *loop)
 {
     loop->stop = true;
+    if (loop_has_crew(loop))
+        crew_end(loop->crew);
 }
 
 void loop_add(struct loop *loop, struct watch *watch)
@@ -256,11 +302,13 @@ void loop_set_poller(struct loop *loop, struct poller *poller)
 
 bool loop_is_current(const struct loop *loop)
 {
+    if (loop_has_crew(loop))
+        return crew_is_current(loop->crew);
     return pthread_equal(loop->owner, pthread_self());
 }
 
 /* With the mutex held. If the deadline passes before the call begins, removes it: false. */
-static bool loop_wait(struct loop *loop, struct loop_request *call, uint64_t deadline_ns)
+static bool loop_await_call(struct loop *loop, struct loop_request *call, uint64_t deadline_ns)
 {
     const struct timespec deadline = clock_timespec(deadline_ns);
 
@@ -296,10 +344,59 @@ bool loop_call_by(struct loop *loop, void (*fn)(void *arg), void *arg, uint64_t 
     *link = &call;
     if (write(loop->wake.fd, &one, sizeof(one)) < 0)
         assert(errno == EAGAIN);
-    return loop_wait(loop, &call, deadline_ns);
+    return loop_await_call(loop, &call, deadline_ns);
 }
 
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 {
     loop_call_by(loop, fn, arg, NEVER_NS);
+}
+
+/* Callbacks that may block. */
+
+static void loop_crew_turn(void *owner)
+{
+    loop_turn(owner, -1);
+}
+
+static void loop_crew_taken_over(void *owner)
+{
+    struct loop *loop = owner;
+
+    loop->taken_over(loop->taken_over_owner);
+}
+
+static const struct crew_ops loop_crew_ops = {
+    .turn = loop_crew_turn,
+    .taken_over = loop_crew_taken_over,
+};
+
+int loop_allow_blocking(struct loop *loop, void (*taken_over)(void *owner), void *owner)
+{
+    loop->crew = crew_create(&loop_crew_ops, loop);
+    loop->taken_over = taken_over;
+    loop->taken_over_owner = owner;
+    return loop->crew ? 0 : -ENOMEM;
+}
+
+void loop_release(struct loop *loop)
+{
+    if (loop_has_crew(loop))
+        crew_release(loop->crew);
+}
+
+void loop_acquire(struct loop *loop)
+{
+    if (loop_has_crew(loop))
+        crew_acquire(loop->crew);
+}
+
+bool loop_was_replaced(const struct loop *loop)
+{
+    return !loop_leads(loop);
+}
+
+bool loop_wait(struct loop *loop, pthread_cond_t *cond, uint64_t deadline_ns)
+{
+    return crew_wait(loop->crew, cond, deadline_ns);
 }

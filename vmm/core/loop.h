@@ -3,6 +3,7 @@
 #define VMM_CORE_LOOP_H
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -68,5 +69,29 @@ void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
  * reaches `deadline_ns`: the loop may be blocked in a system call. Waits for fn once it has begun.
  */
 bool loop_call_by(struct loop *loop, void (*fn)(void *arg), void *arg, uint64_t deadline_ns);
+
+/*
+ * A loop whose callbacks may block, because they use files on the host. It gets several threads, as
+ * in crew.h, one of which runs its callbacks at any time. `taken_over` is called on a thread that
+ * has become the leader: callbacks that are blocked will not see what they still had to do. Before
+ * loop_start(); 0 or -ENOMEM.
+ */
+int loop_allow_blocking(struct loop *loop, void (*taken_over)(void *owner), void *owner);
+
+/*
+ * In a callback, before and after a system call that may block. Other callbacks may run in between.
+ * Nothing happens without loop_allow_blocking().
+ */
+void loop_release(struct loop *loop);
+void loop_acquire(struct loop *loop);
+
+/* After loop_acquire(): has another thread taken over the loop? The callback then soon returns. */
+bool loop_was_replaced(const struct loop *loop);
+
+/*
+ * In a callback of a started loop that may block: waits until another callback signals `cond`, made
+ * by clock_cond_init(). False at `deadline_ns`; UINT64_MAX: no limit.
+ */
+bool loop_wait(struct loop *loop, pthread_cond_t *cond, uint64_t deadline_ns);
 
 #endif

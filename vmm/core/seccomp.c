@@ -49,10 +49,12 @@ static void seccomp_compare(struct sock_fprog *program, uint32_t value, uint8_t 
 /* The accumulator contains the system call's number on entry, and again at the end. */
 static void seccomp_add_rule(struct sock_fprog *program, const struct seccomp_rule *rule)
 {
+    uint32_t action = rule->error ? SECCOMP_RET_ERRNO | rule->error : SECCOMP_RET_ALLOW;
+
     assert(rule->reason);
     if (!rule->argument.mask) {
         seccomp_compare(program, rule->call, 0, 1);
-        seccomp_return(program, SECCOMP_RET_ALLOW);
+        seccomp_return(program, action);
         return;
     }
     seccomp_compare(program, rule->call, 0, 5);
@@ -60,7 +62,7 @@ static void seccomp_add_rule(struct sock_fprog *program, const struct seccomp_ru
     seccomp_add(program,
                 (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, rule->argument.mask));
     seccomp_compare(program, rule->argument.value, 0, 1);
-    seccomp_return(program, SECCOMP_RET_ALLOW);
+    seccomp_return(program, action);
     seccomp_load(program, offsetof(struct seccomp_data, nr));
 }
 

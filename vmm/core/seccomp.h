@@ -6,7 +6,8 @@
 
 /*
  * An allowed system call; with argument.mask != 0, only if that argument matches. A call may have
- * several rules: it is allowed if one of them matches.
+ * several rules: it is allowed if one of them matches. With `error` it fails with that instead of
+ * EPERM.
  */
 struct seccomp_rule {
     uint16_t call; /* SYS_... */
@@ -14,6 +15,7 @@ struct seccomp_rule {
         uint8_t index;        /* from 0 */
         uint32_t mask, value; /* matches if (low half of the argument & mask) == value */
     } argument;
+    uint16_t error;     /* 0: allowed */
     const char *reason; /* what makes the call: documents the table; never NULL */
 };
 
