@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -128,6 +129,17 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_fchmod, .reason = "FUSE_WRITE with FUSE_WRITE_KILL_SUIDGID" },
     { SYS_setxattr, .reason = "FUSE_SETXATTR" },
     { SYS_removexattr, .reason = "FUSE_REMOVEXATTR" },
+
+    /* Further threads that serve the share, and inherit this filter. */
+    { SYS_clone, .argument = { 0, CLONE_THREAD, CLONE_THREAD }, .reason = "pthread_create()" },
+    { SYS_clone3, .error = ENOSYS, .reason = "its flags cannot be checked: libc uses clone()" },
+    { SYS_set_robust_list, .reason = "the start of a thread" },
+    { SYS_rseq, .reason = "the same" },
+
+    /* Names that appear on the host, in a share below an overlay. */
+    { SYS_inotify_init1, .reason = "absent.c" },
+    { SYS_inotify_add_watch, .reason = "absent.c" },
+    { SYS_timerfd_settime, .reason = "absent.c: its timer" },
 
     /* The allocator; executable memory is denied. */
     { SYS_mmap, .argument = { 2, PROT_EXEC, 0 }, .reason = "malloc()" },

@@ -40,14 +40,18 @@
 
 struct fuse {
     struct share *share;
+};
+
+/* Room for parts of a request. Not in struct fuse_call, which is zeroed. */
+struct fuse_scratch {
     char names[NAMES_MAX];
     struct iovec iov[FUSE_SEGMENTS_MAX];
 };
 
 /* A request being handled. */
 struct fuse_call {
-    struct fuse *fuse;
     struct share *share;
+    struct fuse_scratch *scratch;
     struct fuse_in_header in;
     union {
         struct fuse_forget_in forget;
@@ -86,10 +90,10 @@ static int fuse_put(struct fuse_call *call, const void *bytes, size_t size)
     return 0;
 }
 
-/* Fills fuse->iov with the first `size` bytes of `sg`. Returns the number of elements. */
+/* Fills scratch->iov with the first `size` bytes of `sg`. Returns the number of elements. */
 static unsigned fuse_iov(struct fuse_call *call, struct sg sg, size_t size)
 {
-    struct iovec *iov = call->fuse->iov;
+    struct iovec *iov = call->scratch->iov;
     unsigned count = 0;
 
     if (sg.length > size)
@@ -138,8 +142,8 @@ static struct fuse_entry_out fuse_entry_of(const struct share_entry *entry)
 {
     return (struct fuse_entry_out){
         .nodeid = entry->node,
-        .entry_valid = CACHE_VALID_S,
-        .attr_valid = CACHE_VALID_S,
+        .entry_valid = entry->gone ? 0 : CACHE_VALID_S,
+        .attr_valid = entry->gone ? 0 : CACHE_VALID_S,
         .attr = fuse_attr_of(&entry->attr),
     };
 }
@@ -470,7 +474,7 @@ static int fuse_do_read(struct fuse_call *call)
     const struct fuse_read_in *in = &call->args.read;
     unsigned count = fuse_iov(call, call->reply, in->size);
     ssize_t done =
-        share_read(call->share, call->in.nodeid, in->fh, call->fuse->iov, count, in->offset);
+        share_read(call->share, call->in.nodeid, in->fh, call->scratch->iov, count, in->offset);
 
     if (done < 0)
         return (int)done;
@@ -488,7 +492,7 @@ static int fuse_do_write(struct fuse_call *call)
     if (in->size > call->payload.length)
         return -EINVAL;
     count = fuse_iov(call, call->payload, in->size);
-    done = share_write(call->share, call->in.nodeid, in->fh, call->fuse->iov, count, in->offset,
+    done = share_write(call->share, call->in.nodeid, in->fh, call->scratch->iov, count, in->offset,
                        in->write_flags & FUSE_WRITE_CACHE);
     if (done < 0)
         return (int)done;
@@ -536,7 +540,7 @@ static int fuse_put_dirent_entry(struct fuse_call *call, const struct share_dire
     struct fuse_entry_out out = { 0 };
     bool dots = !strcmp(dirent->name, ".") || !strcmp(dirent->name, "..");
 
-    if (!dots && !share_lookup(call->share, call->in.nodeid, dirent->name, &entry))
+    if (!dots && !share_lookup_entry(call->share, call->in.nodeid, dirent->name, &entry))
         out = fuse_entry_of(&entry);
     return fuse_put(call, &out, sizeof(out));
 }
@@ -653,10 +657,10 @@ static const struct fuse_op *fuse_op_of(uint32_t opcode)
 /* Reads `count` NUL-terminated strings, which must fill the rest of the request exactly. */
 static int fuse_read_names(struct fuse_call *call, size_t count)
 {
-    char *text = call->fuse->names;
+    char *text = call->scratch->names;
     size_t left = call->payload.length;
 
-    if (left > sizeof(call->fuse->names))
+    if (left > sizeof(call->scratch->names))
         return -ENAMETOOLONG;
     sg_read(&call->payload, text, left);
     for (size_t i = 0; i < count; i++) {
@@ -689,7 +693,8 @@ static int fuse_dispatch(struct fuse_call *call, const struct fuse_op *op, size_
 
 uint32_t fuse_serve(struct fuse *fuse, struct sg *request, struct sg *reply)
 {
-    struct fuse_call call = { .fuse = fuse, .share = fuse->share };
+    struct fuse_scratch scratch;
+    struct fuse_call call = { .share = fuse->share, .scratch = &scratch };
     size_t size = request->length;
     struct fuse_out_header out;
     const struct fuse_op *op;
@@ -712,6 +717,27 @@ uint32_t fuse_serve(struct fuse *fuse, struct sg *request, struct sg *reply)
     };
     sg_write(reply, &out, sizeof(out));
     return out.len;
+}
+
+bool fuse_target(const struct fuse *fuse, const struct sg *request, struct fuse_target *ret)
+{
+    struct sg rest = *request;
+    struct fuse_in_header in;
+    char name[NAME_MAX + 1];
+    size_t length;
+
+    if (!sg_read(&rest, &in, sizeof(in)))
+        return false;
+    *ret =
+        (struct fuse_target){ .node = in.nodeid, .device = share_device(fuse->share, in.nodeid) };
+    if (in.opcode != FUSE_LOOKUP)
+        return in.opcode != FUSE_FORGET && in.opcode != FUSE_BATCH_FORGET;
+    length = rest.length < sizeof(name) ? rest.length : sizeof(name);
+    sg_read(&rest, name, length);
+    for (size_t i = 0; i < length; i++)
+        ret->name_hash = (ret->name_hash ^ (uint8_t)name[i]) * 0x100000001b3u; /* FNV-1 */
+    ret->lookup = true;
+    return true;
 }
 
 void fuse_reset(struct fuse *fuse)

@@ -2,6 +2,7 @@
 #ifndef DEVICES_FS_FUSE_H
 #define DEVICES_FS_FUSE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/core/sg.h"
@@ -11,7 +12,8 @@
  * completed before fuse_serve() returns. Requests are untrusted: each field is copied once, then
  * checked. Requests that would change a read-only share are refused here, with EROFS.
  *
- * Not thread-safe: called by one thread at a time.
+ * On the share's loop, which is released while the host lets a request wait: meanwhile others may
+ * be served.
  */
 #define FUSE_SEGMENTS_MAX 256u /* data segments used of one request or reply */
 
@@ -34,5 +36,15 @@ unsigned fuse_state(struct fuse *fuse, struct state *s);
 
 /* Handles one request. Returns the bytes written to `reply`, 0 if the request has no reply. */
 uint32_t fuse_serve(struct fuse *fuse, struct sg *request, struct sg *reply);
+
+/* What a request waits for if it takes long. */
+struct fuse_target {
+    uint64_t device, node;
+    bool lookup; /* of a name in the node, which may be a mount point */
+    uint64_t name_hash;
+};
+
+/* Before fuse_serve(). False: the request never waits. */
+bool fuse_target(const struct fuse *fuse, const struct sg *request, struct fuse_target *ret);
 
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "devices/fs/budget.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/state.h"
 
@@ -40,34 +41,63 @@ bool node_matches(const struct node *node, const struct statx *attr)
     return identity_equal(&node->identity, &identity);
 }
 
+bool node_has_type(const struct node *node, const struct statx *attr)
+{
+    return node->identity.type == (attr->stx_mode & S_IFMT);
+}
+
 bool node_name_valid(const char *name)
 {
     return *name && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..") &&
            strlen(name) <= NAME_MAX;
 }
 
-static struct node **nodes_bucket(const struct nodes *nodes, const struct identity *identity)
+static struct node **nodes_bucket(const struct nodes *nodes, uint64_t key)
 {
-    uint64_t mixed = (identity->ino ^ (uint64_t)identity->dev_minor << 40) * 0x9e3779b97f4a7c15u;
+    return &nodes->buckets[key * 0x9e3779b97f4a7c15u >> 32 & nodes->bucket_mask];
+}
 
-    return &nodes->buckets[mixed >> 32 & nodes->bucket_mask];
+static struct node **nodes_identity_bucket(const struct nodes *nodes,
+                                           const struct identity *identity)
+{
+    return nodes_bucket(nodes, identity->ino ^ (uint64_t)identity->dev_minor << 40);
+}
+
+static struct node **nodes_place_bucket(const struct nodes *nodes, const struct node *parent,
+                                        const char *name)
+{
+    uint64_t key = parent->id;
+
+    while (*name)
+        key = (key ^ (uint8_t)*name++) * 0x100000001b3u; /* FNV-1a */
+    return nodes_bucket(nodes, key);
+}
+
+/* The chain in which a lookup finds the node; NULL: none, as with `by_place` it has no place. */
+static struct node **nodes_bucket_of(const struct nodes *nodes, const struct node *node)
+{
+    if (!nodes->by_place)
+        return nodes_identity_bucket(nodes, &node->identity);
+    return node->parent ? nodes_place_bucket(nodes, node->parent, node->name) : NULL;
 }
 
 static void nodes_hash(struct nodes *nodes, struct node *node)
 {
-    struct node **bucket = nodes_bucket(nodes, &node->identity);
+    struct node **bucket = nodes_bucket_of(nodes, node);
 
+    if (!bucket)
+        return;
     node->hash_next = *bucket;
     *bucket = node;
 }
 
 static void nodes_unhash(struct nodes *nodes, struct node *node)
 {
-    struct node **link = nodes_bucket(nodes, &node->identity);
+    struct node **link = nodes_bucket_of(nodes, node);
 
-    while (*link && *link != node)
+    while (link && *link && *link != node)
         link = &(*link)->hash_next;
-    if (*link)
+    if (link && *link)
         *link = node->hash_next;
 }
 
@@ -98,29 +128,36 @@ static void nodes_grow(struct nodes *nodes)
 struct node *nodes_find_identity(const struct nodes *nodes, const struct statx *attr)
 {
     struct identity identity = identity_of(attr);
-    struct node *node = *nodes_bucket(nodes, &identity);
+    struct node *node = *nodes_identity_bucket(nodes, &identity);
 
     while (node && !identity_equal(&node->identity, &identity))
         node = node->hash_next;
     return node;
 }
 
+struct node *nodes_find_place(const struct nodes *nodes, const struct node *parent,
+                              const char *name)
+{
+    struct node *node = *nodes_place_bucket(nodes, parent, name);
+
+    while (node && (node->parent != parent || strcmp(node->name, name) != 0))
+        node = node->hash_next;
+    return node;
+}
+
+/* Creates a node that no lookup finds yet. NULL: out of memory, or of budget. */
 static struct node *nodes_create(struct nodes *nodes, const struct statx *attr)
 {
-    struct node *node = calloc(1, sizeof(*node));
+    struct node *node = budget_take_object(nodes->budget) ? calloc(1, sizeof(*node)) : NULL;
 
-    if (!node)
-        return NULL;
-    node->id = slots_add(&nodes->slots, node);
-    if (!node->id) {
+    if (!node || !(node->id = slots_add(&nodes->slots, node))) {
+        budget_put_object(nodes->budget);
         free(node);
         return NULL;
     }
     node->identity = identity_of(attr);
     node->fd = -1;
     nodes->count++;
-    nodes_grow(nodes);
-    nodes_hash(nodes, node);
     return node;
 }
 
@@ -149,8 +186,12 @@ static void nodes_lru_add(struct nodes *nodes, struct node *node)
 
 void nodes_cache_fd(struct nodes *nodes, struct node *node, int fd)
 {
-    if (nodes->cached == nodes->cached_max)
-        nodes_evict_fd(nodes, nodes->lru_last);
+    struct node *oldest = nodes->lru_last;
+
+    while (oldest && oldest->pins > 0)
+        oldest = oldest->lru_newer;
+    if (oldest && nodes->cached >= nodes->budget->directories)
+        nodes_evict_fd(nodes, oldest);
     node->fd = fd;
     nodes_lru_add(nodes, node);
 }
@@ -163,6 +204,15 @@ void nodes_mark_used(struct nodes *nodes, struct node *node)
     nodes_lru_add(nodes, node);
 }
 
+void nodes_rebind(struct nodes *nodes, struct node *node, const struct statx *attr)
+{
+    if (node->fd >= 0 && node != nodes->root)
+        nodes_evict_fd(nodes, node);
+    node->identity = identity_of(attr);
+    node->opened.mtime = node->opened.size = 0;
+    node->absent = 0;
+}
+
 /* Frees a node that nothing but the tables refers to. */
 static void nodes_destroy(struct nodes *nodes, struct node *node)
 {
@@ -170,6 +220,7 @@ static void nodes_destroy(struct nodes *nodes, struct node *node)
     if (node != nodes->root && node->fd >= 0)
         nodes_evict_fd(nodes, node);
     slots_remove(&nodes->slots, node->id);
+    budget_put_object(nodes->budget);
     nodes->count--;
     free(node->name);
     free(node);
@@ -177,7 +228,7 @@ static void nodes_destroy(struct nodes *nodes, struct node *node)
 
 void nodes_release(struct nodes *nodes, struct node *node)
 {
-    while (node && !node->lookups && !node->children && !node->handles) {
+    while (node && !node->lookups && !node->children && !node->files && !node->pins) {
         struct node *parent = node->parent;
 
         nodes_destroy(nodes, node);
@@ -185,6 +236,21 @@ void nodes_release(struct nodes *nodes, struct node *node)
             parent->children--;
         node = parent;
     }
+}
+
+struct node_pin nodes_pin(struct nodes *nodes, struct node *node)
+{
+    if (node)
+        node->pins++;
+    return (struct node_pin){ nodes, node };
+}
+
+void node_unpin(struct node_pin *pin)
+{
+    if (!pin->node)
+        return;
+    pin->node->pins--;
+    nodes_release(pin->nodes, pin->node);
 }
 
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
@@ -235,7 +301,8 @@ static bool nodes_attach(struct nodes *nodes, struct node *node, struct node *pa
 int nodes_insert(struct nodes *nodes, struct node **ret, const struct statx *attr,
                  struct node *parent, const char *name)
 {
-    struct node *node = nodes_find_identity(nodes, attr);
+    struct node *node =
+        nodes->by_place ? nodes_find_place(nodes, parent, name) : nodes_find_identity(nodes, attr);
 
     if (node && !nodes_attach(nodes, node, parent, name)) {
         nodes_unhash(nodes, node);
@@ -245,11 +312,13 @@ int nodes_insert(struct nodes *nodes, struct node **ret, const struct statx *att
     if (!node) {
         node = nodes_create(nodes, attr);
         if (!node)
-            return nodes->count == NODES_MAX ? -ENFILE : -ENOMEM;
+            return -ENFILE;
         if (!nodes_attach(nodes, node, parent, name)) {
             nodes_release(nodes, node);
             return -ENOMEM;
         }
+        nodes_grow(nodes);
+        nodes_hash(nodes, node);
     }
     node->lookups++;
     *ret = node;
@@ -272,13 +341,15 @@ struct node *nodes_find(const struct nodes *nodes, uint64_t id)
 {
     struct node *node = slots_find(&nodes->slots, id);
 
-    return node && node->lookups ? node : NULL; /* 0: forgotten, kept for children or handles */
+    return node && node->lookups ? node : NULL; /* 0: forgotten, but still needed */
 }
 
-int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, unsigned cached_max)
+int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, bool by_place,
+               struct share_budget *budget)
 {
-    *nodes = (struct nodes){ .bucket_mask = FIRST_BUCKETS - 1, .cached_max = cached_max };
-    slots_init(&nodes->slots, NODES_MAX);
+    *nodes =
+        (struct nodes){ .bucket_mask = FIRST_BUCKETS - 1, .by_place = by_place, .budget = budget };
+    slots_init(&nodes->slots, budget->objects_max);
     nodes->buckets = calloc(FIRST_BUCKETS, sizeof(struct node *));
     if (nodes->buckets)
         nodes->root = nodes_create(nodes, root);
@@ -287,6 +358,7 @@ int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, unsig
         slots_finish(&nodes->slots);
         return -ENOMEM;
     }
+    nodes_hash(nodes, nodes->root);
     nodes->root->fd = root_fd;
     nodes->root->lookups = 1;
     return 0;
@@ -298,9 +370,10 @@ void nodes_clear(struct nodes *nodes)
     struct node *node;
 
     while ((node = slots_next(&nodes->slots, &cursor)))
-        if (node != nodes->root)
-            nodes_destroy(nodes, node);
-    nodes->root->children = 0;
+        if (node != nodes->root) {
+            node->lookups = 0;
+            nodes_release(nodes, node);
+        }
 }
 
 void nodes_finish(struct nodes *nodes)
@@ -418,8 +491,10 @@ static bool nodes_adopt(struct nodes *nodes, struct node *node, uint64_t parent_
         return false;
     if (parent && !(node->name = strdup(name)))
         return false;
-    if (!slots_restore(&nodes->slots, node->id, node))
+    if (!budget_take_object(nodes->budget) || !slots_restore(&nodes->slots, node->id, node)) {
+        budget_put_object(nodes->budget);
         return false;
+    }
     node->parent = parent;
     if (parent)
         parent->children++;

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/fs/share.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "devices/fs/budget.h"
 #include "devices/fs/confine.h"
 #include "devices/fs/share_internal.h"
 #include "vmm/core/base.h"
@@ -18,51 +19,27 @@
 #include "vmm/core/log.h"
 #include "vmm/core/state.h"
 
-#define NODES_FRACTION  4 /* one in so many descriptors caches a directory */
-#define DESCRIPTORS_MAX 8192
-#define HANDLE_FLAGS    (O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC)
-#define DIRENT_TYPICAL  40u /* bytes of a directory entry */
+#define HANDLE_FLAGS   (O_ACCMODE | O_APPEND | O_DSYNC | O_SYNC)
+#define DIRENT_TYPICAL 40u    /* bytes of a directory entry */
+#define DIRENTS_SIZE   32768u /* bytes per getdents64() */
 
-unsigned share_descriptors(unsigned shares)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return SHARE_DESCRIPTORS_MIN;
-    if (limit.rlim_cur < DESCRIPTORS_MAX && limit.rlim_cur < limit.rlim_max) {
-        rlim_t before = limit.rlim_cur;
-
-        limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
-        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-            limit.rlim_cur = before;
-    }
-    if (limit.rlim_cur > DESCRIPTORS_MAX)
-        limit.rlim_cur = DESCRIPTORS_MAX;
-    return (unsigned)limit.rlim_cur / 2 / shares;
-}
-
-int share_open(struct share **ret, const struct share_options *options, unsigned descriptors)
+int share_open(struct share **ret, const struct share_options *options, struct share_budget *budget,
+               struct loop *loop)
 {
     cleanup_free struct share *share = calloc(1, sizeof(*share));
-    unsigned directories = descriptors / NODES_FRACTION;
     int error;
 
+    assert(!options->overlaid || !options->writable);
     if (!share)
         return log_error(ENOMEM, "share %s", options->path);
-    if (descriptors < SHARE_DESCRIPTORS_MIN)
-        return log_refuse(EMFILE,
-                          "share %s: too many directories for so few open files "
-                          "(see ulimit -n)",
-                          options->path);
-    if (directories > NODES_CACHED)
-        directories = NODES_CACHED;
-    error = tree_open(&share->tree, options->path, directories);
+    error = tree_open(&share->tree, options, budget, loop);
     if (error)
         return error;
-    slots_init(&share->handles, descriptors - directories);
+    slots_init(&share->handles, budget->objects_max);
     owners_init(&share->owners, options);
+    share->budget = budget;
     share->writable = options->writable;
-    share->xattrs = !options->no_xattrs;
+    share->xattrs = !options->overlaid;
     if (share->writable)
         umask(0); /* modes come from the guest, which applied its umask */
     *ret = share;
@@ -70,10 +47,10 @@ int share_open(struct share **ret, const struct share_options *options, unsigned
     return 0;
 }
 
-static void share_free_handle(struct handle *handle)
+static void share_free_handle(struct share *share, struct handle *handle)
 {
-    if (handle->fd >= 0)
-        close(handle->fd);
+    files_put(&share->tree, handle->file);
+    budget_put_object(share->budget);
     free(handle);
 }
 
@@ -83,9 +60,8 @@ void share_forget_all(struct share *share)
     struct handle *handle;
 
     while ((handle = slots_next(&share->handles, &cursor))) {
-        handle->node->handles = NULL;
         slots_remove(&share->handles, handle->id);
-        share_free_handle(handle);
+        share_free_handle(share, handle);
     }
     nodes_clear(&share->tree.nodes);
 }
@@ -125,24 +101,41 @@ static void share_map_attr(struct share *share, const struct node *node, struct 
     attr->stx_ino = tree_ino(&share->tree, &node->identity, attr->stx_ino);
 }
 
+static int share_fill_entry(struct share *share, const struct node *node, struct share_entry *entry)
+{
+    share_map_attr(share, node, &entry->attr);
+    entry->node = node->id;
+    return 0;
+}
+
 int share_lookup_at(struct share *share, struct node *parent, const char *name,
                     struct share_entry *ret)
 {
     struct node *node;
-    int error = tree_lookup(&share->tree, parent, name, &node, &ret->attr);
+    int error = tree_lookup(&share->tree, parent, name, &node, &ret->attr, &ret->gone);
 
-    if (error)
-        return error;
-    share_map_attr(share, node, &ret->attr);
-    ret->node = node->id;
-    return 0;
+    return error ? error : share_fill_entry(share, node, ret);
 }
 
 int share_lookup(struct share *share, uint64_t parent, const char *name, struct share_entry *ret)
 {
     struct node *directory = share_find_node(share, parent);
 
+    NODE_SCOPE(&share->tree.nodes, directory);
     return directory ? share_lookup_at(share, directory, name, ret) : -ESTALE;
+}
+
+int share_lookup_entry(struct share *share, uint64_t parent, const char *name,
+                       struct share_entry *ret)
+{
+    struct node *directory = share_find_node(share, parent), *node;
+    int error;
+
+    NODE_SCOPE(&share->tree.nodes, directory);
+    if (!directory)
+        return -ESTALE;
+    error = tree_lookup_entry(&share->tree, directory, name, &node, &ret->attr, &ret->gone);
+    return error ? error : share_fill_entry(share, node, ret);
 }
 
 void share_forget(struct share *share, uint64_t id, uint64_t count)
@@ -156,8 +149,10 @@ void share_forget(struct share *share, uint64_t id, uint64_t count)
 int share_getattr(struct share *share, uint64_t id, struct statx *ret)
 {
     struct node *node = share_find_node(share, id);
-    int error = node ? tree_stat(&share->tree, node, ret) : -ESTALE;
+    int error;
 
+    NODE_SCOPE(&share->tree.nodes, node);
+    error = node ? tree_stat(&share->tree, node, ret) : -ESTALE;
     if (!error)
         share_map_attr(share, node, ret);
     return error;
@@ -166,25 +161,32 @@ int share_getattr(struct share *share, uint64_t id, struct statx *ret)
 int share_readlink(struct share *share, uint64_t id, char *target, size_t size)
 {
     struct node *node = share_find_node(share, id);
-    cleanup_close int fd = node ? tree_open_path(&share->tree, node, NULL) : -ESTALE;
-    ssize_t length;
+    cleanup_close int fd = -1;
 
+    NODE_SCOPE(&share->tree.nodes, node);
+    fd = node ? tree_open_path(&share->tree, node, NULL) : -ESTALE;
     if (fd < 0)
         return fd;
     if (!S_ISLNK(node->identity.type))
         return -EINVAL;
-    length = readlinkat(fd, "", target, size);
-    return length < 0 ? -errno : (int)length;
+    return (int)TREE_CALL(&share->tree, readlinkat(fd, "", target, size));
 }
 
 int share_statfs(struct share *share, uint64_t id, struct statfs *ret)
 {
     struct node *node = share_find_node(share, id);
-    cleanup_close int fd = node ? tree_open_path(&share->tree, node, NULL) : -ESTALE;
+    cleanup_close int fd = -1;
 
-    if (fd < 0)
-        return fd;
-    return fstatfs(fd, ret) < 0 ? -errno : 0;
+    NODE_SCOPE(&share->tree.nodes, node);
+    fd = node ? tree_open_path(&share->tree, node, NULL) : -ESTALE;
+    return fd < 0 ? fd : (int)TREE_CALL(&share->tree, fstatfs(fd, ret));
+}
+
+uint64_t share_device(const struct share *share, uint64_t id)
+{
+    const struct node *node = share_find_node(share, id);
+
+    return node ? (uint64_t)node->identity.dev_major << 32 | node->identity.dev_minor : 0;
 }
 
 /* Handles. */
@@ -193,45 +195,46 @@ struct handle *share_find_handle(const struct share *share, uint64_t node, uint6
 {
     struct handle *handle = slots_find(&share->handles, id);
 
-    return handle && handle->node->id == node ? handle : NULL;
+    return handle && handle->file->node->id == node ? handle : NULL;
 }
 
-static void share_link_handle(struct handle *handle, struct node *node)
+struct open_file *share_find_file(const struct share *share, uint64_t node, uint64_t id,
+                                  uint32_t *flags)
 {
-    handle->node = node;
-    handle->next = node->handles;
-    node->handles = handle;
+    const struct handle *handle = share_find_handle(share, node, id);
+
+    if (!handle)
+        return NULL;
+    if (flags)
+        *flags = handle->flags;
+    return handle->file;
 }
 
-int share_add_handle(struct share *share, struct node *node, int fd, uint32_t flags,
+int share_add_handle(struct share *share, struct open_file *file, uint32_t flags,
                      struct share_opened *ret)
 {
-    struct handle *handle = calloc(1, sizeof(*handle));
+    struct handle *handle = budget_take_object(share->budget) ? calloc(1, sizeof(*handle)) : NULL;
 
     if (!handle || !(handle->id = slots_add(&share->handles, handle))) {
-        close(fd);
+        budget_put_object(share->budget);
+        files_put(&share->tree, file);
         free(handle);
         return -ENFILE;
     }
-    handle->fd = fd;
+    handle->file = file;
     handle->flags = flags & HANDLE_FLAGS;
-    share_link_handle(handle, node);
     ret->handle = handle->id;
     return 0;
 }
 
 int share_release(struct share *share, uint64_t node, uint64_t id)
 {
-    struct handle *handle = share_find_handle(share, node, id), **link;
+    struct handle *handle = share_find_handle(share, node, id);
 
     if (!handle)
         return -EBADF;
-    for (link = &handle->node->handles; *link != handle;)
-        link = &(*link)->next;
-    *link = handle->next;
-    nodes_release(&share->tree.nodes, handle->node);
     slots_remove(&share->handles, id);
-    share_free_handle(handle);
+    share_free_handle(share, handle);
     return 0;
 }
 
@@ -251,82 +254,118 @@ static bool share_update_opened(struct node *node, const struct statx *now)
     return same;
 }
 
+/* Through a descriptor open for writing, or -1. */
+static int share_truncate(struct share *share, struct node *node, int fd)
+{
+    cleanup_close int opened = -1;
+
+    if (fd < 0)
+        fd = opened = tree_open_file(&share->tree, node, O_WRONLY);
+    return fd < 0 ? fd : (int)TREE_CALL(&share->tree, ftruncate(fd, 0));
+}
+
+/* Opens the file for `flags` of open(), with its attributes before it is truncated. */
+static int share_open_at(struct share *share, struct node *node, uint32_t flags,
+                         struct open_file **ret, struct statx *before)
+{
+    struct tree *tree = &share->tree;
+    struct open_file *file;
+    int error = files_open(tree, ret, node, (int)(flags & O_ACCMODE));
+
+    if (error)
+        return error;
+    file = *ret;
+    FILE_SCOPE(tree, file);
+    error = (int)TREE_CALL(tree, statx(file->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, before));
+    if (!error && flags & O_TRUNC)
+        error = share_truncate(share, node, flags & O_ACCMODE ? file->fd : -1);
+    if (error)
+        file->handles--;
+    return error;
+}
+
 int share_open_file(struct share *share, uint64_t id, uint32_t flags, struct share_opened *ret)
 {
     struct node *node = share_find_node(share, id);
-    cleanup_close int path_fd = -1;
-    struct statx now;
-    int fd;
+    struct open_file *file;
+    struct statx before;
+    int error;
 
     if (!node)
         return -ESTALE;
-    if (!share->writable && ((flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC))
+    if (!share->writable && flags & (O_ACCMODE | O_TRUNC))
         return -EROFS;
+    if ((flags & O_ACCMODE) == O_ACCMODE)
+        return -EINVAL;
     /* Opening a device or pipe can have side effects on the host; the guest opens its own. */
     if (!S_ISREG(node->identity.type))
         return S_ISDIR(node->identity.type) ? -EISDIR : -ENXIO;
-    path_fd = tree_open_path(&share->tree, node, &now);
-    if (path_fd < 0)
-        return path_fd;
-    fd = tree_reopen(&share->tree, path_fd, (int)share_open_flags(flags));
-    if (fd < 0)
-        return fd;
-    ret->unchanged = share_update_opened(node, &now) && !(flags & O_TRUNC);
-    return share_add_handle(share, node, fd, flags, ret);
+    NODE_SCOPE(&share->tree.nodes, node);
+    error = share_open_at(share, node, flags, &file, &before);
+    if (error)
+        return error;
+    ret->unchanged = share_update_opened(node, &before) && !(flags & O_TRUNC);
+    return share_add_handle(share, file, flags, ret);
 }
 
 int share_open_directory(struct share *share, uint64_t id, struct share_opened *ret)
 {
     struct node *node = share_find_node(share, id);
-    int fd = node ? tree_directory_fd(&share->tree, node) : -ESTALE;
+    struct open_file *file;
+    int error;
 
-    if (fd < 0)
-        return fd;
-    fd = tree_reopen(&share->tree, fd, O_RDONLY | O_DIRECTORY);
-    if (fd < 0)
-        return fd;
+    if (!node)
+        return -ESTALE;
+    if (!S_ISDIR(node->identity.type))
+        return -ENOTDIR;
+    NODE_SCOPE(&share->tree.nodes, node);
+    error = files_open(&share->tree, &file, node, O_RDONLY);
+    if (error)
+        return error;
     ret->unchanged = false;
-    return share_add_handle(share, node, fd, 0, ret);
+    return share_add_handle(share, file, 0, ret);
 }
 
 ssize_t share_read(struct share *share, uint64_t node, uint64_t id, const struct iovec *iov,
                    unsigned count, uint64_t offset)
 {
-    int fd = share_handle_fd(share_find_handle(share, node, id));
-    ssize_t done;
+    struct open_file *file = share_find_file(share, node, id, NULL);
+    int fd;
 
+    FILE_SCOPE(&share->tree, file);
+    fd = share_file_fd(share, file);
     if (fd < 0)
         return fd;
-    done = preadv(fd, iov, (int)count, (off_t)offset);
-    return done < 0 ? -errno : done;
+    return TREE_CALL(&share->tree, preadv(fd, iov, (int)count, (off_t)offset));
 }
 
 int64_t share_seek(struct share *share, uint64_t node, uint64_t id, uint64_t offset,
                    unsigned whence)
 {
-    int fd = share_handle_fd(share_find_handle(share, node, id));
-    off_t position;
+    struct open_file *file = share_find_file(share, node, id, NULL);
+    int fd;
 
+    FILE_SCOPE(&share->tree, file);
+    fd = share_file_fd(share, file);
     if (fd < 0)
         return fd;
     if (whence != SEEK_DATA && whence != SEEK_HOLE)
         return -EINVAL;
-    position = lseek(fd, (off_t)offset, (int)whence);
-    return position < 0 ? -errno : position;
+    return TREE_CALL(&share->tree, lseek(fd, (off_t)offset, (int)whence));
 }
 
 /* Emits a buffer of entries; *offset becomes that of the next. False: `emit` took no more. */
-static bool share_emit_entries(struct share *share, const struct handle *handle, size_t size,
-                               uint64_t *offset,
+static bool share_emit_entries(struct share *share, const struct node *node, const char *dirents,
+                               size_t size, uint64_t *offset,
                                bool (*emit)(void *owner, const struct share_dirent *entry),
                                void *owner)
 {
     for (size_t at = 0; at < size;) {
-        const struct dirent64 *host = (const struct dirent64 *)(share->dirents + at);
+        const struct dirent64 *host = (const struct dirent64 *)(dirents + at);
         const struct share_dirent entry = {
             .name = host->d_name,
             .length = strlen(host->d_name),
-            .ino = tree_ino(&share->tree, &handle->node->identity, host->d_ino),
+            .ino = tree_ino(&share->tree, &node->identity, host->d_ino),
             .next = (uint64_t)host->d_off,
             .type = host->d_type,
         };
@@ -343,36 +382,28 @@ int share_read_directory(struct share *share, uint64_t node, uint64_t id, uint64
                          size_t count, bool (*emit)(void *owner, const struct share_dirent *entry),
                          void *owner)
 {
-    const struct handle *handle = share_find_handle(share, node, id);
+    _Alignas(uint64_t) char dirents[DIRENTS_SIZE];
+    struct open_file *file = share_find_file(share, node, id, NULL);
     size_t most = sizeof(struct dirent64) + count * DIRENT_TYPICAL;
-    int fd = share_handle_fd(handle);
-    ssize_t size;
+    long size;
+    int fd;
 
+    FILE_SCOPE(&share->tree, file);
+    fd = share_file_fd(share, file);
     if (fd < 0)
         return fd;
     if (lseek(fd, (off_t)offset, SEEK_SET) < 0)
         return -errno;
-    if (most > sizeof(share->dirents))
-        most = sizeof(share->dirents);
-    do {
-        size = getdents64(fd, share->dirents, most);
-    } while (size > 0 && share_emit_entries(share, handle, (size_t)size, &offset, emit, owner));
-    return size < 0 ? -errno : 0;
+    if (most > sizeof(dirents))
+        most = sizeof(dirents);
+    do
+        size = TREE_CALL(&share->tree, getdents64(fd, dirents, most));
+    while (size > 0 &&
+           share_emit_entries(share, file->node, dirents, (size_t)size, &offset, emit, owner));
+    return size < 0 ? (int)size : 0;
 }
 
 /* State. */
-
-/* Opens the file of a loaded handle, if it is still in its place. */
-static int share_reopen(struct share *share, struct node *node, uint32_t flags)
-{
-    cleanup_close int path_fd = tree_open_path(&share->tree, node, NULL);
-
-    if (path_fd < 0)
-        return path_fd;
-    if (S_ISDIR(node->identity.type))
-        return tree_reopen(&share->tree, path_fd, O_RDONLY | O_DIRECTORY);
-    return tree_reopen(&share->tree, path_fd, (int)(share_open_flags(flags) & ~(uint32_t)O_TRUNC));
-}
 
 /* Could share_open_file() or share_open_directory() have created such a handle? */
 static bool share_handle_allowed(const struct share *share, const struct node *node, uint32_t flags)
@@ -397,20 +428,22 @@ static struct handle *share_load_handle(struct share *share, struct state *s)
     struct node *node;
     uint64_t id = 0;
 
-    if (!handle) {
+    if (!handle || !budget_take_object(share->budget)) {
         state_fail(s, "out of memory");
+        free(handle);
         return NULL;
     }
-    handle->fd = -ESTALE;
     share_handle_state(handle, &id, s);
     node = slots_find(&share->tree.nodes.slots, id); /* may be forgotten: nodes_find() would fail */
     if (!s->error && node && share_handle_allowed(share, node, handle->flags) &&
         slots_restore(&share->handles, handle->id, handle)) {
-        share_link_handle(handle, node);
-        return handle;
+        if (!files_restore(&share->tree, &handle->file, node, (int)(handle->flags & O_ACCMODE)))
+            return handle;
+        slots_remove(&share->handles, handle->id);
     }
     state_fail(s, "handle %#llx is not valid for node %#llx", (unsigned long long)handle->id,
                (unsigned long long)id);
+    budget_put_object(share->budget);
     free(handle);
     return NULL;
 }
@@ -420,16 +453,11 @@ static unsigned share_load_handles(struct share *share, uint32_t count, struct s
     unsigned lost = 0;
 
     for (; count > 0; count--) {
-        struct handle *handle = share_load_handle(share, s);
-        int fd;
+        const struct handle *handle = share_load_handle(share, s);
 
         if (!handle)
             return 0;
-        fd = share_reopen(share, handle->node, handle->flags);
-        if (fd >= 0)
-            handle->fd = fd;
-        else
-            lost++;
+        lost += files_fd(&share->tree, handle->file) < 0;
     }
     return lost;
 }
@@ -446,6 +474,6 @@ unsigned share_state(struct share *share, struct state *s)
     if (s->loading)
         return share_load_handles(share, count, s);
     while ((handle = slots_next(&share->handles, &cursor)))
-        share_handle_state(handle, &handle->node->id, s);
+        share_handle_state(handle, &handle->file->node->id, s);
     return 0;
 }

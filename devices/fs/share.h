@@ -11,34 +11,32 @@
 /*
  * A host directory shared with the guest, which names files by node id and handle id. Both may be
  * forged. Except where noted, functions return -errno for the guest on error, log nothing, and are
- * called on one thread. The number of nodes and handles is limited (-ENFILE).
+ * called on the share's loop. While the host lets them wait they release the loop, so that it can
+ * serve other requests. The number of nodes and handles is limited (-ENFILE).
  *
  * The guest has the access rights of the process's user. Owners are shown as owner.h says.
  */
+struct loop;
 struct share;
+struct share_budget;
 struct state;
 struct statfs;
-
-/*
- * The number of descriptors each of the process's `shares` may use: together half of RLIMIT_NOFILE,
- * which is first raised to the hard limit, but at most to 8192.
- */
-unsigned share_descriptors(unsigned shares);
 
 struct share_options {
     const char *path; /* of a directory */
     bool writable;    /* false: read-only for the guest */
-    bool no_xattrs;   /* extended attributes are not shown: an overlay asks for some of each file */
+    bool overlaid;    /* the guest puts an overlay on it; see absent.h. Not if it is writable */
+    int names_fd;     /* if overlaid: tells that the guest must drop cached names; -1: none */
     unsigned guest_uid, guest_gid; /* who has the files of the process's user, unless it is root */
 };
 
 /*
- * Opens the directory. 0 or -errno, logged. Fewer descriptors than this minimum are an error. If it
- * is writable, the process's umask becomes 0, as modes of new files come from the guest: create
- * other files before.
+ * Opens the directory. 0 or -errno, logged. `budget` and `loop` must outlive the share. If it is
+ * writable, the process's umask becomes 0, as modes of new files come from the guest: create other
+ * files before.
  */
-#define SHARE_DESCRIPTORS_MIN 16u
-int share_open(struct share **ret, const struct share_options *options, unsigned descriptors);
+int share_open(struct share **ret, const struct share_options *options, struct share_budget *budget,
+               struct loop *loop);
 void share_close(struct share *share);
 
 bool share_writable(const struct share *share);
@@ -58,7 +56,7 @@ void share_forget_all(struct share *share);
  * Nodes are checked when they are used; the files of handles are reopened by the load. Returns the
  * number of handles whose file is lost: using these fails with -ESTALE.
  *
- * Called on any thread while no request is served; the serving thread may be confined already.
+ * Called on any thread while no request is served; the serving threads may be confined already.
  * After an error in `s` the share may only be closed.
  */
 unsigned share_state(struct share *share, struct state *s);
@@ -66,6 +64,7 @@ unsigned share_state(struct share *share, struct state *s);
 /* A file looked up or created. */
 struct share_entry {
     uint64_t node; /* its lookup count was incremented */
+    bool gone;     /* the file is no longer there: the guest must not rely on it */
     struct statx attr;
 };
 
@@ -76,6 +75,10 @@ struct share_user {
 };
 
 int share_lookup(struct share *share, uint64_t parent, const char *name, struct share_entry *ret);
+
+/* The same for an entry of a listing. -EAGAIN: it is a mount point, which might keep us waiting. */
+int share_lookup_entry(struct share *share, uint64_t parent, const char *name,
+                       struct share_entry *ret);
 void share_forget(struct share *share, uint64_t node, uint64_t count);
 int share_getattr(struct share *share, uint64_t node, struct statx *ret);
 
@@ -83,6 +86,9 @@ int share_getattr(struct share *share, uint64_t node, struct statx *ret);
 int share_readlink(struct share *share, uint64_t node, char *target, size_t size);
 
 int share_statfs(struct share *share, uint64_t node, struct statfs *ret);
+
+/* The host's number of the device that the node is on; 0: there is no such node. */
+uint64_t share_device(const struct share *share, uint64_t node);
 
 struct share_opened {
     uint64_t handle;

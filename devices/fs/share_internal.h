@@ -4,12 +4,11 @@
 
 #include <errno.h>
 
+#include "devices/fs/files.h"
 #include "devices/fs/owner.h"
 #include "devices/fs/share.h"
 #include "devices/fs/slots.h"
 #include "devices/fs/tree.h"
-
-#define SHARE_DIRENTS_SIZE 32768u /* bytes per getdents64() */
 
 /* Common to share.c and share_write.c. */
 struct share {
@@ -19,8 +18,15 @@ struct share {
     struct owners owners;
 
     /* Not saved. */
+    struct share_budget *budget;
     bool writable, xattrs;
-    _Alignas(uint64_t) char dirents[SHARE_DIRENTS_SIZE];
+};
+
+/* What the guest has open, with its own flags. */
+struct handle {
+    uint64_t id;
+    struct open_file *file;
+    uint32_t flags; /* of open() */
 };
 
 static inline struct node *share_find_node(const struct share *share, uint64_t id)
@@ -31,14 +37,18 @@ static inline struct node *share_find_node(const struct share *share, uint64_t i
 /* NULL: there is no such handle of this node. */
 struct handle *share_find_handle(const struct share *share, uint64_t node, uint64_t id);
 
-/* The handle's descriptor. -EBADF: `handle` is NULL; -ESTALE: its file was lost by a load. */
-static inline int share_handle_fd(const struct handle *handle)
+/* The file of such a handle, or NULL; `flags`, unless NULL, gets the handle's. */
+struct open_file *share_find_file(const struct share *share, uint64_t node, uint64_t id,
+                                  uint32_t *flags);
+
+/* The file's descriptor; the file is pinned. -EBADF: it is NULL; -ESTALE, ...: it is lost. */
+static inline int share_file_fd(struct share *share, struct open_file *file)
 {
-    return handle ? handle->fd : -EBADF;
+    return file ? files_fd(&share->tree, file) : -EBADF;
 }
 
-/* Creates a handle that owns `fd`. -ENFILE: too many; `fd` is closed. */
-int share_add_handle(struct share *share, struct node *node, int fd, uint32_t flags,
+/* Creates a handle of a file, of which it takes over one user. -ENFILE: too many. */
+int share_add_handle(struct share *share, struct open_file *file, uint32_t flags,
                      struct share_opened *ret);
 
 /* share_lookup() by node: tree_lookup() with the inode number that the guest is shown. */

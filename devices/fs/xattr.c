@@ -53,6 +53,7 @@ static int xattr_open(struct share *share, uint64_t id, const char *name)
 {
     struct node *node = share_find_node(share, id);
 
+    NODE_SCOPE(&share->tree.nodes, node);
     if (!node)
         return -ESTALE;
     if (!xattr_shared(name) || !(S_ISREG(node->identity.type) || S_ISDIR(node->identity.type)))
@@ -88,9 +89,9 @@ int share_getxattr(struct share *share, uint64_t node, const char *name, void *v
 
     if (fd < 0)
         return fd;
-    length = getxattr(xattr_path_of(fd).text, name, value, size);
+    length = TREE_CALL(&share->tree, getxattr(xattr_path_of(fd).text, name, value, size));
     if (length < 0)
-        return -errno;
+        return (int)length;
     if (size > 0 && xattr_is_acl(name))
         xattr_map_acl(&share->owners, value, (size_t)length, true);
     return (int)length;
@@ -105,7 +106,8 @@ int share_setxattr(struct share *share, uint64_t node, const char *name, void *v
         return fd;
     if (xattr_is_acl(name))
         xattr_map_acl(&share->owners, value, size, false);
-    return setxattr(xattr_path_of(fd).text, name, value, size, (int)flags) < 0 ? -errno : 0;
+    return (int)TREE_CALL(&share->tree,
+                          setxattr(xattr_path_of(fd).text, name, value, size, (int)flags));
 }
 
 int share_removexattr(struct share *share, uint64_t node, const char *name)
@@ -114,7 +116,7 @@ int share_removexattr(struct share *share, uint64_t node, const char *name)
 
     if (fd < 0)
         return fd;
-    return removexattr(xattr_path_of(fd).text, name) < 0 ? -errno : 0;
+    return (int)TREE_CALL(&share->tree, removexattr(xattr_path_of(fd).text, name));
 }
 
 /* Removes the names that are not shared from a list. Returns its new length. */
@@ -143,8 +145,8 @@ int share_listxattr(struct share *share, uint64_t node, char list[SHARE_XATTR_MA
         return 0;
     if (fd < 0)
         return fd;
-    length = listxattr(xattr_path_of(fd).text, list, SHARE_XATTR_MAX);
-    return length < 0 ? -errno : (int)xattr_filter(list, (size_t)length);
+    length = TREE_CALL(&share->tree, listxattr(xattr_path_of(fd).text, list, SHARE_XATTR_MAX));
+    return length < 0 ? (int)length : (int)xattr_filter(list, (size_t)length);
 }
 
 bool share_has_default_acl(int directory)

@@ -36,6 +36,7 @@ struct init {
     char line[32];      /* from the supervisor, incomplete */
     size_t line_length; /* bytes received */
     struct pump pumps[3];
+    struct root_names names;
 };
 
 static void init_read_job(struct init *init)
@@ -146,6 +147,8 @@ static void init_execute(struct init *init)
 
     if (number && init->command)
         sys_kill(-init->command, (int)text_number(number));
+    else if (!strcmp(init->line, "names"))
+        root_drop_names(&init->names);
 }
 
 /* Executes complete lines; one that is too long is cut, and thus unknown. */
@@ -229,7 +232,7 @@ static void init_set_up(struct init *init)
     message_send(&init->sink, "ready");
     clock_set(&init->sink);
 
-    root_build(&init->sink, &init->job);
+    root_build(&init->sink, &init->job, &init->names);
     init_open_streams(init); /* in the new root's /dev, which is what their names show */
     if (init->job.hostname)
         sys_set_hostname(init->job.hostname, strlen(init->job.hostname));

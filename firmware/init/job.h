@@ -50,6 +50,7 @@
  *
  *     time SECONDS NANOSECONDS   since 1970, the answer to "clock"
  *     signal N                   send this signal to the command's process group
+ *     names                      drop the names cached of the root: the host changed some
  *
  * JOB_PORT_AGENT must be an `ordered` port (struct port_config): the host reads a message only
  * after the command's output before it. The guest must learn that a port is open before it learns

@@ -109,7 +109,7 @@ static int root_mount_share(const char *tag, const char *path, bool writable)
 }
 
 /* The lower layer is the host's directory, the upper one a tmpfs. */
-static void root_mount_overlay(const struct message_sink *sink)
+static void root_mount_overlay(const struct message_sink *sink, struct root_names *names)
 {
     static const struct root_mount upper = { .type = "tmpfs", .path = "/upper" };
     static const struct root_mount overlay = {
@@ -133,6 +133,15 @@ static void root_mount_overlay(const struct message_sink *sink)
         message_fail(sink, error, "mount the root: this kernel has no overlay", "");
     if (error)
         message_fail(sink, error, "mount an overlay on the root", "");
+    names->overlay = sys_pick_mount("/new");
+    names->lower = sys_pick_mount("/lower");
+}
+
+/* Reconfiguring a filesystem, here to what it is already, shrinks its cache of names. */
+void root_drop_names(const struct root_names *names)
+{
+    sys_reconfigure_mount(names->overlay);
+    sys_reconfigure_mount(names->lower);
 }
 
 /* Moves the overlay on top of the initramfs, as switch_root(8) does. */
@@ -278,11 +287,11 @@ static void root_write_file(const struct message_sink *sink, const char *file)
         sys_close(fd);
 }
 
-void root_build(const struct message_sink *sink, const struct job *job)
+void root_build(const struct message_sink *sink, const struct job *job, struct root_names *names)
 {
     int run;
 
-    root_mount_overlay(sink);
+    root_mount_overlay(sink, names);
     root_switch(sink);
     for (unsigned i = 0; i < ARRAY_SIZE(root_kernel_mounts); i++) {
         int error = root_mount(&root_kernel_mounts[i]);

@@ -5,12 +5,17 @@
 #include <linux/limits.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 
 #include "firmware/init/job.h"
 #include "firmware/init/job_read.h"
 #include "firmware/init/message.h"
 #include "firmware/init/sys.h"
 #include "firmware/init/text.h"
+
+/* Open files of the command, as with systemd: the kernel's own hard limit is 4096. */
+#define FILES_SOFT 1024
+#define FILES_HARD 524288
 
 #define SHELL "/bin/sh"
 
@@ -42,6 +47,7 @@ static struct spawn_failure spawn_prepare(const struct message_sink *sink, const
     int error;
 
     sys_mask_signals(SIG_SETMASK, 0);
+    sys_set_limit(RLIMIT_NOFILE, FILES_SOFT, FILES_HARD);
     sys_set_session();
     if (tty >= 0 && (error = sys_ioctl(tty, TIOCSCTTY, NULL)))
         message_send_note(sink, error, "set the controlling terminal ", job->tty);

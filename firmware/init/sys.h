@@ -144,6 +144,21 @@ static inline int sys_unmount(const char *path, int flags)
     return (int)sys_call(SYS_umount2, (long)path, flags, 0, 0, 0, 0);
 }
 
+/* For sys_reconfigure_mount(); close-on-exec. */
+static inline int sys_pick_mount(const char *path)
+{
+    const int cloexec = 1; /* FSPICK_CLOEXEC, of <linux/mount.h> */
+
+    return (int)sys_call(SYS_fspick, AT_FDCWD, (long)path, cloexec, 0, 0, 0);
+}
+
+static inline int sys_reconfigure_mount(int picked)
+{
+    const int reconfigure = 7; /* FSCONFIG_CMD_RECONFIGURE */
+
+    return (int)sys_call(SYS_fsconfig, picked, reconfigure, 0, 0, 0, 0);
+}
+
 static inline void sys_sync(void)
 {
     sys_call(SYS_sync, 0, 0, 0, 0, 0, 0);
@@ -210,6 +225,14 @@ static inline int sys_set_session(void)
 static inline int sys_set_groups(size_t count, const uint32_t *groups)
 {
     return (int)sys_call(SYS_setgroups, (long)count, (long)groups, 0, 0, 0, 0);
+}
+
+/* Of the calling process: RLIMIT_NOFILE and others. */
+static inline int sys_set_limit(int resource, uint64_t soft, uint64_t hard)
+{
+    const uint64_t limit[2] = { soft, hard };
+
+    return (int)sys_call(SYS_prlimit64, 0, resource, (long)limit, 0, 0, 0);
 }
 
 static inline int sys_set_gid(uint32_t gid)

@@ -18,10 +18,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/fs/budget.h"
 #include "devices/fs/share.h"
 #include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/core/loop.h"
 #include "vmm/core/state.h"
 
 #define ROOM       9000u
@@ -37,6 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct server {
     const struct share_options *options;
+    struct share_budget budget;
+    struct loop *loop;
     struct share *share;
     struct fuse *fuse;
 };
@@ -177,7 +181,7 @@ static void remember(struct known *known, uint32_t opcode, const uint8_t *payloa
 
 static void start(struct server *server)
 {
-    demand(share_open(&server->share, server->options, share_descriptors(2)) == 0);
+    demand(share_open(&server->share, server->options, &server->budget, server->loop) == 0);
     demand((server->fuse = fuse_create(server->share)) != NULL);
 }
 
@@ -284,7 +288,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     snprintf(path, sizeof(path), "%s/share", top);
     options.path = path;
     /* On qemu-user, which lacks openat2(), no share can be opened. */
-    if (share_open(&probe, &options, share_descriptors(2)) == 0) {
+    demand(budget_init(&server.budget, 64u << 20, 1) == 0);
+    demand((server.loop = loop_create()) != NULL);
+    if (share_open(&probe, &options, &server.budget, server.loop) == 0) {
         share_close(probe);
         start(&server);
         while (in.size > 0)
@@ -294,6 +300,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 step(server.fuse, &known, &in);
         stop(&server);
     }
+    loop_destroy(server.loop);
+    demand(server.budget.objects == 0 && server.budget.descriptors == 0);
     check_outside(top);
     nftw(top, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     return 0;

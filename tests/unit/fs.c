@@ -467,7 +467,7 @@ START_TEST(invalid_directories_are_refused)
     for (unsigned i = 0; i < ARRAY_SIZE(paths); i++) {
         const struct share_options options = { .path = paths[i] };
 
-        ck_assert_int_lt(share_open(&share, &options, share_descriptors(1)), 0);
+        ck_assert_int_lt(share_open(&share, &options, &c.budget, c.loop), 0);
     }
 }
 END_TEST
@@ -485,7 +485,7 @@ START_TEST(directory_without_permission_is_refused)
     if (geteuid() == 0 && seteuid(65534) < 0)
         unit_skip("root of a user namespace without another user");
     dup2(fileno(errors), STDERR_FILENO);
-    ck_assert_int_eq(share_open(&share, &options, share_descriptors(1)), -EACCES);
+    ck_assert_int_eq(share_open(&share, &options, &c.budget, c.loop), -EACCES);
     ck_assert_int_gt(pread(STDERR_FILENO, said, sizeof(said) - 1, 0), 0);
     ck_assert_ptr_nonnull(strstr(said, "folder: Permission denied\n"));
     if (getuid() == 0)
@@ -494,24 +494,52 @@ START_TEST(directory_without_permission_is_refused)
 }
 END_TEST
 
+/* Together with the nodes, by the guest's memory. */
 START_TEST(handles_are_limited)
 {
-    struct rlimit limit = { 256, 256 };
-    struct client small;
+    static struct client small;
     unsigned opened = 0;
     uint64_t file, handle = 0;
     int error;
 
-    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     client_init(&small, false);
     client_write_file(&small, "file", "text");
+    small.budget.objects_max = small.budget.objects + 100;
     file = client_lookup(&small, ROOT, "file");
     while (!(error = client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle)))
         opened++;
     ck_assert_int_eq(error, ENFILE);
-    ck_assert_uint_eq(opened, 96); /* of 128, a quarter is for cached directories */
+    ck_assert_uint_eq(opened, 99);
     ck_assert_int_eq(client_release(&small, file, handle), 0);
     ck_assert_int_eq(client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle), 0);
+    client_finish(&small);
+}
+END_TEST
+
+/* A guest can look up as many files as its memory can hold, and no more. */
+START_TEST(nodes_are_limited_by_the_guests_memory)
+{
+    static struct client small;
+    char name[32];
+    int error = 0;
+    unsigned i;
+
+    client_init(&small, false);
+    ck_assert_uint_ge(small.budget.objects_max, 1u << 20); /* of 1 GiB */
+    small.budget.objects_max = 200;
+    for (i = 0; i < 300; i++) {
+        snprintf(name, sizeof(name), "f%u", i);
+        client_write_file(&small, name, "");
+    }
+    for (i = 0; !error; i++) {
+        snprintf(name, sizeof(name), "f%u", i);
+        error = client_ask(&small, FUSE_LOOKUP, ROOT, NULL, 0, name, NULL);
+    }
+    ck_assert_int_eq(error, ENFILE);
+    ck_assert_uint_eq(i, 200); /* the root is one, the last lookup failed */
+    ck_assert_uint_eq(client_lookup(&small, ROOT, "f7"), 9); /* one that it has already */
+    client_forget(&small, 9, 2);
+    client_lookup(&small, ROOT, "f299");
     client_finish(&small);
 }
 END_TEST
@@ -525,12 +553,13 @@ static unsigned count_descriptors(void)
     return count;
 }
 
-/* Uses all descriptors a guest can: cached directories, and open files. */
+/* Uses all descriptors a guest can: cached directories, and open ones. */
 static void use_all_descriptors(struct client *greedy, unsigned directories)
 {
     char name[32];
     int error;
 
+    greedy->budget.objects_max = 2000;
     for (unsigned i = 0; i < directories; i++) {
         snprintf(name, sizeof(name), "d%u", i);
         client_ask(greedy, FUSE_LOOKUP, client_lookup(greedy, ROOT, name), NULL, 0, "x", NULL);
@@ -556,14 +585,15 @@ START_TEST(shares_leave_descriptors_to_each_other)
     }
     for (unsigned i = 0; i < SHARES; i++) {
         shares[i].others = SHARES - 1;
+        shares[i].joint = i > 0 ? &shares[0].budget : NULL;
         client_start(&shares[i], client_path(&c, ""), false);
     }
     for (unsigned i = 0; i < SHARES; i++)
         use_all_descriptors(&shares[i], DIRECTORIES);
-    ck_assert_uint_ge(count_descriptors(), before + 100);
-    ck_assert_uint_le(count_descriptors(), before + 128 + 2 * SHARES);
+    ck_assert_uint_ge(count_descriptors(), before + 150);
+    ck_assert_uint_le(count_descriptors(), before + 192 + 4 * SHARES);
     client_lookup(&shares[0], client_lookup(&shares[0], ROOT, "folder"), "inner");
-    for (unsigned i = 0; i < SHARES; i++)
+    for (unsigned i = SHARES; i-- > 0;)
         client_finish(&shares[i]);
     ck_assert_uint_eq(count_descriptors(), before);
 }
@@ -572,11 +602,79 @@ END_TEST
 START_TEST(too_many_shares_are_refused)
 {
     struct rlimit limit = { 256, 256 };
-    struct share *share;
+    struct share_budget budget;
 
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    ck_assert_int_eq(
-        share_open(&share, &(struct share_options){ .path = "/" }, share_descriptors(9)), -EMFILE);
+    ck_assert_int_eq(budget_init(&budget, 1u << 30, 12), 0);
+    ck_assert_int_eq(budget_init(&budget, 1u << 30, 13), -EMFILE);
+}
+END_TEST
+
+START_TEST(the_soft_limit_of_descriptors_is_raised)
+{
+    struct rlimit limit = { 64, 1024 };
+    struct share_budget budget;
+
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(budget_init(&budget, 1u << 30, 1), 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_uint_eq(limit.rlim_cur, 1024);
+    ck_assert_uint_gt(budget.descriptors_max, 500);
+}
+END_TEST
+
+START_TEST(handles_of_a_file_share_a_descriptor)
+{
+    uint64_t file = client_lookup(&c, ROOT, "file"), handles[50];
+    unsigned before = count_descriptors();
+
+    for (unsigned i = 0; i < ARRAY_SIZE(handles); i++)
+        handles[i] = client_open(&c, file, O_RDONLY);
+    ck_assert_uint_le(count_descriptors(), before + 1);
+    for (unsigned i = 0; i < ARRAY_SIZE(handles); i++) {
+        ck_assert_int_eq(client_read(&c, FUSE_READ, file, handles[i], 0, 100), 0);
+        ck_assert_uint_eq(client_got(&c), 15);
+        ck_assert_int_eq(client_release(&c, file, handles[i]), 0);
+    }
+    ck_assert_uint_eq(count_descriptors(), before);
+}
+END_TEST
+
+/* Those open for reading are closed for a while; a file keeps the descriptor that can write. */
+START_TEST(more_open_files_than_descriptors)
+{
+    enum { FILES = 600 };
+    static struct client small;
+    static uint64_t nodes[FILES], handles[FILES];
+    struct rlimit limit = { 256, 256 };
+    uint64_t writer, handle;
+    char name[32];
+
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    client_init(&small, true);
+    client_write_file(&small, "written", "");
+    writer = client_lookup(&small, ROOT, "written");
+    handle = client_open(&small, writer, O_WRONLY);
+    for (unsigned i = 0; i < FILES; i++) {
+        snprintf(name, sizeof(name), "f%u", i);
+        client_write_file(&small, name, name);
+        nodes[i] = client_lookup(&small, ROOT, name);
+        handles[i] = client_open(&small, nodes[i], O_RDONLY);
+    }
+    ck_assert_uint_lt(count_descriptors(), 256);
+    /* The guest removes an open file whose descriptor is closed at the moment. */
+    ck_assert_int_eq(client_ask(&small, FUSE_UNLINK, ROOT, NULL, 0, "f0", NULL), 0);
+    ck_assert_int_eq(client_rename(&small, ROOT, "f2", ROOT, "f1"), 0);
+    for (unsigned i = 0; i < FILES; i++) {
+        ck_assert_int_eq(client_read(&small, FUSE_READ, nodes[i], handles[i], 0, 100), 0);
+        snprintf(name, sizeof(name), "f%u", i);
+        ck_assert_uint_eq(client_got(&small), strlen(name));
+        ck_assert_mem_eq(small.reply.payload, name, strlen(name));
+    }
+    ck_assert_int_eq(client_write(&small, writer, handle, 0, "x"), 0);
+    for (unsigned i = 0; i < FILES; i++)
+        ck_assert_int_eq(client_release(&small, nodes[i], handles[i]), 0);
+    client_finish(&small);
 }
 END_TEST
 
@@ -602,6 +700,192 @@ START_TEST(more_directories_than_cached_descriptors)
         client_lookup(&c, inner[i], name);
     }
     ck_assert_uint_lt(count_descriptors(), DIRECTORIES / 2);
+}
+END_TEST
+
+/* A path may be longer than PATH_MAX, and no directory on the way cached. */
+START_TEST(directories_deeper_than_path_max)
+{
+    enum { DEPTH = 600 };
+    static uint64_t nodes[DEPTH];
+    const struct fuse_mkdir_in mkdir_in = { .mode = 0755 };
+    static struct client deep;
+    char name[32];
+
+    client_init(&deep, true);
+    deep.budget.directories = 4;
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    for (unsigned i = 0; i < DEPTH; i++) {
+        ck_assert_int_eq(client_ask(&deep, FUSE_MKDIR, i ? nodes[i - 1] : ROOT, &mkdir_in,
+                                    sizeof(mkdir_in), name, NULL),
+                         0);
+        nodes[i] = client_entry(&deep)->nodeid;
+    }
+    for (unsigned i = 0; i < 10; i++) { /* caches other directories */
+        snprintf(name, sizeof(name), "d%u", i);
+        ck_assert_int_eq(mkdir(client_path(&deep, name), 0755), 0);
+        client_ask(&deep, FUSE_LOOKUP, client_lookup(&deep, ROOT, name), NULL, 0, "none", NULL);
+    }
+    memset(name, 'x', sizeof(name) - 1);
+    ck_assert_int_eq(client_open_as(&deep, FUSE_OPENDIR, nodes[DEPTH - 1], 0, NULL), 0);
+    for (unsigned i = DEPTH; i-- > 0;)
+        ck_assert_int_eq(
+            client_ask(&deep, FUSE_RMDIR, i ? nodes[i - 1] : ROOT, NULL, 0, name, NULL), 0);
+    client_finish(&deep);
+}
+END_TEST
+
+/* A share below an overlay in the guest: what the host changes must not be ESTALE there. */
+static struct client under;
+
+static void under_start(void)
+{
+    memset(&under, 0, sizeof(under));
+    under.overlaid = true;
+    ck_assert_int_eq(pipe2(under.names_fd, O_NONBLOCK), 0);
+    client_start(&under, client_path(&c, ""), false);
+}
+
+static void under_finish(void)
+{
+    client_finish(&under);
+    close(under.names_fd[0]);
+    close(under.names_fd[1]);
+}
+
+/* Is the guest told to drop its names? Waits for that if it is expected. */
+static bool names_changed(bool expected)
+{
+    char line[7] = "";
+
+    for (unsigned i = 0; i < (expected ? 3000 : 3); i++) {
+        loop_turn(under.loop, 10);
+        if (read(under.names_fd[0], line, 6) == 6)
+            return !strcmp(line, "names\n");
+    }
+    return false;
+}
+
+static void replace_on_host(const char *name, const char *text)
+{
+    char other[128];
+
+    client_write_file(&c, "replacement", text);
+    strcpy(other, client_path(&c, "replacement"));
+    ck_assert_int_eq(rename(other, client_path(&c, name)), 0);
+}
+
+static void check_content(uint64_t node, uint64_t handle, const char *text)
+{
+    ck_assert_int_eq(client_read(&under, FUSE_READ, node, handle, 0, 100), 0);
+    ck_assert_uint_eq(client_got(&under), strlen(text));
+    ck_assert_mem_eq(under.reply.payload, text, strlen(text));
+}
+
+START_TEST(a_replaced_file_keeps_its_node_under_an_overlay)
+{
+    uint64_t file, handle;
+
+    under_start();
+    file = client_lookup(&under, ROOT, "file");
+    replace_on_host("file", "replaced");
+    ck_assert_int_eq(client_getattr(&under, file), 0);
+    ck_assert_uint_eq(client_attr(&under)->size, 8);
+    ck_assert_uint_eq(client_lookup(&under, ROOT, "file"), file);
+    handle = client_open(&under, file, O_RDONLY);
+    check_content(file, handle, "replaced");
+    client_release(&under, file, handle);
+    replace_on_host("file", "once more");
+    handle = client_open(&under, file, O_RDONLY);
+    check_content(file, handle, "once more");
+    ck_assert(!names_changed(false));
+    under_finish();
+}
+END_TEST
+
+/* The guest's page cache belongs to the node: it must not mix two files. */
+START_TEST(an_open_file_keeps_its_content_under_an_overlay)
+{
+    uint64_t file, first, second;
+
+    under_start();
+    file = client_lookup(&under, ROOT, "file");
+    first = client_open(&under, file, O_RDONLY);
+    replace_on_host("file", "replaced");
+    ck_assert_uint_eq(client_lookup(&under, ROOT, "file"), file);
+    ck_assert_uint_eq(client_entry(&under)->attr.size, 15);
+    second = client_open(&under, file, O_RDONLY);
+    check_content(file, second, "the file's text");
+    check_content(file, first, "the file's text");
+    client_release(&under, file, first);
+    client_release(&under, file, second);
+    ck_assert_uint_eq(client_lookup(&under, ROOT, "file"), file);
+    ck_assert_uint_eq(client_entry(&under)->attr.size, 8);
+    second = client_open(&under, file, O_RDONLY);
+    check_content(file, second, "replaced");
+    under_finish();
+}
+END_TEST
+
+START_TEST(a_replaced_directory_keeps_its_node_under_an_overlay)
+{
+    uint64_t folder, inner, handle;
+    char moved[128];
+
+    under_start();
+    folder = client_lookup(&under, ROOT, "folder");
+    inner = client_lookup(&under, folder, "inner");
+    strcpy(moved, client_path(&c, "../moved"));
+    ck_assert_int_eq(rename(client_path(&c, "folder"), moved), 0);
+    ck_assert_int_eq(mkdir(client_path(&c, "folder"), 0755), 0);
+    client_write_file(&c, "folder/inner", "another");
+    ck_assert_uint_eq(client_lookup(&under, ROOT, "folder"), folder);
+    ck_assert(names_changed(true)); /* names in it may be out of date */
+    ck_assert_uint_eq(client_lookup(&under, folder, "inner"), inner);
+    handle = client_open(&under, inner, O_RDONLY);
+    check_content(inner, handle, "another");
+    under_finish();
+}
+END_TEST
+
+START_TEST(a_vanished_file_is_announced_under_an_overlay)
+{
+    uint64_t file;
+
+    under_start();
+    file = client_lookup(&under, ROOT, "file");
+    ck_assert_int_eq(unlink(client_path(&c, "file")), 0);
+    ck_assert_uint_eq(client_lookup(&under, ROOT, "file"), file); /* an overlay needs it */
+    ck_assert_uint_eq(client_entry(&under)->entry_valid, 0);
+    ck_assert_uint_eq(client_entry(&under)->attr_valid, 0);
+    ck_assert_int_eq(client_getattr(&under, file), ENOENT);
+    ck_assert_int_eq(client_open_as(&under, FUSE_OPEN, file, O_RDONLY, NULL), ENOENT);
+    ck_assert(names_changed(true));
+    ck_assert_int_eq(mkdir(client_path(&c, "file"), 0755), 0); /* another type */
+    ck_assert_uint_eq(client_lookup(&under, ROOT, "file"), file);
+    ck_assert_int_eq(client_getattr(&under, file), ENOENT);
+    client_forget(&under, file, 3); /* the guest has dropped its names */
+    ck_assert_uint_ne(client_lookup(&under, ROOT, "file"), file);
+    ck_assert_uint_eq(client_entry(&under)->attr.mode, S_IFDIR | 0755);
+    under_finish();
+}
+END_TEST
+
+START_TEST(a_name_that_appears_is_announced_under_an_overlay)
+{
+    under_start();
+    ck_assert_int_eq(client_ask(&under, FUSE_LOOKUP, ROOT, NULL, 0, "new", NULL), 0);
+    ck_assert_uint_eq(client_entry(&under)->nodeid, 0);
+    ck_assert(!names_changed(false));
+    client_write_file(&c, "new", "new");
+    ck_assert(names_changed(true));
+    ck_assert(names_changed(true)); /* twice: a reply may have been on its way */
+    ck_assert(!names_changed(false));
+    client_write_file(&c, "newer", "nobody has asked since");
+    ck_assert(!names_changed(false));
+    client_lookup(&under, ROOT, "new");
+    under_finish();
 }
 END_TEST
 
@@ -742,9 +1026,19 @@ int main(void)
         invalid_directories_are_refused,
         directory_without_permission_is_refused,
         handles_are_limited,
+        nodes_are_limited_by_the_guests_memory,
         shares_leave_descriptors_to_each_other,
         too_many_shares_are_refused,
+        the_soft_limit_of_descriptors_is_raised,
+        handles_of_a_file_share_a_descriptor,
+        more_open_files_than_descriptors,
         more_directories_than_cached_descriptors,
+        directories_deeper_than_path_max,
+        a_replaced_file_keeps_its_node_under_an_overlay,
+        an_open_file_keeps_its_content_under_an_overlay,
+        a_replaced_directory_keeps_its_node_under_an_overlay,
+        a_vanished_file_is_announced_under_an_overlay,
+        a_name_that_appears_is_announced_under_an_overlay,
         long_directories_take_several_requests,
         hostile_readdir_requests,
         page_cache_is_kept_unless_the_file_changed,

@@ -5,8 +5,13 @@
 
 #include <errno.h>
 #include <linux/virtio_fs.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "devices/fs/slots.h"
 #include "tests/unit/driver.h"
@@ -24,6 +29,7 @@ enum { N = DRIVER_NEXT, W = DRIVER_WRITE };
 #define REPLY   (DRIVER_BUFFERS + 0x10000)
 
 static struct driver d;
+static struct share_budget budget;
 
 static struct virtio_device *create(const char *path)
 {
@@ -31,7 +37,8 @@ static struct virtio_device *create(const char *path)
     struct virtio_device *device;
     struct share *share;
 
-    ck_assert_int_eq(share_open(&share, &options, share_descriptors(2)), 0);
+    ck_assert_int_eq(budget_init(&budget, 1u << 30, 2), 0);
+    ck_assert_int_eq(share_open(&share, &options, &budget, d.loop), 0);
     ck_assert_int_eq(virtio_fs_create(&device, "fs0", "a tag", share, d.mem, d.loop), 0);
     return device;
 }
@@ -165,7 +172,7 @@ START_TEST(the_caller_keeps_the_share_if_create_fails)
     struct share *share;
     struct statx attr;
 
-    ck_assert_int_eq(share_open(&share, &options, share_descriptors(1)), 0);
+    ck_assert_int_eq(share_open(&share, &options, &budget, d.loop), 0);
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
     none = (struct rlimit){ 0, limit.rlim_max };
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
@@ -179,6 +186,11 @@ END_TEST
 static uint64_t soon(void)
 {
     return clock_now_ns() + 50 * 1000000u;
+}
+
+static uint64_t in_time(void)
+{
+    return clock_now_ns() + 30 * 1000000000ull;
 }
 
 static void walk(struct virtio_device *device, struct state *s)
@@ -226,80 +238,213 @@ START_TEST(saved_and_loaded)
 END_TEST
 
 /*
- * Mounts a FUSE server that answers INIT only. Returns its descriptor, or -1 if this user may not
- * or the kernel has no FUSE.
+ * A FUSE server that answers INIT only. It is a process of its own, which ends with this one: else
+ * a thread that waits for it could not be killed.
  */
-static int mount_dead(const char *path)
+struct dead_server {
+    int asked; /* a pipe with a byte for each request that waits */
+    pid_t pid; /* 0: no permission to mount */
+};
+
+static void dead_answer_init(int fd)
 {
     struct {
         struct fuse_out_header header;
         struct fuse_init_out init;
     } hello = { .header = { .len = sizeof(hello) },
                 .init = { .major = FUSE_KERNEL_VERSION, .minor = 31 } };
-    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-    char options[64], request[FUSE_MIN_READ_BUFFER];
+    char request[FUSE_MIN_READ_BUFFER];
 
-    snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", fd);
-    if (fd < 0 || !tree_own_mounts() || mount("dead", path, "fuse", 0, options) < 0)
-        return -1;
     ck_assert_int_gt(read(fd, request, sizeof(request)), 0);
     memcpy(&hello.header.unique, request + offsetof(struct fuse_in_header, unique),
            sizeof(hello.header.unique));
     ck_assert_int_eq(write(fd, &hello, sizeof(hello)), sizeof(hello));
-    return fd;
 }
 
-static void check_pause_fails_in_time(int server)
+static struct dead_server dead_mount(const char *path)
 {
-    const struct fuse_out_header *out = driver_ram(&d, REPLY);
-    char request[FUSE_MIN_READ_BUFFER];
-    uint64_t before;
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC), ends[2];
+    char options[64], request[FUSE_MIN_READ_BUFFER];
+    struct dead_server server = { 0 };
 
-    put_request(FUSE_LOOKUP, FUSE_ROOT_ID, "dead");
-    driver_describe(&d, REQUESTS, 0, REQUEST, 45, N, 1);
-    driver_describe(&d, REQUESTS, 1, REPLY, 200, W, 0);
-    driver_publish(&d, REQUESTS, 0);
-    ck_assert_int_eq(loop_start(d.loop, "fs"), 0);
+    snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", fd);
+    if (fd < 0 || !tree_own_mounts() || mount("dead", path, "fuse", 0, options) < 0)
+        return server;
+    dead_answer_init(fd);
+    ck_assert_int_eq(pipe(ends), 0);
+    server = (struct dead_server){ ends[0], fork() };
+    if (server.pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        while (read(fd, request, sizeof(request)) > 0)
+            if (write(ends[1], "", 1) < 0)
+                break;
+        _exit(0);
+    }
+    close(fd);
+    close(ends[1]);
+    return server;
+}
+
+/* Waits until a request waits. */
+static void dead_wait(const struct dead_server *server)
+{
+    char byte;
+
+    ck_assert_int_eq(read(server->asked, &byte, 1), 1);
+}
+
+/* All requests that wait fail. */
+static void dead_kill(struct dead_server *server)
+{
+    ck_assert_int_eq(kill(server->pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(server->pid, NULL, 0), server->pid);
+    close(server->asked);
+}
+
+/* A request in a place of its own, so that several can wait. Returns its reply. */
+static const struct fuse_out_header *start_request(unsigned number, uint32_t opcode,
+                                                   const char *name)
+{
+    size_t size = sizeof(struct fuse_in_header) + (name ? strlen(name) + 1 : 0);
+    const struct fuse_in_header header = { .len = (uint32_t)size,
+                                           .opcode = opcode,
+                                           .nodeid = FUSE_ROOT_ID };
+    uint64_t request = REQUEST + 0x200 * number, reply = REPLY + 0x200 * number;
+    uint16_t at = (uint16_t)(2 * number);
+
+    memcpy(driver_ram(&d, request), &header, sizeof(header));
+    if (name)
+        strcpy(driver_ram(&d, request + sizeof(header)), name);
+    memset(driver_ram(&d, reply), 0x55, sizeof(struct fuse_out_header));
+    driver_describe(&d, REQUESTS, at, request, (uint32_t)size, N, (uint16_t)(at + 1));
+    driver_describe(&d, REQUESTS, at + 1, reply, 200, W, 0);
+    driver_publish(&d, REQUESTS, at);
     virtio_kick(d.device, REQUESTS);
-    ck_assert_int_gt(read(server, request, sizeof(request)), 0); /* the loop blocks from now on */
-    before = clock_now_ns();
-    ck_assert_int_eq(virtio_pause(d.device, soon()), -ETIMEDOUT);
-    ck_assert_uint_lt(clock_now_ns() - before, 5 * 1000000000ull);
-
-    close(server);
-    loop_join(d.loop);
-    ck_assert(driver_wait(&d, REQUESTS, NULL, NULL));
-    ck_assert_int_lt(out->error, 0);
+    return driver_ram(&d, reply);
 }
 
-START_TEST(a_dead_mount_does_not_hold_up_a_pause)
+static void check_alive(void)
 {
-    const struct fuse_out_header *out = driver_ram(&d, REPLY);
-    char top[] = "/tmp/minivmm-fs-XXXXXX", path[64];
-    int server;
+    const struct fuse_out_header *out = start_request(20, FUSE_STATFS, NULL);
+    uint32_t head;
+
+    ck_assert(driver_wait(&d, REQUESTS, &head, NULL));
+    ck_assert_uint_eq(head, 40);
+    ck_assert_int_eq(out->error, 0);
+}
+
+/* A directory "top" with a dead mount, served by a device with a thread. */
+static struct dead_server start_with_dead_mount(char *top)
+{
+    struct dead_server server;
+    char path[64];
 
     ck_assert_ptr_nonnull(mkdtemp(top));
     snprintf(path, sizeof(path), "%s/dead", top);
     ck_assert_int_eq(mkdir(path, 0755), 0);
-    server = mount_dead(path);
-    if (server < 0) {
-        tree_remove(top);
+    server = dead_mount(path);
+    if (server.pid == 0) {
+        rmdir(path);
+        rmdir(top);
         unit_skip("this user may not mount FUSE, not even in a user namespace");
     }
     virtio_destroy(d.device);
+    loop_destroy(d.loop);
+    d.loop = loop_create();
     memset(driver_ram(&d, 0x10000), 0, 0x20000);
     ck_assert(driver_start(&d, create(top), 0));
-    check_pause_fails_in_time(server);
-    for (unsigned i = 0; i < 2; i++) { /* the device continues */
-        put_request(FUSE_STATFS, FUSE_ROOT_ID, NULL);
-        send_request(REQUESTS, 40, 200, 256);
-        ck_assert_int_eq(out->error, 0);
-        ck_assert_int_eq(virtio_pause(d.device, soon()), 0);
-        virtio_resume(d.device);
-    }
+    ck_assert_int_eq(loop_start(d.loop, "fs"), 0);
+    return server;
+}
+
+static void remove_dead_mount(const char *top)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "%s/dead", top);
     umount2(path, MNT_DETACH);
     rmdir(path);
     rmdir(top);
+}
+
+/* One request asks it, the others of the kind wait for that one; all else is answered. */
+START_TEST(a_dead_mount_holds_up_only_those_who_use_it)
+{
+    enum { WAITING = 8 };
+    const struct fuse_out_header *out[WAITING];
+    char top[] = "/tmp/minivmm-fs-XXXXXX";
+    struct dead_server server = start_with_dead_mount(top);
+    int others;
+
+    for (unsigned i = 0; i < WAITING; i++)
+        out[i] = start_request(i, FUSE_LOOKUP, "dead");
+    dead_wait(&server); /* the first one waits now */
+    for (unsigned i = 0; i < 100; i++)
+        check_alive();
+    ck_assert_int_eq(ioctl(server.asked, FIONREAD, &others), 0);
+    ck_assert_int_eq(others, 0);
+    dead_kill(&server);
+    for (unsigned i = 0; i < WAITING; i++)
+        ck_assert(driver_wait(&d, REQUESTS, NULL, NULL));
+    for (unsigned i = 0; i < WAITING; i++)
+        ck_assert_int_lt(out[i]->error, 0);
+    loop_join(d.loop);
+    remove_dead_mount(top);
+}
+END_TEST
+
+START_TEST(a_dead_mount_does_not_hold_up_a_pause)
+{
+    char top[] = "/tmp/minivmm-fs-XXXXXX";
+    struct dead_server server = start_with_dead_mount(top);
+    uint64_t before;
+
+    start_request(0, FUSE_LOOKUP, "dead");
+    start_request(1, FUSE_LOOKUP, "dead");
+    dead_wait(&server);
+    before = clock_now_ns();
+    ck_assert_int_eq(virtio_pause(d.device, soon()), -ETIMEDOUT);
+    ck_assert_uint_lt(clock_now_ns() - before, 5 * 1000000000ull);
+    check_alive(); /* the device continues */
+    dead_kill(&server);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert(driver_wait(&d, REQUESTS, NULL, NULL));
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(virtio_pause(d.device, in_time()), 0);
+        virtio_resume(d.device);
+        check_alive();
+    }
+    loop_join(d.loop);
+    remove_dead_mount(top);
+}
+END_TEST
+
+/* A reset drops what is parked, and waits for what the host has not answered. */
+static void *kill_later(void *arg)
+{
+    usleep(20000);
+    dead_kill(arg);
+    return NULL;
+}
+
+START_TEST(a_reset_waits_for_a_dead_mount)
+{
+    char top[] = "/tmp/minivmm-fs-XXXXXX";
+    struct dead_server server = start_with_dead_mount(top);
+    pthread_t thread;
+
+    start_request(0, FUSE_LOOKUP, "dead");
+    start_request(1, FUSE_LOOKUP, "dead");
+    dead_wait(&server);
+    check_alive();
+    ck_assert_int_eq(pthread_create(&thread, NULL, kill_later, &server), 0);
+    virtio_reset(d.device);
+    pthread_join(thread, NULL);
+    memset(driver_ram(&d, 0x10000), 0, 0x20000);
+    ck_assert(driver_start(&d, d.device, 0));
+    check_alive();
+    loop_join(d.loop);
+    remove_dead_mount(top);
 }
 END_TEST
 
@@ -343,7 +488,9 @@ int main(void)
     tcase_add_test(tcase, a_flood_yields_the_loop);
     tcase_add_test(tcase, the_caller_keeps_the_share_if_create_fails);
     tcase_add_test(tcase, saved_and_loaded);
+    tcase_add_test(tcase, a_dead_mount_holds_up_only_those_who_use_it);
     tcase_add_test(tcase, a_dead_mount_does_not_hold_up_a_pause);
+    tcase_add_test(tcase, a_reset_waits_for_a_dead_mount);
     tcase_add_test(tcase, ids_of_slots);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -141,8 +141,7 @@ START_TEST(files_of_the_user_are_another_users)
     uint64_t file;
 
     client_stop(&c);
-    ck_assert_int_eq(share_open(&c.share, &options, share_descriptors(1)), 0);
-    c.fuse = fuse_create(c.share);
+    client_start_with(&c, &options);
     file = client_lookup(&c, ROOT, "file");
     check_shown(file, 7, 8, 0644);
     ck_assert_int_eq(change_owner(file, 0, 0), 0);
@@ -562,7 +561,9 @@ END_TEST
 
 START_TEST(attributes_are_not_offered_everywhere)
 {
-    struct share_options options = { .path = client_path(&c, ""), .no_xattrs = true };
+    struct share_options options = { .path = client_path(&c, ""),
+                                     .overlaid = true,
+                                     .names_fd = -1 };
     uint64_t file;
 
     client_stop(&c);
@@ -571,8 +572,7 @@ START_TEST(attributes_are_not_offered_everywhere)
     ck_assert_int_eq(set_xattr(file, "user.a", "x", 1, 1), EROFS);
     ck_assert_int_eq(list_xattrs(file, 0), 0);
     client_stop(&c);
-    ck_assert_int_eq(share_open(&c.share, &options, share_descriptors(1)), 0);
-    c.fuse = fuse_create(c.share);
+    client_start_with(&c, &options);
     file = client_lookup(&c, ROOT, "file");
     ck_assert_int_eq(get_xattr(file, "user.a", 0), ENOSYS); /* Linux asks only once */
     ck_assert_int_eq(list_xattrs(file, 0), ENOSYS);

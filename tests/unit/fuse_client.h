@@ -12,9 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/fs/budget.h"
 #include "devices/fs/fuse.h"
 #include "devices/fs/share.h"
 #include "vmm/core/base.h"
+#include "vmm/core/loop.h"
 #include "vmm/core/sg.h"
 
 /*
@@ -27,6 +29,10 @@ struct client {
     char top[64];    /* directory with `secret` and `share` */
     char path[128];  /* result of the last client_path() */
     unsigned others; /* other shares of this process */
+    bool overlaid;   /* read-only, and names_fd[0] tells of changed names */
+    int names_fd[2];
+    struct share_budget budget, *joint; /* its own, or that of another client */
+    struct loop *loop;
     struct share *share;
     struct fuse *fuse;
     uint8_t request[CLIENT_ROOM];
@@ -55,14 +61,23 @@ static inline void client_write_file(struct client *c, const char *name, const c
     ck_assert_int_eq(fclose(file), 0);
 }
 
-static inline void client_start(struct client *c, const char *path, bool writable)
+static inline void client_start_with(struct client *c, const struct share_options *options)
 {
-    struct share_options options = { .path = path, .writable = writable };
-
-    ck_assert_int_eq(share_open(&c->share, &options, share_descriptors(c->others + 1)), 0);
+    c->loop = loop_create();
+    ck_assert_ptr_nonnull(c->loop);
+    ck_assert_int_eq(budget_init(&c->budget, 1u << 30, c->others + 1), 0);
+    ck_assert_int_eq(share_open(&c->share, options, c->joint ? c->joint : &c->budget, c->loop), 0);
     c->fuse = fuse_create(c->share);
     ck_assert_ptr_nonnull(c->fuse);
     c->room = sizeof(c->reply);
+}
+
+static inline void client_start(struct client *c, const char *path, bool writable)
+{
+    client_start_with(c, &(struct share_options){ .path = path,
+                                                  .writable = writable,
+                                                  .overlaid = c->overlaid,
+                                                  .names_fd = c->names_fd[1] });
 }
 
 static inline void client_init(struct client *c, bool writable)
@@ -85,6 +100,9 @@ static inline void client_stop(struct client *c)
 {
     fuse_destroy(c->fuse);
     share_close(c->share);
+    loop_destroy(c->loop);
+    ck_assert_uint_eq(c->budget.objects, 0);
+    ck_assert_uint_eq(c->budget.descriptors, 0);
 }
 
 static inline void client_finish(struct client *c)
@@ -218,6 +236,14 @@ static inline int client_read(struct client *c, uint32_t opcode, uint64_t node, 
 static inline size_t client_got(const struct client *c)
 {
     return c->replied - sizeof(c->reply.header);
+}
+
+static inline int client_rename(struct client *c, uint64_t parent, const char *name,
+                                uint64_t new_parent, const char *new_name)
+{
+    const struct fuse_rename_in in = { .newdir = new_parent };
+
+    return client_ask(c, FUSE_RENAME, parent, &in, sizeof(in), name, new_name);
 }
 
 static inline int client_write(struct client *c, uint64_t node, uint64_t handle, uint64_t offset,

@@ -2,6 +2,7 @@
 #ifndef VMM_BOARD_BOARD_H
 #define VMM_BOARD_BOARD_H
 
+#include "devices/fs/budget.h"
 #include "devices/virtio/console.h"
 #include "firmware/hardware.h"
 #include "vmm/core/bus.h"
@@ -37,6 +38,7 @@ struct board {
     struct device *devices;   /* the one added last comes first */
     struct loop *device_loops[HARDWARE_MAX_VIRTIO];
     unsigned device_loop_count;
+    struct share_budget share_budget; /* of all shared directories */
 
     /* consoles.c */
     struct terminal *serial, *console;              /* or NULL */

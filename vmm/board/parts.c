@@ -144,7 +144,6 @@ static unsigned parts_count_shares(const struct config *config)
 static int parts_create_share(struct board *board, struct hardware_device *place, unsigned number)
 {
     const struct share_config *config = board->config->shares;
-    unsigned descriptors = share_descriptors(parts_count_shares(board->config));
     struct loop *loop = board_add_loop(board);
     struct virtio_device *virtio;
     struct share *share;
@@ -152,9 +151,13 @@ static int parts_create_share(struct board *board, struct hardware_device *place
 
     if (!loop)
         return -ENOMEM;
+    if (number == 0 &&
+        budget_init(&board->share_budget, board->config->memory, parts_count_shares(board->config)))
+        return log_refuse(EMFILE, "too many shared directories for so few open files (see ulimit "
+                                  "-Hn)");
     while (number-- > 0)
         config = config->next;
-    error = share_open(&share, &config->directory, descriptors);
+    error = share_open(&share, &config->directory, &board->share_budget, loop);
     if (error)
         return error;
     error = virtio_fs_create(&virtio, place->name, config->tag, share, board->host.memory, loop);

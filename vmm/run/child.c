@@ -153,8 +153,6 @@ static int child_add_shares(const struct child_params *child, struct initramfs *
         return log_error(ENOMEM, "shares");
     initramfs->shares = shares;
     if (!error)
-        config->shares->directory.no_xattrs = true; /* under the overlay */
-    if (!error)
         error = child_add_modules(child, initramfs, shares);
     for (unsigned i = 0; i < mounts->share_count && !error; i++) {
         const struct mount *mount = &mounts->shares[i];
@@ -317,5 +315,7 @@ int child_run(const struct child_params *child, const struct session_ends *ends)
     if (error || !config->cmdline || child_make_initramfs(config, child, &streams) ||
         child_add_ports(config, &streams, ends->agent))
         return STATUS_FAILED;
+    config->shares->directory.overlaid = true; /* the first one, the root */
+    config->shares->directory.names_fd = ends->names;
     return child_boot(config);
 }

@@ -294,7 +294,7 @@ static void session_set_descriptor(int fd, int wanted)
  * Closes the descriptors that the supervisor has opened, except two: other sessions' pipes would
  * not come to their end. Inherited ones, not close-on-exec, stay open for --net tap,fd=N.
  */
-static void session_close_others(int keep, int keep_too)
+static void session_close_others(const struct session_ends *keep)
 {
     DIR *directory = opendir("/proc/self/fd");
     struct dirent *entry;
@@ -302,8 +302,8 @@ static void session_close_others(int keep, int keep_too)
     while (directory && (entry = readdir(directory))) {
         int fd = atoi(entry->d_name);
 
-        if (fd > STDERR_FILENO && fd != dirfd(directory) && fd != keep && fd != keep_too &&
-            fcntl(fd, F_GETFD) & FD_CLOEXEC)
+        if (fd > STDERR_FILENO && fd != dirfd(directory) && fd != keep->agent && fd != keep->log &&
+            fd != keep->names && fcntl(fd, F_GETFD) & FD_CLOEXEC)
             close(fd);
     }
     if (directory)
@@ -331,10 +331,11 @@ static void session_set_up_child_signals(pid_t supervisor)
         _exit(STATUS_FAILED);
 }
 
-/* fds: agent, log, and with a label, standard output and error. */
-static _Noreturn void session_run_child(struct session *session, const int fds[4], pid_t supervisor)
+/* fds: agent, log, and with a label, standard output and error. `ours`: our end of the first. */
+static _Noreturn void session_run_child(struct session *session, int ours, const int fds[4],
+                                        pid_t supervisor)
 {
-    const struct session_ends ends = { .agent = fds[0], .log = fds[1] };
+    const struct session_ends ends = { .agent = fds[0], .log = fds[1], .names = ours };
 
     session_set_up_child_signals(supervisor);
     log_keep_reason(session->reason);
@@ -343,7 +344,7 @@ static _Noreturn void session_run_child(struct session *session, const int fds[4
         session_set_descriptor(fds[2], STDOUT_FILENO);
         session_set_descriptor(fds[3], STDERR_FILENO);
     }
-    session_close_others(ends.agent, ends.log);
+    session_close_others(&ends);
     exit(session->config.run(session->config.owner, &ends));
 }
 
@@ -354,7 +355,7 @@ static void session_watch(struct session *session, struct watch *watch, int fd,
     loop_add(session->loop, watch);
 }
 
-static int session_fork(struct session *session, const int fds[4])
+static int session_fork(struct session *session, int ours, const int fds[4])
 {
     pid_t supervisor = getpid();
 
@@ -363,7 +364,7 @@ static int session_fork(struct session *session, const int fds[4])
     if (session->child < 0)
         return log_error(errno, "fork the machine's process");
     if (session->child == 0)
-        session_run_child(session, fds, supervisor);
+        session_run_child(session, ours, fds, supervisor);
     return 0;
 }
 
@@ -435,7 +436,7 @@ int session_start(struct session **ret, const struct session_config *config, str
     error = session->reason == MAP_FAILED ? log_error(errno, "session")
                                           : session_open_ends(session, ours, theirs);
     if (!error)
-        error = session_fork(session, theirs);
+        error = session_fork(session, ours[0], theirs);
     if (!error)
         error = session_watch_all(session, ours);
     for (unsigned i = 0; i < ARRAY_SIZE(ours); i++) {

@@ -25,6 +25,7 @@ struct session;
 struct session_ends {
     int agent; /* a stream socket, for the port JOB_PORT_AGENT */
     int log;   /* a pipe's writing end, for the serial port */
+    int names; /* our end of `agent`: what is written here the agent reads, as from us */
 };
 
 struct session_config {

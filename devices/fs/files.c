@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/fs/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "devices/fs/budget.h"
+#include "devices/fs/tree.h"
+#include "vmm/core/cleanup.h"
+
+static bool file_is_listed(const struct open_file *file)
+{
+    return file->fd >= 0 && file->access == O_RDONLY;
+}
+
+static void files_list(struct tree *tree, struct open_file *file)
+{
+    file->newer = NULL;
+    file->older = tree->readable.first;
+    *(tree->readable.first ? &tree->readable.first->newer : &tree->readable.last) = file;
+    tree->readable.first = file;
+}
+
+static void files_unlist(struct tree *tree, struct open_file *file)
+{
+    *(file->newer ? &file->newer->older : &tree->readable.first) = file->older;
+    *(file->older ? &file->older->newer : &tree->readable.last) = file->newer;
+}
+
+static void files_set_fd(struct tree *tree, struct open_file *file, int fd)
+{
+    file->fd = fd;
+    if (file_is_listed(file))
+        files_list(tree, file);
+}
+
+/* Closes the descriptor. Last, since the loop is released meanwhile. */
+static void files_close(struct tree *tree, struct open_file *file)
+{
+    int fd = file->fd;
+
+    if (fd < 0)
+        return;
+    if (file_is_listed(file))
+        files_unlist(tree, file);
+    file->fd = -1;
+    budget_put_descriptor(tree->nodes.budget);
+    TREE_CALL(tree, close(fd));
+}
+
+/* Closes a file that can be reopened by place: false: there is none. */
+static bool files_evict(struct tree *tree)
+{
+    struct open_file *file = tree->readable.last;
+
+    while (file && (file->pins > 0 || !file->node->parent))
+        file = file->newer;
+    if (!file)
+        return false;
+    files_close(tree, file);
+    return true;
+}
+
+/* Takes a descriptor of the budget. */
+static bool files_take_descriptor(struct tree *tree)
+{
+    struct share_budget *budget = tree->nodes.budget;
+
+    while (!budget_take_descriptor(budget)) {
+        budget_put_descriptor(budget);
+        if (!files_evict(tree))
+            return false;
+    }
+    return true;
+}
+
+/* Opens the node's file. The process may be out of descriptors even if the budget is not. */
+static int files_open_fd(struct tree *tree, struct node *node, int access)
+{
+    int flags = access | (S_ISDIR(node->identity.type) ? O_DIRECTORY : 0);
+    int fd;
+
+    if (!files_take_descriptor(tree))
+        return -ENFILE;
+    do
+        fd = tree_open_file(tree, node, flags);
+    while ((fd == -EMFILE || fd == -ENFILE) && files_evict(tree));
+    if (fd < 0)
+        budget_put_descriptor(tree->nodes.budget);
+    return fd;
+}
+
+static int files_create(struct open_file **ret, struct node *node, int access)
+{
+    struct open_file *file = calloc(1, sizeof(*file));
+
+    if (!file)
+        return -ENOMEM;
+    file->node = node;
+    file->access = access;
+    file->fd = -1;
+    file->handles = 1;
+    file->next = node->files;
+    node->files = file;
+    *ret = file;
+    return 0;
+}
+
+static struct open_file *files_find(const struct node *node, int access)
+{
+    struct open_file *file = S_ISDIR(node->identity.type) ? NULL : node->files;
+
+    while (file && (file->access != access || file->handles == 0))
+        file = file->next;
+    return file;
+}
+
+int files_open(struct tree *tree, struct open_file **ret, struct node *node, int access)
+{
+    struct open_file *file = files_find(node, access);
+    int error, fd;
+
+    if (file) {
+        FILE_SCOPE(tree, file);
+        file->handles++;
+        fd = files_fd(tree, file);
+        if (fd < 0)
+            file->handles--;
+        *ret = file;
+        return fd < 0 ? fd : 0;
+    }
+    fd = files_open_fd(tree, node, access);
+    if (fd < 0)
+        return fd;
+    error = files_create(ret, node, access);
+    if (error) {
+        budget_put_descriptor(tree->nodes.budget);
+        close(fd);
+        return error;
+    }
+    files_set_fd(tree, *ret, fd);
+    return 0;
+}
+
+int files_add(struct tree *tree, struct open_file **ret, struct node *node, int access, int fd)
+{
+    int error = files_take_descriptor(tree) ? files_create(ret, node, access) : -ENFILE;
+
+    if (!error) {
+        files_set_fd(tree, *ret, fd);
+        return 0;
+    }
+    if (error == -ENOMEM)
+        budget_put_descriptor(tree->nodes.budget);
+    close(fd);
+    return error;
+}
+
+int files_restore(struct tree *tree, struct open_file **ret, struct node *node, int access)
+{
+    struct open_file *file = files_find(node, access);
+
+    if (!file)
+        return files_create(ret, node, access);
+    file->handles++;
+    *ret = file;
+    return 0;
+}
+
+/* Frees a file that nobody uses. */
+static void files_release(struct tree *tree, struct open_file *file)
+{
+    struct open_file **link = &file->node->files;
+
+    if (file->handles > 0 || file->pins > 0)
+        return;
+    while (*link != file)
+        link = &(*link)->next;
+    *link = file->next;
+    nodes_release(&tree->nodes, file->node);
+    files_close(tree, file);
+    free(file);
+}
+
+void files_put(struct tree *tree, struct open_file *file)
+{
+    file->handles--;
+    files_release(tree, file);
+}
+
+struct file_pin files_pin(struct tree *tree, struct open_file *file)
+{
+    if (file)
+        file->pins++;
+    return (struct file_pin){ tree, file };
+}
+
+void file_unpin(struct file_pin *pin)
+{
+    if (!pin->file)
+        return;
+    pin->file->pins--;
+    files_release(pin->tree, pin->file);
+}
+
+int files_fd(struct tree *tree, struct open_file *file)
+{
+    int fd;
+
+    if (file->fd < 0) {
+        fd = files_open_fd(tree, file->node, file->access);
+        if (fd < 0)
+            return fd;
+        if (file->fd < 0) {
+            files_set_fd(tree, file, fd);
+        } else { /* another thread was faster */
+            budget_put_descriptor(tree->nodes.budget);
+            close(fd);
+        }
+    } else if (file_is_listed(file) && file != tree->readable.first) {
+        files_unlist(tree, file);
+        files_list(tree, file);
+    }
+    return file->fd;
+}
+
+void files_hold(struct tree *tree, struct node *node)
+{
+    for (struct open_file *file = node->files; file; file = file->next) {
+        FILE_SCOPE(tree, file);
+        if (file->fd < 0)
+            files_fd(tree, file);
+    }
+}
