@@ -74,7 +74,7 @@ int image_read(const struct image *image, uint64_t offset, void *dst, size_t len
         return image_truncated(image, offset, len);
 
     while (left > 0) {
-        ssize_t n = pread(image->fd, next, left, (off_t)(offset + (len - left)));
+        ssize_t n = pread(image->fd, next, left, (off_t)(image->start + offset + (len - left)));
 
         if (n < 0 && errno == EINTR)
             continue;
