@@ -82,8 +82,9 @@ static bool absent_open(struct absent *absent)
 
 bool absent_watch(struct absent *absent, int directory_fd, uint32_t *round)
 {
+    uint32_t current;
     char path[32];
-    int watch = -1;
+    int watch = -1, fd;
 
     if (absent->port < 0 || *round == absent->round)
         return false;
@@ -91,11 +92,17 @@ bool absent_watch(struct absent *absent, int directory_fd, uint32_t *round)
         absent_end_watches(absent);
         absent_announce(absent);
     }
-    *round = absent->round;
+    *round = current = absent->round;
     absent->count++;
     snprintf(path, sizeof(path), "/proc/self/fd/%d", directory_fd);
-    if (absent_open(absent))
-        watch = inotify_add_watch(absent->inotify.fd, path, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+    fd = absent_open(absent) ? absent->inotify.fd : -1;
+    if (fd >= 0) {
+        loop_release(absent->loop); /* the directory's filesystem is asked for permission */
+        watch = inotify_add_watch(fd, path, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+        loop_acquire(absent->loop);
+    }
+    if (absent->round != current) /* all watches ended meanwhile */
+        *round = 0;
     if (watch < 0)
         log_debug("names that appear on the host may stay unseen (inotify: %s)", strerror(errno));
     return watch >= 0;

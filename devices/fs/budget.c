@@ -10,7 +10,7 @@
 #define OBJECTS_MIN     4096u
 #define OBJECTS_MAX     (1u << 30) /* slots.c uses 32-bit indices */
 #define DIRECTORIES_MAX 256u       /* more would not help */
-#define DESCRIPTORS_MIN 16u        /* of each share, half of them for directories */
+#define DESCRIPTORS_MIN 16u        /* of each share */
 
 /* The number of descriptors the process may have, after raising it. */
 static uint64_t budget_raise_limit(void)
@@ -42,7 +42,8 @@ int budget_init(struct share_budget *budget, uint64_t ram, unsigned shares)
     budget->directories = (unsigned)(descriptors / shares / 4);
     if (budget->directories > DIRECTORIES_MAX)
         budget->directories = DIRECTORIES_MAX;
-    budget->descriptors_max = (unsigned)descriptors - budget->directories * shares;
+    budget->descriptors_max =
+        (unsigned)descriptors - (budget->directories + BUDGET_OWN_DESCRIPTORS) * shares;
     return 0;
 }
 

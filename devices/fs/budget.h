@@ -21,6 +21,8 @@ struct share_budget {
     unsigned descriptors;
 };
 
+#define BUDGET_OWN_DESCRIPTORS 4u /* for open files, which each share has in any case */
+
 /*
  * For `shares` shares of a guest with `ram` bytes. First raises RLIMIT_NOFILE to the hard limit,
  * and leaves a quarter of it to the rest of the process. -EMFILE: too few descriptors.

@@ -36,6 +36,12 @@ static void files_set_fd(struct tree *tree, struct open_file *file, int fd)
         files_list(tree, file);
 }
 
+static void files_put_descriptor(struct tree *tree)
+{
+    tree->descriptors--;
+    budget_put_descriptor(tree->nodes.budget);
+}
+
 /* Closes the descriptor. Last, since the loop is released meanwhile. */
 static void files_close(struct tree *tree, struct open_file *file)
 {
@@ -46,16 +52,25 @@ static void files_close(struct tree *tree, struct open_file *file)
     if (file_is_listed(file))
         files_unlist(tree, file);
     file->fd = -1;
-    budget_put_descriptor(tree->nodes.budget);
+    files_put_descriptor(tree);
     TREE_CALL(tree, close(fd));
 }
 
-/* Closes a file that can be reopened by place: false: there is none. */
+/* Can the file be closed, and reopened by place? */
+static bool files_can_close(const struct tree *tree, const struct open_file *file)
+{
+    const struct node *node = file->node;
+
+    return file->pins == 0 && node->held == 0 && !file->former &&
+           (node->parent || node == tree->nodes.root);
+}
+
+/* Closes the least recently used file that can be closed. False: there is none. */
 static bool files_evict(struct tree *tree)
 {
     struct open_file *file = tree->readable.last;
 
-    while (file && (file->pins > 0 || !file->node->parent))
+    while (file && !files_can_close(tree, file))
         file = file->newer;
     if (!file)
         return false;
@@ -63,16 +78,17 @@ static bool files_evict(struct tree *tree)
     return true;
 }
 
-/* Takes a descriptor of the budget. */
+/* Takes a descriptor of the budget. Other shares may have used it up: each has a few of its own. */
 static bool files_take_descriptor(struct tree *tree)
 {
     struct share_budget *budget = tree->nodes.budget;
 
-    while (!budget_take_descriptor(budget)) {
+    while (!budget_take_descriptor(budget) && tree->descriptors >= BUDGET_OWN_DESCRIPTORS) {
         budget_put_descriptor(budget);
         if (!files_evict(tree))
             return false;
     }
+    tree->descriptors++;
     return true;
 }
 
@@ -88,7 +104,7 @@ static int files_open_fd(struct tree *tree, struct node *node, int access)
         fd = tree_open_file(tree, node, flags);
     while ((fd == -EMFILE || fd == -ENFILE) && files_evict(tree));
     if (fd < 0)
-        budget_put_descriptor(tree->nodes.budget);
+        files_put_descriptor(tree);
     return fd;
 }
 
@@ -112,7 +128,7 @@ static struct open_file *files_find(const struct node *node, int access)
 {
     struct open_file *file = S_ISDIR(node->identity.type) ? NULL : node->files;
 
-    while (file && (file->access != access || file->handles == 0))
+    while (file && (file->access != access || file->handles == 0 || file->former))
         file = file->next;
     return file;
 }
@@ -136,8 +152,8 @@ int files_open(struct tree *tree, struct open_file **ret, struct node *node, int
         return fd;
     error = files_create(ret, node, access);
     if (error) {
-        budget_put_descriptor(tree->nodes.budget);
-        close(fd);
+        files_put_descriptor(tree);
+        TREE_CALL(tree, close(fd));
         return error;
     }
     files_set_fd(tree, *ret, fd);
@@ -153,8 +169,8 @@ int files_add(struct tree *tree, struct open_file **ret, struct node *node, int 
         return 0;
     }
     if (error == -ENOMEM)
-        budget_put_descriptor(tree->nodes.budget);
-    close(fd);
+        files_put_descriptor(tree);
+    TREE_CALL(tree, close(fd));
     return error;
 }
 
@@ -205,32 +221,53 @@ void file_unpin(struct file_pin *pin)
     files_release(pin->tree, pin->file);
 }
 
+/* Opens the descriptor again. */
+static int files_reopen(struct tree *tree, struct open_file *file)
+{
+    int fd = file->former ? -ESTALE : files_open_fd(tree, file->node, file->access);
+
+    if (fd < 0)
+        return fd;
+    if (file->fd < 0 && !file->former) {
+        files_set_fd(tree, file, fd);
+        return fd;
+    }
+    files_put_descriptor(tree); /* another request was faster, or this is another file by now */
+    TREE_CALL(tree, close(fd));
+    return file->fd < 0 ? -ESTALE : file->fd;
+}
+
 int files_fd(struct tree *tree, struct open_file *file)
 {
-    int fd;
-
-    if (file->fd < 0) {
-        fd = files_open_fd(tree, file->node, file->access);
-        if (fd < 0)
-            return fd;
-        if (file->fd < 0) {
-            files_set_fd(tree, file, fd);
-        } else { /* another thread was faster */
-            budget_put_descriptor(tree->nodes.budget);
-            close(fd);
-        }
-    } else if (file_is_listed(file) && file != tree->readable.first) {
+    if (file->fd < 0)
+        return files_reopen(tree, file);
+    if (file_is_listed(file) && file != tree->readable.first) {
         files_unlist(tree, file);
         files_list(tree, file);
     }
     return file->fd;
 }
 
+static int files_hold_one(struct tree *tree, struct open_file *file)
+{
+    FILE_SCOPE(tree, file);
+    return files_fd(tree, file);
+}
+
+/* Starts again after each: the list may have changed meanwhile. */
 void files_hold(struct tree *tree, struct node *node)
 {
-    for (struct open_file *file = node->files; file; file = file->next) {
-        FILE_SCOPE(tree, file);
-        if (file->fd < 0)
-            files_fd(tree, file);
-    }
+    struct open_file *file;
+
+    node->held++;
+    do {
+        file = node->files;
+        while (file && (file->fd >= 0 || file->former))
+            file = file->next;
+    } while (file && files_hold_one(tree, file) >= 0);
+}
+
+void files_unhold(struct node *node)
+{
+    node->held--;
 }

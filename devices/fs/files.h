@@ -20,6 +20,7 @@ struct open_file {
     struct node *node; /* which it keeps alive */
     int access;        /* O_RDONLY, O_WRONLY or O_RDWR */
     int fd;            /* -1: closed for now, or lost by a load */
+    bool former;       /* another file has taken the node's place since: it is never reopened */
     unsigned handles, pins;
     struct open_file *next;          /* of the node */
     struct open_file *newer, *older; /* in tree->readable, if it is open for reading */
@@ -39,8 +40,10 @@ void files_put(struct tree *tree, struct open_file *file); /* a handle was relea
 /* The descriptor, valid while the file is pinned. -ESTALE, ...: it cannot be opened again. */
 int files_fd(struct tree *tree, struct open_file *file);
 
-/* The node's name is about to be removed: opens what could not be reopened afterwards. */
+/* The node's name is about to be removed: opens what could not be reopened then, and keeps it so.
+ */
 void files_hold(struct tree *tree, struct node *node);
+void files_unhold(struct node *node); /* once the name is removed, or was not */
 
 /* Keeps `file`, which may be NULL, and its descriptor until the end of the enclosing block. */
 struct file_pin {

@@ -26,10 +26,9 @@
 #define MAX_BACKGROUND 64
 #define NAMES_MAX      (NAME_MAX + 1 + PATH_MAX) /* of SYMLINK, the longest */
 
-#define FEATURES                                                                           \
-    (FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA |      \
-     FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | \
-     FUSE_CACHE_SYMLINKS)
+#define FEATURES                                                                      \
+    (FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA | \
+     FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES)
 
 /*
  * With extended attributes. Clearing set-ID bits of files written to is left to the server, because
@@ -184,7 +183,8 @@ static int fuse_put_open(struct fuse_call *call, int error, const struct share_o
 static int fuse_do_init(struct fuse_call *call)
 {
     const struct fuse_init_in *in = &call->args.init;
-    uint32_t features = FEATURES | (share_has_xattrs(call->share) ? XATTR_FEATURES : 0);
+    uint32_t features = FEATURES | (share_has_xattrs(call->share) ? XATTR_FEATURES : 0) |
+                        (share_is_overlaid(call->share) ? 0 : FUSE_CACHE_SYMLINKS);
     struct fuse_init_out out = {
         .major = FUSE_KERNEL_VERSION,
         .minor = FUSE_KERNEL_MINOR_VERSION,

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "devices/fs/budget.h"
+#include "devices/fs/files.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/state.h"
 
@@ -156,7 +157,7 @@ static struct node *nodes_create(struct nodes *nodes, const struct statx *attr)
         return NULL;
     }
     node->identity = identity_of(attr);
-    node->fd = -1;
+    node->fd = node->former_fd = -1;
     nodes->count++;
     return node;
 }
@@ -204,13 +205,23 @@ void nodes_mark_used(struct nodes *nodes, struct node *node)
     nodes_lru_add(nodes, node);
 }
 
-void nodes_rebind(struct nodes *nodes, struct node *node, const struct statx *attr)
+/* Other requests that have pinned the node may be using its descriptor: it is closed by the last.
+ */
+bool nodes_rebind(struct nodes *nodes, struct node *node, const struct statx *attr)
 {
-    if (node->fd >= 0 && node != nodes->root)
-        nodes_evict_fd(nodes, node);
+    if (node == nodes->root || (node->fd >= 0 && node->former_fd >= 0))
+        return false;
+    if (node->fd >= 0) {
+        nodes_lru_remove(nodes, node);
+        node->former_fd = node->fd;
+        node->fd = -1;
+    }
+    for (struct open_file *file = node->files; file; file = file->next)
+        file->former = true;
     node->identity = identity_of(attr);
     node->opened.mtime = node->opened.size = 0;
     node->absent = 0;
+    return true;
 }
 
 /* Frees a node that nothing but the tables refers to. */
@@ -219,6 +230,8 @@ static void nodes_destroy(struct nodes *nodes, struct node *node)
     nodes_unhash(nodes, node);
     if (node != nodes->root && node->fd >= 0)
         nodes_evict_fd(nodes, node);
+    if (node->former_fd >= 0)
+        close(node->former_fd);
     slots_remove(&nodes->slots, node->id);
     budget_put_object(nodes->budget);
     nodes->count--;
@@ -247,10 +260,16 @@ struct node_pin nodes_pin(struct nodes *nodes, struct node *node)
 
 void node_unpin(struct node_pin *pin)
 {
-    if (!pin->node)
+    struct node *node = pin->node;
+
+    if (!node)
         return;
-    pin->node->pins--;
-    nodes_release(pin->nodes, pin->node);
+    node->pins--;
+    if (node->pins == 0 && node->former_fd >= 0) {
+        close(node->former_fd);
+        node->former_fd = -1;
+    }
+    nodes_release(pin->nodes, node);
 }
 
 void nodes_forget(struct nodes *nodes, struct node *node, uint64_t count)
@@ -516,7 +535,7 @@ static void nodes_load_one(struct nodes *nodes, const struct identity *root, str
         state_fail(s, "out of memory");
         return;
     }
-    node->fd = -1;
+    node->fd = node->former_fd = -1;
     node_state(node, root, s);
     state_u64(s, "parent", &parent);
     state_data(s, "name", name, &length, NAME_MAX);

@@ -50,10 +50,13 @@ struct node {
     /* Not saved. */
     uint32_t children;       /* nodes whose parent this is */
     uint32_t pins;           /* users that keep it alive */
+    uint32_t held;           /* users that keep its files open */
     uint32_t absent;         /* see absent_watch() */
     struct open_file *files; /* open, each keeps it alive; see files.h */
     struct node *hash_next;
-    int fd; /* O_PATH, or -1 */
+    int fd;          /* O_PATH, or -1 */
+    int former_fd;   /* of the directory that was in this place before, while pinned; or -1 */
+    uint32_t missed; /* when it was last found to be gone, in seconds; 0: it is there */
     struct node *lru_newer, *lru_older;
     bool saved; /* by the nodes_state() in progress */
 };
@@ -109,8 +112,11 @@ struct node *nodes_find_identity(const struct nodes *nodes, const struct statx *
 struct node *nodes_find_place(const struct nodes *nodes, const struct node *parent,
                               const char *name);
 
-/* With `by_place`: another file has taken the place of the node's. */
-void nodes_rebind(struct nodes *nodes, struct node *node, const struct statx *attr);
+/*
+ * With `by_place`: another file has taken the place of the node's. False: not now, as it happened
+ * before and the first file is still in use.
+ */
+bool nodes_rebind(struct nodes *nodes, struct node *node, const struct statx *attr);
 
 /* The file was renamed to `name` in `parent`. */
 void nodes_move(struct nodes *nodes, struct node *node, struct node *parent, const char *name);

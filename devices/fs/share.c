@@ -80,6 +80,11 @@ bool share_writable(const struct share *share)
     return share->writable;
 }
 
+bool share_is_overlaid(const struct share *share)
+{
+    return share->tree.nodes.by_place;
+}
+
 bool share_has_xattrs(const struct share *share)
 {
     return share->xattrs;
@@ -257,11 +262,16 @@ static bool share_update_opened(struct node *node, const struct statx *now)
 /* Through a descriptor open for writing, or -1. */
 static int share_truncate(struct share *share, struct node *node, int fd)
 {
-    cleanup_close int opened = -1;
+    int opened = fd < 0 ? tree_open_file(&share->tree, node, O_WRONLY) : -1;
+    int error;
 
+    fd = fd < 0 ? opened : fd;
     if (fd < 0)
-        fd = opened = tree_open_file(&share->tree, node, O_WRONLY);
-    return fd < 0 ? fd : (int)TREE_CALL(&share->tree, ftruncate(fd, 0));
+        return fd;
+    error = (int)TREE_CALL(&share->tree, ftruncate(fd, 0));
+    if (opened >= 0)
+        TREE_CALL(&share->tree, close(opened));
+    return error;
 }
 
 /* Opens the file for `flags` of open(), with its attributes before it is truncated. */
@@ -392,8 +402,9 @@ int share_read_directory(struct share *share, uint64_t node, uint64_t id, uint64
     fd = share_file_fd(share, file);
     if (fd < 0)
         return fd;
-    if (lseek(fd, (off_t)offset, SEEK_SET) < 0)
-        return -errno;
+    size = TREE_CALL(&share->tree, lseek(fd, (off_t)offset, SEEK_SET));
+    if (size < 0)
+        return (int)size;
     if (most > sizeof(dirents))
         most = sizeof(dirents);
     do
@@ -428,8 +439,9 @@ static struct handle *share_load_handle(struct share *share, struct state *s)
     struct node *node;
     uint64_t id = 0;
 
-    if (!handle || !budget_take_object(share->budget)) {
+    if (!budget_take_object(share->budget) || !handle) {
         state_fail(s, "out of memory");
+        budget_put_object(share->budget);
         free(handle);
         return NULL;
     }

@@ -40,6 +40,7 @@ int share_open(struct share **ret, const struct share_options *options, struct s
 void share_close(struct share *share);
 
 bool share_writable(const struct share *share);
+bool share_is_overlaid(const struct share *share); /* links may change under the same node */
 bool share_has_xattrs(const struct share *share);
 
 /*

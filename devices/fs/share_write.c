@@ -90,7 +90,7 @@ static int share_create_file(struct share *share, int directory, const char *nam
  */
 static int share_make_node(struct share *share, int directory, const char *name, mode_t mode)
 {
-    cleanup_close int fd = -1;
+    int fd;
 
     if (S_ISFIFO(mode) || S_ISSOCK(mode))
         return (int)TREE_CALL(&share->tree,
@@ -98,7 +98,7 @@ static int share_make_node(struct share *share, int directory, const char *name,
     if (!S_ISREG(mode))
         return -EPERM;
     fd = share_create_file(share, directory, name, O_WRONLY, mode);
-    return fd < 0 ? fd : 0;
+    return fd < 0 ? fd : (int)TREE_CALL(&share->tree, close(fd));
 }
 
 int share_mknod(struct share *share, uint64_t parent, const char *name, mode_t mode,
@@ -144,6 +144,7 @@ static int share_open_new(struct share *share, struct node *parent, const char *
     if (error)
         return error;
     node = share_find_node(share, ret->node); /* NULL: forgotten already, by a hostile guest */
+    NODE_SCOPE(&share->tree.nodes, node);
     error = node ? files_add(&share->tree, &file, node, (int)(flags & O_ACCMODE), take_fd(&owned))
                  : -ESTALE;
     if (!error)
@@ -225,12 +226,13 @@ int share_unlink(struct share *share, uint64_t parent, const char *name, bool is
     if (node)
         files_hold(tree, node);
     error = (int)TREE_CALL(tree, unlinkat(directory, name, is_directory ? AT_REMOVEDIR : 0));
-    if (error)
-        return error;
-    share_forget_owner(share, node, &attr);
-    if (node)
+    if (!error)
+        share_forget_owner(share, node, &attr);
+    if (!error && node)
         nodes_unlink(&tree->nodes, node, directory_node, name);
-    return 0;
+    if (node)
+        files_unhold(node);
+    return error;
 }
 
 /* A name in a directory, and the file that has it. */
@@ -284,12 +286,13 @@ static int share_rename_places(struct share *share, struct share_place *from,
     /* libc's renameat2() without flags calls renameat(), which the seccomp filter denies. */
     error =
         (int)TREE_CALL(tree, syscall(SYS_renameat2, from->fd, from->name, to->fd, to->name, flags));
-    if (error)
-        return error;
-    if (replaces)
+    if (!error && replaces)
         share_forget_owner(share, other, &to->attr);
-    share_note_rename(share, from, to, swap);
-    return 0;
+    if (!error)
+        share_note_rename(share, from, to, swap);
+    if (other)
+        files_unhold(other);
+    return error;
 }
 
 int share_rename(struct share *share, uint64_t parent, const char *name, uint64_t new_parent,
@@ -318,7 +321,6 @@ static int share_set_size(struct share *share, struct node *node, int path_fd,
 {
     struct open_file *file =
         change->by_handle ? share_find_file(share, node->id, change->handle, NULL) : NULL;
-    cleanup_close int opened = -1;
     int fd, error;
 
     if (!S_ISREG(node->identity.type))
@@ -327,12 +329,14 @@ static int share_set_size(struct share *share, struct node *node, int path_fd,
     if (change->by_handle)
         fd = share_file_fd(share, file);
     else
-        fd = opened = tree_reopen(&share->tree, path_fd, O_WRONLY);
+        fd = tree_reopen(&share->tree, path_fd, O_WRONLY);
     if (fd < 0)
         return fd;
     error = (int)TREE_CALL(&share->tree, ftruncate(fd, (off_t)change->size));
     if (!error && change->by_user)
         TREE_WAIT(&share->tree, (owners_written(&share->owners, fd), 0));
+    if (!change->by_handle)
+        TREE_CALL(&share->tree, close(fd));
     return error;
 }
 

@@ -17,6 +17,7 @@
 #include "devices/fs/share.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/log.h"
 #include "vmm/core/state.h"
 
@@ -170,7 +171,7 @@ static bool tree_on_device(const struct statx *attr, const struct identity *iden
 static bool tree_is_open(const struct node *node)
 {
     for (const struct open_file *file = node->files; file; file = file->next)
-        if (file->fd >= 0)
+        if (file->fd >= 0 && !file->former)
             return S_ISREG(node->identity.type);
     return false;
 }
@@ -186,9 +187,9 @@ static int tree_match(struct tree *tree, struct node *node, const struct statx *
 {
     if (node_matches(node, attr))
         return 0;
-    if (!tree->nodes.by_place || !node_has_type(node, attr) || tree_is_open(node))
+    if (!tree->nodes.by_place || !node_has_type(node, attr) || tree_is_open(node) ||
+        !nodes_rebind(&tree->nodes, node, attr))
         return tree_stale(tree);
-    nodes_rebind(&tree->nodes, node, attr);
     if (S_ISDIR(node->identity.type))
         absent_announce(&tree->absent);
     return 0;
@@ -262,7 +263,7 @@ static int tree_open_node(struct tree *tree, struct node *node, uint64_t flags, 
 static int tree_open_fd(const struct node *node)
 {
     for (const struct open_file *file = node->files; file; file = file->next)
-        if (file->fd >= 0)
+        if (file->fd >= 0 && !file->former)
             return file->fd;
     return node->fd;
 }
@@ -347,7 +348,7 @@ int tree_stat(struct tree *tree, struct node *node, struct statx *ret)
     int directory, error;
 
     for (struct open_file *file = node->files; file; file = file->next)
-        if (file->fd >= 0)
+        if (file->fd >= 0 && !file->former)
             return tree_stat_open(tree, file, ret);
     if (node->fd >= 0)
         return tree_statx(tree, node->fd, "", 0, ret);
@@ -388,8 +389,8 @@ static int tree_enter_device(struct tree *tree, int fd, const struct statx *attr
  * If `name` is on another filesystem than its directory, which may have to be hidden: updates
  * `attr` from the descriptor that was checked. Returns 0 or -errno.
  */
-static int tree_cross(struct tree *tree, const struct node *directory, const char *name,
-                      struct statx *attr, bool *ret_hidden)
+static int tree_cross(struct tree *tree, const struct node *directory, int directory_fd,
+                      const char *name, struct statx *attr, bool *ret_hidden)
 {
     cleanup_close int fd = -1;
     int error;
@@ -397,7 +398,7 @@ static int tree_cross(struct tree *tree, const struct node *directory, const cha
     *ret_hidden = false;
     if (tree_on_device(attr, &directory->identity))
         return 0;
-    fd = tree_openat2(tree, directory->fd, name, 0);
+    fd = tree_openat2(tree, directory_fd, name, 0);
     error = fd < 0 ? fd : tree_statx(tree, fd, "", 0, attr);
     if (!error)
         error = tree_enter_device(tree, fd, attr);
@@ -405,20 +406,28 @@ static int tree_cross(struct tree *tree, const struct node *directory, const cha
     return error == -ENOMEM ? error : 0;
 }
 
-/* Attributes of a name, and of a directory's name that is absent, once its directory is watched. */
-static int tree_stat_watched(struct tree *tree, struct node *directory, const char *name, int flags,
-                             struct statx *ret)
+/* Attributes of a name. If it is absent, its directory is watched from then on. */
+static int tree_stat_watched(struct tree *tree, struct node *directory, int fd, const char *name,
+                             int flags, struct statx *ret)
 {
-    int error = tree_statx(tree, directory->fd, name, flags, ret);
+    int error = tree_statx(tree, fd, name, flags, ret);
 
-    if (error == -ENOENT && absent_watch(&tree->absent, directory->fd, &directory->absent))
-        error = tree_statx(tree, directory->fd, name, flags, ret);
+    if (error == -ENOENT && absent_watch(&tree->absent, fd, &directory->absent))
+        error = tree_statx(tree, fd, name, flags, ret);
     return error;
 }
 
-/* Attributes for a file that is not there: enough for the guest to keep the node. */
-static void tree_invent(const struct node *node, struct statx *ret)
+/*
+ * Attributes for a file that is not there: enough for the guest to keep the node. It is told to
+ * drop its names, at most once a second for each node, as some names are in use and remain.
+ */
+static void tree_invent(struct tree *tree, struct node *node, struct statx *ret)
 {
+    uint32_t now = (uint32_t)(clock_now_ms() / 1000) + 1;
+
+    if (node->missed != now)
+        absent_announce(&tree->absent);
+    node->missed = now;
     *ret = (struct statx){ .stx_mode = (uint16_t)(node->identity.type | 0755),
                            .stx_nlink = 1,
                            .stx_ino = node->identity.ino };
@@ -438,8 +447,7 @@ static struct node *tree_lookup_held(struct tree *tree, struct node *directory, 
     NODE_SCOPE(&tree->nodes, node);
     *ret_gone = error == -ENOENT || (!error && !node_has_type(node, attr));
     if (*ret_gone) {
-        absent_announce(&tree->absent);
-        tree_invent(node, attr);
+        tree_invent(tree, node, attr);
     } else if (error || !tree_is_open(node) || node_matches(node, attr) ||
                tree_stat(tree, node, attr)) {
         return NULL;
@@ -461,22 +469,24 @@ static int tree_lookup_flags(struct tree *tree, struct node *directory, const ch
     fd = tree_directory_fd(tree, directory);
     if (fd < 0)
         return fd;
-    error = tree_stat_watched(tree, directory, name, flags, attr);
+    error = tree_stat_watched(tree, directory, fd, name, flags, attr);
     if (nodes->by_place && (*ret = tree_lookup_held(tree, directory, name, error, attr, ret_gone)))
         return 0;
     if (error)
         return error;
     if (flags & AT_STATX_DONT_SYNC && !tree_on_device(attr, &directory->identity))
         return -EAGAIN;
-    error = tree_cross(tree, directory, name, attr, &hidden);
+    error = tree_cross(tree, directory, fd, name, attr, &hidden);
     if (!error)
         error = nodes_insert(nodes, ret, attr, directory, name);
     if (error)
         return error;
     (*ret)->hidden = hidden;
     error = nodes->by_place ? tree_match(tree, *ret, attr) : 0;
-    if (error)
+    if (error) { /* it changed once more, meanwhile */
+        absent_announce(&tree->absent);
         nodes_forget(nodes, *ret, 1);
+    }
     return error;
 }
 

@@ -34,6 +34,7 @@ struct tree {
     struct {
         struct open_file *first, *last; /* the most recently used first */
     } readable;                         /* see files.h */
+    unsigned descriptors;               /* of open files, in the budget */
     int self_fds; /* /proc/self/fd: reopens the file of an O_PATH descriptor */
 };
 

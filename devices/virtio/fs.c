@@ -12,6 +12,7 @@
 #include "devices/virtio/virtio.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/crew.h"
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
 
@@ -29,8 +30,10 @@
 /* Virtio 1.2, 5.11.2: FORGET goes to the high-priority queue, not behind other requests. */
 enum { HIGH_PRIORITY, REQUESTS, QUEUES };
 
-#define BURST           64u /* requests served before the loop polls again */
-#define SLOW_PER_DEVICE 4u
+#define BURST         64u /* requests served before the loop polls again */
+#define SLOW_REQUESTS 4u  /* for one filesystem */
+#define SLOW_LOOKUPS  8u  /* in one filesystem: for what may be mounted there */
+#define SLOW_MAX      (CREW_MAX - 4)
 
 struct fs_request {
     struct fs_request *next; /* of slow, parked or free ones */
@@ -106,7 +109,7 @@ static void fs_append(struct fs_request **list, struct fs_request *request)
 
 static bool fs_is_crowded(const struct virtio_fs *fs, const struct fuse_target *target)
 {
-    unsigned count = 0;
+    unsigned alike = 0, all = 0;
 
     for (const struct fs_request *slow = fs->slow; slow; slow = slow->next) {
         const struct fuse_target *other = &slow->target;
@@ -114,9 +117,10 @@ static bool fs_is_crowded(const struct virtio_fs *fs, const struct fuse_target *
         if (target->lookup && other->lookup && target->node == other->node &&
             target->name_hash == other->name_hash)
             return true;
-        count += target->device == other->device;
+        alike += target->device == other->device && target->lookup == other->lookup;
+        all++;
     }
-    return count >= SLOW_PER_DEVICE;
+    return alike >= (target->lookup ? SLOW_LOOKUPS : SLOW_REQUESTS) || all >= SLOW_MAX;
 }
 
 /* Only when something is slow: otherwise there is nothing to wait behind. */
@@ -144,7 +148,7 @@ static void fs_serve_parked(struct virtio_fs *fs)
 {
     struct fs_request *request = fs->parked;
 
-    while (request) {
+    while (request && !loop_is_stopping(fs->virtio.loop)) {
         if (fs_is_crowded(fs, &request->target)) {
             request = request->next;
             continue;

@@ -29,7 +29,7 @@ class Guest:
             line = self.process.stdout.readline()
             if not line:
                 raise AssertionError(f"the guest has ended after {lines}")
-            lines.append(line.decode().rstrip())
+            lines.append(line.decode().rstrip("\n"))
         lines[-1] = lines[-1].removeprefix("end ")
         return lines
 

@@ -17,7 +17,6 @@ enum { HIGH_PRIORITY, REQUESTS, QUEUES };
 #define BAD_FD   9
 #define DENIED   13
 #define NO_DEV   6
-#define TOO_MANY 23
 #define INVALID  22
 #define READONLY 30
 #define NO_CALL  38
@@ -272,22 +271,19 @@ static void proc_of_the_host(void)
     print("ok proc_of_the_host\n");
 }
 
-/* Looked-up directories and open handles reach the share's limit before the process's. */
+/* More open directories than the process may have descriptors (see test_virtio.py). */
 static void exhaust_descriptors(void)
 {
     char name[] = "d00";
     uint64_t folder = lookup(ROOT, "folder"), handle;
-    int error;
 
     for (unsigned i = 0; i < 100; i++) {
         name[1] = (char)('0' + i / 10);
         name[2] = (char)('0' + i % 10);
         expect_equal((uint64_t)ask(FUSE_LOOKUP, lookup(folder, name), NULL, 0, "x", NULL), 0);
     }
-    do
-        error = open_as(FUSE_OPENDIR, folder, 0, &handle);
-    while (!error);
-    expect_equal((uint64_t)error, TOO_MANY);
+    for (unsigned i = 0; i < 400; i++)
+        expect_equal((uint64_t)open_as(FUSE_OPENDIR, folder, 0, &handle), 0);
 }
 
 static void exhaust_descriptors_twice(void)

@@ -70,7 +70,7 @@ static void slow_ready(struct watch *watch, short revents)
 static void taken_over(void *owner)
 {
     enter();
-    l.taken_over++;
+    __atomic_fetch_add(&l.taken_over, 1, __ATOMIC_RELAXED);
     leave();
 }
 
@@ -170,6 +170,90 @@ START_TEST(short_waits_do_not_change_the_order)
 }
 END_TEST
 
+/* A call that blocks until the test writes to the pipe. */
+static void block(void *arg)
+{
+    int *ends = arg;
+    char byte;
+
+    wait_for_start();
+    loop_release(l.loop);
+    ck_assert_int_eq(read(ends[0], &byte, 1), 1);
+    loop_acquire(l.loop);
+}
+
+static void *call_block(void *arg)
+{
+    loop_call(l.loop, block, arg);
+    return NULL;
+}
+
+static void *call_count(void *arg)
+{
+    loop_call(l.loop, count_call, NULL);
+    return NULL;
+}
+
+/* The leader reads the wake-up for both calls, and blocks in the first. */
+START_TEST(calls_behind_a_blocked_one_are_made)
+{
+    pthread_t first, second;
+    int ends[2];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(loop_start(l.loop, "test"), 0);
+    pthread_create(&first, NULL, call_block, ends);
+    pthread_create(&second, NULL, call_count, NULL);
+    usleep(20000); /* both are waiting by now, or the test proves less */
+    ck_assert_int_eq(write(l.started[1], "x", 1), 1);
+    pthread_join(second, NULL);
+    ck_assert_int_eq(write(ends[1], "x", 1), 1);
+    pthread_join(first, NULL);
+    loop_destroy(l.loop);
+    ck_assert_uint_eq(l.calls, 1);
+}
+END_TEST
+
+static struct slow added;
+
+static void add_watch_late(void *arg)
+{
+    int *ends = arg;
+    char byte;
+
+    loop_release(l.loop);
+    ck_assert_int_eq(read(ends[0], &byte, 1), 1);
+    loop_acquire(l.loop);
+    slow_start(&added);
+}
+
+static void *call_add_watch_late(void *arg)
+{
+    loop_call(l.loop, add_watch_late, arg);
+    return NULL;
+}
+
+/* By a former leader, while the new one polls without it. */
+START_TEST(a_watch_that_is_added_late_is_seen)
+{
+    pthread_t thread;
+    int ends[2];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(loop_start(l.loop, "test"), 0);
+    pthread_create(&thread, NULL, call_add_watch_late, ends);
+    while (__atomic_load_n(&l.taken_over, __ATOMIC_RELAXED) == 0)
+        usleep(1000);
+    usleep(20000); /* the new leader polls by now */
+    ck_assert_int_eq(write(ends[1], "x", 1), 1);
+    pthread_join(thread, NULL);
+    slow_block(&added);
+    wait_for_start();
+    slow_return(&added);
+    loop_destroy(l.loop);
+}
+END_TEST
+
 /* All threads are blocked: the loop goes on when the first of them returns. */
 START_TEST(more_blocked_callbacks_than_threads)
 {
@@ -203,6 +287,8 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, blocked_callbacks_do_not_stop_the_loop);
     tcase_add_test(tcase, short_waits_do_not_change_the_order);
+    tcase_add_test(tcase, calls_behind_a_blocked_one_are_made);
+    tcase_add_test(tcase, a_watch_that_is_added_late_is_seen);
     tcase_add_test(tcase, more_blocked_callbacks_than_threads);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

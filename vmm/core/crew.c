@@ -7,8 +7,9 @@
 
 #include "vmm/core/clock.h"
 
-#define TICK_NS    5000000u /* a call that takes one to two ticks costs the leader its role */
-#define IDLE_TICKS 8u       /* after so many without a call the deputy sleeps */
+#define TICK_NS     5000000u /* a call that takes one to two ticks costs the leader its role */
+#define RETRY_CALLS 1000u
+#define IDLE_TICKS  8u /* after so many without a call the deputy sleeps */
 
 struct crew {
     const struct crew_ops *ops;
@@ -22,7 +23,7 @@ struct crew {
     uint64_t calls;       /* by the leader, since the start */
     bool calling;         /* the leader is in such a call */
     bool deputized, deputy_called, deputy_sleeps;
-    bool full; /* no further threads can be created */
+    uint64_t retry; /* number of calls before which no thread is created, as the last try failed */
     bool ending;
     unsigned resting, count;
     pthread_t threads[CREW_MAX];
@@ -75,7 +76,8 @@ static int crew_add_thread(struct crew *crew)
 
     if (!error)
         crew->count++;
-    crew->full = error || crew->count == CREW_MAX;
+    else
+        crew->retry = crew->calls + RETRY_CALLS;
     return -error;
 }
 
@@ -84,7 +86,7 @@ static void crew_call_deputy(struct crew *crew)
 {
     if (crew->resting > 0)
         pthread_cond_signal(&crew->rest);
-    else if (crew->full || crew_add_thread(crew))
+    else if (crew->count == CREW_MAX || crew->calls < crew->retry || crew_add_thread(crew))
         return;
     crew->deputy_called = true;
 }
@@ -211,7 +213,7 @@ void crew_join(struct crew *crew)
         pthread_mutex_unlock(&crew->mutex);
     } while (more);
     crew->count = 0;
-    crew->ending = crew->deputized = crew->deputy_called = crew->full = false;
+    crew->ending = crew->deputized = crew->deputy_called = false;
 }
 
 struct crew *crew_create(const struct crew_ops *ops, void *owner)

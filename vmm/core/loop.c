@@ -91,6 +91,14 @@ static bool loop_leads(const struct loop *loop)
     return !loop_has_crew(loop) || crew_is_leader(loop->crew);
 }
 
+static void loop_wake(struct loop *loop)
+{
+    uint64_t one = 1;
+
+    if (write(loop->wake.fd, &one, sizeof(one)) < 0)
+        assert(errno == EAGAIN);
+}
+
 static void loop_wake_ready(struct watch *watch, short revents)
 {
     struct loop *loop = container_of(watch, struct loop, wake);
@@ -280,6 +288,8 @@ void loop_add(struct loop *loop, struct watch *watch)
 {
     watch->next = loop->watches;
     loop->watches = watch;
+    if (!loop_leads(loop))
+        loop_wake(loop); /* the leader polls without it */
 }
 
 void loop_remove(struct loop *loop, struct watch *watch)
@@ -331,7 +341,6 @@ static bool loop_await_call(struct loop *loop, struct loop_request *call, uint64
 bool loop_call_by(struct loop *loop, void (*fn)(void *arg), void *arg, uint64_t deadline_ns)
 {
     struct loop_request call = { .fn = fn, .arg = arg }, **link;
-    uint64_t one = 1;
 
     if (loop_is_current(loop)) {
         fn(arg);
@@ -342,8 +351,7 @@ bool loop_call_by(struct loop *loop, void (*fn)(void *arg), void *arg, uint64_t 
     for (link = &loop->calls; *link;)
         link = &(*link)->next;
     *link = &call;
-    if (write(loop->wake.fd, &one, sizeof(one)) < 0)
-        assert(errno == EAGAIN);
+    loop_wake(loop);
     return loop_await_call(loop, &call, deadline_ns);
 }
 
@@ -363,6 +371,7 @@ static void loop_crew_taken_over(void *owner)
 {
     struct loop *loop = owner;
 
+    loop_wake(loop); /* the former leader may have read the eventfd, and left calls behind */
     loop->taken_over(loop->taken_over_owner);
 }
 
@@ -389,6 +398,11 @@ void loop_acquire(struct loop *loop)
 {
     if (loop_has_crew(loop))
         crew_acquire(loop->crew);
+}
+
+bool loop_is_stopping(const struct loop *loop)
+{
+    return loop->stop;
 }
 
 bool loop_was_replaced(const struct loop *loop)

@@ -85,6 +85,8 @@ int loop_allow_blocking(struct loop *loop, void (*taken_over)(void *owner), void
 void loop_release(struct loop *loop);
 void loop_acquire(struct loop *loop);
 
+bool loop_is_stopping(const struct loop *loop); /* after loop_stop(); in a callback */
+
 /* After loop_acquire(): has another thread taken over the loop? The callback then soon returns. */
 bool loop_was_replaced(const struct loop *loop);
 
