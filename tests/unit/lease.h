@@ -24,7 +24,8 @@ static inline void lease_hold(const char *path, int ready)
 
     signal(SIGIO, lease_let_go);
     taken = fd >= 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
-    write(ready, &taken, 1);
+    if (write(ready, &taken, 1) != 1)
+        _exit(1);
     while (taken)
         pause();
     _exit(0);
