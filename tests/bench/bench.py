@@ -18,7 +18,8 @@ from disk import measure_disk
 from fio import fetch_disk
 from pictures import draw
 from packets import measure_packets
-from start import measure_memory, measure_phases, measure_program, measure_start
+from start import measure_memory, measure_phases, measure_program, measure_start, warm_up
+from vmlinux import extract
 
 BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
@@ -65,10 +66,12 @@ def brought(part: str, options: argparse.Namespace, scratch: Path) -> dict[Path,
         subprocess.run([SCRIPTS / "mkinitrd", kernel.parents[1], initrd], check=True)
     bring = {kernel: "vmlinuz", initrd: "initrd.img",
              **{options.build / "tests/bench" / name: name
-                for name in ("bench-first", "bench-stopwatch", "bench-wire")},
+                for name in ("bench-first", "bench-stopwatch", "bench-wire", "start.elf")},
              options.build / "minivmm": "minivmm"}
     bring |= {each.path: each.name for each in options.peer}
     bring |= {file: file.name for file in BENCH.glob("*.py")}
+    if part == "boot":
+        bring[extract(kernel, scratch / "vmlinux")] = "vmlinux"
     if part == "fio":
         bring[fetch_disk()] = "fio.img"
     if part == "run":
@@ -104,6 +107,7 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
     tools, minivmm = options.build / "tests/bench", options.build / "minivmm"
     everybody = [contenders.contender("minivmm", minivmm), *contenders.installed_qemu(),
                  *options.peer]
+    warm_up(everybody, tools / "bench-stopwatch", tools / "start.elf")
     if "start" in options.parts:
         yield from measure_start(everybody, tools, scratch, options.turns, options.quick)
     if "phases" in options.parts:
@@ -118,7 +122,7 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
             yield from measure_disk(everybody, tools, Path(directory), min(options.turns, 5),
                                     options.quick)
     if "net" in options.parts:
-        ours = [each for each in everybody if each.start is contenders.minivmm]
+        ours = [each for each in everybody if each.kind.start is contenders.minivmm]
         yield from measure_packets(ours, tools, min(options.turns, 5), options.quick)
     if options.quick:
         return
@@ -133,6 +137,7 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
 def main():
     options = parse()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        tempfile.tempdir = directory
         rows = measure.rows_of(take(options, Path(directory)))
     measure.print_tables(rows)
     if options.pictures:

@@ -5,10 +5,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from contenders import Contender, Guest
-from measure import Figure, stopwatch
+from measure import Figure, stopwatch, take_turns
 
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 VIRTME_NG = Path("/files/virtme-ng")  # in L1
@@ -82,8 +83,12 @@ def measure_commands(contenders: list[Contender]) -> Iterator[Figure]:
                           "--", str(program)]))
     if VIRTME_NG.exists():
         runs.append(("a command", "virtme-ng", virtme_ng(kernel, program)))
-    for _ in range(TURNS):
-        for case, name, command in runs:
-            done = stopwatch(Path("bench-stopwatch").resolve(), command, MARKER, SECONDS)
-            yield Figure("exec to the first program's output", case, name, "ms", done.seen)
-            yield Figure("exec to exit", case, name, "ms", done.ended)
+
+    def take(case: str, name: str, command: list[str]) -> Iterator[Figure]:
+        done = stopwatch(Path("bench-stopwatch").resolve(), command, MARKER, SECONDS)
+        yield Figure("exec to the first program's output", case, name, "ms", done.seen)
+        yield Figure("exec to exit", case, name, "ms", done.ended)
+
+    for case in dict.fromkeys(case for case, _, _ in runs):
+        yield from take_turns(case, TURNS, {run[1]: partial(take, *run)
+                                            for run in runs if run[0] == case})

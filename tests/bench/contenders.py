@@ -2,16 +2,18 @@
 """The command line of each VMM for a given guest."""
 
 import json
-import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from measure import Failed
+
 
 @dataclass(frozen=True)
 class Guest:
-    kernel: Path
+    kernel: Path  # an ELF file or a bzImage
     initrd: Path | None = None
     cmdline: str = "console=ttyS0"
     memory: int = 128  # MiB
@@ -22,6 +24,7 @@ class Guest:
     user_net: bool = False
     tap: str = ""        # an interface
     vhost: bool = False  # vhost-net for the tap
+    end: str = "power-off"  # what the guest does last; or reset
 
 
 def minivmm(path: str, guest: Guest) -> list:
@@ -77,51 +80,73 @@ def kvmtool(path: str, guest: Guest) -> list:
 
 
 def cloud_hypervisor(path: str, guest: Guest) -> list:
-    """It has no user-mode network; such guests get no network."""
+    if guest.user_net:
+        raise Failed("it has no user-mode network")
     words = [path, "--kernel", guest.kernel, "--cmdline", guest.cmdline,
              "--memory", f"size={guest.memory}M", "--cpus", f"boot={guest.cpus}",
              "--serial", "tty", "--console", "off"]
     if guest.initrd:
         words += ["--initramfs", guest.initrd]
     if guest.disks:
-        words += ["--disk", *(f"path={disk}" for disk in guest.disks)]
+        words += ["--disk", *(f"path={disk},image_type=raw" for disk in guest.disks)]
     if guest.tap:
         words += ["--net", f"tap={guest.tap}"]
     return words
 
 
 def firecracker(path: str, guest: Guest) -> list:
-    """Needs a configuration file. Has no user-mode network."""
+    """Needs a configuration file. Logs to standard output unless told not to."""
+    if guest.user_net:
+        raise Failed("it has no user-mode network")
     source = {"kernel_image_path": str(guest.kernel), "boot_args": guest.cmdline}
     if guest.initrd:
         source["initrd_path"] = str(guest.initrd)
     drives = [{"drive_id": f"d{number}", "path_on_host": str(disk), "is_root_device": False}
               for number, disk in enumerate(guest.disks)]
-    file = Path(os.environ.get("TMPDIR", "/tmp")) / f"firecracker-{os.getpid()}.json"
+    file = Path(tempfile.gettempdir()) / f"firecracker-{abs(hash(guest))}.json"
     file.write_text(json.dumps({
         "boot-source": source, "drives": drives,
         "network-interfaces": [{"iface_id": "n", "host_dev_name": guest.tap}] if guest.tap else [],
         "machine-config": {"vcpu_count": guest.cpus, "mem_size_mib": guest.memory}}))
-    return [path, "--no-api", "--config-file", file]
+    return [path, "--no-api", "--level", "Off", "--config-file", file]
+
+
+@dataclass(frozen=True)
+class Kind:
+    start: Callable[[str, Guest], list]
+    formats: tuple[str, ...] = ("ELF", "bzImage")
+    ends_by: tuple[str, ...] = ("power-off", "reset")  # what ends its process
 
 
 KINDS = {
-    "minivmm": minivmm,
-    "qemu": qemu,
-    "kvmtool": kvmtool,
-    "cloud-hypervisor": cloud_hypervisor,
-    "firecracker": firecracker,
+    "minivmm": Kind(minivmm),
+    "qemu": Kind(qemu),
+    "kvmtool": Kind(kvmtool, formats=("bzImage",), ends_by=("reset",)),
+    "cloud-hypervisor": Kind(cloud_hypervisor, ends_by=("power-off",)),  # a reset reboots it
+    "firecracker": Kind(firecracker, formats=("ELF",), ends_by=("reset",)),
 }
+
+
+def format_of(kernel: Path) -> str:
+    with kernel.open("rb") as file:
+        return "ELF" if file.read(4) == b"\x7fELF" else "bzImage"
 
 
 @dataclass(frozen=True)
 class Contender:
     name: str  # one of KINDS, perhaps with a suffix: minivmm-old
     path: str
-    start: Callable[[str, Guest], list] = field(repr=False)
+    kind: Kind = field(repr=False)
 
     def command(self, guest: Guest) -> list[str]:
-        return [str(word) for word in self.start(self.path, guest)]
+        """Raises Failed for a guest that this VMM cannot run."""
+        if (form := format_of(guest.kernel)) not in self.kind.formats:
+            raise Failed(f"it boots no {form}")
+        return [str(word) for word in self.kind.start(self.path, guest)]
+
+    def ends(self, guest: Guest) -> bool:
+        """Whether its process ends with the guest."""
+        return guest.end in self.kind.ends_by
 
 
 def contender(name: str, path: str) -> Contender:

@@ -6,10 +6,11 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from contenders import Contender, Guest
-from measure import Figure
+from measure import Failed, Figure, read_some, take_turns
 
 COUNTS = (1, 10, 100, 500)
 MAX_OF_PEERS = 100    # larger processes: 500 may not fit into memory
@@ -43,11 +44,12 @@ def start(command: list[str], count: int) -> tuple[list[int], float]:
     os.close(writer)
     started = 0
     while started < count:
-        output = os.read(reader, 65536)
+        output = read_some(reader, begin + TIME_LIMIT)
         started += output.count(b"!")
-        if not output or time.monotonic() - begin > TIME_LIMIT:
+        if not output:
             end(processes)
-            raise RuntimeError(f"{started} of {count} started: {' '.join(command)}")
+            os.close(reader)
+            raise Failed(f"{started} of {count} started: {' '.join(command)}")
     took = time.monotonic() - begin
     os.close(reader)
     return processes, took
@@ -83,7 +85,6 @@ def measure_density(contenders: list[Contender], tools: Path, turns: int, quick:
                     ) -> Iterator[Figure]:
     guest = Guest(tools / "idle.elf")
     for count in COUNTS[:2] if quick else COUNTS:
-        for _ in range(turns):
-            for each in contenders:
-                if each.name.startswith("minivmm") or count <= MAX_OF_PEERS:
-                    yield from take(each, guest, count)
+        yield from take_turns(f"{count} at once", turns, {
+            each.name: partial(take, each, guest, count) for each in contenders
+            if each.name.startswith("minivmm") or count <= MAX_OF_PEERS})

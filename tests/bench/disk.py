@@ -4,11 +4,12 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from contenders import Contender, Guest
-from measure import MIB, Figure
+from measure import MIB, Failed, Figure, take_turns
 
 DISK_SIZE = 256 * MIB
 TABLES = {"requests": "/s", "mean": "us", "p50": "us", "p99": "us", "kicks": "per request",
@@ -76,7 +77,7 @@ def run_guest(tools: Path, each: Contender, load: Load, disk: Path, kiloticks: i
                           stderr=subprocess.PIPE, text=True, timeout=60)
     words = done.stdout.split()
     if len(words) != 8:
-        raise RuntimeError(f"{each.name}, {load}: {done.stdout}{done.stderr}")
+        raise Failed(f"{done.stdout[-1000:]}{done.stderr[-1000:]}")
     return [int(word) for word in words]
 
 
@@ -89,6 +90,11 @@ def values(result: list[int], per_ms: int) -> dict[str, float]:
     if len(result) > 5:
         found |= {"kicks": result[5] / max(requests, 1), "interrupts": result[7] / max(requests, 1)}
     return found
+
+
+def figures(load: Load, name: str, found: dict[str, float]) -> Iterator[Figure]:
+    for what, value in found.items():
+        yield Figure(f"disk, {what}", str(load), name, TABLES[what], value)
 
 
 def measure_disk(contenders: list[Contender], tools: Path, scratch: Path, turns: int, quick: bool
@@ -104,17 +110,19 @@ def measure_disk(contenders: list[Contender], tools: Path, scratch: Path, turns:
             disk = media[load.medium]
             if load.medium == "direct" and not supports_direct(disk):
                 continue
-            for _ in range(turns):
-                host = values(run_host(tools, load, disk, ms), per_ms)
-                found = {"host": host}
-                for each in contenders:
-                    found[each.name] = values(
-                        run_guest(tools, each, load, disk, ms * per_ms // 1000), per_ms)
-                for name, figures in found.items():
-                    for what, value in figures.items():
-                        yield Figure(f"disk, {what}", str(load), name, TABLES[what], value)
-                    if name != "host":
-                        yield Figure("disk, requests", str(load), f"{name}, % of host", "%",
-                                     figures["requests"] / host["requests"] * 100)
+            host: dict[str, float] = {}  # of the same turn
+
+            def take_host() -> Iterator[Figure]:
+                host.update(values(run_host(tools, load, disk, ms), per_ms))
+                yield from figures(load, "host", host)
+
+            def take(each: Contender) -> Iterator[Figure]:
+                found = values(run_guest(tools, each, load, disk, ms * per_ms // 1000), per_ms)
+                yield from figures(load, each.name, found)
+                yield Figure("disk, requests", str(load), f"{each.name}, % of host", "%",
+                             found["requests"] / host["requests"] * 100)
+
+            yield from take_turns(str(load), turns, {"host": take_host} | {
+                each.name: partial(take, each) for each in contenders})
     finally:
         shared.unlink(missing_ok=True)

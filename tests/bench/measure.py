@@ -2,14 +2,24 @@
 """Measures times and memory, and prints figures as tables."""
 
 import re
+import os
+import select
+import signal
 import statistics
 import subprocess
-from collections.abc import Iterable
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 MIB = 1 << 20
+NEEDED = ("minivmm", "floor", "host")  # contenders without which a row says nothing
+
+
+class Failed(Exception):
+    """A contender cannot do what a row measures."""
 
 
 class Figure(NamedTuple):
@@ -47,23 +57,54 @@ def rows_of(figures: Iterable[Figure]) -> list[Row]:
     return rows
 
 
+def take_turns(row: str, turns: int, contenders: dict[str, Callable[[], Iterable[Figure]]]
+               ) -> Iterator[Figure]:
+    """All contenders take turns. One that fails loses this row, which is told; a needed one ends
+    the run."""
+    found: dict[str, list[Figure]] = {name: [] for name in contenders}
+    for _ in range(turns):
+        for name in list(found):
+            try:
+                found[name] += contenders[name]()
+            except (Failed, OSError, subprocess.SubprocessError) as error:
+                if name in NEEDED:
+                    raise
+                reason = " ".join(str(error).split())
+                print(f"bench: {name} loses the row {row!r}: {reason}", file=sys.stderr)
+                del found[name]
+    for figures in found.values():
+        yield from figures
+
+
+def read_some(descriptor: int, deadline: float) -> bytes:
+    """What arrives next. Nothing at the end of the file or at the deadline, time.monotonic()."""
+    ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+    return os.read(descriptor, 65536) if ready else b""
+
+
 class Watched(NamedTuple):
-    """A run under the stopwatch: ms from before exec to MARKER in the output, and to the end."""
+    """A run under the stopwatch: ms from before exec to the marker in the output, and to the end,
+    which is None if the stopwatch made it."""
     seen: float
-    ended: float
+    ended: float | None
     began: float  # before exec: seconds of CLOCK_MONOTONIC
     stderr: str
 
 
-def stopwatch(program: Path, command: Iterable[str], marker: str = "", seconds: int = 60
-              ) -> Watched:
-    done = subprocess.run([program, marker, str(seconds), *command], check=True, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE)
-    seen, ended, _, began = map(int, done.stdout.split())
+def stopwatch(program: Path, command: Iterable[str], marker: str, seconds: int = 60,
+              ends: bool = True) -> Watched:
+    """`marker` is something that only the guest prints. A command that does not end by itself
+    (`ends`) is killed there."""
+    done = subprocess.run([program, marker, str(seconds), "wait" if ends else "kill", *command],
+                          check=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    seen, ended, status, began = map(int, done.stdout.split())
+    words = " ".join(map(str, command))
     if seen < 0:
-        raise RuntimeError(f"{' '.join(map(str, command))}: no output {marker!r}: {done.stderr}")
-    return Watched(seen / 1e6, ended / 1e6, began / 1e9, done.stderr)
+        raise Failed(f"{words}: no output {marker!r}: {done.stderr[-1000:]}")
+    if ends and status == signal.SIGKILL:
+        raise Failed(f"{words}: still runs after {seconds} s")
+    return Watched(seen / 1e6, ended / 1e6 if ends else None, began / 1e9, done.stderr)
 
 
 def stats_tables(stderr: str) -> dict[str, dict[str, dict[str, float]]]:

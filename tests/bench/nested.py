@@ -8,17 +8,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import fio
 from command import measure_commands
 from contenders import Contender, Guest, contender
-from measure import MIB, Figure, private_kib, stats_tables, stopwatch
+from measure import (MIB, Failed, Figure, private_kib, read_some, stats_tables, stopwatch,
+                     take_turns)
+from start import warm_up
 
 KERNEL, INITRD = Path("vmlinuz"), Path("initrd.img")
+VMLINUX = Path("vmlinux")  # the same kernel
+STOPWATCH = Path("bench-stopwatch").resolve()
 TRACE = Path("/sys/kernel/tracing/events/kvm")
 MEMORY = 512  # MiB
 SETTLE = 3    # seconds
+TIME_LIMIT = 600  # seconds for what a guest does next
 
 # Loads for counting exits: a shell command, and how many operations it performs. Each load that
 # uses a disk has its own.
@@ -47,22 +53,28 @@ def disk(name: str, size: int = 16 * MIB) -> Path:
     return path
 
 
+def every(contenders: list[Contender], row: str, take, *arguments) -> Iterator[Figure]:
+    """One turn of take(contender, *arguments) for each."""
+    return take_turns(row, 1, {each.name: partial(take, each, *arguments) for each in contenders})
+
+
+def take_boot(each: Contender, case: str, what: Guest) -> Iterator[Figure]:
+    done = stopwatch(STOPWATCH, each.command(what), "@init\r", 60, each.ends(what))
+    yield Figure("exec to the guest's init", case, each.name, "ms", done.seen)
+    if each.ends(what):
+        yield Figure("exec to power-off", case, each.name, "ms", done.ended)
+
+
 def measure_boot(contenders: list[Contender]) -> Iterator[Figure]:
-    """Time to the first program in the guest, and to power-off. The first guest in L1 is not counted:
-    it pays for a cold page cache, 3 % of its boot."""
-    warm = False
-    for case, words in (("kernel's log on the serial port", ""), ("quiet", "quiet ")):
-        bare = Guest(KERNEL, INITRD, memory=MEMORY,
+    """Time to the first program in the guest, and to power-off. The marker ends in \\r, which the
+    terminal adds: the kernel's log shows the command line, too."""
+    warm_up(contenders, STOPWATCH, Path("start.elf"), KERNEL, VMLINUX, INITRD)
+    for case, kernel, words in (("kernel's log on the serial port", KERNEL, ""),
+                                ("quiet", KERNEL, "quiet "), ("quiet, vmlinux", VMLINUX, "quiet ")):
+        bare = Guest(kernel, INITRD, memory=MEMORY,
                      cmdline=f'console=ttyS0 {words}rdinit=/bin/sh -- '
                              '-c "echo @init; poweroff -f"')
-        for each in contenders if warm else [contenders[0], *contenders]:
-            done = stopwatch(Path("bench-stopwatch").resolve(), each.command(bare),
-                             "@init\r", 60)
-            if not warm:
-                warm = True
-                continue
-            yield Figure("exec to the guest's init", case, each.name, "ms", done.seen)
-            yield Figure("exec to power-off", case, each.name, "ms", done.ended)
+        yield from every(contenders, case, take_boot, case, bare)
 
 
 @contextmanager
@@ -75,10 +87,11 @@ def running(each: Contender, what: Guest):
     def wait_for(word: str):
         nonlocal said
         wanted = word.encode() + b"\r\n"
+        deadline = time.monotonic() + TIME_LIMIT
         while wanted not in said:
-            data = process.stdout.read1(65536)
+            data = read_some(process.stdout.fileno(), deadline)
             if not data:
-                raise RuntimeError(f"{each.name} ended without {word}: {said[-2000:].decode()}")
+                raise Failed(f"no {word}: {said[-2000:].decode(errors='replace')}")
             said += data
         said = said.partition(wanted)[2]
 
@@ -97,12 +110,15 @@ def measure_memory(contenders: list[Contender]) -> Iterator[Figure]:
              "4 vCPUs": {"disks": disks[:1], "cpus": 4}}
     load = "dd if=/dev/vda of=/dev/null bs=1M iflag=direct; echo @idle; sleep 1000"
     for case, more in cases.items():
-        for each in contenders:
-            with running(each, guest(load, "quiet", **more)) as (process, wait_for):
-                wait_for("@idle")
-                time.sleep(SETTLE)
-                yield Figure("private memory beside guest RAM, Linux idle after boot", case,
-                             each.name, "KiB", private_kib(process.pid, MEMORY))
+        yield from every(contenders, case, take_memory, case, guest(load, "quiet", **more))
+
+
+def take_memory(each: Contender, case: str, what: Guest) -> Iterator[Figure]:
+    with running(each, what) as (process, wait_for):
+        wait_for("@idle")
+        time.sleep(SETTLE)
+        yield Figure("private memory beside guest RAM, Linux idle after boot", case, each.name,
+                     "KiB", private_kib(process.pid, MEMORY))
 
 
 def hits(event: str) -> int:
@@ -128,19 +144,20 @@ def measure_exits(contenders: list[Contender]) -> Iterator[Figure]:
     events = {"kvm_userspace_exit": "reason", "kvm_exit": "exit_reason"}
     for event, key in events.items():
         (TRACE / event / "trigger").write_text(f"hist:keys={key}")
-    what = loaded()
-    for each in contenders:
-        seen = []
-        with running(each, what) as (_, wait_for):
-            for number in range(len(LOADS) + 2):
-                wait_for(f"@{number}")
-                seen.append({event: hits(event) for event in events})
-        for number, (case, (_, count)) in enumerate(LOADS.items(), 1):
-            for event in events:
-                idle = seen[1][event] - seen[0][event]
-                some = seen[number + 1][event] - seen[number][event]
-                yield Figure(f"{event} for each", case, each.name, "exits",
-                             (some - idle) / count)
+    return every(contenders, "exits", take_exits, tuple(events), loaded())
+
+
+def take_exits(each: Contender, events: tuple[str, ...], what: Guest) -> Iterator[Figure]:
+    seen = []
+    with running(each, what) as (_, wait_for):
+        for number in range(len(LOADS) + 2):
+            wait_for(f"@{number}")
+            seen.append({event: hits(event) for event in events})
+    for number, (case, (_, count)) in enumerate(LOADS.items(), 1):
+        for event in events:
+            idle = seen[1][event] - seen[0][event]
+            some = seen[number + 1][event] - seen[number][event]
+            yield Figure(f"{event} for each", case, each.name, "exits", (some - idle) / count)
 
 
 def measure_stats(contenders: list[Contender]) -> Iterator[Figure]:
@@ -211,15 +228,18 @@ def wire_guest(address: str, **net) -> Guest:
 
 def measure_transfers(contenders: list[Contender], case: str, what: Guest) -> Iterator[Figure]:
     """Timed by the server in L1."""
+    return every(contenders, case, take_transfers, case, what)
+
+
+def take_transfers(each: Contender, case: str, what: Guest) -> Iterator[Figure]:
     server = (str(Path("bench-wire").resolve()), "serve", HOST, str(PORT))
-    for each in contenders:
-        with running_beside(*server) as answers, running(each, what) as (_, wait_for):
-            wait_for("@done")
-            for _ in TRANSFERS:
-                name, count, ns = answers.readline().split()
-                text, _, unit, figure = TRANSFERS[name]
-                yield Figure(f"network, {text}", case, each.name, unit,
-                             figure(int(count), int(ns) / 1e9))
+    with running_beside(*server) as answers, running(each, what) as (_, wait_for):
+        wait_for("@done")
+        for _ in TRANSFERS:
+            name, count, ns = answers.readline().split()
+            text, _, unit, figure = TRANSFERS[name]
+            yield Figure(f"network, {text}", case, each.name, unit,
+                         figure(int(count), int(ns) / 1e9))
 
 
 def never_idle():
@@ -255,12 +275,12 @@ def measure_fio(contenders: list[Contender]) -> Iterator[Figure]:
                '--output-format=json --output=/dev/vdd /dev/vdc"')
     what = Guest(KERNEL, INITRD, cmdline, MEMORY, engine="thread",
                  disks=(Path("fio.img"), disk("data", fio.SIZE), jobs, answers))
-    for _ in range(3):
-        for each in contenders:
-            text_disk(answers.name, "")
-            subprocess.run(each.command(what), stdin=subprocess.DEVNULL, stdout=sys.stderr,
-                           check=True)
-            yield from fio.figures(answers.read_text(), each.name)
+    def take(each: Contender) -> Iterator[Figure]:
+        text_disk(answers.name, "")
+        subprocess.run(each.command(what), stdin=subprocess.DEVNULL, stdout=sys.stderr, check=True)
+        yield from fio.figures(answers.read_text(), each.name)
+
+    return take_turns("fio", 3, {each.name: partial(take, each) for each in contenders})
 
 
 PARTS = {"boot": measure_boot, "run": measure_run, "memory": measure_memory, "fio": measure_fio,

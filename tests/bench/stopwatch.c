@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- *     stopwatch MARKER SECONDS COMMAND...
+ *     stopwatch MARKER SECONDS wait|kill COMMAND...
  *
- * Runs a command and prints, in nanoseconds since before exec, when MARKER ("": any byte) appeared
- * on its standard output and when it ended; then its exit status, and CLOCK_MONOTONIC before exec.
- * Kills the command after SECONDS.
+ * Runs a command and prints, in nanoseconds since before exec, when MARKER appeared on its standard
+ * output and when it ended; then its status as wait() has it, and CLOCK_MONOTONIC before exec.
+ * Kills the command after SECONDS, or at the marker.
  */
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,11 +48,12 @@ static pid_t start(char **command, int *ret_output)
     return pid;
 }
 
-/* Reads until end of file or the deadline. Returns when the marker appeared, or -1. */
-static int64_t watch(int output, const char *marker, int64_t deadline)
+/* Reads until the deadline, the end of the file or, if asked, the marker. Returns when that
+ * appeared, or -1. */
+static int64_t watch(int output, const char *marker, bool to_marker, int64_t deadline)
 {
     struct pollfd poller = { .fd = output, .events = POLLIN };
-    size_t keep = *marker ? strlen(marker) - 1 : 0, have = 0;
+    size_t keep = strlen(marker) - 1, have = 0;
     int64_t seen = -1;
     char text[TAIL];
 
@@ -67,6 +69,8 @@ static int64_t watch(int output, const char *marker, int64_t deadline)
         have += (size_t)n;
         if (seen < 0 && memmem(text, have, marker, strlen(marker)))
             seen = now_ns();
+        if (seen >= 0 && to_marker)
+            return seen;
         if (have > keep) {
             memmove(text, text + have - keep, keep);
             have = keep;
@@ -78,14 +82,16 @@ int main(int argc, char **argv)
 {
     int64_t begin = now_ns(), deadline, seen;
     int output, status = 0;
+    bool to_marker;
     pid_t pid;
 
-    if (argc < 4)
+    if (argc < 5 || !*argv[1])
         return 2;
+    to_marker = strcmp(argv[3], "kill") == 0;
     deadline = begin + strtoll(argv[2], NULL, 10) * 1000000000ll;
-    pid = start(argv + 3, &output);
-    seen = watch(output, argv[1], deadline);
-    if (now_ns() >= deadline)
+    pid = start(argv + 4, &output);
+    seen = watch(output, argv[1], to_marker, deadline);
+    if (to_marker || now_ns() >= deadline)
         kill(pid, SIGKILL);
     waitpid(pid, &status, 0);
     printf("%lld %lld %d %lld\n", seen < 0 ? -1ll : (long long)(seen - begin),
