@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import contenders
+import fs
 import measure
 from command import L1_PACKAGES, VIRTME_NG, fetch_virtme_ng, kernel_files
 from density import measure_density
@@ -25,7 +26,7 @@ BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
 STALLED = 124  # the lab's exit status at its time limit: guests sometimes stall, see tests/lab/README.md
-PARTS = ("start", "phases", "density", "memory", "disk", "fio", "boot", "run", "exits", "net")
+PARTS = ("start", "phases", "density", "memory", "disk", "fio", "fs", "boot", "run", "exits", "net")
 
 
 def peer(text: str) -> contenders.Contender:
@@ -47,6 +48,8 @@ def parse() -> argparse.Namespace:
                         help="another VMM to compare with; an installed QEMU always is")
     parser.add_argument("--virtme-ng", action="store_true",
                         help="compare minivmm run (part run) with it, fetched from Debian trixie")
+    parser.add_argument("--large", action="store_true",
+                        help="part fs with a repository of 70,000 files, too: an hour")
     parser.add_argument("--turns", type=int, help="number of measurements of each (start: 31)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--pictures", type=Path, metavar="DIR",
@@ -66,7 +69,8 @@ def brought(part: str, options: argparse.Namespace, scratch: Path) -> dict[Path,
         subprocess.run([SCRIPTS / "mkinitrd", kernel.parents[1], initrd], check=True)
     bring = {kernel: "vmlinuz", initrd: "initrd.img",
              **{options.build / "tests/bench" / name: name
-                for name in ("bench-first", "bench-stopwatch", "bench-wire", "start.elf")},
+                for name in ("bench-first", "bench-reads", "bench-stopwatch", "bench-wire",
+                             "start.elf")},
              options.build / "minivmm": "minivmm"}
     bring |= {each.path: each.name for each in options.peer}
     bring |= {file: file.name for file in BENCH.glob("*.py")}
@@ -74,8 +78,14 @@ def brought(part: str, options: argparse.Namespace, scratch: Path) -> dict[Path,
         bring[extract(kernel, scratch / "vmlinux")] = "vmlinux"
     if part == "fio":
         bring[fetch_disk()] = "fio.img"
-    if part == "run":
+    if part.startswith("fs"):
+        image = scratch / fs.INITRD
+        modules = [word for name in fs.MODULES for word in ("--module", name)]
+        subprocess.run([SCRIPTS / "mkinitrd", kernel.parents[1], image, *modules], check=True)
+        bring[image] = fs.INITRD.name
+    if part.startswith("fs") or part == "run":
         bring |= kernel_files(kernel)
+    if part == "run":
         if options.virtme_ng:
             fetch_virtme_ng(scratch / VIRTME_NG.name)
             bring[scratch / VIRTME_NG.name] = VIRTME_NG.name
@@ -85,14 +95,15 @@ def brought(part: str, options: argparse.Namespace, scratch: Path) -> dict[Path,
 def run_nested(part: str, options: argparse.Namespace, scratch: Path, seed: int
                ) -> list[measure.Figure]:
     """One turn inside the lab, some parts under its instruction clock."""
-    packages = ["qemu-system-x86", *(L1_PACKAGES if part == "run" and options.virtme_ng else ())]
+    packages = ["qemu-system-x86", *(fs.PACKAGES if part.startswith("fs") else ()),
+                *(L1_PACKAGES if part == "run" and options.virtme_ng else ())]
     inside = [("minivmm", "/files/minivmm"), ("qemu", "/usr/bin/qemu-system-x86_64"),
               *((each.name, f"/files/{each.name}") for each in options.peer)]
-    words = [LAB, "run", "--lane", "nested", "--timeout", "1200"]
+    words = [LAB, "run", "--lane", "nested", "--timeout", "7200" if part.startswith("fs") else "1200"]
     words += [word for name in packages for word in ("--package", name)]
     words += [word for path, name in brought(part, options, scratch).items()
               for word in ("--bring", f"{path}:{name}")]
-    words += ["--icount", "--seed", str(seed)] if part in ("boot", "run", "tap") else []
+    words += ["--icount", "--seed", str(seed)] if part in ("boot", "fs", "fs-large", "run", "tap") else []
     for _ in range(2):
         done = subprocess.run([*words, "--", "python3", "nested.py", json.dumps([part, inside])],
                               stdout=subprocess.PIPE, text=True)
@@ -128,7 +139,8 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
         return
     for turn in range(3 if "boot" in options.parts else 0):
         yield from run_nested("boot", options, scratch, 42 + turn)
-    for part, within in (("fio", "fio"), ("run", "run"), ("memory", "memory"), ("exits", "exits"),
+    files = "fs-large" if options.large else "fs"
+    for part, within in (("fio", "fio"), (files, "fs"), ("run", "run"), ("memory", "memory"), ("exits", "exits"),
                          ("stats", "exits"), ("tap", "net"), ("user-net", "net")):
         if within in options.parts:
             yield from run_nested(part, options, scratch, 42)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import fio
+import fs
 from command import measure_commands
 from contenders import Contender, Guest, contender
 from measure import (MIB, Failed, Figure, private_kib, read_some, stats_tables, stopwatch,
@@ -260,6 +261,11 @@ def measure_run(contenders: list[Contender]) -> Iterator[Figure]:
         yield from measure_commands(contenders)
 
 
+def measure_files(contenders: list[Contender], large: bool = False) -> Iterator[Figure]:
+    with never_idle():
+        yield from fs.measure_fs(contenders, large)
+
+
 def measure_user_net(contenders: list[Contender]) -> Iterator[Figure]:
     make_tap("tap0")  # for the address
     what = wire_guest("ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2",
@@ -284,7 +290,8 @@ def measure_fio(contenders: list[Contender]) -> Iterator[Figure]:
 
 
 PARTS = {"boot": measure_boot, "run": measure_run, "memory": measure_memory, "fio": measure_fio,
-         "exits": measure_exits, "stats": measure_stats, "tap": measure_tap, "user-net": measure_user_net}
+         "fs": measure_files, "fs-large": partial(measure_files, large=True), "exits": measure_exits,
+         "stats": measure_stats, "tap": measure_tap, "user-net": measure_user_net}
 
 
 def main():

@@ -15,6 +15,7 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
+import fs  # noqa: E402
 import vmlinux  # noqa: E402
 from contenders import Guest, contender  # noqa: E402
 from measure import Failed, Figure, read_some, stopwatch, take_turns  # noqa: E402
@@ -145,6 +146,23 @@ class Vmlinux(Scratch):
         struct.pack_into("<II", image, vmlinux.PAYLOAD_OFFSET, 16, len(payload))
         kernel = self.file("bzImage", bytes(image) + bytes(16) + payload + b"the rest")
         self.assertEqual(vmlinux.extract(kernel, self.scratch / "vmlinux").read_bytes(), elf)
+
+
+class Files(unittest.TestCase):
+    def test_times_of_a_load(self):
+        found = fs.run_load(["sh", "-c", r"printf 'log\n@a, b: 1500000\r\n@c: 2\r\n@done\r\n'; exec sleep 1000"])
+        self.assertEqual(found, {"a, b": 1.5, "c": 2e-6})
+
+    def test_a_guest_that_ends_early_has_failed(self):
+        with self.assertRaisesRegex(Failed, "(?s)ended early: .*a reason"):
+            fs.run_load(["sh", "-c", "echo @a: 1; echo a reason >&2"])
+
+    def test_goals(self):
+        self.assertEqual([fs.case_with_goal(case) for case in ("git status, again", "build, make", "find")],
+                         ["git status, again (goal 3)", "build, make (goal 1.3)", "find"])
+
+    def test_script(self):
+        subprocess.run(["bash", "-n", "-c", fs.SCRIPT], check=True)
 
 
 class Reading(unittest.TestCase):
