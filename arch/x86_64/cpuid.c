@@ -132,10 +132,14 @@ static struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t fu
     return NULL;
 }
 
-/* Adds a leaf if it is missing; cpuid_fix() fills it. Does nothing if the table is full. */
+/* Adds a leaf if it is missing; cpuid_fix() fills it. */
 static void cpuid_add(struct kvm_cpuid2 *cpuid, struct kvm_cpuid_entry2 entry)
 {
-    if (cpuid->nent < MAX_ENTRIES && !cpuid_find(cpuid, entry.function, entry.index))
+    if (cpuid_find(cpuid, entry.function, entry.index))
+        return;
+    if (cpuid->nent == MAX_ENTRIES)
+        log_warn("CPUID: no room for leaf %#x: the guest does not see it", entry.function);
+    else
         cpuid->entries[cpuid->nent++] = entry;
 }
 

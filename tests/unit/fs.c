@@ -2,10 +2,12 @@
 
 /* Requests for a read-only share, valid and hostile. */
 #include <errno.h>
+#include <malloc.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
 
+#include "settings.h"
 #include "tests/unit/fuse_client.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
@@ -513,6 +515,38 @@ START_TEST(handles_are_limited)
     ck_assert_int_eq(client_release(&small, file, handle), 0);
     ck_assert_int_eq(client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle), 0);
     client_finish(&small);
+}
+END_TEST
+
+/* A guest that holds as much as it can must not cost the host more than a part of its memory. */
+START_TEST(memory_of_nodes_is_bounded)
+{
+#if defined(__GLIBC__) && CONFINE /* sanitizers have an allocator of their own */
+    enum { FILES = 3000 };
+    static uint64_t nodes[FILES];
+    char name[40];
+    size_t before, used;
+
+    for (unsigned i = 0; i < FILES; i++) {
+        snprintf(name, sizeof(name), "a-name-of-usual-length-%u", i);
+        client_write_file(&c, name, "");
+    }
+    client_lookup(&c, ROOT, "folder");
+    before = mallinfo2().uordblks;
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < FILES; i++) {
+            snprintf(name, sizeof(name), "a-name-of-usual-length-%u", i);
+            nodes[i] = client_lookup(&c, ROOT, name);
+        }
+        used = mallinfo2().uordblks - before;
+        ck_assert_uint_lt(used / FILES, 400);
+        for (unsigned i = 0; i < FILES; i++)
+            client_forget(&c, nodes[i], 1);
+        ck_assert_uint_lt(mallinfo2().uordblks - before, used / 3); /* tables stay */
+    }
+#else
+    unit_skip("this build's allocator does not tell how much is in use");
+#endif
 }
 END_TEST
 
@@ -1108,6 +1142,7 @@ int main(void)
         directory_without_permission_is_refused,
         handles_are_limited,
         nodes_are_limited_by_the_guests_memory,
+        memory_of_nodes_is_bounded,
         shares_leave_descriptors_to_each_other,
         too_many_shares_are_refused,
         each_share_can_open_files,
