@@ -93,7 +93,7 @@ static bool files_take_descriptor(struct tree *tree)
 }
 
 /* Opens the node's file. The process may be out of descriptors even if the budget is not. */
-static int files_open_fd(struct tree *tree, struct node *node, int access)
+static int files_open_fd(struct tree *tree, struct node *node, int access, struct statx *attr)
 {
     int flags = access | (S_ISDIR(node->identity.type) ? O_DIRECTORY : 0);
     int fd;
@@ -101,7 +101,7 @@ static int files_open_fd(struct tree *tree, struct node *node, int access)
     if (!files_take_descriptor(tree))
         return -ENFILE;
     do
-        fd = tree_open_file(tree, node, flags);
+        fd = tree_open_file(tree, node, flags, attr);
     while ((fd == -EMFILE || fd == -ENFILE) && files_evict(tree));
     if (fd < 0)
         files_put_descriptor(tree);
@@ -133,21 +133,32 @@ static struct open_file *files_find(const struct node *node, int access)
     return file;
 }
 
-int files_open(struct tree *tree, struct open_file **ret, struct node *node, int access)
+/* Another handle of a file that is open, or was. */
+static int files_share(struct tree *tree, struct open_file *file, struct statx *attr)
 {
-    struct open_file *file = files_find(node, access);
+    int fd, error = 0;
+
+    FILE_SCOPE(tree, file);
+    file->handles++;
+    fd = files_fd(tree, file);
+    if (fd < 0)
+        error = fd;
+    else if (attr)
+        error = (int)TREE_CALL(tree, statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, attr));
+    if (error)
+        file->handles--;
+    return error;
+}
+
+int files_open(struct tree *tree, struct open_file **ret, struct node *node, int access,
+               struct statx *attr)
+{
     int error, fd;
 
-    if (file) {
-        FILE_SCOPE(tree, file);
-        file->handles++;
-        fd = files_fd(tree, file);
-        if (fd < 0)
-            file->handles--;
-        *ret = file;
-        return fd < 0 ? fd : 0;
-    }
-    fd = files_open_fd(tree, node, access);
+    *ret = files_find(node, access);
+    if (*ret)
+        return files_share(tree, *ret, attr);
+    fd = files_open_fd(tree, node, access, attr);
     if (fd < 0)
         return fd;
     error = files_create(ret, node, access);
@@ -224,7 +235,7 @@ void file_unpin(struct file_pin *pin)
 /* Opens the descriptor again. */
 static int files_reopen(struct tree *tree, struct open_file *file)
 {
-    int fd = file->former ? -ESTALE : files_open_fd(tree, file->node, file->access);
+    int fd = file->former ? -ESTALE : files_open_fd(tree, file->node, file->access, NULL);
 
     if (fd < 0)
         return fd;

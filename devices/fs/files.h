@@ -26,8 +26,12 @@ struct open_file {
     struct open_file *newer, *older; /* in tree->readable, if it is open for reading */
 };
 
-/* Opens the node's file, or finds it open already. The caller has one more handle of *ret. */
-int files_open(struct tree *tree, struct open_file **ret, struct node *node, int access);
+/*
+ * Opens the node's file, or finds it open already. The caller has one more handle of *ret. `attr`
+ * gets the file's attributes, unless NULL.
+ */
+int files_open(struct tree *tree, struct open_file **ret, struct node *node, int access,
+               struct statx *attr);
 
 /* Adds an `fd` just opened, which it owns even on error (-ENOMEM, -ENFILE). */
 int files_add(struct tree *tree, struct open_file **ret, struct node *node, int access, int fd);

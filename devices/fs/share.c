@@ -262,7 +262,7 @@ static bool share_update_opened(struct node *node, const struct statx *now)
 /* Through a descriptor open for writing, or -1. */
 static int share_truncate(struct share *share, struct node *node, int fd)
 {
-    int opened = fd < 0 ? tree_open_file(&share->tree, node, O_WRONLY) : -1;
+    int opened = fd < 0 ? tree_open_file(&share->tree, node, O_WRONLY, NULL) : -1;
     int error;
 
     fd = fd < 0 ? opened : fd;
@@ -280,15 +280,13 @@ static int share_open_at(struct share *share, struct node *node, uint32_t flags,
 {
     struct tree *tree = &share->tree;
     struct open_file *file;
-    int error = files_open(tree, ret, node, (int)(flags & O_ACCMODE));
+    int error = files_open(tree, ret, node, (int)(flags & O_ACCMODE), before);
 
-    if (error)
+    if (error || !(flags & O_TRUNC))
         return error;
     file = *ret;
     FILE_SCOPE(tree, file);
-    error = (int)TREE_CALL(tree, statx(file->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, before));
-    if (!error && flags & O_TRUNC)
-        error = share_truncate(share, node, flags & O_ACCMODE ? file->fd : -1);
+    error = share_truncate(share, node, flags & O_ACCMODE ? file->fd : -1);
     if (error)
         file->handles--;
     return error;
@@ -329,7 +327,7 @@ int share_open_directory(struct share *share, uint64_t id, struct share_opened *
     if (!S_ISDIR(node->identity.type))
         return -ENOTDIR;
     NODE_SCOPE(&share->tree.nodes, node);
-    error = files_open(&share->tree, &file, node, O_RDONLY);
+    error = files_open(&share->tree, &file, node, O_RDONLY, NULL);
     if (error)
         return error;
     ret->unchanged = false;

@@ -328,9 +328,9 @@ int tree_reopen(const struct tree *tree, int path_fd, int flags)
     return (int)TREE_CALL(tree, openat(tree->self_fds, name.text, flags | O_CLOEXEC | O_NOCTTY));
 }
 
-int tree_open_file(struct tree *tree, struct node *node, int flags)
+int tree_open_file(struct tree *tree, struct node *node, int flags, struct statx *attr)
 {
-    cleanup_close int path_fd = tree_open_path(tree, node, NULL);
+    cleanup_close int path_fd = tree_open_path(tree, node, attr);
 
     return path_fd < 0 ? path_fd : tree_reopen(tree, path_fd, flags);
 }

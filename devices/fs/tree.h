@@ -81,8 +81,8 @@ int tree_open_path(struct tree *tree, struct node *node, struct statx *attr);
  */
 int tree_reopen(const struct tree *tree, int path_fd, int flags);
 
-/* The same for a node: a regular file or a directory. */
-int tree_open_file(struct tree *tree, struct node *node, int flags);
+/* The same for a node: a regular file or a directory. `attr` is filled in unless NULL. */
+int tree_open_file(struct tree *tree, struct node *node, int flags, struct statx *attr);
 
 /* The file's name relative to tree->self_fds, for system calls that take no descriptor. */
 struct fd_name {
