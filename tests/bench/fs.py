@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,7 +121,7 @@ def make_files(large: bool):
 
 
 def run_load(command: list[str]) -> dict[str, float]:
-    """Runs a command that runs the load; returns its seconds."""
+    """Runs a command that runs the load; returns its seconds. Tells all output: this takes minutes."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT)
     output, deadline = b"", time.monotonic() + SECONDS
@@ -130,6 +131,7 @@ def run_load(command: list[str]) -> dict[str, float]:
             if not some:
                 raise Failed(f"ended early: {output[-1000:].decode(errors='replace')}")
             output += some
+            print(some.decode(errors="replace"), end="", file=sys.stderr)
     finally:
         process.kill()
         process.communicate()
