@@ -58,7 +58,7 @@ static int64_t watch(int output, const char *marker, bool to_marker, int64_t dea
     char text[TAIL];
 
     for (;;) {
-        int64_t left = (deadline - now_ns()) / 1000000;
+        int64_t left = (deadline - now_ns() + 999999) / 1000000; /* not to wake before it */
         ssize_t n;
 
         if (left <= 0 || poll(&poller, 1, (int)left) <= 0)
