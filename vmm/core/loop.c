@@ -382,7 +382,8 @@ static const struct crew_ops loop_crew_ops = {
 
 int loop_allow_blocking(struct loop *loop, void (*taken_over)(void *owner), void *owner)
 {
-    loop->crew = crew_create(&loop_crew_ops, loop);
+    if (!loop->crew)
+        loop->crew = crew_create(&loop_crew_ops, loop);
     loop->taken_over = taken_over;
     loop->taken_over_owner = owner;
     return loop->crew ? 0 : -ENOMEM;
