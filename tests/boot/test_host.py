@@ -22,7 +22,7 @@ class Guest:
 
     def says(self, command: str) -> list[str]:
         """The lines that the command prints; its exit status last."""
-        self.process.stdin.write(f"{command}\necho end $?\n".encode())
+        self.process.stdin.write(f"{command}\nprintf '\\nend %s\\n' $?\n".encode())
         self.process.stdin.flush()
         lines = []
         while not lines or not lines[-1].startswith("end "):
@@ -30,8 +30,10 @@ class Guest:
             if not line:
                 raise AssertionError(f"the guest has ended after {lines}")
             lines.append(line.decode().rstrip("\n"))
-        lines[-1] = lines[-1].removeprefix("end ")
-        return lines
+        end = lines.pop().removeprefix("end ")
+        if lines[-1] == "":  # what was printed ended with a newline, as it should
+            lines.pop()
+        return [*lines, end]
 
     def end(self) -> int:
         self.process.stdin.close()

@@ -849,6 +849,10 @@ START_TEST(a_replaced_file_keeps_its_node_under_an_overlay)
     check_content(file, handle, "replaced");
     client_release(&under, file, handle);
     replace_on_host("file", "once more");
+    /* The guest would read as much as the old file had: it must first look up again. */
+    ck_assert_int_eq(client_open_as(&under, FUSE_OPEN, file, O_RDONLY, NULL), ESTALE);
+    ck_assert_uint_eq(client_lookup(&under, ROOT, "file"), file);
+    ck_assert_uint_eq(client_entry(&under)->attr.size, 9);
     handle = client_open(&under, file, O_RDONLY);
     check_content(file, handle, "once more");
     ck_assert(!names_changed(false));
