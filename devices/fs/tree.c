@@ -203,7 +203,8 @@ static int tree_verify(struct tree *tree, struct node *node, int fd, struct stat
 {
     int error = tree_statx(tree, fd, "", 0, ret);
 
-    /* The guest knows the size of another file. On ESTALE Linux looks up again, then opens again. */
+    /* The guest knows the size of another file. On ESTALE Linux looks up again, then opens again.
+     */
     if (!error && S_ISREG(node->identity.type) && !node_matches(node, ret))
         error = -ESTALE;
     if (!error)
