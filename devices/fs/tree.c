@@ -167,13 +167,20 @@ static bool tree_on_device(const struct statx *attr, const struct identity *iden
     return attr->stx_dev_major == identity->dev_major && attr->stx_dev_minor == identity->dev_minor;
 }
 
+/* One of the node's open files that has a descriptor of what is in its place; NULL: none. */
+static struct open_file *tree_find_open(const struct node *node)
+{
+    struct open_file *file = node->files;
+
+    while (file && (file->fd < 0 || file->former))
+        file = file->next;
+    return file;
+}
+
 /* Has the guest a regular file open? Then the node keeps that file when another takes its place. */
 static bool tree_is_open(const struct node *node)
 {
-    for (const struct open_file *file = node->files; file; file = file->next)
-        if (file->fd >= 0 && !file->former)
-            return S_ISREG(node->identity.type);
-    return false;
+    return S_ISREG(node->identity.type) && tree_find_open(node);
 }
 
 /* The error for a node whose file is not in its place. An overlay passes ESTALE to its users. */
@@ -266,10 +273,9 @@ static int tree_open_node(struct tree *tree, struct node *node, uint64_t flags, 
 /* A descriptor of the node that is already open, or -1. */
 static int tree_open_fd(const struct node *node)
 {
-    for (const struct open_file *file = node->files; file; file = file->next)
-        if (file->fd >= 0 && !file->former)
-            return file->fd;
-    return node->fd;
+    const struct open_file *file = tree_find_open(node);
+
+    return file ? file->fd : node->fd;
 }
 
 int tree_directory_fd(struct tree *tree, struct node *node)
@@ -347,13 +353,13 @@ static int tree_stat_open(struct tree *tree, struct open_file *file, struct stat
 
 int tree_stat(struct tree *tree, struct node *node, struct statx *ret)
 {
+    struct open_file *file = tree_find_open(node);
     struct node *parent = node->parent;
     char name[NAME_MAX + 1];
     int directory, error;
 
-    for (struct open_file *file = node->files; file; file = file->next)
-        if (file->fd >= 0 && !file->former)
-            return tree_stat_open(tree, file, ret);
+    if (file)
+        return tree_stat_open(tree, file, ret);
     if (node->fd >= 0)
         return tree_statx(tree, node->fd, "", 0, ret);
     if (!parent)
