@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <linux/capability.h>
-#include <linux/landlock.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,73 +14,12 @@
 
 #include "settings.h"
 #include "vmm/core/base.h"
+#include "vmm/core/capabilities.h"
+#include "vmm/core/landlock.h"
 #include "vmm/core/log.h"
 #include "vmm/core/seccomp.h"
 
-#ifndef LANDLOCK_ACCESS_FS_TRUNCATE
-#define LANDLOCK_ACCESS_FS_TRUNCATE (1ull << 14)
-#endif
-
-#define ABI_REFER    2 /* the first Landlock that can allow renames between directories */
-#define ABI_TRUNCATE 3
-
-#define ACCESS_READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
-#define ACCESS_WRITE                                                                              \
-    (LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |                              \
-     LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | \
-     LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SOCK |  \
-     LANDLOCK_ACCESS_FS_REFER | LANDLOCK_ACCESS_FS_TRUNCATE)
-/* Denied in writable shares, too. */
-#define ACCESS_NEVER \
-    (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK)
-
-static int confine_files(int root, bool writable)
-{
-    struct landlock_ruleset_attr handled = {
-        .handled_access_fs = ACCESS_READ | ACCESS_WRITE | ACCESS_NEVER,
-    };
-    struct landlock_path_beneath_attr rule = { .parent_fd = root };
-    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    int rules, error = 0;
-
-    if (abi < 0)
-        return -errno;
-    if (abi < ABI_REFER && writable)
-        return -EOPNOTSUPP;
-    if (abi < ABI_TRUNCATE)
-        handled.handled_access_fs &= ~LANDLOCK_ACCESS_FS_TRUNCATE;
-    if (abi < ABI_REFER)
-        handled.handled_access_fs &= ~LANDLOCK_ACCESS_FS_REFER;
-    rule.allowed_access = handled.handled_access_fs & (ACCESS_READ | (writable ? ACCESS_WRITE : 0));
-    rules = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof(handled), 0);
-    if (rules < 0)
-        return -errno;
-    if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0 ||
-        syscall(SYS_landlock_restrict_self, rules, 0) < 0)
-        error = -errno;
-    close(rules);
-    return error;
-}
-
-/* If the thread runs as root: it keeps access to all files and, for writing, may set owners. */
-static int confine_capabilities(bool writable)
-{
-    const uint32_t keep =
-        writable ? 1u << CAP_DAC_OVERRIDE | 1u << CAP_CHOWN | 1u << CAP_FOWNER | 1u << CAP_FSETID
-                 : 1u << CAP_DAC_READ_SEARCH;
-    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-    struct __user_cap_data_struct data[2];
-
-    if (syscall(SYS_capget, &header, data) < 0)
-        return -errno;
-    data[0].permitted &= keep;
-    data[0].effective = data[0].permitted;
-    data[0].inheritable = data[1].inheritable = 0;
-    data[1].permitted = data[1].effective = 0;
-    return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
-}
-
-static const struct seccomp_rule confine_rules[] = {
+static const struct seccomp_rule confine_table[] = {
     /* The loop that serves the device, and the log. */
     { SYS_ppoll, .reason = "the loop; waiting for a full stderr" },
 #ifdef SYS_poll
@@ -156,21 +94,31 @@ static const struct seccomp_rule confine_rules[] = {
     { SYS_rt_sigaction, .reason = "abort()" },
     { SYS_getpid, .reason = "abort()" },
     { SYS_gettid, .reason = "abort()" },
-    { SYS_tgkill, .reason = "abort()" },
+    { SYS_tgkill, .own_process = true, .reason = "abort()" },
     { SYS_exit_group, .reason = "abort(), if all else fails" },
     { SYS_exit, .reason = "the end of the thread" },
 };
 
+const struct seccomp_list confine_rules = { confine_table, ARRAY_SIZE(confine_table) };
+
+/* What a file server may keep of root: access to all files and, for writing, to their owners. */
+uint32_t confine_capabilities(bool writable)
+{
+    return writable ? 1u << CAP_DAC_OVERRIDE | 1u << CAP_CHOWN | 1u << CAP_FOWNER | 1u << CAP_FSETID
+                    : 1u << CAP_DAC_READ_SEARCH;
+}
+
 void confine_thread(int root, bool writable)
 {
+    const struct landlock_tree tree = { root, writable };
     const struct {
         const char *name;
         int error;
     } layers[] = {
         { "no new privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0 },
-        { "capabilities", confine_capabilities(writable) },
-        { "Landlock", CONFINE ? confine_files(root, writable) : 0 },
-        { "seccomp", CONFINE ? seccomp_restrict(confine_rules, ARRAY_SIZE(confine_rules)) : 0 },
+        { "capabilities", capabilities_keep(confine_capabilities(writable)) },
+        { "Landlock", CONFINE ? landlock_restrict(&tree, 1) : 0 },
+        { "seccomp", CONFINE ? seccomp_restrict(&confine_rules, 1, SECCOMP_FAIL) : 0 },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(layers); i++)

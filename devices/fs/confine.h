@@ -3,6 +3,9 @@
 #define DEVICES_FS_CONFINE_H
 
 #include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/core/seccomp.h"
 
 /*
  * Permanently restricts the calling thread to what serving the directory `root` (an O_PATH
@@ -14,5 +17,9 @@
  * process: this stops a server that was tricked into a system call, not injected code.
  */
 void confine_thread(int root, bool writable);
+
+/* What confine_thread() leaves: system calls, and capabilities of root (bits of CAP_*). */
+extern const struct seccomp_list confine_rules;
+uint32_t confine_capabilities(bool writable);
 
 #endif

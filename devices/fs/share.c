@@ -90,11 +90,16 @@ bool share_has_xattrs(const struct share *share)
     return share->xattrs;
 }
 
-void share_confine(void *arg)
+struct landlock_tree share_tree(const struct share *share)
 {
-    struct share *share = arg;
+    return (struct landlock_tree){ share->tree.nodes.root->fd, share->writable };
+}
 
-    confine_thread(share->tree.nodes.root->fd, share->writable);
+void share_confine(void *share)
+{
+    struct landlock_tree tree = share_tree(share);
+
+    confine_thread(tree.fd, tree.writable);
 }
 
 /* Nodes. */

@@ -8,6 +8,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "vmm/core/landlock.h"
+
 /*
  * A host directory shared with the guest, which names files by node id and handle id. Both may be
  * forged. Except where noted, functions return -errno for the guest on error, log nothing, and are
@@ -48,6 +50,9 @@ bool share_has_xattrs(const struct share *share);
  * callback of loop_call(): the argument is a struct share.
  */
 void share_confine(void *share);
+
+/* The directory that it serves, open as long as the share is. */
+struct landlock_tree share_tree(const struct share *share);
 
 /* Closes all handles and forgets all nodes but the root, whose id is 1. */
 void share_forget_all(struct share *share);

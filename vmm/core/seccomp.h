@@ -2,12 +2,12 @@
 #ifndef VMM_CORE_SECCOMP_H
 #define VMM_CORE_SECCOMP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
  * An allowed system call; with argument.mask != 0, only if that argument matches. A call may have
- * several rules: it is allowed if one of them matches. With `error` it fails with that instead of
- * EPERM.
+ * several rules: the first that matches decides. With `error` the call fails with that.
  */
 struct seccomp_rule {
     uint16_t call; /* SYS_... */
@@ -15,15 +15,37 @@ struct seccomp_rule {
         uint8_t index;        /* from 0 */
         uint32_t mask, value; /* matches if (low half of the argument & mask) == value */
     } argument;
+    bool own_process;   /* only if the first argument is this process's id */
     uint16_t error;     /* 0: allowed */
     const char *reason; /* what makes the call: documents the table; never NULL */
 };
 
+/* Rules for ioctl(), and for prctl() of one option. */
+#define SECCOMP_IOCTL(request, why)                                                    \
+    {                                                                                  \
+        SYS_ioctl, .argument = { 1, UINT32_MAX, (uint32_t)(request) }, .reason = (why) \
+    }
+#define SECCOMP_PRCTL(option, why)                                          \
+    {                                                                       \
+        SYS_prctl, .argument = { 0, UINT32_MAX, (option) }, .reason = (why) \
+    }
+
+struct seccomp_list {
+    const struct seccomp_rule *rules;
+    unsigned count;
+};
+
+/* What happens to a call that no rule allows. */
+enum seccomp_denial {
+    SECCOMP_FAIL, /* EPERM */
+    SECCOMP_TRAP, /* SIGSYS for the thread; a call of another ABI of this CPU ends the process */
+};
+
 /*
- * From now on system calls of the calling thread fail with EPERM unless a rule allows them, and so
- * do all calls of another ABI of this CPU. Threads it creates inherit the filter; existing threads
- * do not. Needs no_new_privs (PR_SET_NO_NEW_PRIVS) or CAP_SYS_ADMIN. Prints nothing; -errno.
+ * From now on the calling thread can make no system calls but those in one of the lists. Threads it
+ * creates inherit the filter; existing threads do not. Of several filters of a thread the strictest
+ * decides. Needs no_new_privs (PR_SET_NO_NEW_PRIVS) or CAP_SYS_ADMIN. Prints nothing; -errno.
  */
-int seccomp_restrict(const struct seccomp_rule *rules, unsigned count);
+int seccomp_restrict(const struct seccomp_list *lists, unsigned count, enum seccomp_denial denial);
 
 #endif
