@@ -75,11 +75,16 @@ static void terminal_mode_restore(struct terminal_mode *mode)
         tcsetattr(fd, TCSANOW, &mode->termios);
 }
 
-/* SA_RESETHAND has restored the default action, so that raise() ends the process. */
-static void terminal_deadly_signal(int signal)
+void terminal_restore_all(void)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(terminal_modes); i++)
         terminal_mode_restore(&terminal_modes[i]);
+}
+
+/* SA_RESETHAND has restored the default action, so that raise() ends the process. */
+static void terminal_deadly_signal(int signal)
+{
+    terminal_restore_all();
     raise(signal);
 }
 
@@ -92,7 +97,7 @@ static void terminal_catch_deadly_signals(void)
 
     sigemptyset(&restore.sa_mask);
     for (unsigned i = 0; i < ARRAY_SIZE(deadly); i++)
-        if (sigaction(deadly[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        if (sigaction(deadly[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
             sigaction(deadly[i], &restore, NULL);
 }
 
@@ -284,8 +289,10 @@ static void terminal_writable_ready(struct watch *watch, short revents)
     struct terminal *terminal = container_of(watch, struct terminal, writable);
     uint64_t count;
 
-    if (read(watch->fd, &count, sizeof(count)) == sizeof(count))
-        terminal_report_writable(terminal);
+    if (read(watch->fd, &count, sizeof(count)) != sizeof(count))
+        return;
+    writer_serve(terminal->writer);
+    terminal_report_writable(terminal);
 }
 
 static void terminal_free(struct terminal *terminal, unsigned linger_ms)

@@ -117,4 +117,7 @@ void terminal_resume(struct terminal *terminal);
 /* From now on, output that does not fit is dropped, and nothing blocks for it. Any thread. */
 void terminal_abandon(struct terminal *terminal);
 
+/* Gives all terminals their mode back, before the process dies of a signal. Async-signal-safe. */
+void terminal_restore_all(void);
+
 #endif

@@ -99,6 +99,9 @@ int writer_create(struct writer **ret, int fd, bool ignore_epipe)
     writer->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (writer->event_fd < 0)
         error = -errno;
+    writer->ring = malloc(WRITER_RING);
+    if (!writer->ring)
+        error = -ENOMEM;
     if (error < 0)
         writer_release(writer);
     else
@@ -208,6 +211,7 @@ static void *writer_thread(void *arg)
 {
     struct writer *writer = arg;
 
+    pthread_setname_np(pthread_self(), "console");
     pthread_mutex_lock(&writer->mutex);
     while (!writer->broken && (writer->count > 0 || !writer->closing)) {
         if (writer->count > 0)
@@ -237,28 +241,32 @@ static int writer_start_thread(struct writer *writer)
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
     error = pthread_create(&thread, NULL, writer_thread, writer);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error)
-        return error;
-    pthread_setname_np(thread, "console");
-    pthread_detach(thread);
-    return 0;
+    if (!error)
+        pthread_detach(thread);
+    return error;
 }
 
-/* With the mutex held: creates ring and thread. */
+/* With the mutex held. */
 static void writer_start(struct writer *writer)
 {
-    int error = ENOMEM;
+    int error = writer_start_thread(writer);
 
-    writer->ring = malloc(WRITER_RING);
-    if (writer->ring)
-        error = writer_start_thread(writer);
     if (error) {
         log_error(error, "console output");
         writer->broken = true;
+        writer->count = 0;
+        pthread_cond_broadcast(&writer->changed);
         return;
     }
     writer->running = true;
     writer->references++;
+}
+
+void writer_serve(struct writer *writer)
+{
+    LOCK_SCOPE(&writer->mutex);
+    if (!writer->running && !writer->broken && writer->count > 0)
+        writer_start(writer);
 }
 
 /*
@@ -282,16 +290,20 @@ static size_t writer_write_nowait(struct writer *writer, const uint8_t *bytes, s
     return (size_t)written;
 }
 
+/* With the mutex held. */
+static void writer_request_thread(const struct writer *writer)
+{
+    uint64_t one = 1;
+
+    if (write(writer->event_fd, &one, sizeof(one)) < 0)
+        return; /* full: signalled already */
+}
+
 /* With the mutex held: queues and returns what fits, or drops all if the writer is broken. */
 static size_t writer_enqueue(struct writer *writer, const uint8_t *bytes, size_t count)
 {
     size_t room = writer->count < writer->limit ? writer->limit - writer->count : 0;
     size_t at, until_wrap;
-
-    if (!writer->running)
-        writer_start(writer);
-    if (writer->broken)
-        return count;
 
     if (count > room)
         count = room;
@@ -303,6 +315,8 @@ static size_t writer_enqueue(struct writer *writer, const uint8_t *bytes, size_t
     writer->bytes += count;
     if (writer->idle)
         pthread_cond_broadcast(&writer->changed);
+    if (!writer->running)
+        writer_request_thread(writer);
     return count;
 }
 
@@ -387,6 +401,8 @@ void writer_end(struct writer *writer, bool shut_down)
     writer->end = shut_down ? WRITER_SHUT_DOWN : WRITER_CLOSE;
     if (writer->running)
         pthread_cond_broadcast(&writer->changed);
+    else if (writer->count > 0)
+        writer_request_thread(writer);
     else
         writer_close_fd(writer);
 }
@@ -426,6 +442,7 @@ void writer_close(struct writer *writer, unsigned linger_ms)
 {
     size_t before = SIZE_MAX;
 
+    writer_serve(writer);
     pthread_mutex_lock(&writer->mutex);
     writer->closing = true;
     pthread_cond_broadcast(&writer->changed);

@@ -8,9 +8,10 @@
 
 /*
  * Buffered output to a descriptor that may block indefinitely. A thread of the writer's own calls
- * write(), and takes bytes from a bounded ring. Thread and ring are created at the first output
- * that needs them. If write() fails (EPIPE, ENOSPC, ...), that is logged once, and all further
- * output is dropped. The process must ignore SIGPIPE. Functions may be called on any thread.
+ * write(), and takes bytes from a bounded ring. The thread is created by writer_serve() when there
+ * is output that needs it. If write() fails (EPIPE, ENOSPC, ...), that is logged once, and all
+ * further output is dropped. The process must ignore SIGPIPE. Functions may be called on any
+ * thread.
  */
 struct writer;
 
@@ -40,8 +41,11 @@ void writer_resume(struct writer *writer);
 /* Queues and returns what fits. After a short write, writer_event_fd() is signalled. */
 size_t writer_try_write(struct writer *writer, const void *bytes, size_t count);
 
-/* An eventfd, signalled when there is room again; owned by the writer. */
+/* An eventfd, owned by the writer: it has work for writer_serve(), or there is room again. */
 int writer_event_fd(const struct writer *writer);
+
+/* To be called when that is signalled, on a thread that may create threads. */
+void writer_serve(struct writer *writer);
 
 /*
  * Bytes queued and not yet written; 0 after writer_abandon(). If not 0, writer_event_fd() is

@@ -91,8 +91,15 @@ static void start(int input, int output)
     start_as(input, output, false);
 }
 
+/* Runs the loop on a thread. */
+static void serve(void)
+{
+    ck_assert_int_eq(loop_start(loop, "loop"), 0);
+}
+
 static void finish(unsigned linger_ms)
 {
+    loop_join(loop);
     terminal_destroy(terminal, linger_ms);
     loop_destroy(loop);
 }
@@ -127,6 +134,7 @@ static void check_slow_reader(int flags)
 
     ck_assert_int_eq(fcntl(pipe.writer, F_SETFL, flags), 0);
     start(-1, pipe.writer);
+    serve();
     pthread_create(&thread, NULL, vcpu_write, &vcpu);
     ck_assert(host_expect(pipe.reader, vcpu.count, true));
     pthread_join(thread, NULL);
@@ -151,6 +159,7 @@ START_TEST(regular_file_output_is_complete_after_destroy)
     int fd = memfd_create("output", MFD_CLOEXEC);
 
     start(-1, fd);
+    serve();
     vcpu_write(&vcpu);
     finish(HOST_TIMEOUT_S * 1000);
     ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
@@ -200,6 +209,7 @@ START_TEST(unusable_output_is_logged_once_and_never_blocks)
     signal(SIGPIPE, SIG_IGN);
     ck_assert_int_eq(dup2(log, STDERR_FILENO), STDERR_FILENO);
     start(-1, open_sink(kind));
+    serve();
     vcpu_write(&vcpu);
     finish(HOST_TIMEOUT_S * 1000);
     dup2(stderr_before, STDERR_FILENO);
@@ -270,6 +280,7 @@ START_TEST(abandon_unblocks_a_vcpu)
     pthread_t thread;
 
     start(-1, pipe.writer);
+    serve();
     pthread_create(&thread, NULL, vcpu_write, &vcpu);
     while (!is_full(pipe.writer))
         usleep(1000);
@@ -292,6 +303,7 @@ static size_t fill_up(int writer)
         host_fill(bytes, total, sizeof(bytes));
         now = terminal_try_write(terminal, bytes, sizeof(bytes));
         total += now;
+        loop_turn(loop, 0);
         full = now == 0 && is_full(writer) ? full + 1 : 0;
         if (now < sizeof(bytes))
             usleep(20000);
