@@ -82,46 +82,70 @@ static bool mc146818_is_time(unsigned reg)
     return (reg <= REG_YEAR && reg != 1 && reg != 3 && reg != 5) || reg == REG_CENTURY;
 }
 
+/*
+ * The calendar. Not gmtime_r() and timegm(): they open files of time zones when first called, which
+ * the sandbox denies.
+ */
+
+/* Days from 1 January of the year 0 to the first of `month`, from 1; a month above 12 is a later
+ * year's. */
+static int64_t mc146818_days_before(int64_t year, int month)
+{
+    static const uint16_t days[] = { 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334 };
+    int64_t past; /* leap years before, and this one's day in February if it is over */
+
+    year += (month - 1) / 12;
+    month = (month - 1) % 12;
+    past = month < 2 ? year - 1 : year;
+    return 365 * year + (year > 0 ? past / 4 - past / 100 + past / 400 + 1 : month >= 2) +
+           days[month];
+}
+
+#define SECONDS_A_DAY   86400
+#define DAYS_TO_1970    719528
+#define DAYS_OF_10000_Y 3652425
+
 /* Brings the registers up to date, unless the guest has stopped the clock. */
 static void mc146818_update(struct mc146818 *rtc)
 {
-    time_t now = (time_t)((uint64_t)mc146818_host_time().tv_sec + rtc->ahead);
+    uint64_t now = (uint64_t)mc146818_host_time().tv_sec + rtc->ahead;
+    int64_t days = (int64_t)((now / SECONDS_A_DAY + DAYS_TO_1970) % DAYS_OF_10000_Y);
+    int second = (int)(now % SECONDS_A_DAY), month = 1;
+    int64_t year = days / 366;
     uint8_t *registers = rtc->registers;
-    struct tm tm = { 0 };
-    int year;
 
     if (registers[REG_B] & B_SET)
         return;
-    if (!gmtime_r(&now, &tm))
-        memset(&tm, 0, sizeof(tm)); /* beyond any calendar: a state was loaded that says so */
-    year = (int)(((int64_t)tm.tm_year + 1900) % 10000);
-    year = year < 0 ? 0 : year;
-    registers[REG_SECONDS] = mc146818_encode(rtc, tm.tm_sec);
-    registers[REG_MINUTES] = mc146818_encode(rtc, tm.tm_min);
-    registers[REG_HOURS] = mc146818_encode_hours(rtc, tm.tm_hour);
-    registers[REG_WEEKDAY] = mc146818_encode(rtc, tm.tm_wday + 1);
-    registers[REG_DAY] = mc146818_encode(rtc, tm.tm_mday);
-    registers[REG_MONTH] = mc146818_encode(rtc, tm.tm_mon + 1);
-    registers[REG_YEAR] = mc146818_encode(rtc, year % 100);
-    registers[REG_CENTURY] = mc146818_encode(rtc, year / 100);
+    while (mc146818_days_before(year + 1, 1) <= days)
+        year++;
+    while (mc146818_days_before(year, month + 1) <= days)
+        month++;
+    registers[REG_SECONDS] = mc146818_encode(rtc, second % 60);
+    registers[REG_MINUTES] = mc146818_encode(rtc, second / 60 % 60);
+    registers[REG_HOURS] = mc146818_encode_hours(rtc, second / 3600);
+    registers[REG_WEEKDAY] = mc146818_encode(rtc, (int)((days + 6) % 7) + 1);
+    registers[REG_DAY] = mc146818_encode(rtc, (int)(days - mc146818_days_before(year, month)) + 1);
+    registers[REG_MONTH] = mc146818_encode(rtc, month);
+    registers[REG_YEAR] = mc146818_encode(rtc, (int)(year % 100));
+    registers[REG_CENTURY] = mc146818_encode(rtc, (int)(year / 100));
 }
 
 /* Lets the clock go on from what its registers say, unless the guest has stopped it. */
 static void mc146818_adjust(struct mc146818 *rtc)
 {
     const uint8_t *registers = rtc->registers;
-    struct tm tm = {
-        .tm_sec = mc146818_decode(rtc, registers[REG_SECONDS]),
-        .tm_min = mc146818_decode(rtc, registers[REG_MINUTES]),
-        .tm_hour = mc146818_decode_hours(rtc, registers[REG_HOURS]),
-        .tm_mday = mc146818_decode(rtc, registers[REG_DAY]),
-        .tm_mon = mc146818_decode(rtc, registers[REG_MONTH]) - 1,
-        .tm_year = mc146818_decode(rtc, registers[REG_CENTURY]) * 100 +
-                   mc146818_decode(rtc, registers[REG_YEAR]) - 1900,
-    };
+    int month = mc146818_decode(rtc, registers[REG_MONTH]);
+    int64_t year = mc146818_decode(rtc, registers[REG_CENTURY]) * 100 +
+                   mc146818_decode(rtc, registers[REG_YEAR]);
+    int64_t days = mc146818_days_before(year, month ? month : 1) +
+                   mc146818_decode(rtc, registers[REG_DAY]) - 1 - DAYS_TO_1970;
+    int64_t seconds = days * SECONDS_A_DAY +
+                      mc146818_decode_hours(rtc, registers[REG_HOURS]) * 3600 +
+                      mc146818_decode(rtc, registers[REG_MINUTES]) * 60 +
+                      mc146818_decode(rtc, registers[REG_SECONDS]);
 
     if (!(registers[REG_B] & B_SET))
-        rtc->ahead = (uint64_t)timegm(&tm) - (uint64_t)mc146818_host_time().tv_sec;
+        rtc->ahead = (uint64_t)seconds - (uint64_t)mc146818_host_time().tv_sec;
 }
 
 static uint8_t mc146818_read_register(struct mc146818 *rtc)
