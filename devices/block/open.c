@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -18,6 +19,9 @@
 #include "vmm/core/open.h"
 
 #define SECTOR_SIZE 512u
+
+#define BUSY_TRIES   20
+#define BUSY_WAIT_MS 10
 
 /* Checks the kind of file and finds its size and block sizes. */
 static int block_probe(struct raw *raw, const struct block_options *options)
@@ -149,12 +153,24 @@ static int block_explain(int error, const struct block_options *options)
     return log_error(error, "open %s", options->path);
 }
 
+/* A ring that used a block device holds it for some milliseconds after its process has ended. */
+static int block_open_file(const char *path, int flags)
+{
+    int fd = open_existing(path, flags);
+
+    for (unsigned tries = 0; fd < 0 && errno == EBUSY && tries < BUSY_TRIES; tries++) {
+        poll(NULL, 0, BUSY_WAIT_MS);
+        fd = open_existing(path, flags);
+    }
+    return fd;
+}
+
 int block_open(struct block **ret, const struct block_options *options, struct loop *loop)
 {
     /* O_EXCL refuses a block device that is mounted. It has no effect on files. */
     int flags = (options->read_only ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NOCTTY |
                 (options->direct ? O_DIRECT : 0);
-    cleanup_close int fd = open_existing(options->path, flags);
+    cleanup_close int fd = block_open_file(options->path, flags);
     struct raw raw = { .block = { .read_only = options->read_only,
                                   .can_discard = !options->read_only },
                        .loop = loop,

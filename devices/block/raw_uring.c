@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "devices/block/raw.h"
 #include "settings.h"
 #include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
 #include "vmm/core/clock.h"
 
 #if HAVE_LIBURING
@@ -17,6 +21,9 @@
  * Requests go through io_uring, with one system call per batch. Data in the page cache is copied
  * within that call; for other completions the loop polls the ring's descriptor. Requests that do
  * not fit into the ring are deferred in a list.
+ *
+ * A ring's operations pass by seccomp, and its entries lie in memory that all threads can write. So
+ * this one accepts a disk's operations only, on the one file that is registered with it.
  */
 #define RING_ENTRIES 128u
 
@@ -38,7 +45,7 @@ static void raw_uring_defer(struct raw_uring *u, struct block_request *request)
 static void raw_uring_prep(struct raw_uring *u, struct io_uring_sqe *sqe,
                            struct block_request *request)
 {
-    int fd = u->raw.fd;
+    const int fd = 0; /* in the table of registered files */
     int mode = request->op == BLOCK_WRITE_ZEROES && !request->unmap ? FALLOC_FL_ZERO_RANGE
                                                                     : FALLOC_FL_PUNCH_HOLE;
     unsigned count;
@@ -77,6 +84,7 @@ static bool raw_uring_queue(struct raw_uring *u, struct block_request *request)
         return false;
     sqe = io_uring_get_sqe(&u->ring);
     raw_uring_prep(u, sqe, request);
+    io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
     io_uring_sqe_set_data(sqe, request); /* last: io_uring_prep_*() clears it */
     return true;
 }
@@ -212,6 +220,65 @@ static const struct block_ops raw_uring_ops = {
     .close = raw_uring_close,
 };
 
+/* liburing 2.3 does not export functions for all of these. */
+static long raw_uring_register(struct raw_uring *u, unsigned operation, const void *arg,
+                               unsigned count)
+{
+    return syscall(SYS_io_uring_register, u->ring.ring_fd, operation, arg, count);
+}
+
+/* The ring is disabled until it is restricted. Linux 5.10 and later can do that. */
+static int raw_uring_restrict(struct raw_uring *u, int fd)
+{
+    static const uint8_t operations[] = { IORING_OP_NOP, IORING_OP_READV, IORING_OP_WRITEV,
+                                          IORING_OP_FSYNC, IORING_OP_FALLOCATE };
+    struct io_uring_restriction rules[ARRAY_SIZE(operations) + 2] = { 0 };
+    unsigned count = 0;
+
+    for (; count < ARRAY_SIZE(operations); count++) {
+        rules[count].opcode = IORING_RESTRICTION_SQE_OP;
+        rules[count].sqe_op = operations[count];
+    }
+    rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    rules[count++].sqe_flags = IOSQE_FIXED_FILE;
+    rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
+    rules[count++].sqe_flags = IOSQE_FIXED_FILE;
+    if (raw_uring_register(u, IORING_REGISTER_FILES, &fd, 1) < 0 ||
+        raw_uring_register(u, IORING_REGISTER_RESTRICTIONS, rules, count) < 0 ||
+        raw_uring_register(u, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+/*
+ * Opens a file once more for the ring. Linux destroys a ring some time after it is closed, and
+ * until then the lock of the open file would be held. -1: not possible. A block device is ours
+ * alone, so it cannot be opened again.
+ */
+static int raw_uring_reopen(int fd)
+{
+    struct stat st;
+    char path[32];
+
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return -1;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return open(path, (fcntl(fd, F_GETFL) & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC);
+}
+
+static int raw_uring_open(struct raw_uring *u, int fd)
+{
+    cleanup_close int own = raw_uring_reopen(fd);
+    int error = io_uring_queue_init(RING_ENTRIES, &u->ring, IORING_SETUP_R_DISABLED);
+
+    if (error)
+        return error;
+    error = raw_uring_restrict(u, own < 0 ? fd : own);
+    if (error)
+        io_uring_queue_exit(&u->ring);
+    return error;
+}
+
 int raw_uring_create(struct block **ret, const struct raw *raw)
 {
     struct raw_uring *u = calloc(1, sizeof(*u));
@@ -219,7 +286,7 @@ int raw_uring_create(struct block **ret, const struct raw *raw)
 
     if (!u)
         return -ENOMEM;
-    error = io_uring_queue_init(RING_ENTRIES, &u->ring, 0);
+    error = raw_uring_open(u, raw->fd);
     if (error) {
         free(u);
         return error;
