@@ -84,7 +84,7 @@ static int arch_add_power_button(struct board *board)
 
     if (error)
         return log_error(-error, "%s", place->name);
-    error = board_add_virtio(board, place, button, board->host.loop);
+    error = board_add_virtio(board, place, button);
     board->press_power_button = arch_press_power_button;
     board->power_button = button;
     return error;

@@ -12,6 +12,7 @@
  * With a COUNT of 0 it pauses until a pause fails, prints the cause, and lets the guest run.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,7 @@
 
 #define PAUSE_MS    20000
 #define FAIL_MS     300 /* time limit of a pause that is expected to fail */
-#define LOOK_US     500 /* how long guest memory is watched */
+#define LOOK_MS     1   /* how long guest memory is watched */
 #define LOOK_EVERY  16
 #define HOLD_EVERY  8
 #define LONGEST_RUN 4u /* ms between two pauses */
@@ -66,7 +67,7 @@ static void look(struct pausing *p)
 {
     uint64_t before = sum_memory(&p->machine);
 
-    usleep(LOOK_US);
+    poll(NULL, 0, LOOK_MS);
     if (sum_memory(&p->machine) != before) {
         log_refuse(EINVAL, "guest memory changes while the machine is paused");
         p->failed = true;
@@ -106,7 +107,7 @@ static void hold_one(struct pausing *p)
         return;
     }
     exits = vm->stats[last].exits;
-    usleep(LOOK_US);
+    poll(NULL, 0, LOOK_MS);
     if (vm->stats[last].exits != exits) {
         log_refuse(EINVAL, "vCPU %u runs while it is held", last);
         p->failed = true;

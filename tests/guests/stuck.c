@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* For LD_PRELOAD: a disk whose reads never complete. */
+#include <poll.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -12,5 +13,5 @@ ssize_t preadv(int fd, const struct iovec *iov, int count, off_t offset)
     if (write(STDERR_FILENO, message, strlen(message)) < 0)
         _exit(99);
     for (;;)
-        pause();
+        poll(NULL, 0, -1);
 }

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import gzip
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 
 import vmm
-from vmm import (MACHINE, MINIVMM, GuestTest, command, cpu_seconds, output_lines, payload, text,
+from vmm import (CONFINED, MACHINE, MINIVMM, GuestTest, command, cpu_seconds, output_lines, payload, text,
                  wait_until, wait_until_noticed)
 
 USAGE = 2
@@ -240,10 +241,10 @@ class Containers(GuestTest):
 
         return install
 
-    def boot_without(self, error: int, *names: str):
+    def boot_without(self, error: int, *names: str, sandbox: str = "auto"):
         (self.directory / "shared").mkdir(exist_ok=True)
         (self.directory / "disk").write_bytes(bytes(1 << 20))
-        return self.boot("hello", "--disk", "disk", "--share", "shared,rw",
+        return self.boot("hello", "--disk", "disk", "--share", "shared,rw", "--sandbox", sandbox,
                          preexec_fn=self.forbid(error, *names))
 
     def test_what_is_forbidden_is_not_missed(self):
@@ -253,7 +254,21 @@ class Containers(GuestTest):
             with self.subTest(error=errno.errorcode[error]):
                 done = self.boot_without(error, *names)
                 self.check_status(done, 0)
-                self.assertEqual((done.stdout, done.stderr), (b"hello from the guest\n", b""))
+                self.assertEqual(done.stdout, b"hello from the guest\n")
+                if CONFINED:
+                    self.check_one_line(done.stderr, "confined without", "Landlock", "--sandbox=on")
+                done = self.boot_without(error, *names, sandbox="off")
+                self.assertEqual((done.returncode, done.stdout, done.stderr),
+                                 (0, b"hello from the guest\n", b""))
+
+    def test_a_sandbox_that_must_be_complete(self):
+        if not CONFINED:
+            self.skipTest("built with sanitizers, which the sandbox would stop")
+        for mode in "on", "strict":
+            with self.subTest(mode):
+                done = self.boot_without(errno.ENOSYS, "landlock_create_ruleset", sandbox=mode)
+                self.check_status(done, FAILED)
+                self.check_one_line(done.stderr, "--sandbox", "Landlock")
 
     def test_what_is_needed_is_named(self):
         for error in (errno.EPERM, errno.ENOSYS):
@@ -261,6 +276,43 @@ class Containers(GuestTest):
                 done = self.boot_without(error, "openat2")
                 self.check_status(done, FAILED)
                 self.check_one_line(done.stderr, "share shared", "needs openat2()", "seccomp")
+
+
+class Sandbox(GuestTest):
+    """What each thread of a running machine has given up."""
+
+    def check_threads(self, mode: str, **more):
+        (self.directory / "shared").mkdir(exist_ok=True)
+        (self.directory / "disk").write_bytes(bytes(1 << 20))
+        with self.running("button", "--cpus", "2", "--disk", "disk", "--share", "shared",
+                          "--sandbox", mode, **more) as process:
+            statuses = [path.read_text() for path in
+                        Path(f"/proc/{process.pid}/task").glob("*/status")]
+        self.assertGreaterEqual(len(statuses), 5)
+        for status in statuses:
+            self.assertRegex(status, r"\nNoNewPrivs:\s*1\n")
+            self.assertRegex(status, r"\nSeccomp:\s*2\n")
+            capabilities = re.search(r"\nCapPrm:\s*([0-9a-f]+)\n", status)[1]
+            self.assertIn(int(capabilities, 16), (0, 1 << 2), status)  # CAP_DAC_READ_SEARCH
+
+    def setUp(self):
+        super().setUp()
+        if not CONFINED:
+            self.skipTest("built with sanitizers, which the sandbox would stop")
+
+    def test_every_thread(self):
+        self.check_threads("auto")
+
+    def test_every_thread_with_namespaces(self):
+        if self.boot("hello", "--sandbox", "strict").returncode:
+            self.skipTest("this host does not allow namespaces, or lacks Landlock")
+        self.check_threads("strict")
+
+    def test_nobody_traces_it(self):
+        with self.running("button") as process:
+            status = Path(f"/proc/{process.pid}/limits").read_text()
+            self.assertRegex(status, r"Max core file size\s+0\s+0")
+            self.assertEqual(os.stat(f"/proc/{process.pid}/mem").st_uid, 0)
 
 
 class Signals(GuestTest):

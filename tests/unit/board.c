@@ -119,6 +119,7 @@ static void make(struct made *m)
     for (unsigned i = 0; i < hw->ram_ranges; i++)
         ck_assert_int_eq(guest_memory_add(m->mem, hw->ram[i].base, hw->ram[i].size, NULL), 0);
     ck_assert_int_eq(parts_create(&m->board, &host, &terminal), 0);
+    ck_assert_int_eq(board_start(&m->board), 0);
 }
 
 static void destroy(struct made *m)

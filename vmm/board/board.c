@@ -14,10 +14,24 @@
 #include "vmm/core/loop.h"
 #include "vmm/core/state.h"
 
+int board_start(struct board *board)
+{
+    for (unsigned i = 0; i < board->loop_count; i++) {
+        const struct board_loop *own = &board->loops[i];
+        int error = loop_start(own->loop, own->name);
+
+        if (error)
+            return log_error(-error, "%s: start its thread", own->name);
+        if (own->started)
+            loop_call(own->loop, own->started, own->device);
+    }
+    return 0;
+}
+
 void board_join(struct board *board)
 {
-    for (unsigned i = 0; i < board->device_loop_count; i++)
-        loop_join(board->device_loops[i]);
+    for (unsigned i = 0; i < board->loop_count; i++)
+        loop_join(board->loops[i].loop);
 }
 
 void board_destroy(struct board *board)
@@ -29,8 +43,8 @@ void board_destroy(struct board *board)
         board->devices = device->next;
         device->ops->destroy(device);
     }
-    for (unsigned i = 0; i < board->device_loop_count; i++)
-        loop_destroy(board->device_loops[i]);
+    for (unsigned i = 0; i < board->loop_count; i++)
+        loop_destroy(board->loops[i].loop);
     consoles_destroy(board);
     if (board->shadow.size)
         munmap(board->shadow.host, board->shadow.size);
@@ -112,7 +126,7 @@ static void *board_shadow(struct board *board, const struct hardware_device *pla
 }
 
 int board_add_virtio(struct board *board, const struct hardware_device *place,
-                     struct virtio_device *virtio, struct loop *loop)
+                     struct virtio_device *virtio)
 {
     void *shadow = board_shadow(board, place);
     struct virtio_mmio *mmio;
@@ -124,20 +138,19 @@ int board_add_virtio(struct board *board, const struct hardware_device *place,
         virtio_destroy(virtio);
         return error;
     }
-    error =
-        board_add_device(board, virtio_mmio_device(mmio), &board->mmio, virtio_mmio_region(mmio));
-    if (!error && loop != board->host.loop && (error = loop_start(loop, place->name)))
-        log_error(-error, "%s: start its thread", place->name);
-    return error;
+    return board_add_device(board, virtio_mmio_device(mmio), &board->mmio,
+                            virtio_mmio_region(mmio));
 }
 
-struct loop *board_add_loop(struct board *board)
+struct board_loop *board_add_loop(struct board *board, const char *name)
 {
-    struct loop *loop = loop_create();
+    struct board_loop *own = &board->loops[board->loop_count];
 
-    if (!loop)
+    *own = (struct board_loop){ .loop = loop_create(), .name = name };
+    if (!own->loop) {
         log_error(errno, "create an event loop");
-    else
-        board->device_loops[board->device_loop_count++] = loop;
-    return loop;
+        return NULL;
+    }
+    board->loop_count++;
+    return own;
 }

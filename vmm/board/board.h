@@ -18,6 +18,7 @@ struct chip;
 struct config;
 struct device;
 struct loop;
+struct share;
 struct terminal;
 
 /* What the board needs from its creator. Copied. */
@@ -29,6 +30,14 @@ struct board_host {
     struct notifiers notifiers; /* for virtio devices */
 };
 
+/* A loop for one device. */
+struct board_loop {
+    struct loop *loop;
+    const char *name;              /* of the device */
+    void (*started)(void *device); /* called first on the loop's thread; or NULL */
+    void *device;
+};
+
 struct board {
     const struct config *config;
     struct hardware hardware;
@@ -36,8 +45,10 @@ struct board {
     struct bus mmio, ports;
     struct ram_region shadow; /* shadow pages of all virtio devices; size 0: none yet */
     struct device *devices;   /* the one added last comes first */
-    struct loop *device_loops[HARDWARE_MAX_VIRTIO];
-    unsigned device_loop_count;
+    struct board_loop loops[HARDWARE_MAX_VIRTIO];
+    unsigned loop_count;
+    struct share *shares[HARDWARE_MAX_VIRTIO]; /* owned by their devices */
+    unsigned share_count;
     struct share_budget share_budget; /* of all shared directories */
 
     /* consoles.c */
@@ -51,6 +62,9 @@ struct board {
     void (*press_power_button)(void *owner);
     void *power_button;
 };
+
+/* Starts the devices' loops: until then there is one thread. Prints; -errno. */
+int board_start(struct board *board);
 
 /* Ends the devices' loops. Afterwards their counters may be read until board_destroy(). */
 void board_join(struct board *board);
@@ -80,13 +94,15 @@ struct irq_line board_irq(const struct board *board, uint32_t gsi);
 int board_add_chip(struct board *board, struct chip *chip, struct bus *bus);
 
 /*
- * Maps a virtio device at `place` and starts its loop. The board owns the device, even on error.
- * Prints; -errno.
+ * Maps a virtio device at `place`. The board owns the device, even on error. Prints; -errno.
  */
 int board_add_virtio(struct board *board, const struct hardware_device *place,
-                     struct virtio_device *virtio, struct loop *loop);
+                     struct virtio_device *virtio);
 
-/* Creates a loop for a device with a fast data path; owned by the board. Prints; NULL on error. */
-struct loop *board_add_loop(struct board *board);
+/*
+ * Creates a loop for the device `name`, which has a fast data path. The board owns it and starts it
+ * later. Prints; NULL on error.
+ */
+struct board_loop *board_add_loop(struct board *board, const char *name);
 
 #endif

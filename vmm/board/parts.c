@@ -38,25 +38,25 @@ static unsigned parts_count_disks(const struct config *config)
 static int parts_create_disk(struct board *board, struct hardware_device *place, unsigned number)
 {
     const struct disk_config *config = board->config->disks;
-    struct loop *loop = board_add_loop(board);
+    struct board_loop *own = board_add_loop(board, place->name);
     struct virtio_device *virtio;
     struct block *block;
     int error;
 
-    if (!loop)
+    if (!own)
         return -ENOMEM;
     while (number-- > 0)
         config = config->next;
-    error = block_open(&block, &config->image, loop);
+    error = block_open(&block, &config->image, own->loop);
     if (error)
         return error;
     error = virtio_blk_create(&virtio, place->name, block, config->serial, config->poll_us,
-                              board->host.memory, loop);
+                              board->host.memory, own->loop);
     if (error) {
         block_close(block);
         return log_error(-error, "%s", place->name);
     }
-    return board_add_virtio(board, place, virtio, loop);
+    return board_add_virtio(board, place, virtio);
 }
 
 /* NICs. */
@@ -102,18 +102,18 @@ static int parts_create_nic(struct board *board, struct virtio_device **ret, con
 static int parts_create_net(struct board *board, struct hardware_device *place, unsigned number)
 {
     const struct net_config *config = board->config->nets;
-    struct loop *loop = board_add_loop(board);
+    struct board_loop *own = board_add_loop(board, place->name);
     struct virtio_device *virtio;
     struct net *net;
     uint8_t mac[6];
     int error;
 
-    if (!loop)
+    if (!own)
         return -ENOMEM;
     for (unsigned i = 0; i < number; i++)
         config = config->next;
-    error = config->kind == NET_TAP ? tap_open(&net, &config->tap, loop)
-                                    : slirp_open(&net, &config->user, loop);
+    error = config->kind == NET_TAP ? tap_open(&net, &config->tap, own->loop)
+                                    : slirp_open(&net, &config->user, own->loop);
     if (error && config->implied) {
         log_warn("continuing without a network (--net none avoids this warning)");
         place->size = 0; /* ACPI and the device tree leave it out */
@@ -122,12 +122,12 @@ static int parts_create_net(struct board *board, struct hardware_device *place, 
     if (error)
         return error;
     parts_choose_mac(mac, config, number);
-    error = parts_create_nic(board, &virtio, place->name, config, net, mac, loop);
+    error = parts_create_nic(board, &virtio, place->name, config, net, mac, own->loop);
     if (error) {
         net_close(net);
         return error;
     }
-    return board_add_virtio(board, place, virtio, loop);
+    return board_add_virtio(board, place, virtio);
 }
 
 /* Shared directories. */
@@ -144,12 +144,12 @@ static unsigned parts_count_shares(const struct config *config)
 static int parts_create_share(struct board *board, struct hardware_device *place, unsigned number)
 {
     const struct share_config *config = board->config->shares;
-    struct loop *loop = board_add_loop(board);
+    struct board_loop *own = board_add_loop(board, place->name);
     struct virtio_device *virtio;
     struct share *share;
     int error;
 
-    if (!loop)
+    if (!own)
         return -ENOMEM;
     if (number == 0 &&
         budget_init(&board->share_budget, board->config->memory, parts_count_shares(board->config)))
@@ -157,18 +157,19 @@ static int parts_create_share(struct board *board, struct hardware_device *place
                                   "-Hn)");
     while (number-- > 0)
         config = config->next;
-    error = share_open(&share, &config->directory, &board->share_budget, loop);
+    error = share_open(&share, &config->directory, &board->share_budget, own->loop);
     if (error)
         return error;
-    error = virtio_fs_create(&virtio, place->name, config->tag, share, board->host.memory, loop);
+    error =
+        virtio_fs_create(&virtio, place->name, config->tag, share, board->host.memory, own->loop);
     if (error) {
         share_close(share);
         return log_error(-error, "%s", place->name);
     }
-    error = board_add_virtio(board, place, virtio, loop);
-    if (!error)
-        loop_call(loop, share_confine, share);
-    return error;
+    board->shares[board->share_count++] = share;
+    own->started = share_confine;
+    own->device = share;
+    return board_add_virtio(board, place, virtio);
 }
 
 /* One virtio console, for --console and all ports. */
@@ -199,7 +200,7 @@ static int parts_create_console(struct board *board, struct hardware_device *pla
     if (error)
         return log_error(-error, "%s", place->name);
     board->console_name = place->name;
-    return board_add_virtio(board, place, virtio, board->host.loop);
+    return board_add_virtio(board, place, virtio);
 }
 
 /* The entropy device. */
@@ -216,7 +217,7 @@ static int parts_create_rng(struct board *board, struct hardware_device *place, 
 
     if (error)
         return log_error(-error, "%s", place->name);
-    return board_add_virtio(board, place, virtio, board->host.loop);
+    return board_add_virtio(board, place, virtio);
 }
 
 /* In the order in which the guest finds them. */

@@ -50,6 +50,8 @@ struct net_config {
     struct net_config *next;
 };
 
+enum sandbox_mode { SANDBOX_AUTO, SANDBOX_ON, SANDBOX_OFF, SANDBOX_STRICT };
+
 /* A host directory that the guest may mount by its tag. */
 struct share_config {
     struct share_options directory;
@@ -93,6 +95,7 @@ struct config {
     bool reboot;         /* a reset by the guest starts it again rather than stopping the machine */
     uint64_t timeout_ms; /* 0: none */
     uint64_t grace_ms;   /* from SIGTERM until the machine is stopped */
+    enum sandbox_mode sandbox;
     enum log_level log_level;
     bool stats;
     bool dry_run;

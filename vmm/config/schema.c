@@ -469,6 +469,20 @@ static const struct option config_options[] = {
       .help = "from SIGTERM until the guest is stopped (10s)",
       .read = option_read_duration,
       .at = offsetof(struct config, grace_ms) },
+    { .name = "sandbox",
+      .rare = true,
+      .argument = "auto|on|off|strict",
+      .help = "what minivmm itself may do while a guest runs (auto)",
+      .more =
+          "Before the guest runs minivmm opens all that it needs and gives up the rest: "
+          "privileges, "
+          "files but shared directories (Landlock), and system calls but those in its tables "
+          "(seccomp), each vCPU most of all; it cannot be traced and leaves no core dump. auto "
+          "does without what the host lacks and warns; on refuses to start then. strict adds "
+          "namespaces without files, networks and other processes' objects, which not every host "
+          "allows an ordinary user. off is for debuggers and strace(1).",
+      .read = option_read_choice,
+      .at = offsetof(struct config, sandbox) },
     { .name = "log-level",
       .argument = "error|warn|info|debug",
       .help = "what to print on stderr (warn)",
@@ -524,6 +538,7 @@ const struct option_table config_table = {
 
 static_assert(sizeof(enum block_engine) == sizeof(unsigned), "option_read_choice stores unsigned");
 static_assert(sizeof(enum net_vhost) == sizeof(unsigned), "option_read_choice stores unsigned");
+static_assert(sizeof(enum sandbox_mode) == sizeof(unsigned), "option_read_choice stores unsigned");
 static_assert(sizeof(enum log_level) == sizeof(unsigned), "option_read_choice stores unsigned");
 
 /* What somebody writes who does not know the options yet. */

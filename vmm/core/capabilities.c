@@ -13,6 +13,8 @@ int capabilities_keep(uint32_t keep)
 
     if (syscall(SYS_capget, &header, data) < 0)
         return -errno;
+    if (!(data[0].permitted & ~keep) && !data[1].permitted && !data[0].inheritable)
+        return 0;
     data[0].permitted &= keep;
     data[0].effective = data[0].permitted;
     data[0].inheritable = data[1].inheritable = 0;

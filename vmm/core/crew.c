@@ -27,6 +27,7 @@ struct crew {
     bool ending;
     unsigned resting, count;
     pthread_t threads[CREW_MAX];
+    const char *name;
 };
 
 static void crew_set_current(struct crew *crew, pthread_t thread)
@@ -170,6 +171,7 @@ static void *crew_thread(void *arg)
     struct crew *crew = arg;
 
     crew_lock(crew);
+    pthread_setname_np(pthread_self(), crew->name);
     while (!crew->ending)
         if (crew_is_leader(crew))
             crew->ops->turn(crew->owner);
@@ -188,8 +190,7 @@ int crew_start(struct crew *crew, const char *name)
     pthread_mutex_lock(&crew->mutex);
     error = crew_add_thread(crew);
     crew->leader = crew->threads[0];
-    if (!error)
-        pthread_setname_np(crew->leader, name); /* the others inherit it */
+    crew->name = name;
     pthread_mutex_unlock(&crew->mutex);
     return error;
 }

@@ -41,6 +41,7 @@ struct loop {
     struct crew *crew;          /* or NULL: no callback may block */
     void (*taken_over)(void *owner);
     void *taken_over_owner;
+    const char *name; /* of the thread */
     bool threaded;
 };
 
@@ -173,6 +174,7 @@ static void *loop_thread(void *arg)
 
     pthread_mutex_lock(&loop->mutex); /* until loop_start() has written `owner` */
     pthread_mutex_unlock(&loop->mutex);
+    pthread_setname_np(pthread_self(), loop->name);
     loop_run(loop);
     return NULL;
 }
@@ -195,12 +197,12 @@ int loop_start(struct loop *loop, const char *name)
     if (loop->crew)
         return loop_start_crew(loop, name);
     LOCK_SCOPE(&loop->mutex);
+    loop->name = name;
     error = pthread_create(&loop->owner, NULL, loop_thread, loop);
     if (error) {
         loop->owner = pthread_self();
         return -error;
     }
-    pthread_setname_np(loop->owner, name);
     loop->threaded = true;
     return 0;
 }

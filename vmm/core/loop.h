@@ -44,7 +44,8 @@ struct poller {
 struct loop *loop_create(void);       /* NULL: out of memory or descriptors (errno) */
 void loop_destroy(struct loop *loop); /* accepts NULL; stops and joins its thread */
 
-int loop_start(struct loop *loop, const char *name); /* on a new thread; 0 or -errno */
+/* On a new thread called `name`, which is not copied. 0 or -errno. */
+int loop_start(struct loop *loop, const char *name);
 void loop_join(struct loop *loop); /* ends that thread; the loop belongs to the caller again */
 void loop_run(struct loop *loop);  /* on this thread, until loop_stop() */
 void loop_stop(struct loop *loop); /* on the loop's thread */

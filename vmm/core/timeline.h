@@ -12,6 +12,7 @@ enum phase {
     PHASE_MEMORY,
     PHASE_KVM,
     PHASE_DEVICES,
+    PHASE_SANDBOX,
     PHASE_VM,
     PHASE_SLOTS,
     PHASE_IRQCHIP,

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/core/seccomp.h"
+
 /*
  * What an architecture implements. KVM runs guests of the host's architecture only, so exactly one
  * implementation is linked in: plain functions, no table. Unless stated otherwise, functions that
@@ -57,6 +59,9 @@ const char *arch_kvm_hint(void); /* the remedy if /dev/kvm is missing: "load kvm
 unsigned long arch_vm_type(const struct vm *vm); /* KVM_CREATE_VM's argument; vm->mem is set */
 int arch_vm_init(struct vm *vm);                 /* before the vCPUs are created */
 int arch_vm_complete(struct vm *vm);             /* after the vCPUs are created */
+
+/* System calls for a start and a reset; those of a vCPU's thread. Besides kvm_rules, vcpu_rules. */
+extern const struct seccomp_list arch_rules, arch_vcpu_rules;
 
 /* Converts a GSI, as irqfds and devices use it, to KVM_IRQ_LINE's number. */
 uint32_t arch_irq_line(uint32_t gsi);

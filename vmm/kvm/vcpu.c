@@ -13,6 +13,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
+#include "vmm/kvm/confine.h"
 #include "vmm/kvm/vm.h"
 
 #define KICK_SIGNAL SIGUSR1
@@ -159,26 +160,31 @@ static void vcpu_run(struct vcpu *vcpu)
 static void *vcpu_thread(void *arg)
 {
     struct vcpu *vcpu = arg;
+    char name[16];
 
+    bool confined;
+
+    snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+    pthread_setname_np(pthread_self(), name);
+    confined = !vcpu->vm->confine_vcpus || vcpu_confine() == 0;
     while (vm_wait_to_run(vcpu->vm, vcpu)) {
         if (vcpu->index == 0)
             timeline_mark(vcpu->vm->timeline, PHASE_ENTRY);
-        vcpu_run(vcpu);
+        if (confined)
+            vcpu_run(vcpu);
+        else
+            event_report(&vcpu->vm->events, GUEST_KVM_FAILURE, 0);
     }
     return NULL;
 }
 
 int vcpu_start(struct vcpu *vcpu)
 {
-    char name[16];
     int error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
 
     if (error)
         return log_error(error, "start the thread of vCPU %u", vcpu->index);
-
     vcpu->started = true;
-    snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
-    pthread_setname_np(vcpu->thread, name);
     return 0;
 }
 

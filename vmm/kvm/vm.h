@@ -33,6 +33,7 @@ struct vm {
     struct event_sink events;
     struct vcpu_stats *stats;  /* of each vCPU, summed over resets */
     struct timeline *timeline; /* the caller's */
+    bool confine_vcpus;        /* their threads call vcpu_confine() */
 
     int all_parked; /* eventfd: see vm_park() */
 

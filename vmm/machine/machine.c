@@ -14,6 +14,7 @@
 #include "vmm/config/config.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
+#include "vmm/machine/sandbox.h"
 #include "vmm/machine/stats.h"
 
 /* Names the kernel's console and root file system. */
@@ -124,6 +125,9 @@ int machine_create(struct machine *machine, const struct machine_host *host)
     if ((error = machine_create_board(machine, host)))
         return error;
     timeline_mark(&machine->timeline, PHASE_DEVICES);
+    if ((error = sandbox_enter(board, &machine->vm.confine_vcpus)) || (error = board_start(board)))
+        return error;
+    timeline_mark(&machine->timeline, PHASE_SANDBOX);
     return 0;
 }
 
@@ -161,12 +165,12 @@ int machine_start(struct machine *machine)
     struct hardware *hw = &machine->board.hardware;
     int error;
 
+    /* The threads confine themselves while the images are loaded. */
     if ((error = vm_create(&machine->vm, machine->memory, hw->cpus)) ||
+        (error = vm_start(&machine->vm)) ||
         (error = arch_boot(&machine->vm, machine->memory, hw, &files)))
         return error;
     timeline_mark(&machine->timeline, PHASE_IMAGE);
-    if ((error = vm_start(&machine->vm)))
-        return error;
     vm_resume(&machine->vm);
     return 0;
 }

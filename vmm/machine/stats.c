@@ -101,10 +101,11 @@ static void stats_print_consoles(const struct machine *machine)
 static void stats_print_phases(const struct timeline *timeline)
 {
     static const char *const names[PHASE_COUNT] = {
-        [PHASE_BEGIN] = "begin",     [PHASE_MEMORY] = "memory", [PHASE_KVM] = "kvm",
-        [PHASE_DEVICES] = "devices", [PHASE_VM] = "vm",         [PHASE_SLOTS] = "slots",
-        [PHASE_IRQCHIP] = "irqchip", [PHASE_VCPUS] = "vcpus",   [PHASE_IMAGE] = "image",
-        [PHASE_THREADS] = "threads", [PHASE_ENTRY] = "entry",   [PHASE_EXIT] = "first-exit",
+        [PHASE_BEGIN] = "begin",     [PHASE_MEMORY] = "memory",   [PHASE_KVM] = "kvm",
+        [PHASE_DEVICES] = "devices", [PHASE_SANDBOX] = "sandbox", [PHASE_VM] = "vm",
+        [PHASE_SLOTS] = "slots",     [PHASE_IRQCHIP] = "irqchip", [PHASE_VCPUS] = "vcpus",
+        [PHASE_IMAGE] = "image",     [PHASE_THREADS] = "threads", [PHASE_ENTRY] = "entry",
+        [PHASE_EXIT] = "first-exit",
     };
     uint64_t before = timeline->done_ns[PHASE_BEGIN];
 

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/machine/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/if_tun.h>
+#include <linux/vhost.h>
+#include <malloc.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "devices/console/terminal.h"
+#include "devices/fs/confine.h"
+#include "devices/fs/share.h"
+#include "settings.h"
+#include "vmm/board/board.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/capabilities.h"
+#include "vmm/core/landlock.h"
+#include "vmm/core/log.h"
+#include "vmm/core/seccomp.h"
+#include "vmm/kvm/arch.h"
+#include "vmm/kvm/confine.h"
+
+/*
+ * A filter is no wall between threads, which share their memory. So what counts is what all of them
+ * together may do: each list is added only to a machine that needs it. The narrower filters of
+ * vCPUs and file servers stop a thread that was tricked into a system call.
+ *
+ * Descriptors that a client passes to a running machine will need recvmsg() here, and no open().
+ */
+
+/* Any machine. */
+static const struct seccomp_rule sandbox_table[] = {
+    /* Loops, consoles and the log. */
+    { SYS_ppoll, .reason = "the loops; waiting for a full stderr" },
+#ifdef SYS_poll
+    { SYS_poll, .reason = "the same" },
+#endif
+    { SYS_read, .reason = "eventfds, timers, signals; input of consoles" },
+    { SYS_write, .reason = "eventfds; output of consoles; log messages" },
+    { SYS_pwritev2, .reason = "output of consoles without waiting" },
+    { SYS_futex, .reason = "mutexes and conditions" },
+    { SYS_clock_gettime, .reason = "clock_gettime(), if the vDSO cannot" },
+    { SYS_timerfd_settime, .reason = "timers of chips and of the main loop" },
+    { SYS_getrandom, .reason = "the entropy device; seeds for the kernel" },
+    { SYS_shutdown, .reason = "the end of a port's output" },
+    { SYS_close, .reason = "the end of devices" },
+    SECCOMP_IOCTL(TCGETS, "is stderr a terminal?"),
+    SECCOMP_IOCTL(TCSETS, "a terminal's raw mode, and back"),
+    SECCOMP_IOCTL(TIOCGPGRP, "is the terminal another job's?"),
+    SECCOMP_IOCTL(TIOCGWINSZ, "its size"),
+#ifdef SYS_getpgrp
+    { SYS_getpgrp, .reason = "is the terminal another job's?" },
+#else
+    { SYS_getpgid, .reason = "is the terminal another job's?" },
+#endif
+
+    /* A start and a reset: the images, and what KVM does with them. */
+    { SYS_pread64, .reason = "images, at each start" },
+    { SYS_fstat, .reason = "the same" },
+#ifdef SYS_newfstatat
+    { SYS_newfstatat, .argument = { 3, AT_EMPTY_PATH, AT_EMPTY_PATH }, .reason = "the same" },
+#endif
+
+    /* Threads: vCPUs, loops, writers of consoles, workers for a pause or a reset. */
+    { SYS_clone, .argument = { 0, CLONE_THREAD, CLONE_THREAD }, .reason = "pthread_create()" },
+    { SYS_clone3, .error = ENOSYS, .reason = "its flags cannot be checked: libc uses clone()" },
+    { SYS_set_robust_list, .reason = "the start of a thread" },
+    { SYS_rseq, .reason = "the same" },
+    SECCOMP_PRCTL(PR_SET_NAME, "the same"),
+    SECCOMP_PRCTL(PR_SET_SECCOMP, "the same: a narrower filter"),
+    { SYS_exit, .reason = "the end of a thread" },
+
+    /* Memory; executable memory is denied. */
+    { SYS_mmap, .argument = { 2, PROT_EXEC, 0 }, .reason = "malloc(); stacks; a vCPU's state" },
+    { SYS_mprotect, .argument = { 2, PROT_EXEC, 0 }, .reason = "a stack's guard page" },
+    { SYS_brk, .reason = "malloc()" },
+    { SYS_mremap, .reason = "realloc()" },
+    { SYS_munmap, .reason = "free(), stacks" },
+    { SYS_madvise, .reason = "RAM at a reset; the stack of an ending thread" },
+
+    /* Signals, and the end of the process. */
+    { SYS_rt_sigreturn, .reason = "return from a signal handler" },
+    { SYS_restart_syscall, .reason = "poll() after SIGSTOP and SIGCONT" },
+    { SYS_rt_sigprocmask, .reason = "the start of a thread; abort()" },
+    { SYS_rt_sigaction, .reason = "abort()" },
+    { SYS_getpid, .reason = "pthread_kill(), abort()" },
+    { SYS_gettid, .reason = "the same" },
+    { SYS_tgkill, .own_process = true, .reason = "the same" },
+    { SYS_exit_group, .reason = "the end" },
+};
+
+/* Disks; the ring is restricted by itself (devices/block/raw_uring.c). */
+static const struct seccomp_rule sandbox_disk_table[] = {
+    { SYS_io_uring_enter, .reason = "requests of disks" },
+    { SYS_preadv, .reason = "the same without io_uring" },
+    { SYS_pwritev2, .reason = "the same" },
+    { SYS_pwrite64, .reason = "zeros, where the host cannot zero a range" },
+    { SYS_fallocate, .reason = "discard, write zeroes" },
+    { SYS_fdatasync, .reason = "flush" },
+};
+
+static const struct seccomp_rule sandbox_tap_table[] = {
+    { SYS_readv, .reason = "frames of a tap" },
+    { SYS_writev, .reason = "the same" },
+    SECCOMP_IOCTL(TUNSETOFFLOAD, "features that the driver accepts"),
+};
+
+static const struct seccomp_rule sandbox_vhost_table[] = {
+    SECCOMP_IOCTL(VHOST_SET_OWNER, "a driver's start"),
+    SECCOMP_IOCTL(VHOST_SET_MEM_TABLE, "the same"),
+    SECCOMP_IOCTL(VHOST_SET_FEATURES, "the same"),
+    SECCOMP_IOCTL(VHOST_SET_VRING_NUM, "a queue's start"),
+    SECCOMP_IOCTL(VHOST_SET_VRING_BASE, "the same"),
+    SECCOMP_IOCTL(VHOST_SET_VRING_ADDR, "the same"),
+    SECCOMP_IOCTL(VHOST_SET_VRING_KICK, "the same"),
+    SECCOMP_IOCTL(VHOST_SET_VRING_CALL, "the same"),
+    SECCOMP_IOCTL(VHOST_SET_VRING_ERR, "the same"),
+    SECCOMP_IOCTL(VHOST_NET_SET_BACKEND, "a queue's start, its end"),
+    SECCOMP_IOCTL(VHOST_GET_VRING_BASE, "a queue's end"),
+};
+
+/* A server of a share gives up more when its thread starts. */
+static const struct seccomp_rule sandbox_share_table[] = {
+    SECCOMP_PRCTL(PR_SET_NO_NEW_PRIVS, "a file server's own restrictions"),
+    { SYS_capget, .reason = "the same" },
+    { SYS_capset, .reason = "the same" },
+    { SYS_landlock_create_ruleset, .reason = "the same" },
+    { SYS_landlock_add_rule, .reason = "the same" },
+    { SYS_landlock_restrict_self, .reason = "the same" },
+};
+
+#define LIST(table)              \
+    {                            \
+        table, ARRAY_SIZE(table) \
+    }
+#define MAX_LISTS 16
+
+static bool sandbox_has_tap(const struct config *config)
+{
+    const struct net_config *net = config->nets;
+
+    while (net && net->kind != NET_TAP)
+        net = net->next;
+    return net;
+}
+
+static int sandbox_restrict_calls(const struct board *board)
+{
+    /* vcpu_rules first: KVM_RUN is the hottest call. */
+    struct seccomp_list lists[MAX_LISTS] = { vcpu_rules, arch_vcpu_rules, kvm_rules, arch_rules,
+                                             LIST(sandbox_table) };
+    unsigned count = 5;
+
+    if (board->config->disks)
+        lists[count++] = (struct seccomp_list)LIST(sandbox_disk_table);
+    if (board->config->shares) {
+        lists[count++] = (struct seccomp_list)LIST(sandbox_share_table);
+        lists[count++] = confine_rules;
+    }
+    if (sandbox_has_tap(board->config)) {
+        lists[count++] = (struct seccomp_list)LIST(sandbox_tap_table);
+        lists[count++] = (struct seccomp_list)LIST(sandbox_vhost_table);
+    }
+    return seccomp_restrict(lists, count, SECCOMP_TRAP);
+}
+
+static int sandbox_restrict_files(const struct board *board)
+{
+    struct landlock_tree trees[HARDWARE_MAX_VIRTIO];
+
+    for (unsigned i = 0; i < board->share_count; i++)
+        trees[i] = share_tree(board->shares[i]);
+    return landlock_restrict(trees, board->share_count);
+}
+
+static int sandbox_drop_capabilities(const struct board *board)
+{
+    uint32_t keep = 0;
+
+    for (unsigned i = 0; i < board->share_count; i++)
+        keep |= confine_capabilities(share_tree(board->shares[i]).writable);
+    return capabilities_keep(keep);
+}
+
+/* Nobody traces the process, and nothing of the guest's memory gets into a file. */
+static int sandbox_hide_memory(const struct board *board)
+{
+    const struct rlimit none = { 0, 0 };
+
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0 ? -errno : 0;
+}
+
+static int sandbox_stop_privileges(const struct board *board)
+{
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+/*
+ * Namespaces without processes, networks and files. Root keeps its own users: a file server needs
+ * its rights to the host's files.
+ */
+static int sandbox_unshare(const struct board *board)
+{
+    int flags = CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+
+    if (board->config->sandbox != SANDBOX_STRICT)
+        return 0;
+    if (unshare(flags | (geteuid() ? CLONE_NEWUSER : 0)) < 0 ||
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("empty", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,mode=500") < 0 ||
+        chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+        umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        return -errno;
+    return 0;
+}
+
+static const char *const sandbox_call_names[] = {
+#include "call_names.h"
+};
+
+/* Async-signal-safe; SA_RESETHAND has restored the default action. */
+static void sandbox_on_denied(int signal, siginfo_t *info, void *context)
+{
+    unsigned call = (unsigned)info->si_syscall;
+    const char *name = call < ARRAY_SIZE(sandbox_call_names) ? sandbox_call_names[call] : NULL;
+    const char *const words[] = { "minivmm: the sandbox denied the system call ",
+                                  name ? name : "(unknown)",
+                                  ": please report it (--sandbox=off runs without)\r\n" };
+
+    terminal_restore_all();
+    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+        if (write(STDERR_FILENO, words[i], strlen(words[i])) < 0)
+            break;
+    raise(signal);
+}
+
+static int sandbox_catch_denied(const struct board *board)
+{
+    struct sigaction action = { .sa_sigaction = sandbox_on_denied,
+                                .sa_flags = SA_RESETHAND | SA_SIGINFO };
+
+    return sigaction(SIGSYS, &action, NULL) < 0 ? -errno : 0;
+}
+
+/* In this order. */
+static const struct sandbox_layer {
+    const char *name;
+    int (*enter)(const struct board *board);
+} sandbox_layers[] = {
+    { "namespaces", sandbox_unshare },        { "no new privileges", sandbox_stop_privileges },
+    { "hidden memory", sandbox_hide_memory }, { "fewer capabilities", sandbox_drop_capabilities },
+    { "Landlock", sandbox_restrict_files },   { "a handler for SIGSYS", sandbox_catch_denied },
+    { "seccomp", sandbox_restrict_calls },
+};
+
+int sandbox_enter(const struct board *board, bool *ret_calls)
+{
+    enum sandbox_mode mode = board->config->sandbox;
+    char missing[128] = "";
+
+    *ret_calls = false;
+    if (mode == SANDBOX_OFF || !CONFINE)
+        return 0;
+#ifdef M_ARENA_MAX
+    mallopt(M_ARENA_MAX, 1); /* else a new thread's first malloc() opens a file */
+#endif
+    for (unsigned i = 0; i < ARRAY_SIZE(sandbox_layers); i++) {
+        const struct sandbox_layer *layer = &sandbox_layers[i];
+        int error = layer->enter(board);
+
+        *ret_calls = !error; /* the last one */
+        if (error && mode != SANDBOX_AUTO)
+            return log_refuse(-error, "--sandbox: this host does not provide %s (%s)", layer->name,
+                              strerror(-error));
+        if (error)
+            snprintf(missing + strlen(missing), sizeof(missing) - strlen(missing), "%s%s",
+                     *missing ? ", " : "", layer->name);
+    }
+    if (*missing)
+        log_warn(
+            "the machine is confined without %s, which this host does not provide (--sandbox=on "
+            "would refuse, --sandbox=off is silent)",
+            missing);
+    return 0;
+}
