@@ -693,7 +693,7 @@ static int fuse_dispatch(struct fuse_call *call, const struct fuse_op *op, size_
 
 uint32_t fuse_serve(struct fuse *fuse, struct sg *request, struct sg *reply)
 {
-    struct fuse_scratch scratch;
+    UNINITIALIZED struct fuse_scratch scratch;
     struct fuse_call call = { .share = fuse->share, .scratch = &scratch };
     size_t size = request->length;
     struct fuse_out_header out;

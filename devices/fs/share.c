@@ -395,7 +395,7 @@ int share_read_directory(struct share *share, uint64_t node, uint64_t id, uint64
                          size_t count, bool (*emit)(void *owner, const struct share_dirent *entry),
                          void *owner)
 {
-    _Alignas(uint64_t) char dirents[DIRENTS_SIZE];
+    UNINITIALIZED _Alignas(uint64_t) char dirents[DIRENTS_SIZE];
     struct open_file *file = share_find_file(share, node, id, NULL);
     size_t most = sizeof(struct dirent64) + count * DIRENT_TYPICAL;
     long size;

@@ -248,7 +248,7 @@ static void tree_cache_fd(struct tree *tree, struct node *node, int fd)
 /* Opens the node by its path: if that is too long, in steps. The caller owns the descriptor. */
 static int tree_open_node(struct tree *tree, struct node *node, uint64_t flags, struct statx *attr)
 {
-    char buffer[PATH_MAX];
+    UNINITIALIZED char buffer[PATH_MAX];
     struct statx unused;
 
     for (;;) {

@@ -52,7 +52,7 @@ static struct tap *tap_of(struct net *net)
 static int tap_send(struct net *net, const struct net_header *header, struct sg *frame)
 {
     struct tap *tap = tap_of(net);
-    struct iovec iov[1 + NET_FRAME_PIECES];
+    UNINITIALIZED struct iovec iov[1 + NET_FRAME_PIECES];
     unsigned count = sg_trim(frame);
     ssize_t sent;
 

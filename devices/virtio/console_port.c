@@ -135,7 +135,7 @@ bool console_port_transmit(struct console_port *port)
 size_t console_port_receive(struct console_port *port, const uint8_t *bytes, size_t count)
 {
     struct virtq *q = console_port_virtq(port, RECEIVE);
-    struct virtq_chain chain;
+    UNINITIALIZED struct virtq_chain chain;
     size_t taken = 0;
     unsigned steps = 0;
 

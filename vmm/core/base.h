@@ -29,6 +29,16 @@
         *link_ = (item);                     \
     } while (0)
 
+/*
+ * A large variable of a function that runs for each request: the compiler need not zero it, as it
+ * does with all others (-ftrivial-auto-var-init). Only what was written is read.
+ */
+#if __has_attribute(uninitialized)
+#define UNINITIALIZED __attribute__((uninitialized))
+#else
+#define UNINITIALIZED
+#endif
+
 /* Round to a multiple of `unit`, a power of two. align_up() may wrap: check `value` first. */
 static inline uint64_t align_down(uint64_t value, uint64_t unit)
 {
