@@ -101,10 +101,10 @@ int image_load(const struct image *image, uint64_t offset, uint64_t len, struct 
 
 int image_save(const char *path, const void *bytes, size_t size)
 {
-    cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    cleanup_close int fd = open_output(path, O_TRUNC);
 
     if (fd < 0)
-        return log_error(errno, "create %s", path);
+        return open_error("create", path);
     while (size > 0) {
         ssize_t n = write(fd, bytes, size);
 

@@ -335,13 +335,18 @@ int terminal_create(struct terminal **ret, const struct terminal_config *config,
     terminal->writable = (struct watch){ .fd = writer_event_fd(terminal->writer),
                                          .events = POLLIN,
                                          .ready = terminal_writable_ready };
-    terminal_set_raw(terminal);
     terminal_watch_input(terminal);
     loop_add(loop, &terminal->input);
     loop_add(loop, &terminal->wake);
     loop_add(loop, &terminal->writable);
     *ret = terminal;
     return 0;
+}
+
+void terminal_start(struct terminal *terminal)
+{
+    terminal_set_raw(terminal);
+    terminal_watch_input(terminal);
 }
 
 void terminal_close(struct terminal *terminal, unsigned linger_ms)
@@ -440,8 +445,7 @@ void terminal_window_changed(struct terminal *terminal)
 
 void terminal_continued(struct terminal *terminal)
 {
-    terminal_set_raw(terminal);
-    terminal_watch_input(terminal);
+    terminal_start(terminal);
     terminal_window_changed(terminal);
 }
 

@@ -16,12 +16,12 @@
  * thread writes the output (writer.h), so a reader that stalls blocks no other thread. Input is
  * read on `loop`, at most 64 KiB ahead of the guest.
  *
- * A terminal as input is put into raw mode, and restored by terminal_destroy() and by any fatal
- * signal. While this process is in the background, it is left alone until terminal_continued().
- * Ctrl-A is then the escape key: Ctrl-A x ends the machine, Ctrl-A h prints help, Ctrl-A Ctrl-A (or
- * Ctrl-A a) sends one Ctrl-A, and other keys after Ctrl-A are dropped. With `interrupts` there is
- * no escape key, and all keys reach the guest. Ctrl-C then also ends the machine; once
- * terminal_pass_interrupts() was called, only if pressed twice within 2 s.
+ * A terminal as input is put into raw mode by terminal_start(), and restored by terminal_destroy()
+ * and by any fatal signal. While this process is in the background, it is left alone until
+ * terminal_continued(). Ctrl-A is then the escape key: Ctrl-A x ends the machine, Ctrl-A h prints
+ * help, Ctrl-A Ctrl-A (or Ctrl-A a) sends one Ctrl-A, and other keys after Ctrl-A are dropped. With
+ * `interrupts` there is no escape key, and all keys reach the guest. Ctrl-C then also ends the
+ * machine; once terminal_pass_interrupts() was called, only if pressed twice within 2 s.
  */
 struct terminal;
 
@@ -48,6 +48,9 @@ struct terminal_config {
 
 /* The caller keeps the descriptors open until terminal_destroy(). 0 or -errno, logged. */
 int terminal_create(struct terminal **ret, const struct terminal_config *config, struct loop *loop);
+
+/* Puts a terminal into raw mode, once nothing is left to wait for. On the loop, or before it. */
+void terminal_start(struct terminal *terminal);
 
 /*
  * Drains the output: blocks until all is written, or until the reader took nothing for `linger_ms`.

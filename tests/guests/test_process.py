@@ -190,6 +190,20 @@ class Refusals(GuestTest):
         self.check_refused(FAILED, "/nowhere/console",
                            options=["--console", "file=/nowhere/console"])
 
+    def test_pipes_that_nobody_reads(self):
+        """No reader is waited for."""
+        pipe = self.directory / "DSDT.aml"
+        os.mkfifo(pipe)
+        dump = (["--dump-acpi", self.directory] if MACHINE == "x86_64" else
+                ["--dump-dtb", pipe])
+        for options in (["--serial", f"file={pipe}"], ["--console", f"file={pipe}"],
+                        ["--console", f"file={pipe},append"], dump):
+            with self.subTest(options=options):
+                self.check_refused(FAILED, str(pipe), "reader", options=options)
+        done = self.run_vmm([str(MINIVMM), "run", "--json", str(pipe), "true"])
+        self.check_status(done, FAILED)
+        self.check_one_line(done.stderr, str(pipe), "reader")
+
 
 class Kvm(GuestTest):
     def test_no_kvm(self):
@@ -379,6 +393,49 @@ class Signals(GuestTest):
         self.assertEqual(list(self.directory.iterdir()), [disk])
         self.assertEqual(disk.read_bytes(), content)
         self.check_passes("hello", "--disk", disk)
+
+
+class Unanswered(GuestTest):
+    """Files that cannot be opened yet, because another process has a lease on them."""
+
+    def leased(self, name: str) -> Path:
+        path = self.file(name, bytes(8192))
+        lease = open(path, "r+b")
+        self.addCleanup(lease.close)
+        self.addCleanup(signal.signal, signal.SIGIO, signal.signal(signal.SIGIO, signal.SIG_IGN))
+        fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        return path
+
+    def commands(self):
+        file = self.leased("file")
+        yield command("hello", "--disk", file)
+        yield command(None, "--kernel", file)
+        yield command("hello", "--initrd", file)
+        yield command("hello", "--serial", f"file={file}")
+        yield command(None, "--kernel", file, "--dry-run")
+        yield [str(MINIVMM), "run", "--kernel", str(file), "true"]
+        yield [str(MINIVMM), "run", "--json", str(file), "true"]
+
+    @staticmethod
+    def waits(process: subprocess.Popen) -> bool:
+        return "lease" in Path(f"/proc/{process.pid}/wchan").read_text()
+
+    def test_signals_are_heard(self):
+        for words in self.commands():
+            for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
+                with (self.subTest(words=words, number=number),
+                      subprocess.Popen(words, cwd=self.directory) as process):
+                    wait_until(lambda: self.waits(process), "it to wait for the lease")
+                    process.send_signal(number)
+                    self.assertEqual(process.wait(vmm.TIME_LIMIT), -number)
+
+    def test_the_timeout_is_heard(self):
+        for words in self.commands():
+            words[words[1:].index("run") + 2 if "run" in words else 1:0] = ["--timeout", "100ms"]
+            with self.subTest(words=words):
+                done = self.run_vmm(words)
+                self.check_status(done, 124)
+                self.check_one_line(done.stderr, "--timeout", "opened")
 
 
 class Descriptors(GuestTest):

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "firmware/boot/uki.h"
@@ -11,6 +13,7 @@
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 
 #define PIECE (64 * KIB) /* as in kernel.c */
@@ -116,6 +119,18 @@ START_TEST(no_banner)
     ck_assert_int_eq(read_version(file, SIZE), -EINVAL);
     ck_assert(logged("has no Linux version"));
     ck_assert_int_eq(read_version(file, 1), -EINVAL);
+}
+END_TEST
+
+/* A file may stand for far more than it holds. */
+START_TEST(no_search_without_end)
+{
+    cleanup_close int fd = memfd_create("kernel", MFD_CLOEXEC);
+    struct image image = { .fd = fd, .path = "huge", .size = 1 * GIB + 2 * MIB };
+
+    ck_assert_int_eq(ftruncate(fd, (off_t)image.size), 0);
+    ck_assert_int_gt(pwrite(fd, "Linux version 6.1.0 ", 20, (off_t)(1 * GIB + MIB)), 0);
+    ck_assert_int_eq(kernel_version(version, &image), -EINVAL);
 }
 END_TEST
 
@@ -391,6 +406,7 @@ int main(void)
     tcase_add_loop_test(tests, banner_anywhere, 0, ARRAY_SIZE(banner_places));
     tcase_add_test(tests, banner_formats_are_skipped);
     tcase_add_test(tests, no_banner);
+    tcase_add_test(tests, no_search_without_end);
     tcase_add_test(tests, banner_in_a_gzip_file);
     tcase_add_test(tests, the_kernel_in_a_uki);
     tcase_add_test(tests, an_efi_program_without_a_kernel);

@@ -23,6 +23,7 @@ static struct fake {
     bool parked;     /* the vCPU is parked */
     bool stuck;      /* a device cannot be paused */
     bool hold_reset; /* machine_reset() waits */
+    bool hold_start; /* machine_start() waits, as for a file that does not answer */
     bool fail_start;
     bool warm_reset;
     bool report_when_asked; /* see machine_find_unparked() */
@@ -56,11 +57,26 @@ static void let_park(void)
     park();
 }
 
+static void wait_while(const bool *held)
+{
+    bool wait = true;
+
+    while (wait) {
+        {
+            LOCK_SCOPE(&fake.mutex);
+            wait = *held;
+        }
+        if (wait)
+            usleep(1000);
+    }
+}
+
 int machine_start(struct machine *m)
 {
+    wait_while(&fake.hold_start);
     step('S');
     LOCK_SCOPE(&fake.mutex);
-    fake.parked = false;
+    fake.parked = true;
     return fake.fail_start ? -EIO : 0;
 }
 
@@ -140,16 +156,7 @@ void machine_stop(struct machine *m)
 
 void machine_reset(struct machine *m)
 {
-    bool wait = true;
-
-    while (wait) {
-        {
-            LOCK_SCOPE(&fake.mutex);
-            wait = fake.hold_reset;
-        }
-        if (wait)
-            usleep(1000);
-    }
+    wait_while(&fake.hold_reset);
     step('z');
 }
 
@@ -187,7 +194,15 @@ static void tear_down(void)
 static void start(void)
 {
     ck_assert_int_eq(lifecycle_start(&life), 0);
+    for (unsigned i = 0; i < 2000 && life.phase == LIFE_STARTING; i++)
+        loop_turn(loop, 10);
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
+}
+
+static void release(bool *held)
+{
+    LOCK_SCOPE(&fake.mutex);
+    *held = false;
 }
 
 /* Runs the loop until the client has been notified of all of `expected`. */
@@ -248,7 +263,7 @@ START_TEST(a_pause_fails_if_a_vcpu_does_not_park_in_time)
     await("N");
     ck_assert_str_eq(busy, "vcpu0 (uart16550)");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
-    ck_assert_str_eq(fake.steps, "SpcCr");
+    ck_assert_str_eq(fake.steps, "SrpcCr");
     fake.stubborn = false;
     lifecycle_pause(&life, 10000);
     await("NP");
@@ -263,7 +278,7 @@ START_TEST(a_pause_fails_if_a_device_cannot_be_paused)
     await("N");
     ck_assert_str_eq(busy, "blk0");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
-    ck_assert_str_eq(fake.steps, "SpcdCr");
+    ck_assert_str_eq(fake.steps, "SrpcdCr");
     fake.stuck = false;
     lifecycle_pause(&life, 10000);
     await("NP");
@@ -283,7 +298,7 @@ START_TEST(a_pause_can_be_cancelled)
         loop_turn(loop, 10);
     ck_assert_str_eq(events, "R");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
-    ck_assert_str_eq(fake.steps, "SpcCr");
+    ck_assert_str_eq(fake.steps, "SrpcCr");
 }
 END_TEST
 
@@ -296,7 +311,7 @@ START_TEST(a_running_machine_stops)
     ck_assert_int_eq(lifecycle_state(&life), LIFE_STOPPED);
     ck_assert_int_eq(lifecycle_end(&life)->reason, END_REQUEST);
     ck_assert_uint_eq(lifecycle_end(&life)->code, 7);
-    ck_assert_str_eq(fake.steps, "Spxz");
+    ck_assert_str_eq(fake.steps, "Srpxz");
     lifecycle_pause(&life, 10); /* requests have no effect any more */
     lifecycle_resume(&life);
     lifecycle_reset(&life);
@@ -315,7 +330,7 @@ START_TEST(a_paused_machine_stops)
     await("P");
     lifecycle_stop(&life, 0);
     await("PX");
-    ck_assert_str_eq(fake.steps, "SpcdDCxz"); /* devices resume before they are reset */
+    ck_assert_str_eq(fake.steps, "SrpcdDCxz"); /* devices resume before they are reset */
 }
 END_TEST
 
@@ -338,7 +353,7 @@ START_TEST(a_stop_overrides_a_pause_in_progress)
     loop_turn(loop, 100);
     let_park();
     await("X");
-    ck_assert_str_eq(fake.steps, "SpcCxz");
+    ck_assert_str_eq(fake.steps, "SrpcCxz");
 }
 END_TEST
 
@@ -352,7 +367,7 @@ START_TEST(a_guest_reset_restarts_the_machine)
         report(GUEST_POWER_OFF, 0); /* by another vCPU: ignored */
         await("Z");
         ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
-        ck_assert_str_eq(fake.steps, "pppxzS");
+        ck_assert_str_eq(fake.steps, "pppxzSr");
     }
 }
 END_TEST
@@ -365,7 +380,7 @@ START_TEST(a_paused_machine_resets)
     lifecycle_reset(&life);
     await("PZ");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RUNNING);
-    ck_assert_str_eq(fake.steps, "SpcdDCxzS");
+    ck_assert_str_eq(fake.steps, "SrpcdDCxzSr");
 }
 END_TEST
 
@@ -379,10 +394,7 @@ START_TEST(a_pause_during_a_reset_follows_it)
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RESETTING);
     lifecycle_pause(&life, 10000);
     loop_turn(loop, 100);
-    {
-        LOCK_SCOPE(&fake.mutex);
-        fake.hold_reset = false;
-    }
+    release(&fake.hold_reset);
     await("ZP");
     ck_assert_int_eq(lifecycle_state(&life), LIFE_PAUSED);
 }
@@ -396,13 +408,10 @@ START_TEST(a_stop_overrides_a_reset_in_progress)
     loop_turn(loop, 100);
     loop_turn(loop, 100);
     lifecycle_stop(&life, 5);
-    {
-        LOCK_SCOPE(&fake.mutex);
-        fake.hold_reset = false;
-    }
+    release(&fake.hold_reset);
     await("X");
     ck_assert_uint_eq(lifecycle_end(&life)->code, 5);
-    ck_assert_str_eq(fake.steps, "Sppxz"); /* no second start */
+    ck_assert_str_eq(fake.steps, "Srppxz"); /* no second start */
 }
 END_TEST
 
@@ -448,10 +457,7 @@ START_TEST(a_stop_request_overrides_a_guest_event_until_the_machine_has_stopped)
     loop_turn(loop, 100);
     loop_turn(loop, 100);
     lifecycle_stop(&life, 143);
-    {
-        LOCK_SCOPE(&fake.mutex);
-        fake.hold_reset = false;
-    }
+    release(&fake.hold_reset);
     await("X");
     ck_assert_int_eq(lifecycle_end(&life)->reason, END_REQUEST);
     ck_assert_uint_eq(lifecycle_end(&life)->code, 143);
@@ -517,10 +523,7 @@ START_TEST(without_restart_the_reset_in_progress_is_the_end)
     loop_turn(loop, 100);
     ck_assert_int_eq(lifecycle_state(&life), LIFE_RESETTING);
     lifecycle_set_restart(&life, false);
-    {
-        LOCK_SCOPE(&fake.mutex);
-        fake.hold_reset = false;
-    }
+    release(&fake.hold_reset);
     await("X");
     ck_assert_int_eq(lifecycle_end(&life)->reason, END_GUEST);
     ck_assert_int_eq(lifecycle_end(&life)->event, GUEST_RESET);
@@ -539,7 +542,7 @@ START_TEST(an_end_reported_while_a_pause_fails_is_not_resumed)
     let_park();
     await("X");
     ck_assert_int_eq(lifecycle_end(&life)->event, GUEST_POWER_OFF);
-    ck_assert_ptr_null(strchr(fake.steps, 'r'));
+    ck_assert_ptr_null(strchr(fake.steps + strlen("Sr"), 'r'));
 }
 END_TEST
 
@@ -549,6 +552,53 @@ START_TEST(a_request_before_the_start_is_served_after_it)
     loop_turn(loop, 100);
     start();
     await("P");
+}
+END_TEST
+
+/* The start, and the one after a reset, read files. */
+START_TEST(a_machine_whose_files_do_not_answer_can_be_stopped)
+{
+    if (_i) {
+        start();
+        fake.hold_start = true;
+        report(GUEST_RESET, 0);
+    } else {
+        fake.hold_start = true;
+        ck_assert_int_eq(lifecycle_start(&life), 0);
+    }
+    loop_turn(loop, 100);
+    loop_turn(loop, 100);
+    ck_assert_int_ne(lifecycle_state(&life), LIFE_RUNNING);
+    lifecycle_stop(&life, 143);
+    loop_turn(loop, 0); /* the loop listens on */
+    release(&fake.hold_start);
+    await("X");
+    ck_assert_uint_eq(lifecycle_end(&life)->code, 143);
+    ck_assert_str_eq(fake.steps, _i ? "SrppxzS" : "S"); /* the guest does not run */
+}
+END_TEST
+
+START_TEST(a_failed_start_stops_the_machine)
+{
+    fake.fail_start = true;
+    ck_assert_int_eq(lifecycle_start(&life), 0);
+    await("X");
+    ck_assert_int_eq(lifecycle_end(&life)->reason, END_FAILURE);
+}
+END_TEST
+
+/* A guest that begins to run only then would not have heard the request to power off. */
+START_TEST(without_restart_the_reset_ends_while_the_files_are_read)
+{
+    start();
+    fake.hold_start = true;
+    report(GUEST_RESET, 0);
+    loop_turn(loop, 100);
+    loop_turn(loop, 100);
+    lifecycle_set_restart(&life, false);
+    release(&fake.hold_start);
+    await("X");
+    ck_assert_int_eq(lifecycle_end(&life)->event, GUEST_RESET);
 }
 END_TEST
 
@@ -580,6 +630,9 @@ int main(void)
     tcase_add_test(tcase, without_restart_the_reset_in_progress_is_the_end);
     tcase_add_test(tcase, an_end_reported_while_a_pause_fails_is_not_resumed);
     tcase_add_test(tcase, a_request_before_the_start_is_served_after_it);
+    tcase_add_loop_test(tcase, a_machine_whose_files_do_not_answer_can_be_stopped, 0, 2);
+    tcase_add_test(tcase, a_failed_start_stops_the_machine);
+    tcase_add_test(tcase, without_restart_the_reset_ends_while_the_files_are_read);
     tcase_add_test(tcase, requests_from_many_threads);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -78,6 +78,7 @@ static void start_with(struct terminal_config config)
     guest.room = SIZE_MAX;
     loop = loop_create();
     ck_assert_int_eq(terminal_create(&terminal, &config, loop), 0);
+    terminal_start(terminal);
     terminal_set_client(terminal, &client);
 }
 

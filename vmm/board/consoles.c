@@ -10,6 +10,7 @@
 #include "vmm/config/config.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/open.h"
 
 #define OUTPUT_DRAIN_MS 2000 /* how long a slow reader may take for the last output */
 #define PORT_DRAIN_MS   500  /* less for ports: their device's reset has drained them already */
@@ -18,8 +19,6 @@
 static int consoles_open_terminal(struct terminal **ret, int *ret_fd, struct board *board,
                                   const struct console_config *config, struct terminal_config host)
 {
-    int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY;
-
     host.input = host.output = -1;
     switch (config->kind) {
     case CONSOLE_NONE:
@@ -32,9 +31,9 @@ static int consoles_open_terminal(struct terminal **ret, int *ret_fd, struct boa
         host.input = host.output = config->fd;
         break;
     case CONSOLE_FILE:
-        *ret_fd = open(config->path, flags | (config->append ? O_APPEND : O_TRUNC), 0666);
+        *ret_fd = open_output(config->path, config->append ? O_APPEND : O_TRUNC);
         if (*ret_fd < 0)
-            return log_error(errno, "open %s", config->path);
+            return open_error("open", config->path);
         host.output = *ret_fd;
         break;
     }

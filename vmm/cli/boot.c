@@ -6,6 +6,7 @@
 
 #include "vmm/cli/descriptors.h"
 #include "vmm/cli/dry_run.h"
+#include "vmm/cli/early.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
@@ -29,13 +30,16 @@ static void boot_quit(struct front_end *f)
     front_end_stop(f, STATUS_POWER_OFF);
 }
 
-/* The first signal asks the guest to power off, without a reboot; the second stops the machine. */
+/*
+ * The first signal asks the guest to power off, without a reboot; the second stops the machine. So
+ * does the first while no guest runs that could listen.
+ */
 static void boot_signal(struct front_end *f, int signal)
 {
     const struct config *config = f->machine.config;
     struct boot *boot = boot_of(f);
 
-    if (boot->signal) {
+    if (boot->signal || lifecycle_state(&f->life) != LIFE_RUNNING) {
         front_end_stop(f, STATUS_SIGNAL + signal);
         return;
     }
@@ -148,6 +152,7 @@ int boot_run(const struct config *config)
     if (descriptors_check(config))
         return STATUS_FAILED;
     descriptors_reserve();
+    early_begin("--timeout", config->timeout_ms);
     if (config->dry_run)
         return boot_dry_run(config);
     front_end_stop_signals(&signals);

@@ -8,6 +8,7 @@
 
 #include "devices/console/terminal.h"
 #include "vmm/board/consoles.h"
+#include "vmm/cli/early.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
 #include "vmm/core/alarm.h"
@@ -89,7 +90,7 @@ static void front_end_force(struct watch *watch, short revents)
 {
     struct front_end *f = container_of(watch, struct front_end, force);
 
-    log_warn("a vCPU or a disk does not stop; exiting without it");
+    log_warn("a vCPU, a disk or a file does not answer; exiting without it");
     consoles_each(&f->machine.board, front_end_drop_output);
     _exit((int)lifecycle_end(&f->life)->code);
 }
@@ -118,12 +119,22 @@ static int front_end_init(struct front_end *f, const sigset_t *signals)
     return f->ops->prepare ? f->ops->prepare(f) : 0;
 }
 
+/* From here on the loop hears signals, and nothing can block it but what has a time limit. */
+static void front_end_opened(void *owner)
+{
+    struct front_end *f = owner;
+
+    early_end();
+    consoles_each(&f->machine.board, terminal_start);
+}
+
 /* Builds the machine and starts the guest. */
 static int front_end_start(struct front_end *f, bool interrupts)
 {
     const struct machine_host host = { .loop = f->loop,
                                        .events = lifecycle_events(&f->life),
                                        .quit = front_end_quit,
+                                       .opened = front_end_opened,
                                        .owner = f,
                                        .interrupts = interrupts };
     int error = machine_create(&f->machine, &host);

@@ -37,8 +37,9 @@ struct front_end {
 
 /*
  * Builds, runs and destroys the machine; returns the exit status. The calling thread runs the main
- * loop. `signals` go to ops->signal() and must be blocked already; SIGWINCH and SIGCONT are handled
- * here. `interrupts` as in struct terminal_config.
+ * loop. `signals` go to ops->signal() once all is open, and must be blocked already except for
+ * those that early_begin() has unblocked; SIGWINCH and SIGCONT are handled here. `interrupts` as in
+ * struct terminal_config.
  */
 int front_end_run(struct front_end *f, const struct front_end_ops *ops, const struct config *config,
                   const sigset_t *signals, bool interrupts);

@@ -10,4 +10,13 @@
  */
 int open_existing(const char *path, int flags);
 
+/*
+ * Opens or creates a file to write to, likewise without waiting: of a pipe that nobody reads it
+ * fails with ENXIO. The descriptor itself blocks. `flags`: O_TRUNC or O_APPEND.
+ */
+int open_output(const char *path, int flags);
+
+/* Prints why open_output() failed, and what helps. Returns -errno. */
+int open_error(const char *what, const char *path);
+
 #endif

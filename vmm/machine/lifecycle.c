@@ -135,11 +135,47 @@ static void *lifecycle_pause_devices(void *arg)
     return NULL;
 }
 
+/*
+ * Lets the vCPUs of a machine that is ready run, unless it is to stop. Under the mutex: the guest
+ * may at once request the next reset.
+ */
+static void lifecycle_enter_running(struct lifecycle *life)
+{
+    LOCK_SCOPE(&life->mutex);
+    if (life->stop)
+        return;
+    life->reset = life->guest_reset = false;
+    life->state = LIFE_RUNNING;
+    machine_resume(life->machine);
+}
+
+/* Reads the images, from a file system that may never answer. */
+static void *lifecycle_start_machine(void *arg)
+{
+    struct lifecycle *life = arg;
+
+    life->result = machine_start(life->machine);
+    if (!life->result)
+        lifecycle_enter_running(life);
+    lifecycle_signal(life->worker_done.fd);
+    return NULL;
+}
+
+static bool lifecycle_is_stopping(struct lifecycle *life)
+{
+    LOCK_SCOPE(&life->mutex);
+    return life->stop;
+}
+
 static void *lifecycle_reset_machine(void *arg)
 {
     struct lifecycle *life = arg;
 
     machine_reset(life->machine);
+    if (!lifecycle_is_stopping(life)) {
+        log_info("the machine is reset and starts again");
+        return lifecycle_start_machine(life);
+    }
     lifecycle_signal(life->worker_done.fd);
     return NULL;
 }
@@ -324,36 +360,30 @@ static void lifecycle_pause_done(struct lifecycle *life)
     lifecycle_enter_paused(life);
 }
 
-/* The worker has reset devices and memory. */
-static void lifecycle_reset_done(struct lifecycle *life)
+/* A request to stop overrides the failure. */
+static void lifecycle_fail(struct lifecycle *life)
 {
-    struct life_requests requests = lifecycle_requests(life);
-    int error;
+    LOCK_SCOPE(&life->mutex);
+    if (!life->stop)
+        life->end = (struct life_end){ .reason = END_FAILURE };
+    life->stop = true;
+}
+
+/* The worker has started the machine; or not, because it failed or is to stop. */
+static void lifecycle_start_done(struct lifecycle *life)
+{
+    bool reset = life->phase == LIFE_CLEARING;
 
     lifecycle_join_worker(life);
-    if (requests.stop) {
-        lifecycle_stopped(life);
-        return;
-    }
-    {
-        LOCK_SCOPE(&life->mutex);
-        life->reset = life->guest_reset =
-            false; /* before the guest runs, as it may request the next */
-    }
-    log_info("the machine is reset and starts again");
-    error = machine_start(life->machine);
-    if (error) {
-        {
-            LOCK_SCOPE(&life->mutex);
-            life->stop = true;
-            life->end = (struct life_end){ .reason = END_FAILURE };
-        }
+    if (lifecycle_state(life) != LIFE_RUNNING) {
+        if (life->result)
+            lifecycle_fail(life);
         lifecycle_stopped(life);
         return;
     }
     life->phase = LIFE_STEADY;
-    lifecycle_set_state(life, LIFE_RUNNING);
-    lifecycle_notify(life, LIFE_HAS_RESET, NULL);
+    if (reset)
+        lifecycle_notify(life, LIFE_HAS_RESET, NULL);
 }
 
 static void lifecycle_advance(struct lifecycle *life)
@@ -404,8 +434,8 @@ static void lifecycle_worker_done(struct watch *watch, short revents)
         return;
     if (life->phase == LIFE_PAUSING)
         lifecycle_pause_done(life);
-    else if (life->phase == LIFE_CLEARING)
-        lifecycle_reset_done(life);
+    else if (life->phase == LIFE_CLEARING || life->phase == LIFE_STARTING)
+        lifecycle_start_done(life);
     lifecycle_advance(life);
 }
 
@@ -462,10 +492,6 @@ int lifecycle_start(struct lifecycle *life)
         lifecycle_watch(life, &life->parked, machine_parked_fd(life->machine), lifecycle_parked);
 
     if (!error)
-        error = machine_start(life->machine);
-    if (!error) {
-        lifecycle_set_state(life, LIFE_RUNNING);
-        lifecycle_signal(life->requested.fd); /* for requests made before */
-    }
+        lifecycle_start_worker(life, LIFE_STARTING, lifecycle_start_machine);
     return error;
 }

@@ -23,8 +23,9 @@
  *
  * A request may come from any thread and is only recorded. The main loop carries it out and
  * notifies one client of the result. Every transition first parks all vCPUs, then pauses or resets
- * all devices. The latter may wait for the host's I/O, so it runs on a worker thread: the main loop
- * waits neither for a vCPU nor for a disk, and vCPUs may wait for the main loop.
+ * all devices. The latter may wait for the host's I/O, and so may a start, which reads the images.
+ * So both run on a worker thread: the main loop waits neither for a vCPU nor for a file, and vCPUs
+ * may wait for the main loop.
  *
  * A stop overrides a reset, and a reset overrides a pause. The guest's first event wins, and so
  * does the first request to stop; until the machine has stopped, a request to stop overrides the
@@ -44,7 +45,7 @@ enum life_state {
 enum end_reason {
     END_GUEST,   /* by the guest: see `event` */
     END_REQUEST, /* by lifecycle_stop(), with its `code` */
-    END_FAILURE, /* a reset failed; printed */
+    END_FAILURE, /* the start or a reset failed; printed */
 };
 
 struct life_end {
@@ -74,7 +75,7 @@ struct lifecycle {
     struct life_client client;
 
     pthread_mutex_t mutex;           /* protects this group */
-    enum life_state state;           /* written by the main loop only */
+    enum life_state state;           /* written by the main loop, and by its worker */
     bool restart;                    /* GUEST_RESET resets the machine rather than stopping it */
     bool pause, resume, reset, stop; /* pending requests */
     bool guest_reset;                /* `reset` is the guest's own */
@@ -82,13 +83,13 @@ struct lifecycle {
     struct life_end end;             /* of `stop` */
 
     /* Used by the main loop only. */
-    enum life_phase { LIFE_STEADY, LIFE_PARKING, LIFE_PAUSING, LIFE_CLEARING } phase;
+    enum life_phase { LIFE_STEADY, LIFE_PARKING, LIFE_PAUSING, LIFE_CLEARING, LIFE_STARTING } phase;
     struct watch requested;   /* eventfd: there is a new request */
     struct watch parked;      /* eventfd: all vCPUs are parked */
     struct watch worker_done; /* eventfd */
     struct watch deadline;    /* a timer, for a pause */
     bool consoles_paused;
-    pthread_t worker; /* while LIFE_PAUSING or LIFE_CLEARING */
+    pthread_t worker; /* while LIFE_PAUSING, LIFE_CLEARING or LIFE_STARTING */
     int result;       /* of the worker */
     uint64_t worker_deadline_ns;
     const char *busy; /* the device that the worker could not pause */
@@ -105,7 +106,10 @@ struct event_sink lifecycle_events(struct lifecycle *life);
 /* After the machine has stopped, or without a start. Before the loop is destroyed. */
 void lifecycle_finish(struct lifecycle *life);
 
-/* BUILT to RUNNING. Once, on the main loop's thread, after machine_create(). Prints; -errno. */
+/*
+ * BUILT to RUNNING. Once, on the main loop's thread, after machine_create(). Prints; -errno. A
+ * failure later, while the loop runs, is notified as LIFE_HAS_STOPPED.
+ */
 int lifecycle_start(struct lifecycle *life);
 
 /*

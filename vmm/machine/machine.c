@@ -125,6 +125,8 @@ int machine_create(struct machine *machine, const struct machine_host *host)
     if ((error = machine_create_board(machine, host)))
         return error;
     timeline_mark(&machine->timeline, PHASE_DEVICES);
+    if (host->opened)
+        host->opened(host->owner);
     if ((error = sandbox_enter(board, &machine->vm.confine_vcpus)) || (error = board_start(board)))
         return error;
     timeline_mark(&machine->timeline, PHASE_SANDBOX);
@@ -171,7 +173,6 @@ int machine_start(struct machine *machine)
         (error = arch_boot(&machine->vm, machine->memory, hw, &files)))
         return error;
     timeline_mark(&machine->timeline, PHASE_IMAGE);
-    vm_resume(&machine->vm);
     return 0;
 }
 

@@ -39,9 +39,10 @@ int machine_try_boot(struct machine *machine);
 
 /* What a machine needs from its creator. Copied. */
 struct machine_host {
-    struct loop *loop;         /* the main loop: terminals and slow devices */
-    struct event_sink events;  /* where guest events are reported */
-    void (*quit)(void *owner); /* on the loop: the user typed Ctrl-A x */
+    struct loop *loop;           /* the main loop: terminals and slow devices */
+    struct event_sink events;    /* where guest events are reported */
+    void (*quit)(void *owner);   /* on the loop: the user typed Ctrl-A x */
+    void (*opened)(void *owner); /* by machine_create(): all is open, no vCPU exists; or NULL */
     void *owner;
     bool interrupts; /* see struct terminal_config */
 };
@@ -58,7 +59,10 @@ void machine_press_power_button(struct machine *machine);
 
 /* Called by lifecycle.c only. */
 
-/* Creates the virtual machine, loads the kernel and runs the vCPUs. Prints; -errno. */
+/*
+ * Creates the virtual machine, its vCPUs, which are parked, and loads the kernel. Waits for the
+ * files: not on a loop's thread. Prints; -errno.
+ */
 int machine_start(struct machine *machine);
 
 /* See vm_park(), vm_resume() and vm_find_unparked(). */

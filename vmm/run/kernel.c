@@ -33,6 +33,7 @@ static_assert(offsetof(struct bzimage_header, version) == 0x20e - BZIMAGE_HEADER
 #define BANNER      "Linux version "
 #define BANNER_SIZE (sizeof(BANNER) - 1)
 #define PIECE       (64 * KIB) /* bytes searched at once */
+#define SEARCHED    (1 * GIB)  /* at most: far more than any kernel unpacks to */
 
 /* Takes the first word of a text, if a space follows and it is a valid version. */
 static bool kernel_take_version(char ret[KERNEL_VERSION_SIZE], const char *text)
@@ -86,17 +87,19 @@ static int kernel_search(char ret[KERNEL_VERSION_SIZE], const struct image *kern
 {
     const size_t kept = BANNER_SIZE + KERNEL_VERSION_SIZE;
     cleanup_free char *bytes = calloc(1, kept + PIECE + 1);
+    uint64_t searched = 0;
     int64_t got;
 
     if (!bytes)
         return log_error(ENOMEM, "read %s", kernel->path);
-    while ((got = decompress_read(d, bytes + kept, PIECE)) > 0) {
+    while (searched < SEARCHED && (got = decompress_read(d, bytes + kept, PIECE)) > 0) {
         size_t size = kept + (size_t)got;
 
         bytes[size] = '\0';
         if (kernel_find_banner(ret, bytes, size))
             return 0;
         memmove(bytes, bytes + size - kept, kept);
+        searched += (uint64_t)got;
     }
     return got < 0 ? (int)got : kernel_refuse(kernel);
 }

@@ -15,6 +15,7 @@
 #include "firmware/boot/uki.h"
 #include "firmware/image.h"
 #include "vmm/cli/descriptors.h"
+#include "vmm/cli/early.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/core/arena.h"
@@ -22,6 +23,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/open.h"
 #include "vmm/run/child.h"
 #include "vmm/run/kernel.h"
 #include "vmm/run/options.h"
@@ -320,6 +322,7 @@ static int supervisor_watch_signals(struct supervisor *s)
 {
     sigset_t set;
 
+    early_end();
     front_end_stop_signals(&set);
     sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGCHLD);
@@ -345,6 +348,15 @@ static void supervisor_release_streams(struct supervisor *s)
     dup2(null, STDOUT_FILENO);
 }
 
+/* Those for runs that have ended. */
+static void supervisor_drop_signals(struct supervisor *s)
+{
+    struct signalfd_siginfo info;
+
+    while (read(s->signals.fd, &info, sizeof(info)) == sizeof(info))
+        ;
+}
+
 static int supervisor_run(struct supervisor *s)
 {
     int error;
@@ -360,6 +372,8 @@ static int supervisor_run(struct supervisor *s)
     supervisor_release_streams(s);
     if (s->ended < s->started)
         loop_run(s->loop);
+    supervisor_drop_signals(s);
+    early_begin(NULL, 0); /* whoever reads the report may be slow */
     return 0;
 }
 
@@ -414,9 +428,25 @@ static int supervisor_open_json(struct supervisor *s)
 {
     const char *path = s->options.json;
 
-    if (path && !(s->json = fopen(path, "we")))
-        return log_error(errno, "--json: open %s", path);
+    int fd = path ? open_output(path, O_TRUNC) : -1;
+
+    if (path && fd < 0)
+        return open_error("--json: open", path);
+    if (path && !(s->json = fdopen(fd, "w"))) {
+        close(fd);
+        return log_error(ENOMEM, "--json");
+    }
     return 0;
+}
+
+/* Until the first session begins and has alarms of its own. */
+static void supervisor_limit(const struct run_options *options)
+{
+    bool boot = options->boot_timeout_ms &&
+                (!options->timeout_ms || options->boot_timeout_ms < options->timeout_ms);
+
+    early_begin(boot ? "--boot-timeout" : "--timeout",
+                boot ? options->boot_timeout_ms : options->timeout_ms);
 }
 
 int supervisor_main(int argc, char **argv)
@@ -430,6 +460,7 @@ int supervisor_main(int argc, char **argv)
     if (parsed == CONFIG_RUN && descriptors_check(&s.options.machine))
         parsed = CONFIG_USAGE;
     descriptors_reserve();
+    supervisor_limit(&s.options);
     if (parsed == CONFIG_DONE)
         status = EXIT_SUCCESS;
     else if (supervisor_add_reports(&s) == 0 && supervisor_open_json(&s) == 0)
