@@ -412,6 +412,41 @@ START_TEST(the_second_signal_ends_the_machine)
 }
 END_TEST
 
+static int ends_but_is_stuck(void *owner, const struct session_ends *ends)
+{
+    char line[64];
+
+    put(ends->agent, "0 ready\n510 running\n");
+    if (read(ends->agent, line, sizeof(line)) <= 0)
+        _exit(99);
+    put(ends->agent, "600 exit 0\n");
+    return is_stuck(owner, ends);
+}
+
+/* Neither the command nor its output's reader is waited for longer. */
+START_TEST(one_sigterm_is_enough)
+{
+    const int numbers[] = { SIGTERM, SIGHUP };
+
+    start(_i < 2 ? runs_for_ever : ends_but_is_stuck,
+          (struct session_config){ .boot_timeout_ms = 20000, .grace_ms = 100 });
+    wait_for_message(false);
+    session_signal(session, numbers[_i % 2]);
+    expect(OUTCOME_INTERRUPTED, numbers[_i % 2]);
+}
+END_TEST
+
+/* The person at the keyboard knows what the command does with Ctrl-C. */
+START_TEST(a_sigint_has_no_time_limit)
+{
+    start(runs_for_ever, (struct session_config){ .boot_timeout_ms = 20000, .grace_ms = 1 });
+    wait_for_message(false);
+    session_signal(session, SIGINT);
+    turn(LONGER_THAN_A_STOP_MS);
+    ck_assert_uint_eq(ended, 0);
+}
+END_TEST
+
 START_TEST(a_signal_before_the_command_runs_ends_the_machine)
 {
     start(hangs, (struct session_config){ .boot_timeout_ms = 20000 });
@@ -562,6 +597,8 @@ int main(void)
     tcase_add_test(tests, lost_output_is_a_failure);
     tcase_add_test(tests, a_signal_reaches_the_command);
     tcase_add_test(tests, the_second_signal_ends_the_machine);
+    tcase_add_loop_test(tests, one_sigterm_is_enough, 0, 4);
+    tcase_add_test(tests, a_sigint_has_no_time_limit);
     tcase_add_test(tests, a_signal_before_the_command_runs_ends_the_machine);
     tcase_add_test(tests, sigurg_is_sent_when_the_command_runs);
     tcase_add_test(tests, garbage_is_ignored);

@@ -13,6 +13,7 @@
 
 #define DEFAULT_MEMORY       (1 * GIB)
 #define DEFAULT_BOOT_TIMEOUT 60000 /* ms; enough for nested or emulated hosts */
+#define DEFAULT_GRACE        10000 /* ms, as for a plain machine */
 
 /* Appends a value to a list. */
 static int run_options_read_word(struct option_reader *r, char *value, void *target)
@@ -117,6 +118,12 @@ static const struct option run_options_list[] = {
       .more = "0 means no limit.",
       .read = option_read_duration,
       .at = offsetof(struct run_options, boot_timeout_ms) },
+    { .name = "grace",
+      .rare = true,
+      .argument = "TIME",
+      .help = "from SIGTERM until the machine is ended (10s)",
+      .read = option_read_duration,
+      .at = offsetof(struct run_options, grace_ms) },
     { .name = "user",
       .argument = "USER",
       .help = "user to run CMD as, in the guest (root)",
@@ -191,7 +198,9 @@ static int run_options_set_defaults(struct run_options *options)
 {
     int error;
 
-    *options = (struct run_options){ .jobs = 1, .boot_timeout_ms = DEFAULT_BOOT_TIMEOUT };
+    *options = (struct run_options){ .jobs = 1,
+                                     .boot_timeout_ms = DEFAULT_BOOT_TIMEOUT,
+                                     .grace_ms = DEFAULT_GRACE };
     error = config_set_defaults(&options->machine);
     options->machine.nets = NULL;
     options->machine.memory = DEFAULT_MEMORY;

@@ -26,6 +26,7 @@ struct run_options {
     const char *modules, *root, *cwd, *user, *cmdline, *json;
     uint64_t timeout_ms;      /* 0: none */
     uint64_t boot_timeout_ms; /* 0: none */
+    uint64_t grace_ms;
     unsigned jobs;
     bool verbose;
     char **argv; /* the command, in the caller's argv; argv[0] NULL: none given */

@@ -45,6 +45,7 @@ struct session {
     struct outcome outcome; /* from SESSION_FINISHED on */
     char *reason;           /* the child's last error message, in shared memory */
     int signals;            /* number sent to the command */
+    int last_signal;        /* SIGTERM or SIGHUP after which everything must end in time; or 0 */
     unsigned warnings;      /* for log_guest() */
     uint64_t begin_ns;
     struct session_times times;
@@ -70,7 +71,10 @@ static bool session_set_outcome(struct session *session, enum session_state stat
     session->state = state;
     session->outcome = (struct outcome){ .kind = kind, .number = number };
     session->times.end = session_now(session);
-    alarm_set(&session->phase, state == SESSION_STOPPING ? STOP_TIMEOUT_MS : 0);
+    if (state == SESSION_STOPPING)
+        alarm_set(&session->phase, STOP_TIMEOUT_MS);
+    else if (!session->last_signal)
+        alarm_set(&session->phase, 0);
     if (session->child)
         kill(session->child, SIGUSR2);
     return true;
@@ -260,12 +264,19 @@ static void session_prefix_ended(void *owner)
     session_check_end(owner);
 }
 
+/* Stops the machine, or if the command has ended, no longer waits for its output to be read. */
+static void session_cut_short(struct session *session, enum outcome_kind kind, int number)
+{
+    if (!session_set_outcome(session, SESSION_STOPPING, kind, number))
+        session_abandon_output(session, kind, number);
+}
+
 static void session_limit_ready(struct watch *watch, short revents)
 {
     struct session *session = container_of(watch, struct session, limit);
 
-    if (alarm_expired(watch) && !session_set_outcome(session, SESSION_STOPPING, OUTCOME_TIMEOUT, 0))
-        session_abandon_output(session, OUTCOME_TIMEOUT, 0);
+    if (alarm_expired(watch))
+        session_cut_short(session, OUTCOME_TIMEOUT, 0);
 }
 
 static void session_phase_ready(struct watch *watch, short revents)
@@ -276,7 +287,9 @@ static void session_phase_ready(struct watch *watch, short revents)
         return;
     if (session->state == SESSION_BOOTING)
         session_set_outcome(session, SESSION_STOPPING, OUTCOME_HANG, 0);
-    else if (session->state == SESSION_STOPPING && session->child)
+    else if (session->state != SESSION_STOPPING)
+        session_cut_short(session, OUTCOME_INTERRUPTED, session->last_signal);
+    else if (session->child)
         kill(session->child, SIGKILL);
 }
 
@@ -460,16 +473,25 @@ void session_reap(struct session *session)
     session_check_end(session);
 }
 
+/* The command may need some time to end, or may not listen. */
+static void session_set_grace(struct session *session, int number)
+{
+    if (number != SIGTERM && number != SIGHUP)
+        return;
+    session->last_signal = number;
+    alarm_set(&session->phase, session->config.grace_ms ? session->config.grace_ms : 1);
+}
+
 void session_signal(struct session *session, int number)
 {
     char line[32];
     int length = snprintf(line, sizeof(line), "signal %d\n", number);
 
-    if (session->state >= SESSION_FINISHED)
-        session_abandon_output(session, OUTCOME_INTERRUPTED, number);
-    else if (session->state != SESSION_RUNNING || session->signals++ ||
-             send(session->agent.fd, line, (size_t)length, MSG_NOSIGNAL) != length)
-        session_set_outcome(session, SESSION_STOPPING, OUTCOME_INTERRUPTED, number);
+    if (session->state != SESSION_RUNNING || session->signals++ ||
+        send(session->agent.fd, line, (size_t)length, MSG_NOSIGNAL) != length)
+        session_cut_short(session, OUTCOME_INTERRUPTED, number);
+    else
+        session_set_grace(session, number);
 }
 
 void session_report(const struct session *session, struct outcome *ret_outcome,

@@ -31,6 +31,7 @@ struct session_ends {
 struct session_config {
     const char *label; /* put before each line of output; "": the child writes by itself */
     uint64_t timeout_ms, boot_timeout_ms; /* 0: none */
+    uint64_t grace_ms;                    /* from SIGTERM or SIGHUP until the machine is stopped */
     bool verbose;                         /* print the kernel's log to stderr at once */
     int (*run)(void *owner, const struct session_ends *ends); /* in the child; its exit status */
     void (*ended)(void *owner); /* session_report() is complete; on the loop */
@@ -49,8 +50,8 @@ int session_start(struct session **ret, const struct session_config *config, str
 void session_reap(struct session *session);
 
 /*
- * Handles a signal of the user: the first one is sent to the command. A second one, or one before
- * the command runs, stops the machine.
+ * Handles a signal of the user: the first one is sent to the command. A second one, one before the
+ * command runs, or the end of the time of grace stops the machine.
  */
 void session_signal(struct session *session, int number);
 

@@ -273,6 +273,7 @@ static int supervisor_start_child(struct supervisor_child *child)
     const struct session_config config = { .label = child->label,
                                            .timeout_ms = options->timeout_ms,
                                            .boot_timeout_ms = options->boot_timeout_ms,
+                                           .grace_ms = options->grace_ms,
                                            .verbose = options->verbose,
                                            .run = supervisor_run_child,
                                            .ended = supervisor_child_ended,
