@@ -101,10 +101,13 @@ static const struct seccomp_rule confine_table[] = {
 
 const struct seccomp_list confine_rules = { confine_table, ARRAY_SIZE(confine_table) };
 
-/* What a file server may keep of root: access to all files and, for writing, to their owners. */
+/*
+ * What a file server may keep of root: access to all files and, for writing, to their owners.
+ * Without CAP_FSETID the kernel clears the set-ID bits of what the guest writes to.
+ */
 uint32_t confine_capabilities(bool writable)
 {
-    return writable ? 1u << CAP_DAC_OVERRIDE | 1u << CAP_CHOWN | 1u << CAP_FOWNER | 1u << CAP_FSETID
+    return writable ? 1u << CAP_DAC_OVERRIDE | 1u << CAP_CHOWN | 1u << CAP_FOWNER
                     : 1u << CAP_DAC_READ_SEARCH;
 }
 

@@ -13,6 +13,7 @@
 #include "settings.h"
 #include "tests/unit/fuse_client.h"
 #include "tests/unit/unit.h"
+#include "vmm/core/base.h"
 
 #define ROOT FUSE_ROOT_ID
 
@@ -154,6 +155,41 @@ START_TEST(confined_writable_server)
 }
 END_TEST
 
+static void *write_all(void *arg)
+{
+    int root = open(client_path(&c, ""), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    uint64_t node;
+
+    confine_thread(root, true);
+    node = client_lookup(&c, ROOT, "written");
+    ck_assert_int_eq(client_write(&c, node, client_open(&c, node, O_WRONLY), 0, "text"), 0);
+    node = client_lookup(&c, ROOT, "emptied");
+    client_open(&c, node, O_WRONLY | O_TRUNC);
+    return NULL;
+}
+
+/* Other users of the host may run what the guest leaves there. */
+START_TEST(what_the_guest_writes_to_loses_its_set_id_bits)
+{
+    const char *const names[] = { "written", "emptied" };
+    pthread_t thread;
+    struct stat stat;
+
+    client_init(&c, true);
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        client_write_file(&c, names[i], "program");
+        ck_assert_int_eq(chmod(client_path(&c, names[i]), 06755), 0);
+    }
+    ck_assert_int_eq(pthread_create(&thread, NULL, write_all, NULL), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        ck_assert_int_eq(lstat(client_path(&c, names[i]), &stat), 0);
+        ck_assert_uint_eq(stat.st_mode & 07777, 0755);
+    }
+    client_finish(&c);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fs_confine");
@@ -161,6 +197,7 @@ int main(void)
 
     tcase_add_test(tcase, confined_read_only_server);
     tcase_add_test(tcase, confined_writable_server);
+    tcase_add_test(tcase, what_the_guest_writes_to_loses_its_set_id_bits);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }
