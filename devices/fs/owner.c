@@ -321,49 +321,71 @@ void owners_written(struct owners *o, int fd)
 
 /* A new file. */
 
-/* Gives a new file to `user` on the host. False: it remains the process's. */
-static bool owners_give(const struct owners *o, int directory, const char *name, uint32_t uid,
-                        uint32_t gid)
+/*
+ * Whether the file found at the name can be none but the one made there: nobody else's, of the same
+ * type, and young. Where the time of birth is unknown, that of the last change of contents takes
+ * its place, which a rename leaves alone.
+ */
+static bool owner_is_made(const struct owners *o, const struct owner_created *created,
+                          const struct statx *attr)
 {
-    return o->uid == 0 && fchownat(directory, name, uid, gid, AT_SYMLINK_NOFOLLOW) == 0;
+    const struct statx_timestamp *born =
+        attr->stx_mask & STATX_BTIME ? &attr->stx_btime : &attr->stx_mtime;
+    bool young =
+        born->tv_sec > created->since.tv_sec || (born->tv_sec == created->since.tv_sec &&
+                                                 born->tv_nsec >= (uint64_t)created->since.tv_nsec);
+
+    return attr->stx_uid == o->uid && (attr->stx_mode & S_IFMT) == (created->mode & S_IFMT) &&
+           attr->stx_nlink <= (S_ISDIR(attr->stx_mode) ? 2 : 1) && young;
+}
+
+/* Gives a new file to `user` on the host, if that works: updates `attr`. */
+static void owners_give(const struct owners *o, int fd, uint32_t uid, uint32_t gid,
+                        struct statx *attr)
+{
+    if (o->uid != 0 || owner_change(fd, uid, gid))
+        return;
+    attr->stx_uid = uid;
+    attr->stx_gid = gid;
 }
 
 /* What the guest must be shown of a new file that the host does not say. */
-static void owners_note_new(const struct owners *o, const struct share_user *user, mode_t mode,
+static void owners_note_new(const struct owners *o, uint32_t uid, uint32_t gid, mode_t mode,
                             const struct statx *parent, const struct statx *attr,
                             struct owner *owner)
 {
     struct statx shown = *attr;
-    uint32_t gid = parent->stx_mode & S_ISGID ? parent->stx_gid : user->gid;
 
     owners_show_as(o, owner, &shown);
-    owner->uid = shown.stx_uid == user->uid ? OWNER_KEEP : user->uid;
+    owner->uid = shown.stx_uid == uid ? OWNER_KEEP : uid;
     owner->gid = shown.stx_gid == gid ? OWNER_KEEP : gid;
     if (S_ISDIR(attr->stx_mode))
         mode = parent->stx_mode & S_ISGID;
     owner->set_id = mode & ~attr->stx_mode & SET_ID;
 }
 
-void owners_created(struct owners *o, int directory, const char *name,
-                    const struct share_user *user, mode_t mode)
+void owners_created(struct owners *o, const struct owner_created *created,
+                    const struct share_user *user)
 {
+    cleanup_close int opened = -1;
+    int fd = created->fd;
     struct statx parent, attr;
     struct owner owner;
+    uint32_t gid;
 
-    if (user->uid == o->guest_uid && user->gid == o->guest_gid && !(mode & SET_ID) &&
+    if (user->uid == o->guest_uid && user->gid == o->guest_gid && !(created->mode & SET_ID) &&
         __atomic_load_n(&o->count, __ATOMIC_RELAXED) == 0)
         return; /* it is the process's, as it should be */
-    if (owner_stat(directory, "", &parent))
-        return;
-    if (owners_give(o, directory, name, user->uid,
-                    parent.stx_mode & S_ISGID ? OWNER_KEEP : user->gid) &&
-        !(mode & SET_ID))
-        return;
-    if (owner_stat(directory, name, &attr))
+    if (fd < 0)
+        fd = opened = openat(created->directory, created->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || owner_stat(created->directory, "", &parent) || owner_stat(fd, "", &attr))
         return;
     owners_show(o, &parent);
+    gid = parent.stx_mode & S_ISGID ? parent.stx_gid : user->gid;
+    if (created->fd >= 0 || owner_is_made(o, created, &attr))
+        owners_give(o, fd, user->uid, gid, &attr);
     owner = owner_of(&attr);
-    owners_note_new(o, user, mode, &parent, &attr, &owner);
+    owners_note_new(o, user->uid, gid, created->mode, &parent, &attr, &owner);
     owners_remember(o, &owner, &attr);
 }
 

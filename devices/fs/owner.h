@@ -58,12 +58,21 @@ int owners_set_mode(struct owners *owners, int fd, mode_t mode);
 /* Clears the set-ID bits of an open file that an ordinary user of the guest has written to. */
 void owners_written(struct owners *owners, int fd);
 
+/* A file that was just created. */
+struct owner_created {
+    int directory;         /* where; a descriptor */
+    int fd;                /* the file's, from O_EXCL; -1: it was made by name */
+    const char *name;      /* if `fd` is -1 */
+    mode_t mode;           /* asked for, with the file's type */
+    struct timespec since; /* CLOCK_REALTIME_COARSE before it was made, if `fd` is -1 */
+};
+
 /*
- * `user` created `name` with this mode. Also gives the new file to that user on the host, if the
- * process may do so.
+ * `user` created the file. Also gives it to that user on the host, if the process may do so, and
+ * if it certainly is that file: a user of the host may have put another one in its place.
  */
-void owners_created(struct owners *owners, int directory, const char *name,
-                    const struct share_user *user, mode_t mode);
+void owners_created(struct owners *owners, const struct owner_created *created,
+                    const struct share_user *user);
 
 /* The file with these attributes, as on the host, no longer exists. */
 void owners_forget(struct owners *owners, const struct statx *attr);

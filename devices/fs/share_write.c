@@ -4,6 +4,7 @@
 #include <linux/falloc.h>
 #include <stdio.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/fs/share_internal.h"
@@ -34,15 +35,24 @@ static mode_t share_new_mode(struct share *share, int directory, mode_t mode,
     return mode;
 }
 
-/* Sets the owner of a new file, and looks it up. */
-static int share_finish_new(struct share *share, struct node *parent, const char *name, mode_t mode,
-                            struct share_user user, struct share_entry *ret)
+/* What is about to be made by name in `directory`. */
+static struct owner_created share_begin_new(int directory, const char *name, mode_t mode)
 {
-    int directory = tree_directory_fd(&share->tree, parent);
+    struct owner_created created = { .directory = directory, .fd = -1, .name = name, .mode = mode };
 
-    if (directory < 0)
-        return directory;
-    TREE_WAIT(&share->tree, (owners_created(&share->owners, directory, name, &user, mode), 0));
+    clock_gettime(CLOCK_REALTIME_COARSE, &created.since); /* as the kernel stamps files */
+    return created;
+}
+
+/* Sets the owner of a new file, and looks it up. */
+static int share_finish_new(struct share *share, struct node *parent, const char *name,
+                            struct owner_created *created, struct share_user user,
+                            struct share_entry *ret)
+{
+    created->directory = tree_directory_fd(&share->tree, parent); /* may have changed meanwhile */
+    if (created->directory < 0)
+        return created->directory;
+    TREE_WAIT(&share->tree, (owners_created(&share->owners, created, &user), 0));
     return share_lookup_at(share, parent, name, ret);
 }
 
@@ -50,6 +60,7 @@ int share_mkdir(struct share *share, uint64_t parent, const char *name, mode_t m
                 struct share_user user, struct share_entry *ret)
 {
     struct node *node = share_find_node(share, parent);
+    struct owner_created created;
     int directory, error;
 
     NODE_SCOPE(&share->tree.nodes, node);
@@ -57,22 +68,25 @@ int share_mkdir(struct share *share, uint64_t parent, const char *name, mode_t m
     if (directory < 0)
         return directory;
     mode = share_new_mode(share, directory, mode, user);
+    created = share_begin_new(directory, name, S_IFDIR | (mode & ~(mode_t)S_IFMT));
     error = (int)TREE_CALL(&share->tree, mkdirat(directory, name, mode & DIRECTORY_MODE_BITS));
-    return error ? error : share_finish_new(share, node, name, mode, user, ret);
+    return error ? error : share_finish_new(share, node, name, &created, user, ret);
 }
 
 int share_symlink(struct share *share, uint64_t parent, const char *name, const char *target,
                   struct share_user user, struct share_entry *ret)
 {
     struct node *node = share_find_node(share, parent);
+    struct owner_created created;
     int directory, error;
 
     NODE_SCOPE(&share->tree.nodes, node);
     directory = share_parent_fd(share, node, name);
     if (directory < 0)
         return directory;
+    created = share_begin_new(directory, name, S_IFLNK);
     error = (int)TREE_CALL(&share->tree, symlinkat(target, directory, name));
-    return error ? error : share_finish_new(share, node, name, 0, user, ret);
+    return error ? error : share_finish_new(share, node, name, &created, user, ret);
 }
 
 /* Creates and opens a regular file, which must not exist. A descriptor, or -errno. */
@@ -86,34 +100,39 @@ static int share_create_file(struct share *share, int directory, const char *nam
 
 /*
  * A pipe or socket is a name only: each kernel makes its own of it when it is opened, and this
- * process never opens it. A device would be the host's.
+ * process never opens it. A device would be the host's. A regular file's descriptor is left in
+ * created->fd, for the caller to close.
  */
-static int share_make_node(struct share *share, int directory, const char *name, mode_t mode)
+static int share_make_node(struct share *share, struct owner_created *created)
 {
-    int fd;
-
-    if (S_ISFIFO(mode) || S_ISSOCK(mode))
-        return (int)TREE_CALL(&share->tree,
-                              mknodat(directory, name, mode & (S_IFMT | MODE_BITS), 0));
-    if (!S_ISREG(mode))
+    if (S_ISFIFO(created->mode) || S_ISSOCK(created->mode))
+        return (int)TREE_CALL(&share->tree, mknodat(created->directory, created->name,
+                                                    created->mode & (S_IFMT | MODE_BITS), 0));
+    if (!S_ISREG(created->mode))
         return -EPERM;
-    fd = share_create_file(share, directory, name, O_WRONLY, mode);
-    return fd < 0 ? fd : (int)TREE_CALL(&share->tree, close(fd));
+    created->fd =
+        share_create_file(share, created->directory, created->name, O_WRONLY, created->mode);
+    return created->fd < 0 ? created->fd : 0;
 }
 
 int share_mknod(struct share *share, uint64_t parent, const char *name, mode_t mode,
                 struct share_user user, struct share_entry *ret)
 {
     struct node *node = share_find_node(share, parent);
+    struct owner_created created;
     int directory, error;
 
     NODE_SCOPE(&share->tree.nodes, node);
     directory = share_parent_fd(share, node, name);
     if (directory < 0)
         return directory;
-    mode = share_new_mode(share, directory, mode, user);
-    error = share_make_node(share, directory, name, mode);
-    return error ? error : share_finish_new(share, node, name, mode, user, ret);
+    created = share_begin_new(directory, name, share_new_mode(share, directory, mode, user));
+    error = share_make_node(share, &created);
+    if (!error)
+        error = share_finish_new(share, node, name, &created, user, ret);
+    if (created.fd >= 0)
+        TREE_CALL(&share->tree, close(created.fd));
+    return error;
 }
 
 /* FUSE_CREATE of a file that exists: looks it up and opens it. */
@@ -137,7 +156,8 @@ static int share_open_new(struct share *share, struct node *parent, const char *
                           struct share_entry *ret, struct share_opened *ret_opened)
 {
     cleanup_close int owned = fd;
-    int error = share_finish_new(share, parent, name, mode, user, ret);
+    struct owner_created created = { .fd = fd, .mode = S_IFREG | (mode & ~(mode_t)S_IFMT) };
+    int error = share_finish_new(share, parent, name, &created, user, ret);
     struct open_file *file;
     struct node *node;
 

@@ -16,6 +16,8 @@
 #include "devices/fs/node.h"
 #include "tests/unit/fuse_client.h"
 #include "tests/unit/unit.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
 #include "vmm/core/state.h"
 
 #define ROOT  FUSE_ROOT_ID
@@ -349,6 +351,73 @@ START_TEST(set_id_bits_stay_out_of_the_host)
 }
 END_TEST
 
+/* Waits until files that exist are older than the clock says. Returns its time. */
+static struct timespec later(void)
+{
+    struct timespec before, now;
+
+    clock_gettime(CLOCK_REALTIME_COARSE, &before);
+    do
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec);
+    return now;
+}
+
+/*
+ * A user of the host who may rename in the directory exchanges a new file for another one of ours,
+ * to have that given away in its place.
+ */
+START_TEST(only_the_new_file_is_given_away)
+{
+    const struct share_options options = { .path = client_path(&c, ""), .writable = true };
+    const struct share_user user = { .uid = 55, .gid = 66 };
+    const char *const names[] = { "file", "folder", "pipe", "link" };
+    cleanup_close int directory = open(client_path(&c, ""), O_RDONLY | O_DIRECTORY);
+    struct owner_created created = { .directory = directory };
+    struct owners owners;
+
+    if (getuid() != 0)
+        unit_skip("only root can give files away");
+    ck_assert_int_eq(mknodat(directory, "pipe", S_IFIFO | 0600, 0), 0);
+    ck_assert_int_eq(symlinkat("target", directory, "link"), 0);
+    owners_init(&owners, &options);
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        created.fd = -1;
+        created.name = names[i];
+        created.mode = host_stat(names[i]).st_mode;
+        created.since = later();
+        owners_created(&owners, &created, &user); /* by name: it is too old */
+        ck_assert_uint_eq(host_stat(names[i]).st_uid, 0);
+
+        created.fd = openat(directory, "new", O_WRONLY | O_CREAT | O_EXCL, 0600);
+        ck_assert_int_eq(renameat2(directory, "new", directory, names[i], RENAME_EXCHANGE), 0);
+        created.name = "new";
+        owners_created(&owners, &created, &user); /* by descriptor, wherever it is */
+        ck_assert_uint_eq(host_stat("new").st_uid, 0);
+        ck_assert_uint_eq(host_stat(names[i]).st_uid, 55);
+        close(created.fd);
+        ck_assert_int_eq(unlinkat(directory, "new", i == 1 ? AT_REMOVEDIR : 0), 0);
+    }
+    owners_finish(&owners);
+}
+END_TEST
+
+/* Also if the host's root is not in the group, and so cannot keep the directory's bit. */
+START_TEST(a_set_group_id_directory_gives_its_group)
+{
+    uint64_t folder = client_lookup(&c, ROOT, "folder"), made;
+
+    if (getuid() != 0)
+        unit_skip("only root can give files away");
+    ck_assert_int_eq(change_owner(folder, 55, 66), 0);
+    ck_assert_int_eq(change_mode(folder, 02775), 0);
+    check_shown(folder, 55, 66, 02775);
+    made = make_directory(77, 88, folder, "made");
+    check_shown(made, 77, 66, 02755);
+    ck_assert_uint_eq(host_stat("folder/made").st_gid, 66);
+}
+END_TEST
+
 /* A set-ID program that the host has in the share. */
 START_TEST(set_id_bits_of_the_host_are_cleared_by_a_write)
 {
@@ -609,6 +678,7 @@ int main(void)
     const TTest *const any[] = {
         set_id_bits_stay_out_of_the_host,      set_id_bits_of_the_host_are_cleared_by_a_write,
         pipes_and_sockets_are_created,         only_the_guests_umask_matters,
+        only_the_new_file_is_given_away,       a_set_group_id_directory_gives_its_group,
         user_attributes_are_the_hosts,         other_attributes_are_hidden,
         malformed_attributes_are_refused,      a_default_list_replaces_the_umask,
         attributes_are_not_offered_everywhere,
