@@ -28,7 +28,7 @@ static bool vcpu_check_extension(const struct vm *vm, unsigned capability)
 
 bool vcpu_has_pmu(const struct vm *vm)
 {
-    return vcpu_check_extension(vm, KVM_CAP_ARM_PMU_V3);
+    return vm->pmu && vcpu_check_extension(vm, KVM_CAP_ARM_PMU_V3);
 }
 
 static void vcpu_add_feature(struct kvm_vcpu_init *init, unsigned feature)
@@ -51,6 +51,10 @@ int arch_vcpu_init(struct vcpu *vcpu)
     const struct vm *vm = vcpu->vm;
     struct kvm_vcpu_init init;
 
+    if (vm->nested)
+        return log_refuse(ENOTSUP, "--cpus: nested: not on this architecture");
+    if (vm->pmu && !vcpu_has_pmu(vm))
+        return log_refuse(ENOTSUP, "--cpus: pmu: this host's KVM does not offer it");
     if (vm_ioctl(vm->fd, KVM_ARM_PREFERRED_TARGET, &init) < 0)
         return log_error(errno, "ask KVM for the kind of vCPU");
     vcpu_add_feature(&init, KVM_ARM_VCPU_PSCI_0_2);

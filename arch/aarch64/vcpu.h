@@ -12,7 +12,7 @@ struct vm;
 /* Sets the vCPU's program counter and X0. Prints; -errno. */
 int vcpu_set_entry(struct vcpu *vcpu, gpa_t pc, gpa_t x0);
 
-/* Can the host give guests a PMU (performance counters)? */
+/* Is the guest to have a PMU (performance counters), and can the host give it one? */
 bool vcpu_has_pmu(const struct vm *vm);
 /* Initializes the PMU, if there is one; after the GIC. Prints; -errno. */
 int vcpu_init_pmu(struct vcpu *vcpu);

@@ -23,6 +23,9 @@
 #define AMD_TOPOLOGY_EXTENSIONS (1u << 22)  /* leaf 0x80000001, ECX: there is 0x8000001d */
 #define AMD_MAX_CACHES          8           /* levels and kinds; CPUs have four */
 
+#define CPUID_VMX (1u << 5) /* leaf 1, ECX */
+#define CPUID_SVM (1u << 2) /* leaf 0x80000001, ECX */
+
 #define APIC_TIMER_KHZ 1000000u /* KVM's local APIC counts nanoseconds */
 
 /* What differs from the host's CPUID, or between vCPUs. */
@@ -32,6 +35,7 @@ struct cpuid_topology {
     uint32_t id_bits; /* width of the core number in an APIC id */
     uint32_t tsc_khz; /* 0: unknown */
     bool deadline_timer;
+    bool nested, pmu;
 };
 
 static uint32_t cpuid_set_field(uint32_t reg, unsigned low, unsigned bits, uint32_t value)
@@ -86,8 +90,60 @@ static void cpuid_fix_features(struct kvm_cpuid_entry2 *entry, const struct cpui
     entry->edx = cpuid_set_bit(entry->edx, 28, t->cpus > 1);
 }
 
+static void cpuid_clear(struct kvm_cpuid_entry2 *entry)
+{
+    entry->eax = entry->ebx = entry->ecx = entry->edx = 0;
+}
+
+/* Virtualization: VMX (Intel SDM 2A, CPUID), SVM and its details (AMD APM 3, E.4). */
+static void cpuid_hide_nested(struct kvm_cpuid_entry2 *entry)
+{
+    if (entry->function == 0x1)
+        entry->ecx &= ~CPUID_VMX;
+    else if (entry->function == 0x80000001)
+        entry->ecx &= ~CPUID_SVM;
+    else if (entry->function == 0x8000000a)
+        cpuid_clear(entry);
+}
+
+/*
+ * Performance counters and what records by them: on Intel's CPUs the debug store, processor trace
+ * and branch records; on AMD's instruction-based sampling and profiling.
+ */
+static void cpuid_hide_pmu(struct kvm_cpuid_entry2 *entry)
+{
+    switch (entry->function) {
+    case 0x1:
+        entry->ecx &= ~(BIT(2) | BIT(4) | BIT(15)); /* DTES64, DS-CPL, PDCM */
+        entry->edx &= ~BIT(21);                     /* DS */
+        break;
+    case 0x7:
+        if (entry->index == 0) {
+            entry->ebx &= ~BIT(25); /* Intel PT */
+            entry->edx &= ~BIT(19); /* architectural LBRs */
+        }
+        break;
+    case 0xa:        /* architectural performance monitoring */
+    case 0x14:       /* Intel PT */
+    case 0x1c:       /* LBRs */
+    case 0x23:       /* architectural performance monitoring, extended */
+    case 0x8000001b: /* IBS */
+    case 0x8000001c: /* LWP */
+    case 0x80000022: /* AMD's performance monitoring, version 2 */
+        cpuid_clear(entry);
+        break;
+    case 0x80000001: /* IBS, LWP; extended counters of core, northbridge and last-level cache */
+        entry->ecx &= ~(BIT(10) | BIT(15) | BIT(23) | BIT(24) | BIT(28));
+        break;
+    }
+}
+
 static void cpuid_fix(struct kvm_cpuid_entry2 *entry, const struct cpuid_topology *t)
 {
+    if (!t->nested)
+        cpuid_hide_nested(entry);
+    if (!t->pmu)
+        cpuid_hide_pmu(entry);
     switch (entry->function) {
     case 0x1:
         cpuid_fix_features(entry, t);
@@ -216,6 +272,8 @@ static struct cpuid_topology cpuid_topology(const struct vcpu *vcpu)
         .apic_id = vcpu->index,
         .cpus = vm->vcpus_wanted,
         .tsc_khz = cpuid_tsc_khz(vcpu),
+        .nested = vm->nested,
+        .pmu = vm->pmu,
         .deadline_timer = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
     };
 
@@ -246,6 +304,14 @@ static int cpuid_get(const struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
     return 0;
 }
 
+static bool cpuid_has_nested(struct kvm_cpuid2 *cpuid)
+{
+    const struct kvm_cpuid_entry2 *intel = cpuid_find(cpuid, 0x1, 0);
+    const struct kvm_cpuid_entry2 *amd = cpuid_find(cpuid, 0x80000001, 0);
+
+    return (intel && intel->ecx & CPUID_VMX) || (amd && amd->ecx & CPUID_SVM);
+}
+
 int cpuid_set(struct vcpu *vcpu)
 {
     struct cpuid_topology topology = cpuid_topology(vcpu);
@@ -256,6 +322,9 @@ int cpuid_set(struct vcpu *vcpu)
         return log_error(ENOMEM, "vCPU %u: CPUID", vcpu->index);
     if (cpuid_get(vcpu, cpuid) < 0)
         return log_error(errno, "ask KVM for its CPUID");
+    if (topology.nested && !cpuid_has_nested(cpuid))
+        return log_refuse(ENOTSUP, "--cpus: nested: this host's KVM does not offer it (as root: "
+                                   "modprobe kvm_intel nested=1, or kvm_amd)");
 
     cpuid_add_missing(cpuid, &topology);
     for (unsigned i = 0; i < cpuid->nent; i++)

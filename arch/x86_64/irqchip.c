@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <linux/kvm.h>
+#include <string.h>
 
 #include "arch/x86_64/layout.h"
 #include "vmm/core/log.h"
@@ -31,8 +32,19 @@ static int irqchip_mask_8259(const struct vm *vm, uint32_t chip)
 }
 
 /* Local APICs and I/O APIC in the kernel. No PIT: hardware-reduced ACPI guests do not need one. */
+/* Beyond what CPUID hides: AMD's first counters are there whatever it says. Since Linux 5.18. */
+static void vm_disable_pmu(const struct vm *vm)
+{
+    struct kvm_enable_cap cap = { .cap = KVM_CAP_PMU_CAPABILITY, .args = { KVM_PMU_CAP_DISABLE } };
+
+    if (vm_ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0)
+        log_debug("no performance counters to disable: %s", strerror(errno));
+}
+
 int arch_vm_init(struct vm *vm)
 {
+    if (!vm->pmu)
+        vm_disable_pmu(vm);
     if (vm_ioctl(vm->fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)KVM_TSS_BASE) < 0)
         return log_error(errno, "place KVM's task state segment");
     if (vm_ioctl(vm->fd, KVM_CREATE_IRQCHIP, NULL) < 0)

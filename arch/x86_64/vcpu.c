@@ -31,6 +31,9 @@
 #define MSR_MTRR_DEF_TYPE    0x2ffu
 #define MTRR_ENABLE_WB       0x806u /* enabled; default type write-back */
 
+#define MSR_FEATURE_CONTROL    0x3au
+#define FEATURE_CONTROL_LOCKED 1u /* and nothing enabled */
+
 #define LAPIC_LINT1 0x360     /* register offset */
 #define LVT_NMI     (4u << 8) /* delivery mode */
 
@@ -39,12 +42,13 @@ static int vcpu_set_msrs(struct vcpu *vcpu)
     static const struct kvm_msr_entry wanted[] = {
         { .index = MSR_MISC_ENABLE, .data = MISC_ENABLE_FAST_STR },
         { .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WB },
+        { .index = MSR_FEATURE_CONTROL, .data = FEATURE_CONTROL_LOCKED }, /* Intel; no VMX */
     };
     cleanup_free struct kvm_msrs *msrs = calloc(1, sizeof(*msrs) + sizeof(wanted));
 
     if (!msrs)
         return log_error(ENOMEM, "vCPU %u: set MSRs", vcpu->index);
-    msrs->nmsrs = ARRAY_SIZE(wanted);
+    msrs->nmsrs = ARRAY_SIZE(wanted) - (vcpu->vm->nested ? 1 : 0);
     memcpy(msrs->entries, wanted, sizeof(wanted));
     /* KVM_SET_MSRS may set fewer: a host without one of them. Its guests do without, too. */
     if (vm_ioctl(vcpu->fd, KVM_SET_MSRS, msrs) < 0)

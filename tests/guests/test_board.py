@@ -46,6 +46,15 @@ class Board(GuestTest):
         if "AuthenticAMD" in host and "topoext" in host:
             self.assertEqual(sorted(caches), sorted(host_caches()))
 
+    @only_on("x86_64", "on Arm KVM does not offer it")
+    def test_guests_of_the_guest_only_if_asked_for(self):
+        """By default: test_cpuid."""
+        done = self.boot("cpuid", "--cpus", "1,nested,pmu", cmdline="nested")
+        if b"nested: this host's KVM does not offer it" in done.stderr:
+            self.check_one_line(done.stderr, "modprobe")
+            self.skipTest("this host's KVM does not offer it")
+        self.check_status(done, 0)
+
     @only_on("x86_64", "an Arm CPU has registers for its counter's frequency, and another clock")
     def test_clocks_without_kvmclock(self):
         before = int(time.time())

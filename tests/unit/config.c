@@ -82,6 +82,8 @@ static void describe(char *text, size_t size, const struct config *config)
         fprintf(out, " %lluM", (unsigned long long)(config->memory / MIB));
     if (config->cpus != 1)
         fprintf(out, " %ucpus", config->cpus);
+    if (config->nested || config->pmu)
+        fprintf(out, "%s%s", config->nested ? ",nested" : "", config->pmu ? ",pmu" : "");
     for (const struct disk_config *d = config->disks; d; d = d->next)
         fprintf(out, " disk:%s%s%s%s:%u:%s", d->image.path, d->image.read_only ? ":ro" : "",
                 d->image.format_raw ? ":raw" : "", d->image.direct ? ":direct" : "",
@@ -204,6 +206,8 @@ START_TEST(later_options_override)
 {
     CHECK(check_accepted, {
                               { "--cpus 2 --cpus 3", " 3cpus" },
+                              { "--cpus 2,nested,pmu=on", " 2cpus,nested,pmu" },
+                              { "--cpus 2,nested,pmu --cpus 3,nested=off", " 3cpus" },
                               { "--timeout 3 --timeout 0", "" },
                               { "--no-rng --no-rng=off", "" },
                               { "--serial file=a,append --serial file=b", " serial:file:b" },

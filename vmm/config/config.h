@@ -85,6 +85,7 @@ struct config {
     const char *dump_acpi;       /* x86: directory to write to, or NULL */
     uint64_t memory;             /* bytes */
     unsigned cpus;
+    bool nested, pmu; /* what KVM offers for the guest's own guests; performance counters */
     struct disk_config *disks; /* in the order given */
     struct net_config *nets;
     struct share_config *shares;

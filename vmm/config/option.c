@@ -173,7 +173,7 @@ int option_print_help(struct option_reader *r, char *value, void *target)
         snprintf(left, sizeof(left), "  %s --%s %s", letter, option->name,
                  option->argument ? option->argument : "");
         printf("%-25s  %s\n", left, option->help);
-        if (option->forms && option->forms != option[-1].forms)
+        if (option->forms && option->forms != option[-1].forms && !option->forms->rare)
             option_print_forms(option->forms);
     }
     return option_end_print();

@@ -40,7 +40,8 @@ struct option {
     const char *name;
     char letter;          /* short form of an option, or 0 */
     bool repeats;         /* a key that may be given more than once */
-    bool rare;            /* in the manual only: --help must fit on a screen */
+    bool rare;            /* in the manual only, as --help must fit on a screen; of the first form:
+                             none of the option's forms */
     bool bare;            /* of the first form: its name may be omitted: FILE for path=FILE */
     const char *argument; /* the value's name in --help; NULL: takes no value */
     const char *help;     /* one line */

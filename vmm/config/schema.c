@@ -66,6 +66,14 @@ static int config_read_user(struct option_reader *r, char *value, void *target)
     return r->filled ? 0 : -ENOMEM;
 }
 
+static int config_read_cpus(struct option_reader *r, char *value, void *target)
+{
+    struct config *config = r->filled = target;
+
+    config->nested = config->pmu = false;
+    return option_read_number(r, value, &config->cpus);
+}
+
 static int config_read_tap(struct option_reader *r, char *value, void *target)
 {
     r->filled = config_add_net(target, NET_TAP);
@@ -269,6 +277,35 @@ const struct option config_net_forms[] = {
     { .name = NULL },
 };
 
+static const struct option cpus_keys[] = {
+    { .name = "nested",
+      .help = "the guest may run virtual machines of its own",
+      .more = "Off by default: the part of KVM that this opens to the guest is large. Refused if "
+              "the host's KVM does not offer it.",
+      .read = option_read_flag,
+      .at = offsetof(struct config, nested) },
+    { .name = "pmu",
+      .help = "the guest has the performance counters that the host's KVM offers",
+      .more = "Off by default: they measure what else happens on the host's CPUs.",
+      .read = option_read_flag,
+      .at = offsetof(struct config, pmu) },
+    { .name = NULL },
+};
+
+const struct option config_cpus_forms[] = {
+    { .name = "count",
+      .bare = true,
+      .rare = true,
+      .argument = "N",
+      .help = "how many; they share the host's cores with no other process, where it can see to "
+              "that (core scheduling)",
+      .read = config_read_cpus,
+      .min = 1,
+      .max = 1024,
+      .keys = cpus_keys },
+    { .name = NULL },
+};
+
 static const struct option share_keys[] = {
     { .name = "tag",
       .argument = "NAME",
@@ -396,10 +433,7 @@ static const struct option config_options[] = {
       .letter = 'c',
       .argument = "N",
       .help = "virtual CPUs (1)",
-      .read = option_read_number,
-      .at = offsetof(struct config, cpus),
-      .min = 1,
-      .max = 1024 },
+      .forms = config_cpus_forms },
     { .name = "disk",
       .argument = "DISK",
       .help = "raw image or block device; again for another",

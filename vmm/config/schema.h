@@ -21,6 +21,6 @@ enum config_result config_parse(struct config *config, const struct option_table
 extern const struct option_table config_table;
 
 /* The forms of --net, for `minivmm run` too: their targets are offsets in a struct config. */
-extern const struct option config_net_forms[];
+extern const struct option config_net_forms[], config_cpus_forms[];
 
 #endif

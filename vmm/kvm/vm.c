@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "vmm/core/cleanup.h"
@@ -16,6 +17,15 @@
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
 #include "vmm/kvm/vcpu.h"
+
+/* <linux/prctl.h> of Linux 5.14 */
+#ifndef PR_SCHED_CORE
+#define PR_SCHED_CORE        62
+#define PR_SCHED_CORE_CREATE 1
+#endif
+#ifndef PR_SCHED_CORE_SCOPE_THREAD
+#define PR_SCHED_CORE_SCOPE_THREAD 0
+#endif
 
 int vm_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -193,10 +203,22 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     return 0;
 }
 
+/*
+ * Lets the threads that this one will start, the vCPUs', share a core only with each other: what a
+ * guest can measure of a core's other hyper-thread is then its own. Fails where the kernel lacks
+ * core scheduling, or has no hyper-threads.
+ */
+static void vm_share_cores(void)
+{
+    if (prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, PR_SCHED_CORE_SCOPE_THREAD, 0) < 0)
+        log_debug("no core scheduling: %s", strerror(errno));
+}
+
 int vm_start(struct vm *vm)
 {
     int error = 0;
 
+    vm_share_cores();
     for (unsigned i = 0; !error && i < vm->vcpu_count; i++)
         error = vcpu_start(&vm->vcpus[i]);
     return error;

@@ -29,6 +29,7 @@ struct vm {
     struct vcpu *vcpus;
     struct ram_region shadow;          /* shadow pages of virtio registers; size 0: none */
     unsigned vcpus_wanted, vcpu_count; /* configured; created so far */
+    bool nested, pmu;                  /* offered to the guest; set after vm_init() */
     const struct bus *mmio, *ports;    /* handle the vCPUs' exits; ports on x86 only */
     struct event_sink events;
     struct vcpu_stats *stats;  /* of each vCPU, summed over resets */
@@ -55,7 +56,10 @@ void vm_finish(struct vm *vm); /* also after a failed vm_init() */
 /* Creates the virtual machine with `mem` as its RAM, and its vCPUs. Prints; -errno. */
 int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
 
-/* Starts a thread for each vCPU, parked. Prints; -errno. */
+/*
+ * Starts a thread for each vCPU, parked. The calling thread should end soon: where the host has
+ * core scheduling, it shares a core with none but them. Prints; -errno.
+ */
 int vm_start(struct vm *vm);
 
 /*

@@ -121,6 +121,8 @@ int machine_create(struct machine *machine, const struct machine_host *host)
     if ((error =
              vm_init(&machine->vm, &board->mmio, &board->ports, &host->events, &machine->timeline)))
         return error;
+    machine->vm.nested = machine->config->nested;
+    machine->vm.pmu = machine->config->pmu;
     timeline_mark(&machine->timeline, PHASE_KVM);
     if ((error = machine_create_board(machine, host)))
         return error;

@@ -9,6 +9,12 @@
 
 #define HYPERVISOR (1u << 31)
 #define X2APIC     (1u << 21)
+#define VMX        (1u << 5)
+#define PDCM       (1u << 15)
+
+/* Leaf 0x80000001, ECX. */
+#define SVM          (1u << 2)
+#define AMD_COUNTERS (1u << 23 | 1u << 24 | 1u << 28)
 
 static void check_signature(void)
 {
@@ -65,12 +71,32 @@ static void print_amd_caches(void)
     }
 }
 
+/* Virtualization and performance counters: only what was asked for. */
+static void check_asked(void)
+{
+    const char *asked = platform_cmdline();
+    bool nested = cpuid(1, 0).ecx & VMX || cpuid(0x80000001, 0).ecx & SVM;
+    uint32_t last = cpuid(0x80000000, 0).eax;
+
+    expect_equal(nested, *asked == 'n');
+    if (!nested && last >= 0x8000000a)
+        expect_equal(cpuid(0x8000000a, 0).edx, 0);
+    if (*asked)
+        return;
+    expect_equal(cpuid(0xa, 0).eax, 0);
+    expect_equal(cpuid(1, 0).ecx & PDCM, 0);
+    expect_equal(cpuid(0x80000001, 0).ecx & AMD_COUNTERS, 0);
+    if (last >= 0x80000022)
+        expect_equal(cpuid(0x80000022, 0).eax, 0);
+}
+
 int main(void)
 {
     struct cpuid features = cpuid(1, 0);
 
     expect(features.ecx & HYPERVISOR);
     expect(features.ecx & X2APIC);
+    check_asked();
     check_signature();
     check_frequencies();
     print_name();
