@@ -61,6 +61,8 @@ static void describe_net(FILE *out, const struct net_config *net)
         fprintf(out, ":%s", net->tap.interface);
     if (net->tap.fd >= 0)
         fprintf(out, ":%d", net->tap.fd);
+    if (net->vhost)
+        fprintf(out, ":vhost");
     fprintf(out, "%s", net->user.host_loopback ? ":loopback" : "");
     for (const struct slirp_forward *f = net->user.forwards; f; f = f->next)
         fprintf(out, ":%s:%s:%u>%u", f->udp ? "udp" : "tcp",
@@ -503,6 +505,7 @@ START_TEST(contradicting_options_are_refused)
     CHECK(check_refused,
           {
               { "", "nothing to boot: kernel is missing (--kernel FILE; see minivmm --help)" },
+              { "--net tap,fd=0,vhost=auto", "--net tap: vhost: 'auto' is neither on nor off" },
               { "--net tap --kernel k", "net tap: needs either name or fd" },
               { "--net tap,fd=3,name=x --kernel k", "net tap: needs either name or fd" },
               { "--net tap,fd=3 --net user --net tap,fd=3 --kernel k",

@@ -78,25 +78,24 @@ static void parts_choose_mac(uint8_t mac[6], const struct net_config *config, un
     memcpy(mac, config->mac_set ? config->mac : fallback, sizeof(fallback));
 }
 
-/* Creates the device for the back-end `net`: by vhost-net, if configured and available. */
+/* Creates the device for the back-end `net`. */
 static int parts_create_nic(struct board *board, struct virtio_device **ret, const char *name,
                             const struct net_config *config, struct net *net, const uint8_t mac[6],
                             struct loop *loop)
 {
     struct guest_memory *memory = board->host.memory;
-    int error = -ENOENT;
+    int error;
 
-    if (config->kind == NET_TAP && config->vhost != VHOST_OFF)
-        error = vhost_net_create(ret, name, net, tap_fd(net), mac, memory, loop);
-    if (!error)
-        return 0;
-    if (config->vhost == VHOST_ON)
-        return log_refuse(-error,
-                          "--net tap: vhost=on: /dev/vhost-net: %s (as root: modprobe vhost_net; "
-                          "its group, kvm, may use it)",
-                          strerror(-error));
-    error = virtio_net_create(ret, name, net, mac, memory, loop);
-    return error ? log_error(-error, "%s", name) : 0;
+    if (!config->vhost) {
+        error = virtio_net_create(ret, name, net, mac, memory, loop);
+        return error ? log_error(-error, "%s", name) : 0;
+    }
+    error = vhost_net_create(ret, name, net, tap_fd(net), mac, memory, loop);
+    return error ? log_refuse(-error,
+                              "--net tap: vhost: /dev/vhost-net: %s (as root: modprobe vhost_net; "
+                              "its group, kvm, may use it)",
+                              strerror(-error))
+                 : 0;
 }
 
 static int parts_create_net(struct board *board, struct hardware_device *place, unsigned number)

@@ -37,14 +37,13 @@ struct disk_config {
 };
 
 enum net_kind { NET_USER, NET_TAP };
-enum net_vhost { VHOST_AUTO, VHOST_ON, VHOST_OFF };
 
 struct net_config {
     enum net_kind kind;
     bool implied;              /* the default NIC, not asked for: the machine runs without, too */
     struct slirp_options user; /* NET_USER */
     struct tap_options tap;    /* NET_TAP */
-    enum net_vhost vhost;
+    bool vhost;                /* of a tap: the host's kernel serves its queues */
     uint8_t mac[6];
     bool mac_set;
     struct net_config *next;
