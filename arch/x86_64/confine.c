@@ -6,6 +6,7 @@
 #include "vmm/kvm/arch.h"
 
 static const struct seccomp_rule machine_table[] = {
+    SECCOMP_IOCTL(KVM_ENABLE_CAP, "no performance counters"),
     SECCOMP_IOCTL(KVM_CREATE_IRQCHIP, "a start, a reset"),
     SECCOMP_IOCTL(KVM_SET_IRQCHIP, "the same"),
     SECCOMP_IOCTL(KVM_SET_TSS_ADDR, "the same"),

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
@@ -12,11 +13,16 @@
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
 
+#ifndef PR_SCHED_CORE
+#define PR_SCHED_CORE 62
+#endif
+
 static const struct seccomp_rule kvm_table[] = {
     SECCOMP_IOCTL(KVM_CREATE_VM, "a start, a reset"),
     SECCOMP_IOCTL(KVM_CHECK_EXTENSION, "the same"),
     SECCOMP_IOCTL(KVM_GET_VCPU_MMAP_SIZE, "the same"),
     SECCOMP_IOCTL(KVM_CREATE_VCPU, "the same"),
+    SECCOMP_PRCTL(PR_SCHED_CORE, "vCPUs share a core with each other only"),
 };
 
 const struct seccomp_list kvm_rules = { kvm_table, ARRAY_SIZE(kvm_table) };

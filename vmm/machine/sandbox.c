@@ -120,6 +120,7 @@ static const struct seccomp_rule sandbox_tap_table[] = {
 };
 
 static const struct seccomp_rule sandbox_vhost_table[] = {
+    SECCOMP_IOCTL(TUNSETOFFLOAD, "features that the driver accepts"),
     SECCOMP_IOCTL(VHOST_SET_OWNER, "a driver's start"),
     SECCOMP_IOCTL(VHOST_SET_MEM_TABLE, "the same"),
     SECCOMP_IOCTL(VHOST_SET_FEATURES, "the same"),
@@ -149,11 +150,12 @@ static const struct seccomp_rule sandbox_share_table[] = {
     }
 #define MAX_LISTS 16
 
-static bool sandbox_has_tap(const struct config *config)
+/* Whether there is a tap that the host's kernel serves, or one that it does not. */
+static bool sandbox_has_tap(const struct config *config, bool vhost)
 {
     const struct net_config *net = config->nets;
 
-    while (net && net->kind != NET_TAP)
+    while (net && (net->kind != NET_TAP || net->vhost != vhost))
         net = net->next;
     return net;
 }
@@ -171,10 +173,10 @@ static int sandbox_restrict_calls(const struct board *board)
         lists[count++] = (struct seccomp_list)LIST(sandbox_share_table);
         lists[count++] = confine_rules;
     }
-    if (sandbox_has_tap(board->config)) {
+    if (sandbox_has_tap(board->config, false))
         lists[count++] = (struct seccomp_list)LIST(sandbox_tap_table);
+    if (sandbox_has_tap(board->config, true))
         lists[count++] = (struct seccomp_list)LIST(sandbox_vhost_table);
-    }
     return seccomp_restrict(lists, count, SECCOMP_TRAP);
 }
 
