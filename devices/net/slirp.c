@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "devices/net/frame_filter.h"
 #include "devices/net/net.h"
 #include "settings.h"
 #include "vmm/core/log.h"
@@ -70,6 +71,7 @@ struct slirp_net {
     struct slirp_library library;
     Slirp *slirp;
     struct slirp_timer *timers;
+    struct frame_filter filter;
 
     struct poll_set *set;          /* during pollfds_fill() */
     const struct poll_set *polled; /* during pollfds_poll() */
@@ -261,37 +263,6 @@ static void slirp_dispatch(struct poller *poller, const struct poll_set *set)
         s->net.client.readable(s->net.client.owner);
 }
 
-/*
- * Destinations that a socket of the host takes for the host itself. A router never forwards them;
- * slirp would, even with host_loopback off.
- */
-static bool slirp_is_martian4(const uint8_t addr[4])
-{
-    return addr[0] == 0 || addr[0] == 127;
-}
-
-static bool slirp_is_martian6(const uint8_t addr[16])
-{
-    static const uint8_t unspecified[12], mapped[12] = { [10] = 0xff, [11] = 0xff };
-
-    return !memcmp(addr, unspecified, 12) || !memcmp(addr, mapped, 12);
-}
-
-/* Accepts ARP and IP frames only. slirp's other protocols are of no use to a guest. */
-static bool slirp_accepts(const uint8_t *frame, size_t size)
-{
-    switch (frame[12] << 8 | frame[13]) {
-    case ETH_P_ARP:
-        return true;
-    case ETH_P_IP:
-        return size >= ETH_HLEN + 20 && !slirp_is_martian4(frame + ETH_HLEN + 16);
-    case ETH_P_IPV6:
-        return size >= ETH_HLEN + 40 && !slirp_is_martian6(frame + ETH_HLEN + 24);
-    default:
-        return false;
-    }
-}
-
 /* Completes a partial checksum (NEEDS_CSUM): the ones' complement sum from csum_start on. */
 static void slirp_finish_checksum(uint8_t *bytes, size_t size, const struct net_header *header)
 {
@@ -324,10 +295,11 @@ static int slirp_send(struct net *net, const struct net_header *header, struct s
     if (size < ETH_HLEN || size > sizeof(s->sent))
         return -EMSGSIZE;
     sg_read(frame, s->sent, size); /* a copy, which the guest cannot change */
-    if (!slirp_accepts(s->sent, size))
-        return -EPERM;
+    /* Before the filter: the guest says where the checksum is to be written. */
     if (header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
         slirp_finish_checksum(s->sent, size, header);
+    if (!frame_filter_passes(&s->filter, s->sent, size))
+        return -EPERM;
     s->library.input(s->slirp, s->sent, (int)size);
     return 0;
 }
@@ -399,6 +371,7 @@ static void slirp_close(struct net *net)
         slirp_free_first(s);
     if (s->library.handle)
         dlclose(s->library.handle);
+    frame_filter_close(&s->filter);
     free(s);
 }
 
@@ -544,7 +517,9 @@ int slirp_open(struct net **ret, const struct slirp_options *options, struct loo
     s->loop = loop;
     s->poller = (struct poller){ slirp_prepare, slirp_dispatch };
 
-    error = slirp_set_up(s, options);
+    error = frame_filter_open(&s->filter, options->host_loopback);
+    if (!error)
+        error = slirp_set_up(s, options);
     if (error < 0) {
         slirp_close(&s->net);
         return error;

@@ -217,14 +217,15 @@ struct tcp_peer {
     uint32_t seq, ack;
 };
 
-static void send_tcp(struct tcp_peer *peer, uint8_t flags, const char *text)
+static void send_tcp_urgent(struct tcp_peer *peer, uint8_t flags, const char *text, uint16_t urgent)
 {
     struct tcphdr tcp = { .source = htons(peer->guest_port),
                           .dest = htons(peer->host_port),
                           .seq = htonl(peer->seq),
                           .ack_seq = htonl(peer->ack),
                           .doff = 5,
-                          .window = htons(65000) };
+                          .window = htons(65000),
+                          .urg_ptr = htons(urgent) };
     size_t length = strlen(text), at;
     uint8_t frame[1514];
     uint32_t sum;
@@ -236,6 +237,11 @@ static void send_tcp(struct tcp_peer *peer, uint8_t flags, const char *text)
     memcpy(frame + at + sizeof(tcp), text, length);
     send_frame(frame, at + sizeof(tcp) + length);
     peer->seq += (uint32_t)length + (flags & TH_SYN ? 1 : 0);
+}
+
+static void send_tcp(struct tcp_peer *peer, uint8_t flags, const char *text)
+{
+    send_tcp_urgent(peer, flags, text, 0);
 }
 
 static void send_udp(const char *host, uint16_t host_port, uint16_t guest_port, const void *bytes,
@@ -441,6 +447,57 @@ START_TEST(large_frames)
     while (receive_large(&header) != ETH + 40 + sizeof(bytes))
         ck_assert_uint_eq(header.flags, VIRTIO_NET_HDR_F_DATA_VALID);
     close(fd);
+    close(server.fd);
+}
+END_TEST
+
+/* CVE-2026-9539: libslirp sent what lies behind its buffer, for ever. */
+START_TEST(an_urgent_pointer_reads_no_heap)
+{
+    struct server server = server_open(AF_INET, SOCK_STREAM);
+    struct tcp_peer peer = { "10.0.2.2", server.port, 4000, 1000, 0 };
+    int fd = connect_guest(&peer, &server);
+    char text[16] = "";
+
+    ck_assert_int_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    send_tcp_urgent(&peer, TH_ACK | TH_PUSH | TH_URG, "x", 2048);
+    send_tcp(&peer, TH_ACK | TH_PUSH, "y");
+    for (unsigned i = 0; i < 20; i++)
+        loop_turn(d.loop, 1);
+    ck_assert_int_eq(recv(fd, text, sizeof(text), 0), 2);
+    ck_assert_str_eq(text, "xy");
+    ck_assert_int_lt(recv(fd, text, sizeof(text), MSG_OOB), 0);
+    close(fd);
+    close(server.fd);
+}
+END_TEST
+
+/* The guest tells us to write the checksum in place of the destination: 127.0.0.1, not 10.0.0.1. */
+START_TEST(a_checksum_does_not_change_the_destination)
+{
+    struct server server = server_open(AF_INET, SOCK_DGRAM);
+    struct net_header header = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM };
+    struct udphdr udp = { .source = htons(4001), .dest = htons(server.port), .len = htons(10) };
+    uint8_t frame[ETH + 20 + 10] = { 0 }, *ip = frame + ETH;
+    char text[16];
+    uint32_t sum;
+
+    virtio_reset(d.device);
+    memset(driver_ram(&d, 0x10000), 0, 0x20000);
+    ck_assert(driver_start(&d, d.device, BIT(VIRTIO_NET_F_CSUM)));
+    post_all();
+    put_ip(frame, "127.0.0.1", IPPROTO_UDP, 10, &sum);
+    memcpy(ip + 16, (uint8_t[]){ 10, 0 }, 2);
+    memcpy(ip + 20, &udp, sizeof(udp));
+    /* The payload makes the sum from the destination on the complement of 127.0. */
+    sum = 0x80ff + (uint32_t)ntohs(fold(sum_up(0, ip + 16, 14)));
+    memcpy(ip + 28,
+           (uint8_t[]){ (uint8_t)((sum + (sum >> 16)) >> 8), (uint8_t)(sum + (sum >> 16)) }, 2);
+    le16_store(&header.csum_start, ETH + 16);
+    send_frame_with(&header, frame, sizeof(frame));
+    for (unsigned i = 0; i < 20; i++)
+        loop_turn(d.loop, 1);
+    ck_assert_int_lt(read(server.fd, text, sizeof(text)), 0);
     close(server.fd);
 }
 END_TEST
@@ -721,11 +778,13 @@ int main(void)
     tcase_add_loop_test(plain, host_loopback_is_unreachable, 0, ARRAY_SIZE(loopbacks));
     tcase_add_test(plain, malformed_frames);
     tcase_add_test(plain, checksums_anywhere);
+    tcase_add_test(plain, a_checksum_does_not_change_the_destination);
     tcase_add_test(plain, reset_with_frames_waiting);
     suite_add_tcase(suite, plain);
 
     tcase_add_checked_fixture(loopback, open_loopback, finish);
     tcase_add_test(loopback, tcp_reaches_the_host);
+    tcase_add_test(loopback, an_urgent_pointer_reads_no_heap);
     tcase_add_test(loopback, udp_reaches_the_host);
     tcase_add_test(loopback, large_frames);
     tcase_add_test(loopback, a_udp_association_survives_a_pause);

@@ -229,7 +229,8 @@ static const struct option user_keys[] = {
       .read = config_read_forward,
       .at = offsetof(struct net_config, user.forwards) },
     { .name = "host-loopback",
-      .help = "let the guest reach servers on the host's 127.0.0.1, at the gateway's address",
+      .help =
+          "let the guest reach the host: 127.0.0.1 at the gateway's address, others as they are",
       .read = option_read_flag,
       .at = offsetof(struct net_config, user.host_loopback) },
     { .name = "mac", .argument = "MAC", .help = "the NIC's address", .read = config_read_mac },
@@ -264,8 +265,9 @@ static const struct option tap_keys[] = {
 
 const struct option config_net_forms[] = {
     { .name = "user",
-      .help = "the guest gets an address by DHCP and reaches what minivmm's user can reach; needs "
-              "no privilege",
+      .help =
+          "the guest gets an address by DHCP and reaches what minivmm's user can reach, but not "
+          "the host; needs no privilege",
       .read = config_read_user,
       .keys = user_keys },
     { .name = "tap",
