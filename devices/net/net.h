@@ -11,9 +11,9 @@
 #include "vmm/core/sg.h"
 
 /*
- * A NIC's back-end, which sends and receives Ethernet frames: slirp.c (user mode) or tap.c. All of
- * it runs on the NIC's loop. A back-end never calls its client from within an operation of struct
- * net_ops.
+ * A NIC's back-end, which sends and receives Ethernet frames: user.c (user mode) or tap.c, and in
+ * minivmm-net slirp.c. All of it runs on the NIC's loop. A back-end never calls its client from
+ * within an operation of struct net_ops.
  */
 struct net;
 
@@ -55,6 +55,7 @@ struct net_ops {
 struct net_client {
     void (*readable)(void *owner); /* repeated while there are frames and want_receive is on */
     void (*writable)(void *owner); /* once after a send() that returned -EAGAIN */
+    void (*lost)(void *owner);     /* once: no frame will be sent or received any more */
     void *owner;
 };
 
@@ -65,6 +66,15 @@ struct net {
     uint64_t calls;           /* system calls made so far, those the back-end knows of */
     uint16_t mtu;             /* offered to the guest; 0: none, so Ethernet's 1500 */
 };
+
+/* Do the fields for a partial checksum lie in a frame of `size` bytes? */
+static inline bool net_checksum_ok(const struct net_header *header, size_t size)
+{
+    uint16_t start = le16_load(&header->csum_start);
+    uint16_t offset = le16_load(&header->csum_offset);
+
+    return start <= size && offset <= size - start && sizeof(le16) <= size - start - offset;
+}
 
 /* `features` 0: no checksum or segmentation offload in either direction. */
 static inline void net_set_offloads(struct net *net, uint64_t features)

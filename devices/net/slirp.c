@@ -1,30 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/net/slirp.h"
 
-#include <errno.h>
-
-#include "devices/net/frame_filter.h"
-#include "devices/net/net.h"
-#include "settings.h"
-#include "vmm/core/log.h"
-
-#if HAVE_SLIRP
-
 #include <arpa/inet.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/virtio_net.h>
 #include <slirp/libslirp.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/net/frame_filter.h"
+#include "devices/net/net.h"
 #include "firmware/init/user_network.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/log.h"
 
 /*
  * libslirp is a TCP/IP stack that acts as the guest's router and maps its connections to sockets of
- * this process. It is loaded with dlopen() when needed, not linked, because it depends on GLib.
+ * this process, which therefore is one of its own: minivmm-net.
  *
  * slirp calls back with frames at any time, also from within slirp_input(), so they are queued
  * until the NIC reads them. When the queue is half full slirp's sockets are no longer polled, which
@@ -53,22 +48,10 @@ struct slirp_timer {
     struct slirp_timer *next;
 };
 
-/* The functions used. */
-struct slirp_library {
-    void *handle;
-    __typeof__(&slirp_new) new;
-    __typeof__(&slirp_cleanup) cleanup;
-    __typeof__(&slirp_input) input;
-    __typeof__(&slirp_pollfds_fill) pollfds_fill;
-    __typeof__(&slirp_pollfds_poll) pollfds_poll;
-    __typeof__(&slirp_add_hostfwd) add_hostfwd;
-};
-
 struct slirp_net {
     struct net net;
     struct loop *loop;
     struct poller poller;
-    struct slirp_library library;
     Slirp *slirp;
     struct slirp_timer *timers;
     struct frame_filter filter;
@@ -232,7 +215,7 @@ static void slirp_prepare(struct poller *poller, struct poll_set *set, uint32_t 
     s->polling = s->queued < SLIRP_QUEUE / 2;
     if (s->polling) {
         s->set = set;
-        s->library.pollfds_fill(s->slirp, timeout_ms, slirp_add_poll, s);
+        slirp_pollfds_fill(s->slirp, timeout_ms, slirp_add_poll, s);
     }
     slirp_limit_wait(s, timeout_ms);
 }
@@ -257,7 +240,7 @@ static void slirp_dispatch(struct poller *poller, const struct poll_set *set)
     slirp_run_timers(s);
     if (s->polling) {
         s->polled = set;
-        s->library.pollfds_poll(s->slirp, 0, slirp_get_revents, s);
+        slirp_pollfds_poll(s->slirp, 0, slirp_get_revents, s);
     }
     if (s->want_receive && s->first)
         s->net.client.readable(s->net.client.owner);
@@ -300,7 +283,7 @@ static int slirp_send(struct net *net, const struct net_header *header, struct s
         slirp_finish_checksum(s->sent, size, header);
     if (!frame_filter_passes(&s->filter, s->sent, size))
         return -EPERM;
-    s->library.input(s->slirp, s->sent, (int)size);
+    slirp_input(s->slirp, s->sent, (int)size);
     return 0;
 }
 
@@ -365,12 +348,10 @@ static void slirp_close(struct net *net)
 
     if (s->slirp) {
         loop_set_poller(s->loop, NULL);
-        s->library.cleanup(s->slirp);
+        slirp_cleanup(s->slirp);
     }
     while (s->first)
         slirp_free_first(s);
-    if (s->library.handle)
-        dlclose(s->library.handle);
     frame_filter_close(&s->filter);
     free(s);
 }
@@ -391,44 +372,15 @@ static void slirp_on_glib_log(const char *domain, int level, const char *message
     log_debug("user-mode network: %s", message);
 }
 
-static void slirp_quiet_glib(void *handle)
+/* Found by name: libslirp's headers are installed without GLib's. */
+static void slirp_quiet_glib(void)
 {
     typedef void log_function(const char *, int, const char *, void *);
     log_function *(*set_handler)(log_function *, void *);
 
-    *(void **)&set_handler = dlsym(handle, "g_log_set_default_handler");
+    *(void **)&set_handler = dlsym(RTLD_DEFAULT, "g_log_set_default_handler");
     if (set_handler)
         set_handler(slirp_on_glib_log, NULL);
-}
-
-static int slirp_load(struct slirp_library *library)
-{
-    const struct {
-        const char *name;
-        void **function;
-    } symbols[] = {
-        { "slirp_new", (void **)&library->new },
-        { "slirp_cleanup", (void **)&library->cleanup },
-        { "slirp_input", (void **)&library->input },
-        { "slirp_pollfds_fill", (void **)&library->pollfds_fill },
-        { "slirp_pollfds_poll", (void **)&library->pollfds_poll },
-        { "slirp_add_hostfwd", (void **)&library->add_hostfwd },
-    };
-
-    /* RTLD_NODELETE: GLib cannot be unloaded. */
-    library->handle = dlopen("libslirp.so.0", RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!library->handle)
-        return log_refuse(ENOSYS, "no user-mode network: install the package libslirp0 (%s)",
-                          dlerror());
-    for (unsigned i = 0; i < ARRAY_SIZE(symbols); i++) {
-        *symbols[i].function = dlsym(library->handle, symbols[i].name);
-        if (!*symbols[i].function)
-            return log_refuse(
-                ENOSYS, "no user-mode network: libslirp.so.0 lacks %s; install another version",
-                symbols[i].name);
-    }
-    slirp_quiet_glib(library->handle);
-    return 0;
 }
 
 static struct in_addr slirp_addr(uint32_t addr)
@@ -457,16 +409,16 @@ static Slirp *slirp_start(struct slirp_net *s, bool host_loopback)
         .disable_host_loopback = !host_loopback,
     };
 
-    return s->library.new(&config, &slirp_callbacks, s);
+    return slirp_new(&config, &slirp_callbacks, s);
 }
 
 static int slirp_add_forward(struct slirp_net *s, const struct slirp_forward *forward)
 {
     const char *protocol = forward->udp ? "udp" : "tcp";
 
-    if (s->library.add_hostfwd(s->slirp, forward->udp, (struct in_addr){ forward->host_addr },
-                               forward->host_port, slirp_addr(USER_NETWORK_GUEST),
-                               forward->guest_port) == 0)
+    if (slirp_add_hostfwd(s->slirp, forward->udp, (struct in_addr){ forward->host_addr },
+                          forward->host_port, slirp_addr(USER_NETWORK_GUEST),
+                          forward->guest_port) == 0)
         return 0;
 
     switch (errno) {
@@ -485,10 +437,9 @@ static int slirp_add_forward(struct slirp_net *s, const struct slirp_forward *fo
 
 static int slirp_set_up(struct slirp_net *s, const struct slirp_options *options)
 {
-    int error = slirp_load(&s->library);
+    int error;
 
-    if (error < 0)
-        return error;
+    slirp_quiet_glib();
     s->slirp = slirp_start(s, options->host_loopback);
     if (!s->slirp)
         return log_refuse(EIO, "no user-mode network: libslirp failed to start");
@@ -527,12 +478,3 @@ int slirp_open(struct net **ret, const struct slirp_options *options, struct loo
     *ret = &s->net;
     return 0;
 }
-
-#else
-
-int slirp_open(struct net **ret, const struct slirp_options *options, struct loop *loop)
-{
-    return log_refuse(ENOSYS, "no user-mode network: this minivmm was built without libslirp");
-}
-
-#endif

@@ -22,8 +22,8 @@ struct slirp_options {
 };
 
 /*
- * Loads libslirp (-ENOSYS if it is not installed) and opens the forwarded ports. Becomes the loop's
- * poller. On failure prints why and returns -errno.
+ * libslirp as a NIC's back-end. For minivmm-net: minivmm is not linked with it. Opens the forwarded
+ * ports. Becomes the loop's poller. On failure prints why and returns -errno.
  */
 int slirp_open(struct net **ret, const struct slirp_options *options, struct loop *loop);
 

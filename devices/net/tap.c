@@ -108,6 +108,7 @@ static void tap_ready(struct watch *watch, short revents)
     if (revents & (POLLERR | POLLHUP | POLLNVAL)) {
         log_warn("tap %s was deleted: the guest has no network any more", tap->name);
         watch->fd = -1; /* or poll() would report it again and again */
+        tap->net.client.lost(tap->net.client.owner);
         return;
     }
     if (revents & POLLOUT) {

@@ -252,14 +252,6 @@ static bool net_gso_ok(const struct virtio_net *n, const struct net_header *head
     return false;
 }
 
-static bool net_checksum_ok(const struct net_header *header, size_t size)
-{
-    uint16_t start = le16_load(&header->csum_start);
-    uint16_t offset = le16_load(&header->csum_offset);
-
-    return start <= size && offset <= size - start && sizeof(le16) <= size - start - offset;
-}
-
 /* Checks a copy of the header for a frame of `size` bytes, and clears fields that do not apply. */
 static bool net_header_ok(const struct virtio_net *n, struct net_header *header, size_t size)
 {
@@ -318,6 +310,14 @@ static void net_readable(void *owner)
 static void net_writable(void *owner)
 {
     net_transmit(owner);
+}
+
+static void net_lost(void *owner)
+{
+    struct virtio_net *n = owner;
+
+    le16_store(&n->config.status, 0);
+    virtio_config_changed(&n->virtio);
 }
 
 static struct virtio_net *net_of(struct virtio_device *v)
@@ -462,7 +462,7 @@ int virtio_net_create(struct virtio_device **ret, const char *name, struct net *
 
     virtio_net_fill_config(&n->config, net, mac);
     n->net = net;
-    net->client = (struct net_client){ net_readable, net_writable, n };
+    net->client = (struct net_client){ net_readable, net_writable, net_lost, n };
     *ret = &n->virtio;
     return 0;
 }

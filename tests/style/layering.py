@@ -13,7 +13,7 @@ FLOORS = [
     ['firmware', 'firmware/init'],
     ['firmware/boot', 'firmware/tables', 'devices/block', 'devices/net', 'devices/fs', 'devices/console'],
     ['devices/chips', 'devices/virtio', 'vmm/config', 'vmm/kvm'],
-    ['vmm/board'],
+    ['vmm/board', 'vmm/user_net'],
     ['arch/x86_64', 'arch/aarch64'],
     ['vmm/machine'],
     ['vmm/cli'],

@@ -118,8 +118,10 @@ static void make(struct made *m)
     host.memory = m->mem = guest_memory_create();
     for (unsigned i = 0; i < hw->ram_ranges; i++)
         ck_assert_int_eq(guest_memory_add(m->mem, hw->ram[i].base, hw->ram[i].size, NULL), 0);
+    ck_assert_int_eq(parts_start(&m->board), 0);
     ck_assert_int_eq(parts_create(&m->board, &host, &terminal), 0);
     ck_assert_int_eq(board_start(&m->board), 0);
+    ck_assert_int_eq(parts_wait(&m->board), 0);
 }
 
 static void destroy(struct made *m)
@@ -183,7 +185,8 @@ static void drive_all(struct made *m)
     unsigned rings = 0;
 
     for (unsigned i = 0; i < hw->virtio_count; i++)
-        rings = drive(m, &hw->virtio[i], rings);
+        if (hw->virtio[i].size > 0) /* without libslirp there is no NIC */
+            rings = drive(m, &hw->virtio[i], rings);
 }
 
 /* Writes to registers of every chip, so that it has state worth saving. */
@@ -256,7 +259,7 @@ START_TEST(a_new_board_loads_what_another_saved)
     struct made m;
 
     make(&m);
-    ck_assert_uint_ge(devices_of(&m.board), m.board.hardware.virtio_count + 4);
+    ck_assert_uint_ge(devices_of(&m.board), m.board.hardware.virtio_count + 3);
     check_saved_loaded_saved(&m);
     destroy(&m);
 }

@@ -63,8 +63,8 @@ static void describe_net(FILE *out, const struct net_config *net)
         fprintf(out, ":%d", net->tap.fd);
     if (net->vhost)
         fprintf(out, ":vhost");
-    fprintf(out, "%s", net->user.host_loopback ? ":loopback" : "");
-    for (const struct slirp_forward *f = net->user.forwards; f; f = f->next)
+    fprintf(out, "%s", net->user.network.host_loopback ? ":loopback" : "");
+    for (const struct slirp_forward *f = net->user.network.forwards; f; f = f->next)
         fprintf(out, ":%s:%s:%u>%u", f->udp ? "udp" : "tcp",
                 inet_ntoa((struct in_addr){ f->host_addr }), f->host_port, f->guest_port);
     if (net->mac_set)
@@ -394,7 +394,7 @@ START_TEST(unknown_words_are_refused)
               { "--net bridge", "--net: unknown word 'bridge'; known: user, tap, none" },
               { "--net ,user", "--net: unknown word ''; known: user, tap, none" },
               { "--net user,name=tap0",
-                "--net user: unknown key 'name'; known: hostfwd, host-loopback, mac" },
+                "--net user: unknown key 'name'; known: hostfwd, host-loopback, mac, fd" },
               { "--net none,mac=x", "--net none: takes no keys; remove 'mac'" },
               { "--serial pty", "--serial: unknown word 'pty'; known: none, stdio, file, fd" },
               { "--serial file=a,b", "--serial file: unknown key 'b'; known: append" },
@@ -510,6 +510,11 @@ START_TEST(contradicting_options_are_refused)
               { "--net tap,fd=3,name=x --kernel k", "net tap: needs either name or fd" },
               { "--net tap,fd=3 --net user --net tap,fd=3 --kernel k",
                 "net tap: another NIC has descriptor 3" },
+              { "--net user,fd=3 --net user,fd=3 --kernel k",
+                "net user: another NIC has descriptor 3" },
+              { "--net user,fd=3,host-loopback --kernel k",
+                "net user: hostfwd and host-loopback are of the minivmm-net behind fd; give them "
+                "to that" },
               { "--kernel k --share //", "share //: " NO_TAG },
               { "--kernel k --share a/../", "share a/../: " NO_TAG },
               { "--kernel k --share ./", "share ./: " NO_TAG },
@@ -538,7 +543,7 @@ static void describe_machine(struct config *config)
     config->kernel = "k";
     config_add_disk(config)->image = (struct block_options){ .path = "a" };
     config_add_disk(config)->image = (struct block_options){ .path = "b", .read_only = true };
-    config_add_net(config, NET_USER)->user.host_loopback = true;
+    config_add_net(config, NET_USER)->user.network.host_loopback = true;
     config_add_net(config, NET_TAP)->tap.interface = "tap0";
     config_add_share(config)->directory = (struct share_options){ .path = "/srv/data/" };
     config->console.kind = CONSOLE_STDIO;

@@ -49,7 +49,7 @@ START_TEST(the_last_error_is_kept)
     char reason[LOG_REASON_SIZE] = "", longer[2 * LOG_REASON_SIZE];
 
     catch_stderr();
-    log_keep_reason(reason);
+    log_keep_reason(reason, true);
     log_warn("not an error");
     ck_assert_str_eq(reason, "");
     log_error(ENOENT, "open %s", "a\nb");
@@ -65,7 +65,7 @@ START_TEST(the_last_error_is_kept)
     ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 2); /* cut before a UTF-8 character */
     log_refuse(EINVAL, "%s", longer + 1);
     ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 1);
-    log_keep_reason(NULL);
+    log_keep_reason(NULL, true);
     log_refuse(EINVAL, "no");
     ck_assert_uint_eq(strlen(reason), LOG_REASON_SIZE - 1);
 }

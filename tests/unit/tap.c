@@ -96,7 +96,7 @@ static int open_tap(const char *name, int fd)
     int error = tap_open(&net, &options, loop);
 
     if (error == 0)
-        net->client = (struct net_client){ on_readable, on_readable, &wake };
+        net->client = (struct net_client){ on_readable, on_readable, on_readable, &wake };
     return error;
 }
 

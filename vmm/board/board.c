@@ -6,9 +6,11 @@
 #include <sys/mman.h>
 
 #include "devices/chips/chip.h"
+#include "devices/net/net.h"
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/board/consoles.h"
+#include "vmm/core/base.h"
 #include "vmm/core/device.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
@@ -43,6 +45,8 @@ void board_destroy(struct board *board)
         board->devices = device->next;
         device->ops->destroy(device);
     }
+    for (unsigned i = board->nics; i < ARRAY_SIZE(board->user_nets); i++)
+        net_close(board->user_nets[i]);
     for (unsigned i = 0; i < board->loop_count; i++)
         loop_destroy(board->loops[i].loop);
     consoles_destroy(board);

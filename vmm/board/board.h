@@ -18,6 +18,7 @@ struct chip;
 struct config;
 struct device;
 struct loop;
+struct net;
 struct share;
 struct terminal;
 
@@ -49,7 +50,9 @@ struct board {
     unsigned loop_count;
     struct share *shares[HARDWARE_MAX_VIRTIO]; /* owned by their devices */
     unsigned share_count;
-    struct share_budget share_budget; /* of all shared directories */
+    struct net *user_nets[HARDWARE_MAX_VIRTIO]; /* by NIC, started; others NULL */
+    unsigned nics;                              /* how many of them belong to a device */
+    struct share_budget share_budget;           /* of all shared directories */
 
     /* consoles.c */
     struct terminal *serial, *console;              /* or NULL */

@@ -9,8 +9,8 @@
 #include "devices/block/open.h"
 #include "devices/fs/share.h"
 #include "devices/net/net.h"
-#include "devices/net/slirp.h"
 #include "devices/net/tap.h"
+#include "devices/net/user.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/fs.h"
 #include "devices/virtio/net.h"
@@ -101,32 +101,62 @@ static int parts_create_nic(struct board *board, struct virtio_device **ret, con
 static int parts_create_net(struct board *board, struct hardware_device *place, unsigned number)
 {
     const struct net_config *config = board->config->nets;
+    struct net *net = board->user_nets[number];
     struct board_loop *own = board_add_loop(board, place->name);
     struct virtio_device *virtio;
-    struct net *net;
     uint8_t mac[6];
-    int error;
+    int error = 0;
 
     if (!own)
         return -ENOMEM;
     for (unsigned i = 0; i < number; i++)
         config = config->next;
-    error = config->kind == NET_TAP ? tap_open(&net, &config->tap, own->loop)
-                                    : slirp_open(&net, &config->user, own->loop);
-    if (error && config->implied) {
-        log_warn("continuing without a network (--net none avoids this warning)");
-        place->size = 0; /* ACPI and the device tree leave it out */
+    if (config->kind == NET_USER && !net) {
+        place->size = 0; /* it is optional: ACPI and the device tree leave it out */
         return 0;
     }
-    if (error)
+    if (net)
+        user_attach(net, own->loop);
+    else if ((error = tap_open(&net, &config->tap, own->loop)))
         return error;
     parts_choose_mac(mac, config, number);
+    board->nics = number + 1;
     error = parts_create_nic(board, &virtio, place->name, config, net, mac, own->loop);
     if (error) {
         net_close(net);
+        board->user_nets[number] = NULL;
         return error;
     }
     return board_add_virtio(board, place, virtio);
+}
+
+int parts_start(struct board *board)
+{
+    struct net **net = board->user_nets;
+
+    for (const struct net_config *config = board->config->nets; config; config = config->next) {
+        struct user_options options = config->user;
+        int error;
+
+        options.optional = config->implied;
+        error = config->kind == NET_USER ? user_start(net, &options) : 0;
+        if (error && !config->implied)
+            return error;
+        if (error)
+            log_warn("continuing without a network (--net none avoids this warning)");
+        net++;
+    }
+    return 0;
+}
+
+int parts_wait(struct board *board)
+{
+    int error = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(board->user_nets) && !error; i++)
+        if (board->user_nets[i])
+            error = user_wait(board->user_nets[i]);
+    return error;
 }
 
 /* Shared directories. */

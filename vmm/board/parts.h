@@ -19,10 +19,22 @@ struct terminal_config;
 int parts_describe(struct board *board, const struct config *config);
 
 /*
- * Builds the board that parts_describe() planned. `terminal` is the template of all terminals.
+ * Starts the processes that serve user-mode NICs, of a board that parts_describe() planned. First
+ * of all: they inherit nothing then, and start beside what follows. Prints; -errno.
+ */
+int parts_start(struct board *board);
+
+/*
+ * Builds the board after parts_start(). `terminal` is the template of all terminals.
  * Prints; -errno. board_destroy() is due in any case.
  */
 int parts_create(struct board *board, const struct board_host *host,
                  const struct terminal_config *terminal);
+
+/*
+ * Waits for what parts_start() has started: last of all before the guest runs. Prints why it does
+ * not; -errno.
+ */
+int parts_wait(struct board *board);
 
 #endif

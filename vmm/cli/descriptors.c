@@ -78,7 +78,8 @@ int descriptors_check(const struct config *config)
             (error = descriptors_check_one("port ", port->name, port->output)))
             return error;
     for (const struct net_config *net = config->nets; net; net = net->next)
-        if ((error = descriptors_check_one("net tap", "", net->tap.fd)))
+        if ((error = descriptors_check_one("net tap", "", net->tap.fd)) ||
+            (error = descriptors_check_one("net user", "", net->user.fd)))
             return error;
     return 0;
 }

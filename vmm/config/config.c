@@ -57,7 +57,7 @@ struct net_config *config_add_net(struct config *config, enum net_kind kind)
     if (config->nets && config->nets->implied)
         config->nets = NULL;
     net->kind = kind;
-    net->tap.fd = -1;
+    net->tap.fd = net->user.fd = -1;
     list_append(&config->nets, net);
     return net;
 }
@@ -133,9 +133,15 @@ int config_check_nets(const struct config *config)
     for (const struct net_config *net = config->nets; net; net = net->next) {
         if (net->kind == NET_TAP && !net->tap.interface == (net->tap.fd < 0))
             return log_refuse(EINVAL, "net tap: needs either name or fd");
+        if (net->user.fd >= 0 && (net->user.network.forwards || net->user.network.host_loopback))
+            return log_refuse(EINVAL, "net user: hostfwd and host-loopback are of the minivmm-net "
+                                      "behind fd; give them to that");
         for (const struct net_config *other = net->next; other; other = other->next)
-            if (net->tap.fd >= 0 && net->tap.fd == other->tap.fd)
-                return log_refuse(EINVAL, "net tap: another NIC has descriptor %d", net->tap.fd);
+            if ((net->tap.fd >= 0 && net->tap.fd == other->tap.fd) ||
+                (net->user.fd >= 0 && net->user.fd == other->user.fd))
+                return log_refuse(EINVAL, "net %s: another NIC has descriptor %d",
+                                  net->kind == NET_TAP ? "tap" : "user",
+                                  net->kind == NET_TAP ? net->tap.fd : net->user.fd);
     }
     return 0;
 }

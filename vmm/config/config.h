@@ -7,8 +7,8 @@
 
 #include "devices/block/open.h"
 #include "devices/fs/share.h"
-#include "devices/net/slirp.h"
 #include "devices/net/tap.h"
+#include "devices/net/user.h"
 #include "vmm/core/arena.h"
 #include "vmm/core/log.h"
 
@@ -40,10 +40,10 @@ enum net_kind { NET_USER, NET_TAP };
 
 struct net_config {
     enum net_kind kind;
-    bool implied;              /* the default NIC, not asked for: the machine runs without, too */
-    struct slirp_options user; /* NET_USER */
-    struct tap_options tap;    /* NET_TAP */
-    bool vhost;                /* of a tap: the host's kernel serves its queues */
+    bool implied;             /* the default NIC, not asked for: the machine runs without, too */
+    struct user_options user; /* NET_USER */
+    struct tap_options tap;   /* NET_TAP */
+    bool vhost;               /* of a tap: the host's kernel serves its queues */
     uint8_t mac[6];
     bool mac_set;
     struct net_config *next;

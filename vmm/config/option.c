@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/net/slirp.h"
 #include "settings.h"
 #include "vmm/config/parse.h"
 #include "vmm/core/arena.h"
@@ -88,6 +89,18 @@ int option_read_number(struct option_reader *r, char *value, void *target)
         return option_refuse(r, "'%s' is not a number from %llu to %llu", value,
                              (unsigned long long)option->min, (unsigned long long)option->max);
     *(unsigned *)target = (unsigned)number;
+    return 0;
+}
+
+int option_read_forward(struct option_reader *r, char *value, void *target)
+{
+    struct slirp_forward **forwards = target, *forward = arena_alloc(r->arena, sizeof(*forward));
+
+    if (!forward)
+        return log_error(ENOMEM, "hostfwd");
+    if (!parse_forward(value, forward))
+        return option_refuse(r, "'%s' is not of the form %s", value, r->key->argument);
+    list_append(forwards, forward);
     return 0;
 }
 

@@ -73,6 +73,8 @@ int option_read_number(struct option_reader *r, char *value, void *target);  /* 
 int option_read_choice(struct option_reader *r, char *value, void *target);  /* enum, as argument */
 int option_read_size(struct option_reader *r, char *value, void *target);    /* uint64_t bytes */
 int option_read_duration(struct option_reader *r, char *value, void *target); /* uint64_t ms */
+int option_read_forward(struct option_reader *r, char *value, void *target);  /* appends to a list
+                                                                         of struct slirp_forward */
 int option_print_help(struct option_reader *r, char *value, void *target);
 int option_print_version(struct option_reader *r, char *value, void *target);
 

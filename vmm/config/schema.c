@@ -99,18 +99,6 @@ static int config_read_mac(struct option_reader *r, char *value, void *target)
     return 0;
 }
 
-static int config_read_forward(struct option_reader *r, char *value, void *target)
-{
-    struct slirp_forward **forwards = target, *forward = arena_alloc(r->arena, sizeof(*forward));
-
-    if (!forward)
-        return log_error(ENOMEM, "--net: hostfwd");
-    if (!parse_forward(value, forward))
-        return option_refuse(r, "'%s' is not of the form %s", value, r->key->argument);
-    list_append(forwards, forward);
-    return 0;
-}
-
 /* Overrides what an earlier option has set. */
 static int config_open_console(struct option_reader *r, enum console_kind kind, void *target)
 {
@@ -226,14 +214,24 @@ static const struct option user_keys[] = {
       .argument = "[tcp|udp]:[ADDR:]PORT-:PORT",
       .help = "forward connections to the first port, on the host, to the second, in the guest; "
               "without ADDR only this host can connect, with 0.0.0.0 any host",
-      .read = config_read_forward,
-      .at = offsetof(struct net_config, user.forwards) },
+      .read = option_read_forward,
+      .at = offsetof(struct net_config, user.network.forwards) },
     { .name = "host-loopback",
       .help =
           "let the guest reach the host: 127.0.0.1 at the gateway's address, others as they are",
       .read = option_read_flag,
-      .at = offsetof(struct net_config, user.host_loopback) },
+      .at = offsetof(struct net_config, user.network.host_loopback) },
     { .name = "mac", .argument = "MAC", .help = "the NIC's address", .read = config_read_mac },
+    { .name = "fd",
+      .rare = true,
+      .argument = "N",
+      .help = "the network is that of a minivmm-net(1) which somebody else has started: the open "
+              "descriptor of its socket's other end",
+      .more = "For a minivmm that cannot start it, as in a container without its libraries. The "
+              "other process has hostfwd and host-loopback then.",
+      .read = option_read_number,
+      .at = offsetof(struct net_config, user.fd),
+      .max = INT_MAX },
     { .name = NULL },
 };
 

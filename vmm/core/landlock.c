@@ -14,7 +14,7 @@
 #define FS_TRUNCATE  (1ull << 14)
 #define FS_IOCTL_DEV (1ull << 15)
 #define NET_TCP      3 /* bind() and connect() */
-#define SCOPE_ALL    3 /* abstract sockets, signals */
+#define SCOPE_SOCKET 1 /* abstract sockets; not signals, for which seccomp is */
 
 /* struct landlock_ruleset_attr, as of ABI 6. */
 struct landlock_rights {
@@ -37,15 +37,15 @@ static const struct {
     long abi;
     struct landlock_rights rights;
 } landlock_later[] = {
-    { 2, { .fs = FS_REFER } },     { 3, { .fs = FS_TRUNCATE } },   { 4, { .net = NET_TCP } },
-    { 5, { .fs = FS_IOCTL_DEV } }, { 6, { .scoped = SCOPE_ALL } },
+    { 2, { .fs = FS_REFER } },     { 3, { .fs = FS_TRUNCATE } },      { 4, { .net = NET_TCP } },
+    { 5, { .fs = FS_IOCTL_DEV } }, { 6, { .scoped = SCOPE_SOCKET } },
 };
 
 /* All rights that this ABI knows, and the size of the structure that it takes. */
 static struct landlock_rights landlock_known(long abi, size_t *ret_size)
 {
     struct landlock_rights known = { ACCESS_READ | ACCESS_WRITE | ACCESS_NEVER, NET_TCP,
-                                     SCOPE_ALL };
+                                     SCOPE_SOCKET };
 
     for (unsigned i = 0; i < sizeof(landlock_later) / sizeof(landlock_later[0]); i++)
         if (abi < landlock_later[i].abi) {

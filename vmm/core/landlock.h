@@ -12,8 +12,8 @@ struct landlock_tree {
 
 /*
  * From now on the calling thread, and threads it creates, can open no file but those beneath
- * `trees`, and execute none. Where the host knows how: no TCP, no abstract socket or signal to a
- * process outside. Descriptors that are open remain usable. Needs no_new_privs. Prints nothing;
+ * `trees`, and execute none. Where the host knows how: no TCP, no abstract socket of a process
+ * outside. Descriptors that are open remain usable. Needs no_new_privs. Prints nothing;
  * -errno: the host has no Landlock, or one that cannot rename between directories (-EOPNOTSUPP) if
  * a tree is writable.
  */

@@ -16,10 +16,18 @@
 static enum log_level log_level = LOG_LEVEL_WARN;
 static bool log_errors_expected;
 static char *log_reason; /* atomic */
+static bool log_reason_only;
 
 void log_set_level(enum log_level level)
 {
     log_level = level;
+}
+
+const char *log_level_name(void)
+{
+    static const char *const names[] = { "error", "warn", "info", "debug" };
+
+    return names[log_level];
 }
 
 void log_expect_errors(bool on)
@@ -27,9 +35,10 @@ void log_expect_errors(bool on)
     log_errors_expected = on;
 }
 
-void log_keep_reason(char text[LOG_REASON_SIZE])
+void log_keep_reason(char text[LOG_REASON_SIZE], bool print)
 {
     log_reason = text;
+    log_reason_only = text && !print;
 }
 
 /* If another thread is storing its message at the same time, this one is not stored. */
@@ -65,6 +74,8 @@ static void log_line(bool failure, const char *fmt, va_list args, int error)
             *c = '?';
     if (failure && !log_errors_expected)
         log_note_reason(line + strlen(LOG_NAME));
+    if (failure && log_reason_only)
+        return;
     strcat(line, isatty(STDERR_FILENO) ? "\r\n" : "\n");
     if (poll(&out, 1, LOG_WRITE_TIMEOUT_MS) == 0 || write(STDERR_FILENO, line, strlen(line)) < 0)
         return; /* nowhere to report this */

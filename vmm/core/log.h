@@ -11,6 +11,7 @@
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 void log_set_level(enum log_level level); /* before the first thread; the default is WARN */
+const char *log_level_name(void);         /* of that level: "warn" */
 void log_print(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_result(...) log_print(LOG_LEVEL_ERROR, __VA_ARGS__) /* output the user asked for */
@@ -37,10 +38,11 @@ int log_refuse(int error, const char *fmt, ...) __attribute__((format(printf, 2,
 void log_expect_errors(bool on);
 
 /*
- * From now on also copies the last message of log_error() or log_refuse() to `text`, without the
- * program's name. For a caller that reports failures to another program. NULL: stops that.
+ * From now on copies the last message of log_error() or log_refuse() to `text`, without the
+ * program's name, and prints it only if `print`. For a caller that reports failures to another
+ * program. NULL: stops that.
  */
 #define LOG_REASON_SIZE 200
-void log_keep_reason(char text[LOG_REASON_SIZE]);
+void log_keep_reason(char text[LOG_REASON_SIZE], bool print);
 
 #endif

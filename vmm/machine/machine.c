@@ -115,7 +115,8 @@ int machine_create(struct machine *machine, const struct machine_host *host)
     int error;
 
     timeline_mark(&machine->timeline, PHASE_BEGIN);
-    if ((error = machine_open_files(machine)) || (error = machine_add_memory(machine)))
+    if ((error = parts_start(board)) || (error = machine_open_files(machine)) ||
+        (error = machine_add_memory(machine)))
         return error;
     timeline_mark(&machine->timeline, PHASE_MEMORY);
     if ((error =
@@ -175,7 +176,7 @@ int machine_start(struct machine *machine)
         (error = arch_boot(&machine->vm, machine->memory, hw, &files)))
         return error;
     timeline_mark(&machine->timeline, PHASE_IMAGE);
-    return 0;
+    return parts_wait(&machine->board);
 }
 
 void machine_park(struct machine *machine)

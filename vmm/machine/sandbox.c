@@ -119,6 +119,15 @@ static const struct seccomp_rule sandbox_tap_table[] = {
     SECCOMP_IOCTL(TUNSETOFFLOAD, "features that the driver accepts"),
 };
 
+static const struct seccomp_rule sandbox_user_net_table[] = {
+    { SYS_sendmsg, .reason = "frames to minivmm-net" },
+    { SYS_recvmsg, .reason = "frames from it" },
+    { SYS_sendto, .reason = "a pause of it" },
+    { SYS_recvfrom, .reason = "whether it is ready" },
+    { SYS_waitid, .reason = "its end" },
+    { SYS_pidfd_send_signal, .reason = "the same" }, /* no other pidfd can be made */
+};
+
 static const struct seccomp_rule sandbox_vhost_table[] = {
     SECCOMP_IOCTL(TUNSETOFFLOAD, "features that the driver accepts"),
     SECCOMP_IOCTL(VHOST_SET_OWNER, "a driver's start"),
@@ -150,12 +159,12 @@ static const struct seccomp_rule sandbox_share_table[] = {
     }
 #define MAX_LISTS 16
 
-/* Whether there is a tap that the host's kernel serves, or one that it does not. */
-static bool sandbox_has_tap(const struct config *config, bool vhost)
+/* `vhost`: whether the host's kernel serves its queues. */
+static bool sandbox_has_nic(const struct config *config, enum net_kind kind, bool vhost)
 {
     const struct net_config *net = config->nets;
 
-    while (net && (net->kind != NET_TAP || net->vhost != vhost))
+    while (net && (net->kind != kind || net->vhost != vhost))
         net = net->next;
     return net;
 }
@@ -173,10 +182,12 @@ static int sandbox_restrict_calls(const struct board *board)
         lists[count++] = (struct seccomp_list)LIST(sandbox_share_table);
         lists[count++] = confine_rules;
     }
-    if (sandbox_has_tap(board->config, false))
+    if (sandbox_has_nic(board->config, NET_TAP, false))
         lists[count++] = (struct seccomp_list)LIST(sandbox_tap_table);
-    if (sandbox_has_tap(board->config, true))
+    if (sandbox_has_nic(board->config, NET_TAP, true))
         lists[count++] = (struct seccomp_list)LIST(sandbox_vhost_table);
+    if (sandbox_has_nic(board->config, NET_USER, false))
+        lists[count++] = (struct seccomp_list)LIST(sandbox_user_net_table);
     return seccomp_restrict(lists, count, SECCOMP_TRAP);
 }
 
@@ -191,7 +202,8 @@ static int sandbox_restrict_files(const struct board *board)
 
 static int sandbox_drop_capabilities(const struct board *board)
 {
-    uint32_t keep = 0;
+    /* minivmm-net is nobody's if minivmm is root's, and must not outlive it. */
+    uint32_t keep = sandbox_has_nic(board->config, NET_USER, false) ? 1u << CAP_KILL : 0;
 
     for (unsigned i = 0; i < board->share_count; i++)
         keep |= confine_capabilities(share_tree(board->shares[i]).writable);

@@ -211,10 +211,12 @@ static int run_options_check_jobs(const struct run_options *options)
     if (options->jobs == 1 || !options->kernels || !options->kernels->next)
         return 0;
     for (const struct net_config *net = options->machine.nets; net; net = net->next)
-        if (net->kind == NET_TAP || net->user.forwards)
+        if (net->kind == NET_TAP || net->user.network.forwards || net->user.fd >= 0)
             return log_refuse(EINVAL,
                               "--net %s: only one machine at a time can use it; use --jobs 1",
-                              net->kind == NET_TAP ? "tap" : "user: hostfwd");
+                              net->kind == NET_TAP ? "tap"
+                              : net->user.fd >= 0  ? "user: fd"
+                                                   : "user: hostfwd");
     return 0;
 }
 

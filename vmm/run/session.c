@@ -351,7 +351,7 @@ static _Noreturn void session_run_child(struct session *session, int ours, const
     const struct session_ends ends = { .agent = fds[0], .log = fds[1], .names = ours };
 
     session_set_up_child_signals(supervisor);
-    log_keep_reason(session->reason);
+    log_keep_reason(session->reason, true);
     if (*session->config.label) {
         session_set_descriptor(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
         session_set_descriptor(fds[2], STDOUT_FILENO);

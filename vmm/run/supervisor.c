@@ -456,7 +456,7 @@ int supervisor_main(int argc, char **argv)
     enum config_result parsed;
     int status = STATUS_FAILED; /* for usage errors, too: 2 may be the command's status */
 
-    log_keep_reason(s.reason);
+    log_keep_reason(s.reason, true);
     parsed = run_options_parse(&s.options, argc, argv);
     if (parsed == CONFIG_RUN && descriptors_check(&s.options.machine))
         parsed = CONFIG_USAGE;
@@ -469,6 +469,6 @@ int supervisor_main(int argc, char **argv)
                      ? supervisor_report(&s)
                      : supervisor_report_refusal(&s);
     supervisor_finish(&s);
-    log_keep_reason(NULL);
+    log_keep_reason(NULL, true);
     return status;
 }

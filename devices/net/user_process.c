@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+#include "devices/net/user_process.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "devices/net/slirp.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
+
+#define PROGRAM   "minivmm-net"
+#define BUFFER    (1 << 20) /* bytes asked for each direction; the kernel may give less */
+#define FINISH_MS 200
+
+enum { CHILD_SOCKET = 3, CHILD_LOG, CHILD_DESCRIPTORS };
+
+static int user_process_find(char path[PATH_MAX])
+{
+    ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof(PROGRAM));
+    char *slash;
+
+    if (length < 0)
+        return log_error(errno, "no user-mode network: cannot find " PROGRAM ": /proc/self/exe");
+    path[length] = '\0';
+    slash = strrchr(path, '/');
+    strcpy(slash ? slash + 1 : path, PROGRAM);
+    if (access(path, X_OK) < 0)
+        return log_refuse(
+            errno,
+            "no user-mode network: %s: %s (it belongs beside minivmm, and is built if "
+            "libslirp is installed)",
+            path, strerror(errno));
+    return 0;
+}
+
+/* The value of its option --socket. NULL: out of memory. */
+static char *user_process_words(const struct slirp_options *options)
+{
+    char *words = NULL, addr[INET_ADDRSTRLEN];
+    size_t size;
+    FILE *stream = open_memstream(&words, &size);
+
+    if (!stream)
+        return NULL;
+    fprintf(stream, "%d,stderr=%d,log-level=%s", CHILD_SOCKET, CHILD_LOG, log_level_name());
+    if (options->host_loopback)
+        fputs(",host-loopback", stream);
+    for (const struct slirp_forward *f = options->forwards; f; f = f->next)
+        fprintf(stream, ",hostfwd=%s:%s:%u-:%u", f->udp ? "udp" : "tcp",
+                inet_ntop(AF_INET, &f->host_addr, addr, sizeof(addr)), f->host_port, f->guest_port);
+    if (fclose(stream) == 0)
+        return words;
+    free(words);
+    return NULL;
+}
+
+/*
+ * In the new process, which gets three descriptors: /dev/null, its socket, and our standard error
+ * as another number, so that the dynamic linker says nothing there if libslirp is missing. A
+ * session of its own keeps the terminal's Ctrl-C from it.
+ */
+static _Noreturn void user_process_exec(const char *path, char *words, int socket)
+{
+    char *argv[] = { (char *)PROGRAM, (char *)"--socket", words, NULL };
+    int null = open("/dev/null", O_RDWR);
+    int log = fcntl(STDERR_FILENO, F_DUPFD, CHILD_DESCRIPTORS);
+    sigset_t none;
+
+    socket = fcntl(socket, F_DUPFD, CHILD_DESCRIPTORS);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        dup2(null, fd);
+    dup2(socket, CHILD_SOCKET);
+    dup2(log, CHILD_LOG);
+    syscall(SYS_close_range, CHILD_DESCRIPTORS, ~0u, 0);
+    setsid();
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execv(path, argv);
+    _exit(126);
+}
+
+int user_process_start(struct user_process *ret, const struct slirp_options *options)
+{
+    cleanup_free char *words = user_process_words(options);
+    cleanup_close int theirs = -1, ours = -1;
+    char path[PATH_MAX];
+    const int size = BUFFER;
+    int pair[2], error = user_process_find(path);
+
+    if (error)
+        return error;
+    if (!words || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return log_error(errno, "user-mode network");
+    ours = pair[0];
+    theirs = pair[1];
+    setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    setsockopt(theirs, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+
+    ret->pid = fork();
+    if (ret->pid < 0)
+        return log_error(errno, "user-mode network: start %s", path);
+    if (ret->pid == 0)
+        user_process_exec(path, words, theirs);
+    ret->pidfd = (int)syscall(SYS_pidfd_open, ret->pid, 0);
+    if (ret->pidfd < 0)
+        return log_error(errno, "user-mode network: pidfd_open()");
+    return take_fd(&ours);
+}
+
+void user_process_kill(struct user_process *process)
+{
+    if (process->pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0);
+}
+
+int user_process_reap(struct user_process *process, char *text, size_t size)
+{
+    siginfo_t info = { .si_pid = 0 };
+    int status = -1;
+
+    if (waitid(P_PID, (id_t)process->pid, &info, WEXITED) < 0 || info.si_code == CLD_EXITED) {
+        status = info.si_status;
+        snprintf(text, size, "ended with status %d", status);
+    } else {
+        snprintf(text, size, "was killed by signal %d (%s)", info.si_status,
+                 strsignal(info.si_status));
+    }
+    close(process->pidfd);
+    *process = (struct user_process){ .pidfd = -1 };
+    return status;
+}
+
+void user_process_finish(struct user_process *process)
+{
+    struct pollfd ended = { .fd = process->pidfd, .events = POLLIN };
+    char text[80];
+
+    if (process->pid == 0)
+        return;
+    if (poll(&ended, 1, FINISH_MS) != 1)
+        user_process_kill(process);
+    user_process_reap(process, text, sizeof(text));
+}
