@@ -228,7 +228,10 @@ static ssize_t user_receive(struct net *net, struct sg *room)
     if (size < 0)
         return -errno;
     u->ended |= size == 0;
-    return size < NET_HEADER_SIZE + ETH_HLEN || message.msg_flags & MSG_TRUNC ? -EMSGSIZE : size;
+    if (size < NET_HEADER_SIZE + ETH_HLEN || size > NET_HEADER_SIZE + NET_FRAME_MAX ||
+        message.msg_flags & MSG_TRUNC)
+        return -EMSGSIZE;
+    return size;
 }
 
 static void user_want_receive(struct net *net, bool want)
