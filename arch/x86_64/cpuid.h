@@ -8,9 +8,9 @@ struct vcpu;
 
 /*
  * Sets the vCPU's CPUID to what the host's KVM supports, without virtualization and performance
- * counters unless `nested` and `pmu` of struct vm ask for them, with the host CPU's name and caches, with
- * its own APIC id and topology, and with the clock frequencies, so that the guest need not
- * calibrate. Prints; -errno.
+ * counters unless `nested` and `pmu` of struct vm ask for them, with the host CPU's name and
+ * caches, with its own APIC id and topology, and with the clock frequencies, so that the guest need
+ * not calibrate. Prints; -errno.
  */
 int cpuid_set(struct vcpu *vcpu);
 

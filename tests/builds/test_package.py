@@ -14,9 +14,11 @@ BUILD = Path(os.environ["BUILD"])
 NOBODY = 65534
 FILES = """\
 -rwxr-xr-x root/root ./usr/bin/minivmm
+-rwxr-xr-x root/root ./usr/bin/minivmm-net
 -rw-r--r-- root/root ./usr/share/bash-completion/completions/minivmm
 -rw-r--r-- root/root ./usr/share/doc/minivmm/changelog.gz
 -rw-r--r-- root/root ./usr/share/doc/minivmm/copyright
+-rw-r--r-- root/root ./usr/share/man/man1/minivmm-net.1.gz
 -rw-r--r-- root/root ./usr/share/man/man1/minivmm.1.gz
 -rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_minivmm
 """
@@ -89,6 +91,7 @@ class Package(unittest.TestCase):
         self.assertRegex(depends, r"libc6 \(>= ")
         self.assertIn("liburing2", depends)
         self.assertNotIn("libslirp", depends)
+        self.assertIn("libslirp0", run("dpkg-deb", "-f", self.package, "Recommends"))
 
     def test_installs_and_leaves_nothing_behind(self):
         root = self.directory / "root"
