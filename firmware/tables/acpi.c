@@ -376,8 +376,6 @@ int acpi_dump(const struct guest_memory *mem, const struct hardware *hw, const c
     size_t at = align_up(RSDP_SIZE, TABLE_ALIGN);
     int error = 0;
 
-    if (mkdir(directory, 0777) < 0 && errno != EEXIST)
-        return log_error(errno, "create %s", directory);
     while (!error && at < hw->acpi.size - HEADER_SIZE && tables[at]) {
         size_t size = le32_load((const le32 *)(tables + at + HEADER_LENGTH));
         char path[PATH_MAX];

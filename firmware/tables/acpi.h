@@ -14,8 +14,8 @@ struct hardware;
 int acpi_build(struct guest_memory *mem, const struct hardware *hw);
 
 /*
- * Writes each of those tables to a file in `directory`, named like "FACP.aml". Logs the reason of a
- * failure and returns -errno.
+ * Writes each of those tables to a file in `directory`, which exists, named like "FACP.aml". Logs
+ * the reason of a failure and returns -errno.
  */
 int acpi_dump(const struct guest_memory *mem, const struct hardware *hw, const char *directory);
 

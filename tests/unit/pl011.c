@@ -90,7 +90,8 @@ START_TEST(written_bytes_are_sent)
     bus_write(&board.bus, BASE, 2, 'b');
     bus_write(&board.bus, BASE, 4, 'c');
     bus_write(&board.bus, BASE + 1, 1, 'x'); /* no register there */
-    /* A thread writes the output, in one or more pieces. */
+    /* A thread, which the loop starts, writes the output in one or more pieces. */
+    loop_turn(board.loop, 0);
     for (ssize_t count = 0; count < 3;)
         count += read(board.out.reader, got + count, sizeof(got) - (size_t)count);
     ck_assert_str_eq(got, "abc");

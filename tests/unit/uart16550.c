@@ -193,7 +193,8 @@ START_TEST(written_bytes_are_sent)
     out(DATA, '\x03');
     ck_assert_uint_eq(in(LSR), 0x60 | 1);
     board.uart->device.ops->reset(&board.uart->device);
-    /* A thread writes the output, in one or more pieces. */
+    /* A thread, which the loop starts, writes the output in one or more pieces. */
+    loop_turn(board.loop, 0);
     for (ssize_t count = 0; count < 5;)
         count += read(board.out.reader, text + count, sizeof(text) - (size_t)count);
     ck_assert_str_eq(text, "abcf\x03");

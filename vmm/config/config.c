@@ -172,6 +172,9 @@ int config_check(const struct config *config)
                                   "(--kernel FILE; see minivmm --help)");
     if (config_same_console(&config->serial, &config->console))
         return log_refuse(EINVAL, "console and serial are connected to the same; change one");
+    if (config->sandbox == SANDBOX_STRICT && (config->dump_acpi || config->dump_dtb))
+        return log_refuse(EINVAL, "sandbox=strict leaves no file to write %s to; use --sandbox=on",
+                          config->dump_acpi ? "dump-acpi" : "dump-dtb");
     if ((error = config_check_ports(config)) || (error = config_check_nets(config)))
         return error;
     return config_check_shares(config);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "devices/console/terminal.h"
 #include "firmware/boot/uki.h"
@@ -51,6 +52,8 @@ static int machine_open_files(struct machine *machine)
         error = image_open_fd(&machine->initrd, config->initrd_fd, config->initrd);
     if (!error && config->dtb)
         error = image_open(&machine->dtb, config->dtb);
+    if (!error && config->dump_acpi && mkdir(config->dump_acpi, 0777) < 0 && errno != EEXIST)
+        error = log_error(errno, "create %s", config->dump_acpi);
     return error;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/capability.h>
 #include <linux/if_tun.h>
 #include <linux/vhost.h>
@@ -28,6 +29,7 @@
 #include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/capabilities.h"
+#include "vmm/core/cleanup.h"
 #include "vmm/core/landlock.h"
 #include "vmm/core/log.h"
 #include "vmm/core/seccomp.h"
@@ -143,6 +145,13 @@ static const struct seccomp_rule sandbox_vhost_table[] = {
     SECCOMP_IOCTL(VHOST_GET_VRING_BASE, "a queue's end"),
 };
 
+/* --dump-acpi and --dump-dtb write at each reset: what lies in that directory can be replaced. */
+static const struct seccomp_rule sandbox_dump_table[] = {
+    { SYS_openat, .reason = "the guest's tables" },
+    { SYS_fcntl, .argument = { 1, UINT32_MAX, F_SETFL }, .reason = "the same" },
+    { SYS_fcntl, .argument = { 1, UINT32_MAX, F_GETFL }, .reason = "the same" },
+};
+
 /* A server of a share gives up more when its thread starts. */
 static const struct seccomp_rule sandbox_share_table[] = {
     SECCOMP_PRCTL(PR_SET_NO_NEW_PRIVS, "a file server's own restrictions"),
@@ -182,6 +191,8 @@ static int sandbox_restrict_calls(const struct board *board)
         lists[count++] = (struct seccomp_list)LIST(sandbox_share_table);
         lists[count++] = confine_rules;
     }
+    if (board->config->dump_acpi || board->config->dump_dtb)
+        lists[count++] = (struct seccomp_list)LIST(sandbox_dump_table);
     if (sandbox_has_nic(board->config, NET_TAP, false))
         lists[count++] = (struct seccomp_list)LIST(sandbox_tap_table);
     if (sandbox_has_nic(board->config, NET_TAP, true))
@@ -191,13 +202,28 @@ static int sandbox_restrict_calls(const struct board *board)
     return seccomp_restrict(lists, count, SECCOMP_TRAP);
 }
 
+/* The directory for --dump-acpi or --dump-dtb. -1: none. */
+static int sandbox_open_dump(const struct config *config)
+{
+    cleanup_free char *path = NULL;
+
+    if (config->dump_acpi)
+        return open(config->dump_acpi, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    path = config->dump_dtb ? strdup(config->dump_dtb) : NULL;
+    return path ? open(dirname(path), O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
 static int sandbox_restrict_files(const struct board *board)
 {
-    struct landlock_tree trees[HARDWARE_MAX_VIRTIO];
+    struct landlock_tree trees[HARDWARE_MAX_VIRTIO + 1];
+    cleanup_close int dump = sandbox_open_dump(board->config);
+    unsigned count = 0;
 
-    for (unsigned i = 0; i < board->share_count; i++)
-        trees[i] = share_tree(board->shares[i]);
-    return landlock_restrict(trees, board->share_count);
+    for (; count < board->share_count; count++)
+        trees[count] = share_tree(board->shares[count]);
+    if (dump >= 0)
+        trees[count++] = (struct landlock_tree){ dump, true };
+    return landlock_restrict(trees, count);
 }
 
 static int sandbox_drop_capabilities(const struct board *board)
