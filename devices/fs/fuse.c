@@ -23,6 +23,7 @@
 #define MIN_MINOR      31         /* that of Linux 5.4, the first with virtio-fs */
 #define MAX_WRITE      (1u << 20) /* bytes */
 #define MAX_PAGES      248        /* and headers: within the segments that a virtqueue allows */
+#define MAX_READ       (MAX_PAGES * 64 * KIB) /* of the largest pages that a guest can have */
 #define MAX_BACKGROUND 64
 #define NAMES_MAX      (NAME_MAX + 1 + PATH_MAX) /* of SYMLINK, the longest */
 
@@ -472,10 +473,13 @@ static int fuse_do_release(struct fuse_call *call)
 static int fuse_do_read(struct fuse_call *call)
 {
     const struct fuse_read_in *in = &call->args.read;
-    unsigned count = fuse_iov(call, call->reply, in->size);
-    ssize_t done =
-        share_read(call->share, call->in.nodeid, in->fh, call->scratch->iov, count, in->offset);
+    unsigned count;
+    ssize_t done;
 
+    if (in->size > MAX_READ)
+        return -EINVAL;
+    count = fuse_iov(call, call->reply, in->size);
+    done = share_read(call->share, call->in.nodeid, in->fh, call->scratch->iov, count, in->offset);
     if (done < 0)
         return (int)done;
     call->reply_size = (size_t)done;
@@ -489,7 +493,7 @@ static int fuse_do_write(struct fuse_call *call)
     unsigned count;
     ssize_t done;
 
-    if (in->size > call->payload.length)
+    if (in->size > call->payload.length || in->size > MAX_WRITE)
         return -EINVAL;
     count = fuse_iov(call, call->payload, in->size);
     done = share_write(call->share, call->in.nodeid, in->fh, call->scratch->iov, count, in->offset,
@@ -574,9 +578,10 @@ static bool fuse_put_dirent(void *owner, const struct share_dirent *dirent)
 static int fuse_do_readdir(struct fuse_call *call)
 {
     const struct fuse_read_in *in = &call->args.read;
+    size_t size = in->size < MAX_READ ? in->size : MAX_READ;
     struct fuse_listing listing = {
         .call = call,
-        .left = in->size < call->reply.length ? in->size : call->reply.length,
+        .left = size < call->reply.length ? size : call->reply.length,
         .plus = call->in.opcode == FUSE_READDIRPLUS,
     };
     size_t count = listing.left / (listing.plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET);

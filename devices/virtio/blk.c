@@ -16,10 +16,12 @@
 
 #define SECTOR_SIZE 512u
 #define QUEUE_SIZE  128u
-#define BATCH       16u              /* requests per block_commit() */
-#define SEG_MAX     (QUEUE_SIZE - 2) /* without the header and the status */
-#define DISCARD_MAX (1u << 22)       /* sectors in one request: 2 GiB */
-#define ZEROES_MAX  (1u << 16)       /* 32 MiB: some hosts have to write the zeros */
+#define BATCH       16u                  /* requests per block_commit() */
+#define SEG_MAX     (QUEUE_SIZE - 2)     /* without the header and the status */
+#define SEG_SIZE    (64 * KIB)           /* what Linux makes of a disk without a limit, too */
+#define DATA_MAX    (SEG_MAX * SEG_SIZE) /* in one request: nearly 8 MiB */
+#define DISCARD_MAX (1u << 22)           /* sectors in one request: 2 GiB */
+#define ZEROES_MAX  (1u << 16)           /* 32 MiB: some hosts have to write the zeros */
 
 /* Adaptive polling, see below. */
 #define POLL_WINDOW_NS 32000u
@@ -150,7 +152,7 @@ static int blk_parse_data(struct blk_request *req, enum block_op op, uint64_t se
     block->length = block->data.length;
     if (op == BLOCK_WRITE && blk->block->read_only)
         return -EROFS;
-    if (block->length >= UINT32_MAX) /* the used ring's 32-bit length includes the status */
+    if (block->length > DATA_MAX) /* all over one page of the guest's, for example */
         return -EINVAL;
     if (op == BLOCK_READ)
         req->written = (uint32_t)block->length;
@@ -362,8 +364,9 @@ static void blk_completed(void *owner)
 static uint64_t blk_features(const struct virtio_device *v)
 {
     const struct block *block = container_of(v, const struct virtio_blk, virtio)->block;
-    uint64_t features = BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) |
-                        BIT(VIRTIO_BLK_F_TOPOLOGY) | BIT(VIRTIO_BLK_F_FLUSH);
+    uint64_t features = BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) |
+                        BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_TOPOLOGY) |
+                        BIT(VIRTIO_BLK_F_FLUSH);
 
     if (block->read_only)
         features |= BIT(VIRTIO_BLK_F_RO);
@@ -384,6 +387,7 @@ static void blk_read_config(struct virtio_device *v, void *config)
     struct virtio_blk_config *c = config;
 
     c->capacity = htole64(block->size / SECTOR_SIZE);
+    c->size_max = htole32(SEG_SIZE);
     c->seg_max = htole32(SEG_MAX);
     c->blk_size = htole32(block->logical_size);
     c->physical_block_exp = blk_log2(block->physical_size / block->logical_size);
