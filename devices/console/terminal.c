@@ -318,6 +318,8 @@ int terminal_create(struct terminal **ret, const struct terminal_config *config,
         free(terminal);
         return log_error(-error, "console output");
     }
+    if (config->max)
+        writer_set_max(terminal->writer, config->max);
     terminal->pending = malloc(TERMINAL_PENDING);
     terminal->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!terminal->pending || terminal->wake.fd < 0) {

@@ -40,6 +40,7 @@ struct terminal_client {
 struct terminal_config {
     int input;                 /* -1: no input */
     int output;                /* -1: output is dropped */
+    uint64_t max;              /* bytes of output, of which the rest is dropped; 0: no limit */
     void (*quit)(void *owner); /* a key ends the machine; called on the loop */
     void *owner;
     bool stream;     /* a program's bytes: no escape key, no raw mode, EPIPE is not logged */

@@ -41,6 +41,8 @@ struct writer {
     size_t start, count;
     size_t limit;           /* of count: nothing is queued above it */
     uint64_t bytes, writes; /* accepted; write() calls */
+    uint64_t left;          /* of writer_set_max(); UINT64_MAX: no limit */
+    bool told_max;          /* that it is reached */
     unsigned references;
     bool running;        /* the thread exists */
     bool idle;           /* the thread waits for bytes */
@@ -86,6 +88,7 @@ int writer_create(struct writer **ret, int fd, bool ignore_epipe)
     writer->references = 1;
     writer->ignore_epipe = ignore_epipe;
     writer->limit = WRITER_SIZE;
+    writer->left = UINT64_MAX;
     pthread_mutex_init(&writer->mutex, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -107,6 +110,11 @@ int writer_create(struct writer **ret, int fd, bool ignore_epipe)
     else
         *ret = writer;
     return error;
+}
+
+void writer_set_max(struct writer *writer, uint64_t bytes)
+{
+    writer->left = bytes;
 }
 
 int writer_event_fd(const struct writer *writer)
@@ -320,17 +328,31 @@ static size_t writer_enqueue(struct writer *writer, const uint8_t *bytes, size_t
     return count;
 }
 
+/* With the mutex held: how many of `count` bytes are within the limit of all output. */
+static size_t writer_within_max(struct writer *writer, size_t count)
+{
+    if (count <= writer->left)
+        return count;
+    if (!writer->told_max)
+        log_warn("console output: its file has reached max=SIZE, the rest is dropped");
+    writer->told_max = true;
+    return (size_t)writer->left;
+}
+
 /* With the mutex held: writes, queues or drops `bytes`. Returns how many need no retry. */
 static size_t writer_take(struct writer *writer, const uint8_t *bytes, size_t count)
 {
-    size_t written;
+    size_t wanted, taken;
 
     if (writer->broken || writer->end != WRITER_KEEP_OPEN)
         return count;
-    written = writer_write_nowait(writer, bytes, count);
-    if (written == count)
-        return count;
-    return written + writer_enqueue(writer, bytes + written, count - written);
+    wanted = writer_within_max(writer, count);
+    taken = writer_write_nowait(writer, bytes, wanted);
+    if (taken < wanted)
+        taken += writer_enqueue(writer, bytes + taken, wanted - taken);
+    if (writer->left != UINT64_MAX)
+        writer->left -= taken;
+    return taken == wanted ? count : taken;
 }
 
 void writer_write(struct writer *writer, const void *bytes, size_t count)

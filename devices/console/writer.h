@@ -21,6 +21,9 @@ struct writer;
  */
 int writer_create(struct writer **ret, int fd, bool ignore_epipe);
 
+/* Drops output after `bytes` more, and logs that once. Before the first output. */
+void writer_set_max(struct writer *writer, uint64_t bytes);
+
 /*
  * Drains: blocks until all is written, or nothing was for `linger_ms`; after writer_abandon(), for
  * at most `linger_ms`. The rest and all later output is dropped.

@@ -589,6 +589,18 @@ class Descriptors(GuestTest):
         self.assertEqual((self.directory / "console.log").read_bytes(),
                          output_lines(256) + output_lines(2))
 
+    def test_output_into_a_file_with_a_limit(self):
+        """The guest goes on, and a warning says so once."""
+        log, most = self.directory / "console.log", 1 << 20
+        done = self.boot("output", "--console", "file=console.log,max=1M", cmdline="console 300")
+        self.check_status(done, 0)
+        self.check_one_line(done.stderr, "max=SIZE")
+        self.assertEqual(log.read_bytes(), output_lines(300)[:most])
+        done = self.boot("output", "--serial", f"file={log},append,max=1M", cmdline="serial 1")
+        self.check_status(done, 0)
+        self.check_one_line(done.stderr, str(log), "max=SIZE")
+        self.assertEqual(log.stat().st_size, most)
+
     def test_timeout_with_a_stalled_reader(self):
         written = b""
         for seconds in 4, 40:  # on a busy host it takes longer to fill the pipe

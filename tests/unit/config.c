@@ -397,7 +397,7 @@ START_TEST(unknown_words_are_refused)
                 "--net user: unknown key 'name'; known: hostfwd, host-loopback, mac, fd" },
               { "--net none,mac=x", "--net none: takes no keys; remove 'mac'" },
               { "--serial pty", "--serial: unknown word 'pty'; known: none, stdio, file, fd" },
-              { "--serial file=a,b", "--serial file: unknown key 'b'; known: append" },
+              { "--serial file=a,b", "--serial file: unknown key 'b'; known: append, max" },
           });
 }
 END_TEST
@@ -422,6 +422,9 @@ START_TEST(missing_and_extra_values_are_refused)
                 "--net user: 'mac' is given twice" },
               { "--serial file", "--serial file: needs a value: PATH" },
               { "--serial file=", "--serial file: needs a value: PATH" },
+              { "--serial file=a,max", "--serial file: max: needs a value: SIZE" },
+              { "--serial file=a,max=1k",
+                "--serial file: max: '1k' is not a size from 1M to 16384G, such as 4G" },
               { "--serial stdio=off", "--serial stdio: takes no value" },
               { "--version=1", "--version: takes no value" },
           });

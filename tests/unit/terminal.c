@@ -154,6 +154,22 @@ START_TEST(non_blocking_output_loses_no_byte)
 }
 END_TEST
 
+/* What is above the limit counts as written: nobody waits for it. */
+START_TEST(output_ends_at_its_limit)
+{
+    struct host_pipe pipe = host_pipe();
+    char bytes[16] = "";
+
+    start_with((struct terminal_config){ .input = -1, .output = pipe.writer, .max = 5 });
+    ck_assert_uint_eq(terminal_try_write(terminal, "abc", 3), 3);
+    ck_assert_uint_eq(terminal_try_write(terminal, "defg", 4), 4);
+    terminal_write(terminal, "h", 1);
+    finish(HOST_TIMEOUT_S * 1000);
+    ck_assert_int_eq(read(pipe.reader, bytes, sizeof(bytes)), 5);
+    ck_assert_str_eq(bytes, "abcde");
+}
+END_TEST
+
 START_TEST(regular_file_output_is_complete_after_destroy)
 {
     struct vcpu vcpu = { .count = MIB };
@@ -908,6 +924,7 @@ int main(void)
     tcase_set_timeout(output, 30);
     tcase_add_test(output, slow_reader_loses_no_byte);
     tcase_add_test(output, non_blocking_output_loses_no_byte);
+    tcase_add_test(output, output_ends_at_its_limit);
     tcase_add_test(output, regular_file_output_is_complete_after_destroy);
     tcase_add_loop_test(output, unusable_output_is_logged_once_and_never_blocks, 0, SINK_COUNT);
     tcase_add_loop_test(output, lost_output_of_a_stream_is_reported, 0, SINK_COUNT);

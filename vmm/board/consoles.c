@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/console/terminal.h"
@@ -15,10 +16,28 @@
 #define OUTPUT_DRAIN_MS 2000 /* how long a slow reader may take for the last output */
 #define PORT_DRAIN_MS   500  /* less for ports: their device's reset has drained them already */
 
+/* Applies config->max to the file just opened. Only a regular file has a size. */
+static int consoles_limit(const struct console_config *config, int fd, struct terminal_config *host)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return log_error(errno, "%s", config->path);
+    if ((uint64_t)st.st_size < config->max) {
+        host->max = config->max - (uint64_t)st.st_size;
+        return 0;
+    }
+    log_warn("%s has reached max=SIZE: all output is dropped", config->path);
+    host->output = -1;
+    return 0;
+}
+
 /* Creates the terminal of --serial or --console. */
 static int consoles_open_terminal(struct terminal **ret, int *ret_fd, struct board *board,
                                   const struct console_config *config, struct terminal_config host)
 {
+    int error;
+
     host.input = host.output = -1;
     switch (config->kind) {
     case CONSOLE_NONE:
@@ -35,6 +54,8 @@ static int consoles_open_terminal(struct terminal **ret, int *ret_fd, struct boa
         if (*ret_fd < 0)
             return open_error("open", config->path);
         host.output = *ret_fd;
+        if (config->max && (error = consoles_limit(config, *ret_fd, &host)))
+            return error;
         break;
     }
     return terminal_create(ret, &host, board->host.loop);

@@ -26,7 +26,8 @@ struct console_config {
     bool implied;     /* the default, not asked for */
     const char *path; /* CONSOLE_FILE: truncated, or appended to if `append` */
     bool append;
-    int fd; /* CONSOLE_FD: output and input */
+    uint64_t max; /* CONSOLE_FILE: bytes that it may grow to; 0: any */
+    int fd;       /* CONSOLE_FD: output and input */
 };
 
 struct disk_config {

@@ -350,6 +350,15 @@ static const struct option file_keys[] = {
       .help = "keep the file's contents",
       .read = option_read_flag,
       .at = offsetof(struct console_config, append) },
+    { .name = "max",
+      .argument = "SIZE",
+      .help = "how large the file may grow, such as 10M (without a limit)",
+      .more = "What the guest writes then is dropped, and the guest goes on; a warning says so "
+              "once. With append, what was in the file counts.",
+      .read = option_read_size,
+      .at = offsetof(struct console_config, max),
+      .min = 1 * MIB,
+      .max = 16 * 1024 * GIB },
     { .name = NULL },
 };
 
