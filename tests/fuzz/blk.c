@@ -6,13 +6,11 @@
  */
 #include "devices/virtio/blk.h"
 
-#include <errno.h>
 #include <linux/virtio_blk.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "devices/block/block.h"
-#include "tests/unit/driver.h"
+#include "tests/fuzz/fuzz.h"
 #include "vmm/core/base.h"
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
@@ -20,20 +18,12 @@
 #define DISK_SIZE 65536u
 #define STEP      8
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 /* Holds requests until an action of the input completes them. */
 struct fake_disk {
     struct block block;
     struct block_request *first;
     uint8_t bytes[DISK_SIZE];
 };
-
-static void demand(bool truth)
-{
-    if (!truth)
-        abort();
-}
 
 static void fake_submit(struct block *block, struct block_request *request)
 {
@@ -114,21 +104,20 @@ static void act(struct driver *d, struct block *block, const uint8_t *b)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct fake_disk disk;
-    struct driver d;
+    static struct fake_disk disk = { .block = { .ops = &fake_ops,
+                                                .size = DISK_SIZE,
+                                                .logical_size = 512,
+                                                .physical_size = 512,
+                                                .can_discard = true } };
+    static struct driver d;
 
     log_set_level(LOG_LEVEL_ERROR);
-    disk.block = (struct block){ .ops = &fake_ops,
-                                 .size = DISK_SIZE,
-                                 .logical_size = 512,
-                                 .physical_size = 512,
-                                 .can_discard = true };
-    driver_init(&d);
-    if (virtio_blk_create(&d.device, "blk0", &disk.block, "", 0, d.mem, d.loop) < 0)
+    if (begin_driver(&d) &&
+        virtio_blk_create(&d.device, "blk0", &disk.block, "", 0, d.mem, d.loop) < 0)
         abort();
     demand(driver_start(&d, d.device, BIT(VIRTIO_BLK_F_FLUSH) | 1ull << 28));
     for (; size >= STEP; data += STEP, size -= STEP)
         act(&d, &disk.block, data);
-    driver_finish(&d);
+    virtio_reset(d.device);
     return 0;
 }

@@ -20,7 +20,7 @@
 
 #include "devices/fs/budget.h"
 #include "devices/fs/share.h"
-#include "vmm/config/config.h"
+#include "tests/fuzz/fuzz.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
@@ -35,19 +35,14 @@
 
 #define POSIX_ACL "system.posix_acl_access"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 struct server {
+    bool unsupported;
+    uint32_t kept; /* objects that stay: the root */
     const struct share_options *options;
     struct share_budget budget;
     struct loop *loop;
     struct share *share;
     struct fuse *fuse;
-};
-
-struct input {
-    const uint8_t *data;
-    size_t size;
 };
 
 /* Ids from the latest replies. */
@@ -56,18 +51,9 @@ struct known {
     unsigned node, handle;
 };
 
-static uint8_t take(struct input *in)
+static uint8_t take_byte(struct input *in)
 {
-    if (in->size == 0)
-        return 0;
-    in->size--;
-    return *in->data++;
-}
-
-static void demand(bool truth)
-{
-    if (!truth)
-        abort();
+    return (uint8_t)take(in, 1);
 }
 
 static void write_file(const char *top, const char *name, const char *text)
@@ -126,10 +112,10 @@ static int remove_entry(const char *path, const struct stat *stat, int type, str
 
 static uint64_t take_id(struct input *in, const uint64_t *ids)
 {
-    uint8_t choice = take(in);
+    uint8_t choice = take_byte(in);
 
     return choice < 0xf0 ? ids[choice % REMEMBERED]
-                         : (uint64_t)take(in) << (choice & 7) * 8 | (choice & 8);
+                         : (uint64_t)take_byte(in) << (choice & 7) * 8 | (choice & 8);
 }
 
 /* Makes a request of bytes of the input, ids from replies and names that exist. */
@@ -137,18 +123,18 @@ static size_t make_request(struct input *in, const struct known *known, uint8_t 
 {
     static const char *const names[] = { "a", "b",   "c",    "d", "new",    "..",     ".",
                                          "",  "b/c", "/etc", "e", "secret", "user.a", POSIX_ACL };
-    struct fuse_in_header header = { .opcode = take(in), .nodeid = take_id(in, known->nodes) };
+    struct fuse_in_header header = { .opcode = take_byte(in), .nodeid = take_id(in, known->nodes) };
     size_t size = sizeof(header);
-    uint8_t shape = take(in), args = take(in) % 129;
+    uint8_t shape = take_byte(in), args = take_byte(in) % 129;
 
     for (unsigned i = 0; i < args; i++)
-        bytes[size++] = take(in);
+        bytes[size++] = take_byte(in);
     if (shape & 1 && args >= 8) /* many structs begin with a handle or node */
         memcpy(bytes + sizeof(header), &known->handles[shape >> 5], 8);
     if (shape & 2 && args >= 8)
         memcpy(bytes + sizeof(header), &known->nodes[shape >> 5], 8);
     for (unsigned i = 0; i < (shape >> 2 & 3u); i++) {
-        const char *name = names[take(in) % ARRAY_SIZE(names)];
+        const char *name = names[take_byte(in) % ARRAY_SIZE(names)];
 
         memcpy(bytes + size, name, strlen(name) + 1);
         size += strlen(name) + 1;
@@ -230,10 +216,10 @@ static void restore(struct server *server, struct input *in)
     save(server, &again);
     demand(again.at == saved.at && !memcmp(again.bytes, saved.bytes, saved.at));
     state_finish(&saved);
-    for (unsigned forgeries = take(in) % 8; forgeries > 0; forgeries--) {
-        size_t at = take(in) | (size_t)take(in) << 8;
+    for (unsigned forgeries = take_byte(in) % 8; forgeries > 0; forgeries--) {
+        size_t at = take_byte(in) | (size_t)take_byte(in) << 8;
 
-        again.bytes[at % again.at] ^= take(in);
+        again.bytes[at % again.at] ^= take_byte(in);
     }
     if (!load(server, &again)) {
         stop(server);
@@ -242,16 +228,35 @@ static void restore(struct server *server, struct input *in)
     state_finish(&again);
 }
 
-static void step(struct fuse *fuse, struct known *known, struct input *in)
+static bool changes_files(uint32_t opcode)
+{
+    static const uint32_t reading[] = {
+        FUSE_LOOKUP,    FUSE_FORGET,      FUSE_GETATTR,      FUSE_READLINK,   FUSE_READ,
+        FUSE_STATFS,    FUSE_RELEASE,     FUSE_GETXATTR,     FUSE_FLUSH,      FUSE_LISTXATTR,
+        FUSE_INIT,      FUSE_OPENDIR,     FUSE_READDIR,      FUSE_RELEASEDIR, FUSE_ACCESS,
+        FUSE_INTERRUPT, FUSE_DESTROY,     FUSE_LSEEK,        FUSE_FSYNC,      FUSE_FSYNCDIR,
+        FUSE_SYNCFS,    FUSE_READDIRPLUS, FUSE_BATCH_FORGET,
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(reading); i++)
+        if (opcode == reading[i])
+            return false;
+    return opcode <= FUSE_TMPFILE;
+}
+
+/* Serves one request. Returns whether it may have changed a file. */
+static bool step(struct fuse *fuse, struct known *known, struct input *in)
 {
     static uint8_t request[ROOM], reply[ROOM];
     struct iovec out[PIECES + 1], back[PIECES + 1];
-    size_t size = make_request(in, known, request), cut = take(in) % size;
-    size_t room = take(in) < 0xc0 ? ROOM - 1 : take(in), gap = room ? take(in) % room : 0;
+    size_t size = make_request(in, known, request), cut = take_byte(in) % size;
+    size_t room = take_byte(in) < 0xc0 ? ROOM - 1 : take_byte(in),
+           gap = room ? take_byte(in) % room : 0;
     struct sg readable = { .iov = out, .length = size };
     struct sg writable = { .iov = back, .length = room };
+    uint32_t written, opcode = ((struct fuse_in_header *)(void *)request)->opcode;
+    bool changed = changes_files(opcode);
     struct fuse_out_header header;
-    uint32_t written;
 
     out[0] = (struct iovec){ request, cut };
     out[1] = (struct iovec){ request + cut, size - cut };
@@ -262,47 +267,84 @@ static void step(struct fuse *fuse, struct known *known, struct input *in)
     demand(written <= room && reply[room] == 0x55);
     demand(written == 0 || written >= sizeof(header));
     if (written == 0)
-        return;
+        return changed;
     memcpy(&header, reply, sizeof(header));
     demand(header.len == written && header.error <= 0 && header.error > -1000);
     if (!header.error)
-        remember(known, ((struct fuse_in_header *)(void *)request)->opcode, reply + sizeof(header),
-                 written - sizeof(header));
+        remember(known, opcode, reply + sizeof(header), written - sizeof(header));
+    return changed && (!header.error || opcode == FUSE_SETATTR); /* that may be done in part */
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* Of all runs that change no file: to make a tree anew costs more than most runs. */
+static struct server server;
+static char top[64];
+
+static void remove_tree(void)
+{
+    if (server.share)
+        stop(&server);
+    server.share = NULL;
+    if (*top)
+        nftw(top, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void renew_tree(void)
+{
+    static char path[80];
+    static struct share_options options = { .path = path, .writable = true };
+
+    remove_tree();
+    snprintf(top, sizeof(top), "%s/minivmm-fuzz-XXXXXX",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    umask(022); /* the secret's mode is checked */
+    make_tree(top);
+    snprintf(path, sizeof(path), "%s/share", top);
+    server.options = &options;
+    start(&server);
+    server.kept = server.budget.objects;
+}
+
+static void begin(void)
 {
     const struct rlimit limit = { LARGEST, LARGEST };
-    struct share_options options = { .writable = true };
-    char top[] = "/tmp/minivmm-fuzz-XXXXXX", path[64];
-    struct input in = { data, size };
-    struct known known = { .nodes = { 1, 1, 1, 1, 1, 1, 1, 1 } };
-    struct server server = { .options = &options };
-    struct share *probe;
+    static const struct share_options any = { .path = "/" };
 
     log_set_level(LOG_LEVEL_ERROR);
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &limit);
-    umask(022); /* the secret's mode is checked */
-    make_tree(top);
-    snprintf(path, sizeof(path), "%s/share", top);
-    options.path = path;
-    /* On qemu-user, which lacks openat2(), no share can be opened. */
     demand(budget_init(&server.budget, 64u << 20, 1) == 0);
     demand((server.loop = loop_create()) != NULL);
-    if (share_open(&probe, &options, &server.budget, server.loop) == 0) {
-        share_close(probe);
-        start(&server);
-        while (in.size > 0)
-            if (*in.data == RESTORE && take(&in))
-                restore(&server, &in);
-            else
-                step(server.fuse, &known, &in);
-        stop(&server);
-    }
-    loop_destroy(server.loop);
-    demand(server.budget.objects == 0 && server.budget.descriptors == 0);
+    /* On qemu-user, which lacks openat2(), no share can be opened. */
+    server.unsupported = share_open(&server.share, &any, &server.budget, server.loop) < 0;
+    if (!server.unsupported)
+        share_close(server.share);
+    server.share = NULL;
+    atexit(remove_tree);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = { data, size };
+    struct known known = { .nodes = { 1, 1, 1, 1, 1, 1, 1, 1 } };
+    bool changed = false, restored = false;
+
+    if (!server.loop)
+        begin();
+    if (server.unsupported)
+        return 0;
+    if (!server.share)
+        renew_tree();
+    while (in.size > 0)
+        if (!restored && *in.data == RESTORE && take_byte(&in)) {
+            restore(&server, &in);
+            restored = true; /* more often would tell nothing new, and take long */
+        } else {
+            changed |= step(server.fuse, &known, &in);
+        }
+    share_forget_all(server.share);
+    demand(server.budget.objects == server.kept && server.budget.descriptors == 0);
     check_outside(top);
-    nftw(top, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    if (changed)
+        remove_tree();
     return 0;
 }

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "devices/net/net.h"
-#include "tests/unit/driver.h"
+#include "tests/fuzz/fuzz.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
@@ -21,13 +21,6 @@
      BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4))
 #define ALL_FEATURES (OFFLOADS | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MTU))
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t size;
-};
-
 struct sink {
     struct net net;
     bool wanted;
@@ -35,24 +28,6 @@ struct sink {
     unsigned left;
     size_t size;
 };
-
-/* The next `bytes` bytes as a number, or 0 at the end of the input. */
-static uint32_t take(struct input *in, unsigned bytes)
-{
-    uint32_t value = 0;
-
-    if (in->size < bytes)
-        in->size = 0;
-    for (unsigned i = 0; i < bytes && in->size > 0; i++, in->size--)
-        value |= (uint32_t)*in->data++ << 8 * i;
-    return value;
-}
-
-static void demand(bool truth)
-{
-    if (!truth)
-        abort();
-}
 
 static int sink_send(struct net *net, const struct net_header *header, struct sg *frame)
 {
@@ -153,16 +128,18 @@ static void step(struct driver *d, struct sink *sink, struct input *in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = { data, size };
-    struct sink sink = { .net = { .ops = &sink_ops, .offloads = OFFLOADS, .mtu = 9000 } };
-    struct driver d;
+    static struct sink sink = { .net = { .ops = &sink_ops, .offloads = OFFLOADS, .mtu = 9000 } };
+    static struct driver d;
 
     log_set_level(LOG_LEVEL_ERROR);
-    driver_init(&d);
-    if (virtio_net_create(&d.device, "net0", &sink.net, (uint8_t[6]){ 2 }, d.mem, d.loop) < 0)
+    sink.left = 0;
+    sink.error = 0;
+    if (begin_driver(&d) &&
+        virtio_net_create(&d.device, "net0", &sink.net, (uint8_t[6]){ 2 }, d.mem, d.loop) < 0)
         abort();
     driver_start(&d, d.device, take(&in, 4) & ALL_FEATURES);
     while (in.size > 0)
         step(&d, &sink, &in);
-    driver_finish(&d);
+    virtio_reset(d.device);
     return 0;
 }
