@@ -6,8 +6,9 @@
 #include <stdint.h>
 
 /*
- * Decompresses part of a file as a stream, straight into the caller's memory. The output is not
- * buffered, so a decompression bomb unpacks to no more than the caller reads.
+ * Decompresses part of a file as a stream. A child process does it, which can do nothing else; a
+ * decompression bomb unpacks to hardly more than the caller reads. Not after the machine's sandbox
+ * was entered: unwrap_image() is for that.
  */
 struct image;
 struct decompressor;

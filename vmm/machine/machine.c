@@ -10,6 +10,7 @@
 
 #include "devices/console/terminal.h"
 #include "firmware/boot/uki.h"
+#include "firmware/boot/unwrap.h"
 #include "vmm/board/consoles.h"
 #include "vmm/board/parts.h"
 #include "vmm/config/config.h"
@@ -48,6 +49,8 @@ static int machine_open_files(struct machine *machine)
     const struct config *config = machine->config;
     int error = uki_open(&machine->kernel, config->kernel);
 
+    if (!error)
+        error = unwrap_image(&machine->kernel, config->memory);
     if (!error && config->initrd)
         error = image_open_fd(&machine->initrd, config->initrd_fd, config->initrd);
     if (!error && config->dtb)
