@@ -54,11 +54,12 @@ static int network_run(const struct network_options *options, struct loop *loop)
     relay = relay_create(net, options->socket, loop, network_ended, loop);
     if (!relay)
         return -ENOMEM;
-    confine_network();
     error = network_greet(options->socket, USER_READY);
-    if (!error)
-        loop_run(loop);
-    return error;
+    if (error)
+        return error;
+    confine_network(); /* minivmm need not wait for that; no frame has been read yet */
+    loop_run(loop);
+    return 0;
 }
 
 int main(int argc, char **argv)
