@@ -2,16 +2,19 @@
 """The user can end any machine: with a flood of requests, or a dead disk."""
 
 import os
+import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
-from vmm import GUESTS, GuestTest, preloads, text
+from vmm import GUESTS, TIME_LIMIT, GuestTest, preloads, text, wait_until
 
 TIMED_OUT = 124
 GRACE = 1  # second
 FORCE = 3  # seconds: how long a machine may take to stop
 SLACK = 5 + float(os.environ.get("TL") or 120) / 12  # seconds: a lane may be slow
+NETWORK_MIB = 64  # far below the process's limit: nothing of the flood is kept
 LOG_LINES = 10  # at most, for each device
 DEAD = b"the disk is dead\n"  # stuck.so's
 
@@ -47,6 +50,42 @@ class Flood(Ends):
 
     def test_sigterm_while_every_device_is_flooded_and_reset(self):
         self.check_flood("4 reset")
+
+
+class Network(GuestTest):
+    """A guest of 32 MiB floods the user-mode network, whose process then ends."""
+
+    def child_of(self, pid: int) -> int:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if not words:
+            self.skipTest("minivmm-net does not run: no libslirp")
+        child, = words
+        return int(child)
+
+    def most_memory(self, pid: int) -> int:
+        """MiB, so far."""
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) // 1024
+
+    def test_flood_and_end_of_the_process(self):
+        with self.running("link", "--memory", "32M", "--net", "user", cmdline="3000") as process:
+            self.assertEqual(process.first_line, b"up\n")
+            child = self.child_of(process.pid)
+            self.assertLess(self.most_memory(process.pid), 32 + 16)
+            self.assertLess(self.most_memory(child), NETWORK_MIB)
+            os.kill(child, signal.SIGSEGV)
+            self.assertEqual(process.stdout.readline(), b"down\n")
+            wait_until(lambda: not Path(f"/proc/{child}").exists(), "the end of the zombie")
+            self.assertEqual(process.wait(TIME_LIMIT), 0)
+            self.check_one_line(process.stderr.read(), "minivmm-net", "signal 11", "no network")
+
+    def test_ctrl_c_is_not_for_the_network(self):
+        with self.running("link", "--net", "user", cmdline="0", start_new_session=True) as process:
+            self.assertEqual(process.first_line, b"up\n")
+            child = self.child_of(process.pid)
+            self.assertNotEqual(os.getsid(child), os.getsid(process.pid))
+            process.kill()
+            wait_until(lambda: not Path(f"/proc/{child}").exists(), "the end of minivmm-net")
 
 
 @preloads

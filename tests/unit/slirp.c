@@ -849,6 +849,47 @@ START_TEST(the_end_of_the_process_is_the_end_of_the_link)
 }
 END_TEST
 
+/* MiB that a process has had at most. */
+static unsigned most_memory(pid_t pid)
+{
+    char path[64], status[4096] = "";
+    const char *line;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    fd = open(path, O_RDONLY);
+    if (fd < 0 || read(fd, status, sizeof(status) - 1) < 0)
+        return 0; /* it has ended */
+    close(fd);
+    line = strstr(status, "VmHWM:");
+    return line ? (unsigned)atoi(line + strlen("VmHWM:")) / 1024 : 0;
+}
+
+/*
+ * libslirp keeps each segment that comes out of order in a buffer of the MTU's size, 500 MB of them
+ * for one connection.
+ */
+START_TEST(a_flood_costs_no_more_than_the_link)
+{
+    struct server server = server_open(AF_INET, SOCK_STREAM);
+    struct tcp_peer peer = { "10.0.2.2", server.port, 4000, 1000, 0 };
+    int fd = connect_guest(&peer, &server);
+    pid_t process = find_process();
+    unsigned before = most_memory(getpid());
+    uint32_t seq = peer.seq;
+
+    for (unsigned i = 30000; i > 0 && d.config_changes == 0; i--) {
+        peer.seq = seq + 2 * i;
+        send_tcp(&peer, TH_ACK, "x");
+        if (i % 1000 == 0)
+            ck_assert_uint_lt(most_memory(process), 384);
+    }
+    ck_assert_uint_le(most_memory(getpid()), before + 16);
+    close(fd);
+    close(server.fd);
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     Suite *suite = suite_create(argc > 1 ? argv[1] : "slirp");
@@ -876,6 +917,7 @@ int main(int argc, char **argv)
         tcase_add_test(loopback, a_connection_survives_pauses);
     } else {
         tcase_add_test(loopback, the_end_of_the_process_is_the_end_of_the_link);
+        tcase_add_test(loopback, a_flood_costs_no_more_than_the_link);
     }
     tcase_add_loop_test(loopback, host_loopback_is_unreachable, LOOPBACKS_MARTIAN,
                         ARRAY_SIZE(loopbacks));
