@@ -39,6 +39,7 @@ int share_open(struct share **ret, const struct share_options *options, struct s
     owners_init(&share->owners, options);
     share->budget = budget;
     share->writable = options->writable;
+    share->guarded = options->guarded;
     share->xattrs = !options->overlaid;
     if (share->writable)
         umask(0); /* modes come from the guest, which applied its umask */

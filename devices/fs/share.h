@@ -27,6 +27,7 @@ struct statfs;
 struct share_options {
     const char *path; /* of a directory */
     bool writable;    /* false: read-only for the guest */
+    bool guarded;     /* the guest leaves nothing there that misleads the host: see guard.h */
     bool overlaid;    /* the guest puts an overlay on it; see absent.h. Not if it is writable */
     int names_fd;     /* if overlaid: tells that the guest must drop cached names; -1: none */
     unsigned guest_uid, guest_gid; /* who has the files of the process's user, unless it is root */

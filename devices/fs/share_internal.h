@@ -19,7 +19,7 @@ struct share {
 
     /* Not saved. */
     struct share_budget *budget;
-    bool writable, xattrs;
+    bool writable, guarded, xattrs;
 };
 
 /* What the guest has open, with its own flags. */

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "devices/fs/guard.h"
 #include "devices/fs/share_internal.h"
 #include "vmm/core/cleanup.h"
 
@@ -23,6 +24,24 @@ static int share_parent_fd(struct share *share, struct node *directory, const ch
     if (!node_name_valid(name))
         return -EINVAL;
     return directory ? tree_directory_fd(&share->tree, directory) : -ESTALE;
+}
+
+/* The same for a name that the guest gives a file. */
+static int share_new_parent_fd(struct share *share, struct node *directory, const char *name)
+{
+    if (share->guarded && !guard_text_ok(name))
+        return -EINVAL;
+    return share_parent_fd(share, directory, name);
+}
+
+/* How far a directory is below the share's root. */
+static unsigned share_depth(const struct node *directory)
+{
+    unsigned depth = 0;
+
+    while ((directory = directory->parent))
+        depth++;
+    return depth;
 }
 
 /* `mode` with the user's umask applied. */
@@ -64,7 +83,7 @@ int share_mkdir(struct share *share, uint64_t parent, const char *name, mode_t m
     int directory, error;
 
     NODE_SCOPE(&share->tree.nodes, node);
-    directory = share_parent_fd(share, node, name);
+    directory = share_new_parent_fd(share, node, name);
     if (directory < 0)
         return directory;
     mode = share_new_mode(share, directory, mode, user);
@@ -81,9 +100,11 @@ int share_symlink(struct share *share, uint64_t parent, const char *name, const 
     int directory, error;
 
     NODE_SCOPE(&share->tree.nodes, node);
-    directory = share_parent_fd(share, node, name);
+    directory = share_new_parent_fd(share, node, name);
     if (directory < 0)
         return directory;
+    if (share->guarded && !(guard_text_ok(target) && guard_target_ok(target, share_depth(node))))
+        return -EPERM;
     created = share_begin_new(directory, name, S_IFLNK);
     error = (int)TREE_CALL(&share->tree, symlinkat(target, directory, name));
     return error ? error : share_finish_new(share, node, name, &created, user, ret);
@@ -123,7 +144,7 @@ int share_mknod(struct share *share, uint64_t parent, const char *name, mode_t m
     int directory, error;
 
     NODE_SCOPE(&share->tree.nodes, node);
-    directory = share_parent_fd(share, node, name);
+    directory = share_new_parent_fd(share, node, name);
     if (directory < 0)
         return directory;
     created = share_begin_new(directory, name, share_new_mode(share, directory, mode, user));
@@ -183,7 +204,7 @@ int share_create(struct share *share, uint64_t parent, const char *name, uint32_
     int directory, fd;
 
     NODE_SCOPE(&share->tree.nodes, node);
-    directory = share_parent_fd(share, node, name);
+    directory = share_new_parent_fd(share, node, name);
     if (directory < 0)
         return directory;
     mode = share_new_mode(share, directory, mode, user);
@@ -210,9 +231,11 @@ int share_link(struct share *share, uint64_t id, uint64_t parent, const char *na
     path_fd = node ? tree_open_path(tree, node, NULL) : -ESTALE;
     if (path_fd < 0)
         return path_fd;
-    directory = share_parent_fd(share, directory_node, name);
+    directory = share_new_parent_fd(share, directory_node, name);
     if (directory < 0)
         return directory;
+    if (share->guarded && S_ISLNK(node->identity.type)) /* it may lead out from there */
+        return -EPERM;
     old = tree_fd_name(path_fd);
     error =
         (int)TREE_CALL(tree, linkat(tree->self_fds, old.text, directory, name, AT_SYMLINK_FOLLOW));
@@ -286,6 +309,17 @@ static void share_note_rename(struct share *share, struct share_place *from, str
         nodes_move(nodes, to->node, from->directory, from->name);
 }
 
+/*
+ * Whether a link that moves up, by itself or in a directory, may lead out then. Programs take EXDEV
+ * as a reason to copy, and so to make the link anew.
+ */
+static bool share_rises(const struct share *share, const struct share_place *from,
+                        const struct share_place *to)
+{
+    return share->guarded && (S_ISDIR(from->attr.stx_mode) || S_ISLNK(from->attr.stx_mode)) &&
+           share_depth(to->directory) < share_depth(from->directory);
+}
+
 /* Renames, with both directories found. */
 static int share_rename_places(struct share *share, struct share_place *from,
                                struct share_place *to, uint32_t flags)
@@ -301,6 +335,8 @@ static int share_rename_places(struct share *share, struct share_place *from,
     replaces = share_look_at(share, to) && !swap;
     other = to->node;
     NODE_SCOPE(&tree->nodes, other);
+    if (share_rises(share, from, to) || (swap && share_rises(share, to, from)))
+        return -EXDEV;
     if (other)
         files_hold(tree, other);
     /* libc's renameat2() without flags calls renameat(), which the seccomp filter denies. */
@@ -326,7 +362,7 @@ int share_rename(struct share *share, uint64_t parent, const char *name, uint64_
     NODE_SCOPE(nodes, old);
     NODE_SCOPE(nodes, new);
     from.fd = share_parent_fd(share, old, name);
-    to.fd = share_parent_fd(share, new, new_name);
+    to.fd = share_new_parent_fd(share, new, new_name);
     if (from.fd < 0 || to.fd < 0)
         return from.fd < 0 ? from.fd : to.fd;
     if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))

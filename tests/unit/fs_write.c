@@ -9,6 +9,7 @@
 #include "tests/unit/fuse_client.h"
 #include "tests/unit/lease.h"
 #include "tests/unit/unit.h"
+#include "vmm/core/base.h"
 
 #define ROOT FUSE_ROOT_ID
 
@@ -365,6 +366,57 @@ START_TEST(directory_moved_out_of_the_share)
 }
 END_TEST
 
+static int make_link(uint64_t parent, const char *name, const char *target)
+{
+    return client_ask(&c, FUSE_SYMLINK, parent, NULL, 0, name, target);
+}
+
+/* What people and programs of the host find there leads them nowhere else. */
+START_TEST(a_guarded_share_holds_no_traps)
+{
+    const char *const out[] = { "/etc/passwd",
+                                "..",
+                                "../x",
+                                "a/../../..",
+                                "up/../..",
+                                "./../x",
+                                "/",
+                                "\033[2J",
+                                "\xc2\x9b"
+                                "2J" };
+    const char *const in[] = { "file", "a/b", "./a//b/", "a/..b", "...", "" };
+    uint64_t folder, inner, link, node, handle;
+
+    client_stop(&c);
+    client_start_with(&c, &(struct share_options){
+                              .path = client_path(&c, ""), .writable = true, .guarded = true });
+    folder = client_lookup(&c, ROOT, "folder");
+    for (unsigned i = 0; i < ARRAY_SIZE(out); i++)
+        ck_assert_int_eq(make_link(ROOT, "trap", out[i]), EPERM);
+    for (unsigned i = 0; i < ARRAY_SIZE(in); i++)
+        ck_assert_int_ne(make_link(ROOT, i % 2 ? "good" : "fine", in[i]), EPERM);
+
+    ck_assert_int_eq(make_link(folder, "up", "../file"), 0);
+    ck_assert_int_eq(make_link(folder, "trap", "../../x"), EPERM);
+    link = client_lookup(&c, folder, "up");
+    ck_assert_int_eq(rename_to(folder, "up", ROOT, "trap", 0), EXDEV);
+    ck_assert_int_eq(client_ask(&c, FUSE_LINK, ROOT, &link, sizeof(link), "trap", NULL), EPERM);
+    ck_assert_int_eq(make_directory(folder, "inner"), 0);
+    inner = client_entry(&c)->nodeid;
+    ck_assert_int_eq(make_link(inner, "up", "../../file"), 0);
+    ck_assert_int_eq(rename_to(folder, "inner", ROOT, "trap", 0), EXDEV);
+    ck_assert_int_eq(rename_to(ROOT, "file", folder, "inner", RENAME_EXCHANGE), EXDEV);
+    ck_assert_int_eq(rename_to(folder, "inner", folder, "renamed", 0), 0);
+    ck_assert_int_eq(rename_to(ROOT, "file", inner, "file", 0), 0);
+    ck_assert_int_eq(rename_to(inner, "file", ROOT, "file", 0), 0); /* files are no trap */
+
+    ck_assert_int_eq(create(ROOT, "a\033[2J", O_RDWR, &node, &handle), EINVAL);
+    ck_assert_int_eq(make_directory(ROOT, "a\nb"), EINVAL);
+    ck_assert_int_eq(rename_to(ROOT, "file", ROOT, "a\tb", 0), EINVAL);
+    ck_assert_int_eq(make_directory(ROOT, "\xc3\xa4"), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fs_write");
@@ -385,6 +437,7 @@ int main(void)
         owners,
         allocate_and_sync,
         directory_moved_out_of_the_share,
+        a_guarded_share_holds_no_traps,
     };
 
     tcase_set_timeout(tcase, 30);

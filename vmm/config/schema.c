@@ -319,6 +319,14 @@ static const struct option share_keys[] = {
       .help = "the guest may also write, create and remove, as far as minivmm's user may",
       .read = option_read_flag,
       .at = offsetof(struct share_config, directory.writable) },
+    { .name = "guarded",
+      .rare = true,
+      .help = "with rw: the guest cannot leave what misleads whoever walks the directory",
+      .more = "Refused are symbolic links that are absolute or climb out of the directory, and "
+              "names and links with control characters. A directory or link that would move up, "
+              "and could lead out then, is to be copied instead (EXDEV), as mv does.",
+      .read = option_read_flag,
+      .at = offsetof(struct share_config, directory.guarded) },
     { .name = "uid",
       .argument = "ID",
       .help = "the guest's user who has the files of minivmm's user, unless that is root (0)",

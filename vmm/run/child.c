@@ -108,13 +108,15 @@ static int child_add_ports(struct config *config, const struct child_streams *st
 
 /* If the command is root in the guest, so that it is at home there, the user's files are root's. */
 static int child_add_share(struct config *config, const struct user *user,
-                           const struct mount *mount, const char *tag)
+                           const struct mount *mount, const char *tag, bool guarded)
 {
     struct share_config *share = config_add_share(config);
 
     if (!share)
         return -ENOMEM;
-    share->directory = (struct share_options){ .path = mount->host, .writable = mount->writable };
+    share->directory = (struct share_options){ .path = mount->host,
+                                               .writable = mount->writable,
+                                               .guarded = guarded };
     if (user->uid != 0) {
         share->directory.guest_uid = geteuid();
         share->directory.guest_gid = getegid();
@@ -136,7 +138,7 @@ static int child_add_modules(const struct child_params *child, struct initramfs 
     share->directory = run_options_format(child->options, "/lib/modules/%s", child->version);
     initramfs->share_count++;
     return mount.host && share->directory
-               ? child_add_share(&child->options->machine, &child->user, &mount, share->tag)
+               ? child_add_share(&child->options->machine, &child->user, &mount, share->tag, false)
                : -ENOMEM;
 }
 
@@ -147,7 +149,7 @@ static int child_add_shares(const struct child_params *child, struct initramfs *
     const struct mounts *mounts = &child->mounts;
     struct initramfs_share *shares =
         arena_alloc(&config->arena, (mounts->share_count + 2) * sizeof(*shares));
-    int error = child_add_share(config, &child->user, &mounts->root, JOB_ROOT_TAG);
+    int error = child_add_share(config, &child->user, &mounts->root, JOB_ROOT_TAG, false);
 
     if (!shares)
         return log_error(ENOMEM, "shares");
@@ -161,7 +163,7 @@ static int child_add_shares(const struct child_params *child, struct initramfs *
         if (!tag)
             return log_error(ENOMEM, "shares");
         snprintf(tag, 16, "share%u", i);
-        error = child_add_share(config, &child->user, mount, tag);
+        error = child_add_share(config, &child->user, mount, tag, child->options->guarded);
         shares[initramfs->share_count++] = (struct initramfs_share){ .tag = tag,
                                                                      .directory = mount->guest,
                                                                      .writable = mount->writable };
