@@ -29,7 +29,16 @@ static const struct seccomp_rule confine_table[] = {
     { SYS_write, .reason = "eventfds: irqfds; log messages" },
     { SYS_futex, .reason = "mutexes, shared with the vCPUs" },
     { SYS_clock_gettime, .reason = "clock_gettime(), if the vDSO cannot" },
-    { SYS_ioctl, .argument = { 1, UINT32_MAX, TCGETS }, .reason = "isatty() of stderr" },
+    SECCOMP_IOCTL(TCGETS, "isatty() of stderr"),
+
+    /* A deadly signal: restore the terminal. */
+    SECCOMP_IOCTL(TIOCGPGRP, "is the terminal another job's?"),
+#ifdef SYS_getpgrp
+    { SYS_getpgrp, .reason = "the same" },
+#else
+    { SYS_getpgid, .reason = "the same" },
+#endif
+    SECCOMP_IOCTL(TCSETS, "its mode before"),
 
     /* Names and attributes. */
     { SYS_openat2, .reason = "FUSE_LOOKUP: open a name beneath its directory" },

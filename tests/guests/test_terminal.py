@@ -2,6 +2,7 @@
 """The terminal: raw while a guest runs, and restored however it ends."""
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import pty
@@ -9,11 +10,13 @@ import signal
 import struct
 import subprocess
 import termios
+from pathlib import Path
 
 import vmm
-from vmm import TIMEOUTS_MS, GuestTest, command, only_on, wait_until
+from vmm import MACHINE, TIMEOUTS_MS, GuestTest, command, only_on, wait_until
 
 ESCAPE = b"\x01"
+TGKILL = {"x86_64": 234, "aarch64": 131}[MACHINE]
 
 
 class Terminal(GuestTest):
@@ -103,6 +106,29 @@ class Terminal(GuestTest):
                 process.wait(vmm.TIME_LIMIT)
                 self.assertNotEqual(process.returncode, 0)
                 self.assertEqual(termios.tcgetattr(self.slave), self.before)
+
+    def test_restored_after_a_crash_of_any_thread(self):
+        """Each may make only the system calls that it needs."""
+        (self.directory / "shared").mkdir()
+        options = ["--disk", self.disk(), "--share", "shared,tag=a,rw", "--net", "user",
+                   "--cpus", "2", "--console", "none"]
+        names, tried = [""], set()
+        while names:
+            with self.guest("end", *options, cmdline="stop", says=b"stop") as process:
+                tasks = Path(f"/proc/{process.pid}/task")
+                threads = {(tasks / number / "comm").read_text().strip(): int(number)
+                           for number in os.listdir(tasks)}
+                names = sorted(name for name in threads
+                               if name not in tried and not name.startswith("kvm-"))
+                if not names:
+                    break
+                tried.add(names[0])
+                with self.subTest(thread=names[0]):
+                    ctypes.CDLL(None).syscall(TGKILL, process.pid, threads[names[0]],
+                                              signal.SIGSEGV)
+                    self.assertEqual(process.wait(vmm.TIME_LIMIT), -signal.SIGSEGV)
+                    self.assertEqual(termios.tcgetattr(self.slave), self.before)
+        self.assertLessEqual({"vcpu0", "vcpu1", "blk0", "net0", "fs0"}, tried)
 
     def test_restored_after_timeout(self):
         for ms in TIMEOUTS_MS:
