@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "vmm/cli/boot.h"
+#include "vmm/cli/descriptors.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
@@ -36,6 +37,7 @@ int main(int argc, char **argv)
 
     front_end_block_signals();
     limit_stacks();
+    descriptors_close_unnamed(argv);
     if (argc > 1 && !strcmp(argv[1], "run"))
         exit(supervisor_main(argc - 1, argv + 1));
     switch (config_parse(&config, &run_options_table, argc, argv)) {

@@ -516,6 +516,26 @@ class Descriptors(GuestTest):
         self.check_status(done, FAILED)
         self.assertEqual((self.directory / "report").read_bytes(), report)
 
+    def test_forgotten_descriptors_are_closed(self):
+        """All but those that an option names, by number or path."""
+        named, path = self.file("named"), self.disk("path")
+        descriptors = [os.open(named, os.O_WRONLY), os.open(path, os.O_RDWR)]
+        reader, writer = os.pipe()
+        options = ["--serial", f"fd={descriptors[0]}", "--disk", f"/dev/fd/{descriptors[1]}"]
+        process = subprocess.Popen(command("end", *options, cmdline="spin"),
+                                   stdin=subprocess.DEVNULL, pass_fds=[writer, *descriptors])
+        os.close(writer)
+        try:
+            self.assertEqual(os.read(reader, 1), b"")  # its end, while the guest runs
+            wait_until(lambda: named.read_bytes()[:4] == b"spin", "the guest's output")
+            self.assertIsNone(process.poll())
+        finally:
+            process.kill()
+            process.wait()
+        os.close(reader)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
     def test_input_closed(self):
         done = self.boot("hello", stdin=None, preexec_fn=self.close(0))
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, self.HELLO, b""))

@@ -387,6 +387,33 @@ START_TEST(more_memory_than_the_host_has_is_refused)
 }
 END_TEST
 
+/* "dd" of VmFlags: left out of core files. */
+START_TEST(ram_is_not_dumped)
+{
+    struct guest_memory *mem = guest_memory_create();
+    char line[512], start[32];
+    bool found = false, dumped = true;
+    FILE *maps;
+
+    ck_assert_int_eq(guest_memory_add(mem, 0, 8 * MIB, NULL), 0);
+    if (_i)
+        guest_memory_clear(mem);
+    snprintf(start, sizeof(start), "%lx-", (unsigned long)guest_ptr(mem, 0, 1));
+    maps = fopen("/proc/self/smaps", "r");
+    ck_assert_ptr_nonnull(maps);
+    while (dumped && fgets(line, sizeof(line), maps)) {
+        found |= !strncmp(line, start, strlen(start));
+        if (found && !strncmp(line, "VmFlags:", 8))
+            dumped = !strstr(line, " dd");
+    }
+    fclose(maps);
+    if (!found)
+        unit_skip("no /proc/self/smaps of this process");
+    ck_assert(!dumped);
+    guest_memory_destroy(mem);
+}
+END_TEST
+
 START_TEST(regions_are_aligned_for_huge_pages)
 {
     struct guest_memory *mem = two_regions();
@@ -419,6 +446,7 @@ int main(void)
     tcase_add_test(tcase, clear_zeroes_a_memfd_that_is_sealed);
     tcase_add_test(tcase, an_unsuitable_file_is_refused);
     tcase_add_test(tcase, more_memory_than_the_host_has_is_refused);
+    tcase_add_loop_test(tcase, ram_is_not_dumped, 0, 2);
     tcase_add_test(tcase, regions_are_aligned_for_huge_pages);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

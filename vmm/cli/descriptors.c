@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/cli/status.h"
@@ -14,7 +15,54 @@
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
+#ifndef SYS_close_range
+#define SYS_close_range 436 /* on all architectures */
+#endif
+
 #define DESCRIPTORS 256 /* enough for a machine with every device */
+
+/* The lowest descriptor, not below `least`, of those that `word` names after `mark`; or INT_MAX. */
+static int descriptors_in_word(const char *word, const char *mark, int least)
+{
+    int lowest = INT_MAX;
+
+    while ((word = strstr(word, mark))) {
+        long fd;
+
+        word += strlen(mark);
+        fd = isdigit((unsigned char)*word) ? strtol(word, NULL, 10) : -1;
+        if (fd >= least && fd < lowest)
+            lowest = (int)fd;
+    }
+    return lowest;
+}
+
+/* The same of all words. */
+static int descriptors_next_named(char *const argv[], int least)
+{
+    static const char *const marks[] = { "fd=", "/fd/" };
+    int lowest = INT_MAX;
+
+    for (; *argv; argv++)
+        for (unsigned i = 0; i < ARRAY_SIZE(marks); i++) {
+            int fd = descriptors_in_word(*argv, marks[i], least);
+
+            lowest = fd < lowest ? fd : lowest;
+        }
+    return lowest;
+}
+
+void descriptors_close_unnamed(char *const argv[])
+{
+    int first = STDERR_FILENO + 1, named;
+
+    do {
+        named = descriptors_next_named(argv, first);
+        if (named > first && syscall(SYS_close_range, first, named - 1, 0) < 0)
+            log_debug("inherited descriptors are not closed: %s", strerror(errno));
+        first = named < INT_MAX ? named + 1 : named;
+    } while (first < INT_MAX);
+}
 
 /* Accepts -1: none. */
 static int descriptors_check_one(const char *option, const char *name, int fd)

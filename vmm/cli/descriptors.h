@@ -3,10 +3,16 @@
 #define VMM_CLI_DESCRIPTORS_H
 
 /*
- * The file descriptors that a process is started with. Both functions must be called before it
- * opens any file, in this order: afterwards a number tells nothing about whose it is.
+ * The file descriptors that a process is started with. The functions must be called before it opens
+ * any file, in this order: afterwards a number tells nothing about whose it is.
  */
 struct config;
+
+/*
+ * Closes all but the standard ones and those that a word of the command line names, as fd=N or by a
+ * path such as /dev/fd/N: what the parent forgot to close is none of the machine's. Since Linux 5.9.
+ */
+void descriptors_close_unnamed(char *const argv[]);
 
 /*
  * Checks that the descriptors which `config` names are open, by number or by a path such as

@@ -65,6 +65,8 @@ static void *region_map_anonymous(uint64_t size)
  */
 static void region_advise(const struct ram_region *region)
 {
+    madvise(region->host, region->size,
+            MADV_DONTDUMP);       /* a guest's secrets are not for core files */
     if (region->size > HUGE_PAGE) /* fails on hosts without huge pages, which is harmless */
         madvise((char *)region->host + HUGE_PAGE, region->size - HUGE_PAGE, MADV_HUGEPAGE);
 }
