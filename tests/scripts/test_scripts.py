@@ -111,19 +111,19 @@ class Refusals(ScriptTest):
         for words in (("demo", "--lane"), ("test", "--fresh"), ("fetch-kernel", "--arch"),
                       ("fetch-kernel", "--dest"), ("fetch-busybox", "--arch"),
                       ("fetch-qemu", "--arch"), ("mkrootfs", "out", "--size"),
-                      ("unpack-packages", "--suite")):
+                      ("unpack-packages", "--suite"), ("fuzz", "--minutes")):
             with self.subTest(words=words):
                 self.check_refused(self.run_script(*words), f"{words[-1]} needs a value")
 
     def test_unknown_words(self):
         for script in ("demo", "test", "fetch-kernel", "fetch-busybox", "fetch-qemu", "mkrootfs",
-                       "install-packages", "unpack-packages", "setup-aarch64", "fresh"):
+                       "install-packages", "unpack-packages", "setup-aarch64", "fresh", "fuzz"):
             with self.subTest(script=script):
                 self.check_refused(self.run_script(script, "--no-such"), f"{script} --help")
 
     def test_help(self):
         for script in ("demo", "test", "fetch-kernel", "fetch-busybox", "fetch-qemu", "mkrootfs",
-                       "install-packages", "unpack-packages", "setup-aarch64", "fresh"):
+                       "install-packages", "unpack-packages", "setup-aarch64", "fresh", "fuzz"):
             with self.subTest(script=script):
                 done = self.run_script(script, "--help")
                 self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -253,6 +253,74 @@ class Cache(ScriptTest):
         newest = self.fetch(VERSION="6.1.0-3-cloud")
         self.assertEqual([path.exists() for path in (old, unversioned, recent, newest)],
                          [False, False, True, True])
+
+
+# Stands in for a fuzz target. "bad" fails on the input that it finds.
+TARGET = """#!/bin/bash
+for word in "$@"; do
+    case $word in
+    -artifact_prefix=*) prefix=${word#*=} ;;
+    -exact_artifact_path=*) short=${word#*=} ;;
+    -merge=1) merge=1 ;;
+    -*) ;;
+    *) first=${first-$word} ;;
+    esac
+done
+if [[ ${short-} ]]; then
+    echo short >"$short"
+elif [[ ${merge-} ]]; then
+    echo more >"$first/0123456789012345678901234567890123456789"
+elif [[ $0 == *-bad ]]; then
+    [[ ! ${prefix-} ]] || echo long >"${prefix}crash-1"
+    echo "SUMMARY: of a fault"
+    exit 77
+else
+    printf '%s\n' '#5 DONE cov: 7' 'stat::number_of_executed_units: 5'
+fi
+"""
+
+
+class Fuzz(ScriptTest):
+    def setUp(self):
+        super().setUp()
+        self.tree = self.directory / "tree"
+        self.targets = self.tree / "build-fuzz/tests/fuzz"
+        self.targets.mkdir(parents=True)
+        (self.tree / "scripts").mkdir()
+        (self.tree / "build-fuzz/build.ninja").touch()
+        for name in "fuzz", "common.sh":
+            shutil.copy(SCRIPTS / name, self.tree / "scripts")
+        for program in self.programs / "ninja", self.tree / "scripts/install-packages":
+            program.write_text("#!/bin/bash\n")
+            program.chmod(0o755)
+
+    def fuzz(self, *words: str, targets: tuple[str, ...]):
+        for name in targets:
+            (self.targets / f"fuzz-{name}").write_text(TARGET)
+            (self.targets / f"fuzz-{name}").chmod(0o755)
+            (self.tree / "tests/fuzz/corpus" / name).mkdir(parents=True)
+        return self.run_script("fuzz", "--minutes", 1, *words, scripts=self.tree / "scripts")
+
+    def test_tells_runs_and_edges(self):
+        done = self.fuzz(targets=("good",))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"^ok - fuzz good: 5 runs in [\d.]+ s of CPU, \d+/s, 7 edges$")
+        self.assertRegex((self.tree / "build-fuzz/history").read_text(), r"^\S+ good 5 [\d.]+ 7$")
+        self.assertEqual(list((self.tree / "tests/fuzz/corpus/good").iterdir()), [])
+
+    def test_keeps_what_reaches_more(self):
+        self.assertEqual(self.fuzz("--keep", targets=("good",)).returncode, 0)
+        self.assertEqual(len(list((self.tree / "tests/fuzz/corpus/good").iterdir())), 1)
+
+    def test_a_failure_is_told_and_left(self):
+        done = self.fuzz(targets=("bad", "good"))
+        self.assertEqual(done.returncode, 1)
+        for line in "not ok - fuzz bad", "SUMMARY: of a fault", "ok - fuzz good":
+            self.assertIn(line, done.stdout)
+        self.assertEqual((self.tree / "build-fuzz/found/bad-crash-1-short").read_text(), "short\n")
+
+    def test_an_unknown_target(self):
+        self.check_refused(self.fuzz("none", targets=("good",)), "no target none")
 
 
 if __name__ == "__main__":
