@@ -74,7 +74,7 @@ static void make(struct made *m)
 
     demand(parts_describe(&m->board, &config) == 0);
     demand(parts_create(&m->board, &host, &terminal) == 0);
-    demand(m->board.device_loop_count == 0); /* no threads */
+    demand(m->board.loop_count == 0); /* no threads */
 }
 
 /* Memory and loop last as long as the process. */

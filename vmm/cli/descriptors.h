@@ -10,7 +10,8 @@ struct config;
 
 /*
  * Closes all but the standard ones and those that a word of the command line names, as fd=N or by a
- * path such as /dev/fd/N: what the parent forgot to close is none of the machine's. Since Linux 5.9.
+ * path such as /dev/fd/N: what the parent forgot to close is none of the machine's. Since
+ * Linux 5.9.
  */
 void descriptors_close_unnamed(char *const argv[]);
 

@@ -30,7 +30,7 @@ struct run_options {
     unsigned jobs;
     bool verbose;
     bool guarded; /* of --rw: see struct share_options */
-    char **argv; /* the command, in the caller's argv; argv[0] NULL: none given */
+    char **argv;  /* the command, in the caller's argv; argv[0] NULL: none given */
 };
 
 /* Returns as config_parse(). Call run_options_finish() whatever the result. */

@@ -210,7 +210,7 @@ void confine_network(void)
         { "RLIMIT_NOFILE", confine_limit(RLIMIT_NOFILE, DESCRIPTORS) },
         { "RLIMIT_AS", CONFINE ? confine_limit(RLIMIT_AS, MEMORY) : 0 },
         { "Landlock", CONFINE ? confine_files() : 0 },
-        { "seccomp", CONFINE ? seccomp_restrict(&confine_rules, 1, SECCOMP_TRAP) : 0 },
+        { "seccomp", CONFINE ? seccomp_restrict(&confine_rules, 1, SECCOMP_FAIL) : 0 },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(layers); i++)
