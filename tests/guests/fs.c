@@ -203,7 +203,8 @@ static void offsets_and_lengths(void)
 
         expect(error == INVALID || in.header.len == sizeof(in.header));
     }
-    expect_equal((uint64_t)read_at(FUSE_READ, file, handle, 0, 0xffffffff), 0);
+    expect_equal((uint64_t)read_at(FUSE_READ, file, handle, 0, 0xffffffff), INVALID);
+    expect_equal((uint64_t)read_at(FUSE_READ, file, handle, 0, 0xf00000), 0);
     expect_equal(in.header.len, sizeof(in.header) + 6);
     for (uint32_t size = 0; size < 120; size += 17)
         for (uint32_t opcode = 1; opcode < 52; opcode++)
