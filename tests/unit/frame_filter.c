@@ -39,22 +39,19 @@ static void close_filter(void)
 /* Makes a frame; returns its size. The payload is zeros, and so port 0, and its flags. */
 static size_t make(const char *to, uint8_t protocol)
 {
-    struct iphdr *ip4 = (void *)(frame + ETH_HLEN);
-    struct ip6_hdr *ip6 = (void *)(frame + ETH_HLEN);
+    struct iphdr ip4 = { .version = 4, .ihl = 5, .protocol = protocol };
+    struct ip6_hdr ip6 = { .ip6_nxt = protocol };
+    bool v6 = inet_pton(AF_INET6, to, &ip6.ip6_dst) == 1;
 
+    ip6.ip6_vfc = 0x60;
     memset(frame, 0, sizeof(frame));
-    if (inet_pton(AF_INET6, to, &ip6->ip6_dst) == 1) {
-        ip6->ip6_vfc = 0x60;
-        ip6->ip6_nxt = protocol;
-        memcpy(frame + 12, (uint8_t[]){ 0x86, 0xdd }, 2);
-        return sizeof(frame);
-    }
-    memset(frame, 0, sizeof(frame));
-    ck_assert_int_eq(inet_pton(AF_INET, to, &ip4->daddr), 1);
-    ip4->version = 4;
-    ip4->ihl = 5;
-    ip4->protocol = protocol;
-    memcpy(frame + 12, (uint8_t[]){ 8, 0 }, 2);
+    memcpy(frame + 12, v6 ? "\x86\xdd" : "\x08\x00", 2);
+    if (v6)
+        memcpy(frame + ETH_HLEN, &ip6, sizeof(ip6));
+    else if (inet_pton(AF_INET, to, &ip4.daddr) == 1)
+        memcpy(frame + ETH_HLEN, &ip4, sizeof(ip4));
+    else
+        ck_abort_msg("%s", to);
     return sizeof(frame);
 }
 
