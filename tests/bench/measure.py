@@ -121,8 +121,14 @@ def stats_tables(stderr: str) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def private_kib(pid: int, ram_mib: int) -> float:
-    """Private dirty memory of a process without guest RAM, which is any run of adjacent anonymous
-    mappings that is at least as large. Pages of programs and libraries are not counted: file-backed."""
+    """Private dirty memory of a VMM and the processes that it has started, such as minivmm-net."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(private_kib_of(each, ram_mib) for each in [pid, *map(int, children)])
+
+
+def private_kib_of(pid: int, ram_mib: int) -> float:
+    """Without guest RAM, which is any run of adjacent anonymous mappings that is at least as large.
+    Pages of programs and libraries are not counted: file-backed."""
     total = run_size = run_private = end = 0
     anonymous = False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
