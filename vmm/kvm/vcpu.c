@@ -32,35 +32,6 @@ int vcpu_setup_kick(void)
     return 0;
 }
 
-int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size)
-{
-    *vcpu =
-        (struct vcpu){ .vm = vm, .index = index, .run_size = run_size, .stats = &vm->stats[index] };
-    vcpu->fd = vm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
-    if (vcpu->fd < 0)
-        return log_error(errno, "create vCPU %u", index);
-    vcpu->run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
-    if (vcpu->run == MAP_FAILED) {
-        int error = log_error(errno, "map vCPU %u", index);
-
-        close(vcpu->fd);
-        vcpu->run = NULL;
-        return error;
-    }
-    return arch_vcpu_init(vcpu);
-}
-
-void vcpu_finish(struct vcpu *vcpu)
-{
-    if (vcpu->started)
-        pthread_join(vcpu->thread, NULL);
-    if (vcpu->run) {
-        munmap(vcpu->run, vcpu->run_size);
-        close(vcpu->fd);
-    }
-    *vcpu = (struct vcpu){ 0 };
-}
-
 static void vcpu_mmio(struct vcpu *vcpu)
 {
     struct kvm_run *run = vcpu->run;
@@ -178,14 +149,39 @@ static void *vcpu_thread(void *arg)
     return NULL;
 }
 
-int vcpu_start(struct vcpu *vcpu)
+int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size)
 {
-    int error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+    int error;
 
+    *vcpu =
+        (struct vcpu){ .vm = vm, .index = index, .run_size = run_size, .stats = &vm->stats[index] };
+    /* It restricts itself while the vCPU is created. */
+    error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
     if (error)
         return log_error(error, "start the thread of vCPU %u", vcpu->index);
     vcpu->started = true;
-    return 0;
+    vcpu->fd = vm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
+    if (vcpu->fd < 0)
+        return log_error(errno, "create vCPU %u", index);
+    vcpu->run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+    if (vcpu->run == MAP_FAILED) {
+        error = log_error(errno, "map vCPU %u", index);
+        close(vcpu->fd);
+        vcpu->run = NULL;
+        return error;
+    }
+    return arch_vcpu_init(vcpu);
+}
+
+void vcpu_finish(struct vcpu *vcpu)
+{
+    if (vcpu->started)
+        pthread_join(vcpu->thread, NULL);
+    if (vcpu->run) {
+        munmap(vcpu->run, vcpu->run_size);
+        close(vcpu->fd);
+    }
+    *vcpu = (struct vcpu){ 0 };
 }
 
 void vcpu_kick(struct vcpu *vcpu)

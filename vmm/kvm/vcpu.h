@@ -30,11 +30,9 @@ struct vcpu {
     bool held;   /* by vm_hold_vcpu() */
 };
 
-/* Creates KVM's vCPU. Prints; -errno. */
+/* Creates KVM's vCPU, and its thread, which parks. Prints; -errno. vcpu_finish() is due anyway. */
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size);
 void vcpu_finish(struct vcpu *vcpu); /* joins its thread; accepts a zeroed vCPU */
-
-int vcpu_start(struct vcpu *vcpu); /* starts its thread, parked; prints, -errno */
 
 /* Makes the vCPU leave KVM_RUN once its pending register access is complete. Any thread. */
 void vcpu_kick(struct vcpu *vcpu);

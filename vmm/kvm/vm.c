@@ -153,6 +153,23 @@ static bool vm_create_stats(struct vm *vm, unsigned vcpus)
     return vm->stats && memset(vm->stats, 0, size);
 }
 
+/*
+ * Lets the threads that this one will start, the vCPUs', share a core only with each other: what a
+ * guest can measure of a core's other hyper-thread is then its own. Fails where the kernel lacks
+ * core scheduling, or has no hyper-threads.
+ */
+static void vm_share_cores(void)
+{
+    if (prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, PR_SCHED_CORE_SCOPE_THREAD, 0) < 0)
+        log_debug("no core scheduling: %s", strerror(errno));
+}
+
+static void vm_set_vcpu_count(struct vm *vm, unsigned count)
+{
+    LOCK_SCOPE(&vm->mutex);
+    vm->vcpu_count = count;
+}
+
 static int vm_create_vcpus(struct vm *vm, unsigned count)
 {
     int most = ioctl(vm->kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
@@ -167,9 +184,10 @@ static int vm_create_vcpus(struct vm *vm, unsigned count)
     vm->vcpus = calloc(count, sizeof(*vm->vcpus));
     if (!vm->vcpus || !vm_create_stats(vm, count))
         return log_error(ENOMEM, "create vCPUs");
+    vm_share_cores();
     for (unsigned i = 0; i < count; i++) {
         error = vcpu_init(&vm->vcpus[i], vm, i, (size_t)run_size);
-        vm->vcpu_count = i + 1;
+        vm_set_vcpu_count(vm, i + 1);
         if (error)
             return error;
     }
@@ -203,27 +221,6 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     return 0;
 }
 
-/*
- * Lets the threads that this one will start, the vCPUs', share a core only with each other: what a
- * guest can measure of a core's other hyper-thread is then its own. Fails where the kernel lacks
- * core scheduling, or has no hyper-threads.
- */
-static void vm_share_cores(void)
-{
-    if (prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, PR_SCHED_CORE_SCOPE_THREAD, 0) < 0)
-        log_debug("no core scheduling: %s", strerror(errno));
-}
-
-int vm_start(struct vm *vm)
-{
-    int error = 0;
-
-    vm_share_cores();
-    for (unsigned i = 0; !error && i < vm->vcpu_count; i++)
-        error = vcpu_start(&vm->vcpus[i]);
-    return error;
-}
-
 /* With the mutex held. */
 static void vm_notify_if_parked(struct vm *vm)
 {
@@ -245,8 +242,10 @@ bool vm_wait_to_run(struct vm *vm, struct vcpu *vcpu)
         pthread_cond_wait(&vm->changed, &vm->mutex);
     vcpu->parked = false;
     vm->parked--;
+    if (vm->ending) /* perhaps before KVM's vCPU was created */
+        return false;
     vcpu_clear_kick(vcpu); /* with the mutex held: any later request kicks it again */
-    return !vm->ending;
+    return true;
 }
 
 void vm_park(struct vm *vm)

@@ -53,14 +53,12 @@ int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
             const struct event_sink *events, struct timeline *timeline);
 void vm_finish(struct vm *vm); /* also after a failed vm_init() */
 
-/* Creates the virtual machine with `mem` as its RAM, and its vCPUs. Prints; -errno. */
-int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
-
 /*
- * Starts a thread for each vCPU, parked. The calling thread should end soon: where the host has
- * core scheduling, it shares a core with none but them. Prints; -errno.
+ * Creates the virtual machine with `mem` as its RAM, and its vCPUs, parked. The calling thread
+ * should end soon: where the host has core scheduling, it shares a core with none but their
+ * threads. Prints; -errno.
  */
-int vm_start(struct vm *vm);
+int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
 
 /*
  * Asks every vCPU to park. `all_parked` is signalled once when all have, or at once if they

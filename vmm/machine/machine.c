@@ -176,9 +176,7 @@ int machine_start(struct machine *machine)
     struct hardware *hw = &machine->board.hardware;
     int error;
 
-    /* The threads confine themselves while the images are loaded. */
     if ((error = vm_create(&machine->vm, machine->memory, hw->cpus)) ||
-        (error = vm_start(&machine->vm)) ||
         (error = arch_boot(&machine->vm, machine->memory, hw, &files)))
         return error;
     timeline_mark(&machine->timeline, PHASE_IMAGE);
