@@ -743,6 +743,7 @@ START_TEST(output_is_written_while_paused)
     start(-1, out.writer);
     terminal_write(terminal, bytes, sizeof(bytes));
     terminal_pause(terminal);
+    loop_turn(loop, 100); /* starts the writer's thread, unless the pipe took all at once */
     ck_assert(host_expect(out.reader, sizeof(bytes), false));
     finish(0);
 }
