@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -191,7 +190,7 @@ static int loop_start_crew(struct loop *loop, const char *name)
     return error;
 }
 
-static int loop_start_thread(struct loop *loop, const char *name)
+int loop_start(struct loop *loop, const char *name)
 {
     int error;
 
@@ -206,22 +205,6 @@ static int loop_start_thread(struct loop *loop, const char *name)
     }
     loop->threaded = true;
     return 0;
-}
-
-/* The signals that the main thread listens to must find no other thread that takes them. */
-int loop_start(struct loop *loop, const char *name)
-{
-    sigset_t listened, before;
-    int error;
-
-    sigemptyset(&listened);
-    sigaddset(&listened, SIGTERM);
-    sigaddset(&listened, SIGINT);
-    sigaddset(&listened, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &listened, &before);
-    error = loop_start_thread(loop, name);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
 }
 
 /* Fills `set`: the watches, *ret_watches of them, then the poller's. False: out of memory. */
