@@ -152,7 +152,7 @@ int boot_run(const struct config *config)
     if (descriptors_check(config))
         return STATUS_FAILED;
     descriptors_reserve();
-    early_begin("--timeout", config->timeout_ms);
+    early_begin("--timeout", config->timeout_ms, STATUS_TIMEOUT);
     if (config->dry_run)
         return boot_dry_run(config);
     front_end_stop_signals(&signals);

@@ -8,14 +8,15 @@
 #include <unistd.h>
 
 #include "vmm/cli/front_end.h"
-#include "vmm/cli/status.h"
 #include "vmm/core/base.h"
 
+#define LATE_MS 3000 /* for hosts that are merely slow */
 #define KILL_MS 1000 /* after the limit, if SIGALRM's handler has not run */
 
 /* Global, because a signal handler needs the message, and early_end() the timers. */
 static struct {
     char message[160];
+    int status;
     timer_t timers[2];
     unsigned count;
 } early;
@@ -23,8 +24,8 @@ static struct {
 static void early_expired(int signal)
 {
     if (write(STDERR_FILENO, early.message, strlen(early.message)) < 0)
-        _exit(STATUS_TIMEOUT); /* nowhere to report it */
-    _exit(STATUS_TIMEOUT);
+        _exit(early.status); /* nowhere to report it */
+    _exit(early.status);
 }
 
 static void early_set_timer(int signal, uint64_t ms)
@@ -37,20 +38,21 @@ static void early_set_timer(int signal, uint64_t ms)
         timer_settime(early.timers[early.count++], 0, &spec, NULL);
 }
 
-void early_begin(const char *option, uint64_t timeout_ms)
+void early_begin(const char *option, uint64_t timeout_ms, int status)
 {
     sigset_t set;
 
     front_end_stop_signals(&set);
     if (timeout_ms) {
+        early.status = status;
         snprintf(early.message, sizeof(early.message),
                  "minivmm: %s: %llu ms have passed while files were opened; does the file system "
                  "of one not answer?\n",
                  option, (unsigned long long)timeout_ms);
         sigaddset(&set, SIGALRM);
         signal(SIGALRM, early_expired);
-        early_set_timer(SIGALRM, timeout_ms);
-        early_set_timer(SIGKILL, timeout_ms + KILL_MS);
+        early_set_timer(SIGALRM, timeout_ms + LATE_MS);
+        early_set_timer(SIGKILL, timeout_ms + LATE_MS + KILL_MS);
     }
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }

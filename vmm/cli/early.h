@@ -12,10 +12,12 @@
  */
 
 /*
- * Unblocks the signals. After `timeout_ms`, 0 for never, prints that `option` ended the process and
- * exits with STATUS_TIMEOUT; a second later, if it waits for the host, it is killed.
+ * Unblocks the signals. Three seconds after `timeout_ms`, 0 for never, prints that `option` ended
+ * the process and exits with `status`; another second later, if it waits for the host, it is
+ * killed. These three seconds are for slow hosts: the loop's own alarm, of the same time, reports
+ * better.
  */
-void early_begin(const char *option, uint64_t timeout_ms);
+void early_begin(const char *option, uint64_t timeout_ms, int status);
 
 /* Blocks the signals, for a signalfd, and ends the time limit. Also without early_begin(). */
 void early_end(void);

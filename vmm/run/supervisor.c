@@ -374,7 +374,7 @@ static int supervisor_run(struct supervisor *s)
     if (s->ended < s->started)
         loop_run(s->loop);
     supervisor_drop_signals(s);
-    early_begin(NULL, 0); /* whoever reads the report may be slow */
+    early_begin(NULL, 0, 0); /* whoever reads the report may be slow */
     return 0;
 }
 
@@ -447,7 +447,8 @@ static void supervisor_limit(const struct run_options *options)
                 (!options->timeout_ms || options->boot_timeout_ms < options->timeout_ms);
 
     early_begin(boot ? "--boot-timeout" : "--timeout",
-                boot ? options->boot_timeout_ms : options->timeout_ms);
+                boot ? options->boot_timeout_ms : options->timeout_ms,
+                boot ? STATUS_HANG : STATUS_TIMEOUT);
 }
 
 int supervisor_main(int argc, char **argv)
