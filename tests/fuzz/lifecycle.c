@@ -17,7 +17,22 @@
 #include "vmm/core/log.h"
 #include "vmm/machine/machine.h"
 
-enum { TURN, PAUSE, RESUME, RESET, STOP, REPORT, RESTART, SLOW, PARK, FAIL, REACT, START, ACTIONS };
+enum {
+    TURN,
+    PAUSE,
+    RESUME,
+    RESET,
+    STOP,
+    REPORT,
+    RESTART,
+    SLOW,
+    PARK,
+    FAIL,
+    REACT,
+    HOLD,
+    START,
+    ACTIONS
+};
 
 #define FOREVER_MS 1000000u
 
@@ -29,11 +44,14 @@ static struct fake {
     bool paused;          /* all devices are */
     bool consoles_paused; /* and input stopped */
     bool cannot_start, cannot_pause;
+    bool held;     /* what the worker calls does not return */
     bool stopped;  /* as the client was told */
     uint8_t react; /* the client's next action in on_event() */
     int parked_fd;
 } fake;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* protects `fake`: see lifecycle.h */
+
+static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
 
 static struct machine machine;
 static struct lifecycle life;
@@ -48,14 +66,22 @@ static void park(void)
     fake.parked = true;
 }
 
+/* With the mutex held. */
+static void wait_while_held(void)
+{
+    while (fake.held)
+        pthread_cond_wait(&released, &mutex);
+}
+
 int machine_start(struct machine *m)
 {
     LOCK_SCOPE(&mutex);
+    wait_while_held();
     demand(!fake.runs && !fake.paused && !fake.stopped);
     if (fake.cannot_start)
         return -EIO;
-    fake.runs = true;
-    fake.asked = fake.parked = false;
+    fake.runs = fake.parked = true;
+    fake.asked = false;
     return 0;
 }
 
@@ -118,6 +144,7 @@ void machine_resume_consoles(struct machine *m)
 int machine_pause_devices(struct machine *m, uint64_t deadline_ns, const char **ret_busy)
 {
     LOCK_SCOPE(&mutex);
+    wait_while_held();
     demand(fake.runs && fake.parked && !fake.paused && fake.consoles_paused);
     *ret_busy = "blk0";
     fake.paused = !fake.cannot_pause;
@@ -141,6 +168,7 @@ void machine_stop(struct machine *m)
 void machine_reset(struct machine *m)
 {
     LOCK_SCOPE(&mutex);
+    wait_while_held();
     demand(!fake.runs && !fake.paused);
 }
 
@@ -158,18 +186,33 @@ static void on_event(void *owner, enum life_event event, const char *name)
     demand(fake.paused == (event == LIFE_HAS_PAUSED));
     fake.stopped = event == LIFE_HAS_STOPPED;
     fake.react = 0;
-    if (action % ACTIONS != TURN && action % ACTIONS != START)
+    if (action % ACTIONS != TURN && action % ACTIONS != START && action % ACTIONS != HOLD)
         act(action);
 }
 
-/* A turn of the main loop, after the worker has done what it has to do: else runs would differ. */
-static void turn(void)
+/* Waits until the worker has done what it can: else runs would differ. */
+static void settle(void)
 {
     struct pollfd done = { .fd = life.worker_done.fd, .events = POLLIN };
 
-    if (life.phase != LIFE_STEADY && life.phase != LIFE_PARKING)
+    if (!fake.held && life.phase != LIFE_STEADY && life.phase != LIFE_PARKING)
         poll(&done, 1, -1);
+}
+
+static void hold(bool held)
+{
+    {
+        LOCK_SCOPE(&mutex);
+        fake.held = held;
+    }
+    pthread_cond_broadcast(&released);
+    settle();
+}
+
+static void turn(void)
+{
     loop_turn(life.loop, 0);
+    settle();
 }
 
 static void report(unsigned event)
@@ -238,6 +281,9 @@ static void act(uint8_t action)
     case REACT:
         fake.react = (uint8_t)how;
         break;
+    case HOLD:
+        hold(how & 1);
+        break;
     }
 }
 
@@ -247,16 +293,17 @@ static void finish(void)
     fake.react = 0;
     lifecycle_stop(&life, 0);
     let_park();
+    hold(false);
     for (unsigned i = 0; i < 8 && !fake.stopped; i++)
         turn();
-    demand(fake.stopped && !fake.runs && lifecycle_state(&life) == LIFE_STOPPED);
+    demand(fake.stopped && (!fake.runs || fake.parked) && lifecycle_state(&life) == LIFE_STOPPED);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct life_client client = { .on_event = on_event };
     static struct loop *loop;
-    bool started = false, failed = false;
+    bool started = false;
 
     log_set_level(LOG_LEVEL_ERROR);
     log_expect_errors(true);
@@ -264,15 +311,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         demand((loop = loop_create()) != NULL);
     fake = (struct fake){ .parked_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
     demand(lifecycle_init(&life, &machine, loop, &client, size & 1) == 0);
-    for (; size > 0 && !failed; data++, size--) {
+    for (; size > 0; data++, size--) {
         if (*data % ACTIONS != START) {
             act(*data);
         } else if (!started && !fake.stopped) {
             started = true;
-            failed = lifecycle_start(&life) < 0;
+            demand(lifecycle_start(&life) == 0);
+            settle();
         }
     }
-    if (!failed && !fake.stopped)
+    if (!fake.stopped)
         finish();
     lifecycle_finish(&life);
     close(fake.parked_fd);
