@@ -11,6 +11,9 @@ from resource import RLIMIT_NOFILE, setrlimit
 from vmm import LANE, GuestTest, cpu_seconds, text, wait_until
 
 DESCRIPTORS = 256  # RLIMIT_NOFILE with several shares
+# Rounds of the payload mutate for each device. A million in all takes hours where KVM is emulated.
+SEED = int(os.environ.get("SEED", "1"))
+MUTATIONS = int(os.environ.get("MUTATIONS", "300"))
 ATTACKS = 55  # of the payload hostile, with the valid request
 
 
@@ -54,6 +57,15 @@ class Rng(Devices):
 
     def test_hostile(self):
         self.check_hostile()
+
+    def test_random_rings(self):
+        done = self.boot("mutate", *self.options(), cmdline=f"{self.device} {SEED} {MUTATIONS}")
+        self.check_status(done, 0)
+        found = re.fullmatch(r"answered (\d+), broken (\d+) of (\d+)\n", text(done.stdout))
+        self.assertTrue(found, text(done.stdout))
+        self.assertEqual(int(found[3]), MUTATIONS)
+        self.assertGreater(int(found[1]), 0)
+        self.assertGreater(int(found[2]), 0)
 
     def test_every_width_at_every_register(self):
         self.check("registers")
