@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Exit statuses: each way in which a guest can end has its own."""
 
+import os
+import random
+import struct
+import time
+
 from vmm import TIMEOUTS_MS, GuestTest, only_on, text
+
+KILLS = int(os.environ.get("KILLS", "20"))  # of machines that write to a disk
 
 
 class Ends(GuestTest):
@@ -92,6 +99,27 @@ class Resets(GuestTest):
 
     def test_reset_with_all_devices(self):
         self.check_three_boots("--cpus", "3", "--console", "file=console.log", "--net", "user")
+
+    def test_no_flushed_byte_is_lost_by_sigkill(self):
+        """At a random moment of a disk's traffic, KILLS times, with either engine."""
+        sectors, chance = 16, random.Random(1)
+        for kill in range(KILLS):
+            disk = self.disk()
+            engine = ("auto", "thread")[kill % 2]
+            with self.running("flushed", "--disk", f"{disk},engine={engine}",
+                              cmdline=str(sectors)) as process:
+                lines = [process.first_line]
+                lines += [process.stdout.readline() for _ in range(chance.randrange(20))]
+                time.sleep(chance.random() / 100)
+                process.kill()
+                lines += process.stdout.read().splitlines(True)
+            # A line may have been cut.
+            flushed = max(int(line) for line in lines if line.endswith(b"\n"))
+            content = disk.read_bytes()
+            for number in range(max(1, flushed - sectors + 1), flushed + 1):
+                at = number % sectors * 512
+                found = struct.unpack("<64Q", content[at:at + 512])
+                self.assertGreaterEqual(min(found), number, f"kill {kill}, {engine}")
 
     def test_disk_keeps_what_was_flushed(self):
         disk = self.disk()
