@@ -324,6 +324,7 @@ int user_start(struct net **ret, const struct user_options *options)
     fd = options->fd >= 0 ? user_check_socket(options->fd)
                           : user_process_start(&u->child, &options->network);
     if (fd < 0) {
+        user_process_finish(&u->child);
         free(u);
         return fd;
     }

@@ -6,16 +6,18 @@
 #include <sys/types.h>
 
 struct slirp_options;
+struct user_launch;
 
 /* A minivmm-net that this process has started. */
 struct user_process {
     pid_t pid; /* 0: none, or it has ended */
     int pidfd; /* readable when it has ended; -1: none */
+    struct user_launch *launch;
 };
 
 /*
  * Starts it with one end of a socket pair and returns the other end, close-on-exec. It dies with
- * the calling thread. Prints; -errno.
+ * the calling thread. Prints; -errno. user_process_finish() is due anyway.
  */
 int user_process_start(struct user_process *ret, const struct slirp_options *options);
 
