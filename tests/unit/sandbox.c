@@ -204,8 +204,8 @@ static bool world_make(struct world *w, enum sandbox_mode mode, bool share, bool
     host.loop = loop_create();
     host.memory = guest_memory_create();
     return parts_describe(&w->board, &w->config) == 0 &&
-           parts_create(&w->board, &host, &terminal) == 0 &&
-           sandbox_enter(&w->board, &w->calls) == 0 && board_start(&w->board) == 0;
+           parts_create(&w->board, &host, &terminal) == 0 && sandbox_enter(&w->board) == 0 &&
+           sandbox_restrict_calls(&w->board, &w->calls) == 0 && board_start(&w->board) == 0;
 }
 
 struct

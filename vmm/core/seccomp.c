@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "settings.h"
@@ -210,7 +210,9 @@ static unsigned seccomp_sort(struct seccomp_rule *sorted, const struct seccomp_l
     return used;
 }
 
-int seccomp_restrict(const struct seccomp_list *lists, unsigned count, enum seccomp_denial denial)
+/* `flags`: SECCOMP_FILTER_FLAG_*. */
+static int seccomp_load_lists(const struct seccomp_list *lists, unsigned count,
+                              enum seccomp_denial denial, unsigned flags)
 {
     struct seccomp_program p = {
         .deny = denial == SECCOMP_TRAP ? SECCOMP_RET_TRAP : SECCOMP_RET_ERRNO | EPERM,
@@ -219,6 +221,7 @@ int seccomp_restrict(const struct seccomp_list *lists, unsigned count, enum secc
     cleanup_free struct sock_filter *filter = malloc(BPF_MAXINSNS * sizeof(*filter));
     cleanup_free struct seccomp_rule *sorted = NULL;
     size_t total = 0;
+    long result;
 
     for (unsigned i = 0; i < count; i++)
         total += lists[i].count;
@@ -232,5 +235,17 @@ int seccomp_restrict(const struct seccomp_list *lists, unsigned count, enum secc
     seccomp_return(&p, p.deny_abi);
     seccomp_load(&p, offsetof(struct seccomp_data, nr));
     seccomp_add_tree(&p, 0, seccomp_sort(sorted, lists, count));
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p.fprog) < 0 ? -errno : 0;
+    result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &p.fprog);
+    return result < 0 ? -errno : result > 0 ? -EBUSY : 0; /* positive: the id of such a thread */
+}
+
+int seccomp_restrict(const struct seccomp_list *lists, unsigned count, enum seccomp_denial denial)
+{
+    return seccomp_load_lists(lists, count, denial, 0);
+}
+
+int seccomp_restrict_process(const struct seccomp_list *lists, unsigned count,
+                             enum seccomp_denial denial)
+{
+    return seccomp_load_lists(lists, count, denial, SECCOMP_FILTER_FLAG_TSYNC);
 }

@@ -48,4 +48,8 @@ enum seccomp_denial {
  */
 int seccomp_restrict(const struct seccomp_list *lists, unsigned count, enum seccomp_denial denial);
 
+/* The same for all threads of the process. -EBUSY: one has a filter of its own. */
+int seccomp_restrict_process(const struct seccomp_list *lists, unsigned count,
+                             enum seccomp_denial denial);
+
 #endif

@@ -12,10 +12,10 @@ enum phase {
     PHASE_MEMORY,
     PHASE_KVM,
     PHASE_DEVICES,
-    PHASE_SANDBOX,
     PHASE_VM,
     PHASE_SLOTS,
     PHASE_IRQCHIP,
+    PHASE_SANDBOX, /* done meanwhile; shows how long it was waited for */
     PHASE_VCPUS,
     PHASE_IMAGE,
     PHASE_THREADS,

@@ -170,7 +170,7 @@ static void vm_set_vcpu_count(struct vm *vm, unsigned count)
     vm->vcpu_count = count;
 }
 
-static int vm_create_vcpus(struct vm *vm, unsigned count)
+static int vm_add_vcpus(struct vm *vm, unsigned count)
 {
     int most = ioctl(vm->kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
     int run_size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
@@ -215,7 +215,14 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     if ((error = arch_vm_init(vm)))
         return error;
     timeline_mark(vm->timeline, PHASE_IRQCHIP);
-    if ((error = vm_create_vcpus(vm, vcpus)) || (error = arch_vm_complete(vm)))
+    return 0;
+}
+
+int vm_create_vcpus(struct vm *vm)
+{
+    int error;
+
+    if ((error = vm_add_vcpus(vm, vm->vcpus_wanted)) || (error = arch_vm_complete(vm)))
         return error;
     timeline_mark(vm->timeline, PHASE_VCPUS);
     return 0;

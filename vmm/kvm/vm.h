@@ -53,12 +53,14 @@ int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
             const struct event_sink *events, struct timeline *timeline);
 void vm_finish(struct vm *vm); /* also after a failed vm_init() */
 
-/*
- * Creates the virtual machine with `mem` as its RAM, and its vCPUs, parked. The calling thread
- * should end soon: where the host has core scheduling, it shares a core with none but their
- * threads. Prints; -errno.
- */
+/* Creates the virtual machine with `mem` as its RAM. Prints; -errno. */
 int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
+
+/*
+ * Then its vCPUs, parked. The calling thread should end soon: where the host has core scheduling,
+ * it shares a core with none but their threads. Prints; -errno.
+ */
+int vm_create_vcpus(struct vm *vm);
 
 /*
  * Asks every vCPU to park. `all_parked` is signalled once when all have, or at once if they

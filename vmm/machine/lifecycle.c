@@ -491,7 +491,12 @@ int lifecycle_start(struct lifecycle *life)
     int error =
         lifecycle_watch(life, &life->parked, machine_parked_fd(life->machine), lifecycle_parked);
 
-    if (!error)
-        lifecycle_start_worker(life, LIFE_STARTING, lifecycle_start_machine);
-    return error;
+    if (error)
+        return error;
+    life->phase = LIFE_STARTING;
+    error = pthread_create(&life->worker, NULL, lifecycle_start_machine, life);
+    if (error)
+        return log_error(error, "start a thread");
+    machine_start_devices(life->machine);
+    return 0;
 }

@@ -38,6 +38,7 @@ int machine_describe(struct machine *machine, const struct config *config)
                                  .kernel = { .fd = -1 },
                                  .initrd = { .fd = -1 },
                                  .dtb = { .fd = -1 } };
+    sem_init(&machine->devices_started, 0, 0);
     machine->cmdline = config->cmdline ? strdup(config->cmdline) : machine_default_cmdline(config);
     if (!machine->cmdline)
         return log_error(ENOMEM, "command line");
@@ -136,10 +137,7 @@ int machine_create(struct machine *machine, const struct machine_host *host)
     timeline_mark(&machine->timeline, PHASE_DEVICES);
     if (host->opened)
         host->opened(host->owner);
-    if ((error = sandbox_enter(board, &machine->vm.confine_vcpus)) || (error = board_start(board)))
-        return error;
-    timeline_mark(&machine->timeline, PHASE_SANDBOX);
-    return 0;
+    return sandbox_enter(board);
 }
 
 /* Prints nothing if the vCPUs were never created. */
@@ -170,6 +168,24 @@ void machine_press_power_button(struct machine *machine)
     machine->board.press_power_button(machine->board.power_button);
 }
 
+void machine_start_devices(struct machine *machine)
+{
+    struct board *board = &machine->board;
+
+    machine->devices_failed =
+        sandbox_restrict_calls(board, &machine->vm.confine_vcpus) < 0 || board_start(board) < 0;
+    sem_post(&machine->devices_started);
+}
+
+/* The first time only. */
+static int machine_await_devices(struct machine *machine)
+{
+    while (!machine->devices_awaited)
+        machine->devices_awaited = sem_wait(&machine->devices_started) == 0;
+    timeline_mark(&machine->timeline, PHASE_SANDBOX);
+    return machine->devices_failed ? -ECANCELED : 0;
+}
+
 int machine_start(struct machine *machine)
 {
     const struct boot_files files = machine_boot_files(machine);
@@ -177,6 +193,7 @@ int machine_start(struct machine *machine)
     int error;
 
     if ((error = vm_create(&machine->vm, machine->memory, hw->cpus)) ||
+        (error = machine_await_devices(machine)) || (error = vm_create_vcpus(&machine->vm)) ||
         (error = arch_boot(&machine->vm, machine->memory, hw, &files)))
         return error;
     timeline_mark(&machine->timeline, PHASE_IMAGE);

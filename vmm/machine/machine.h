@@ -2,6 +2,7 @@
 #ifndef VMM_MACHINE_MACHINE_H
 #define VMM_MACHINE_MACHINE_H
 
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -25,7 +26,10 @@ struct machine {
     struct vm vm;
     struct image kernel, initrd;
     struct image dtb; /* aarch64: --dtb */
-    char *cmdline;    /* of the kernel: --cmdline or the default; owned */
+    sem_t devices_started;
+    bool devices_failed; /* valid then */
+    bool devices_awaited;
+    char *cmdline; /* of the kernel: --cmdline or the default; owned */
 };
 
 /* Plans the machine of a configuration. Opens nothing, so it serves --dry-run. Prints; -errno. */
@@ -64,6 +68,13 @@ void machine_press_power_button(struct machine *machine);
  * files: not on a loop's thread. Prints; -errno.
  */
 int machine_start(struct machine *machine);
+
+/*
+ * Restricts the process's system calls and starts the devices' threads. Once, on the main loop's
+ * thread, while the first machine_start() runs on another one, which waits for it before it creates
+ * vCPUs, and fails if this does. Prints.
+ */
+void machine_start_devices(struct machine *machine);
 
 /* See vm_park(), vm_resume() and vm_find_unparked(). */
 void machine_park(struct machine *machine);

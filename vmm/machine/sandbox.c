@@ -6,6 +6,7 @@
 #include <libgen.h>
 #include <linux/capability.h>
 #include <linux/if_tun.h>
+#include <linux/seccomp.h>
 #include <linux/vhost.h>
 #include <malloc.h>
 #include <sched.h>
@@ -83,7 +84,8 @@ static const struct seccomp_rule sandbox_table[] = {
     { SYS_set_robust_list, .reason = "the start of a thread" },
     { SYS_rseq, .reason = "the same" },
     SECCOMP_PRCTL(PR_SET_NAME, "the same"),
-    SECCOMP_PRCTL(PR_SET_SECCOMP, "the same: a narrower filter"),
+    { SYS_seccomp, .argument = { 0, UINT32_MAX, SECCOMP_SET_MODE_FILTER },
+      .reason = "a narrower filter for a thread" },
     { SYS_exit, .reason = "the end of a thread" },
 
     /* Memory; executable memory is denied. */
@@ -178,7 +180,7 @@ static bool sandbox_has_nic(const struct config *config, enum net_kind kind, boo
     return net;
 }
 
-static int sandbox_restrict_calls(const struct board *board)
+static int sandbox_load_filter(const struct board *board)
 {
     /* vcpu_rules first: KVM_RUN is the hottest call. */
     struct seccomp_list lists[MAX_LISTS] = { vcpu_rules, arch_vcpu_rules, kvm_rules, arch_rules,
@@ -199,7 +201,7 @@ static int sandbox_restrict_calls(const struct board *board)
         lists[count++] = (struct seccomp_list)LIST(sandbox_vhost_table);
     if (sandbox_has_nic(board->config, NET_USER, false))
         lists[count++] = (struct seccomp_list)LIST(sandbox_user_net_table);
-    return seccomp_restrict(lists, count, SECCOMP_TRAP);
+    return seccomp_restrict_process(lists, count, SECCOMP_TRAP);
 }
 
 /* The directory for --dump-acpi or --dump-dtb. -1: none. */
@@ -296,44 +298,63 @@ static int sandbox_catch_denied(const struct board *board)
     return sigaction(SIGSYS, &action, NULL) < 0 ? -errno : 0;
 }
 
-/* In this order. */
-static const struct sandbox_layer {
+struct sandbox_layer {
     const char *name;
     int (*enter)(const struct board *board);
-} sandbox_layers[] = {
+};
+
+/* In this order. */
+static const struct sandbox_layer sandbox_first[] = {
     { "namespaces", sandbox_unshare },        { "no new privileges", sandbox_stop_privileges },
     { "hidden memory", sandbox_hide_memory }, { "fewer capabilities", sandbox_drop_capabilities },
     { "Landlock", sandbox_restrict_files },   { "a handler for SIGSYS", sandbox_catch_denied },
-    { "seccomp", sandbox_restrict_calls },
 };
 
-int sandbox_enter(const struct board *board, bool *ret_calls)
-{
-    enum sandbox_mode mode = board->config->sandbox;
-    char missing[128] = "";
+static const struct sandbox_layer sandbox_calls = { "seccomp", sandbox_load_filter };
 
-    *ret_calls = false;
-    if (mode == SANDBOX_OFF || !CONFINE)
+/* *ret_missing: the host lacks it, which may be. */
+static int sandbox_add(const struct board *board, const struct sandbox_layer *layer,
+                       bool *ret_missing)
+{
+    int error = layer->enter(board);
+
+    *ret_missing = error;
+    if (!error)
+        return 0;
+    if (board->config->sandbox != SANDBOX_AUTO)
+        return log_refuse(-error, "--sandbox: this host does not provide %s (%s)", layer->name,
+                          strerror(-error));
+    log_warn("the machine is confined without %s, which this host does not provide (--sandbox=on "
+             "would refuse, --sandbox=off is silent)",
+             layer->name);
+    return 0;
+}
+
+static bool sandbox_is_off(const struct board *board)
+{
+    return !CONFINE || board->config->sandbox == SANDBOX_OFF;
+}
+
+int sandbox_enter(const struct board *board)
+{
+    int error = 0;
+    bool missing;
+
+    if (sandbox_is_off(board))
         return 0;
 #ifdef M_ARENA_MAX
     mallopt(M_ARENA_MAX, 1); /* else a new thread's first malloc() opens a file */
 #endif
-    for (unsigned i = 0; i < ARRAY_SIZE(sandbox_layers); i++) {
-        const struct sandbox_layer *layer = &sandbox_layers[i];
-        int error = layer->enter(board);
+    for (unsigned i = 0; i < ARRAY_SIZE(sandbox_first) && !error; i++)
+        error = sandbox_add(board, &sandbox_first[i], &missing);
+    return error;
+}
 
-        *ret_calls = !error; /* the last one */
-        if (error && mode != SANDBOX_AUTO)
-            return log_refuse(-error, "--sandbox: this host does not provide %s (%s)", layer->name,
-                              strerror(-error));
-        if (error)
-            snprintf(missing + strlen(missing), sizeof(missing) - strlen(missing), "%s%s",
-                     *missing ? ", " : "", layer->name);
-    }
-    if (*missing)
-        log_warn(
-            "the machine is confined without %s, which this host does not provide (--sandbox=on "
-            "would refuse, --sandbox=off is silent)",
-            missing);
-    return 0;
+int sandbox_restrict_calls(const struct board *board, bool *ret_restricted)
+{
+    bool missing = true;
+    int error = sandbox_is_off(board) ? 0 : sandbox_add(board, &sandbox_calls, &missing);
+
+    *ret_restricted = !missing;
+    return error;
 }

@@ -8,15 +8,19 @@ struct board;
 
 /*
  * Gives up what the process does not need from here on, for good; how much depends on
- * config->sandbox. Called when all files, sockets and devices are open and before there is a second
- * thread: threads inherit it.
+ * config->sandbox. In two steps, both of which print what the host lacks; -errno: and it may not be
+ * missing.
  *
  * Afterwards: no new privileges, no capabilities but a file server's; no debugger, no core dump; no
- * file, TCP port or process outside (Landlock) but the shared directories; no system call but those
- * in the tables of sandbox.c, vmm/kvm/confine.c, arch/ and devices/fs/confine.c. Another call ends
- * the process with SIGSYS. Prints what the host lacks; -errno: and it may not be missing.
- * *ret_calls: system calls are restricted.
+ * file, TCP port or abstract socket outside (Landlock) but the shared directories; no system call
+ * but those in the tables of sandbox.c, vmm/kvm/confine.c, arch/ and devices/fs/confine.c. Another
+ * call ends the process with SIGSYS.
  */
-int sandbox_enter(const struct board *board, bool *ret_calls);
+
+/* All but the system calls. When everything is open, and before there is a second thread. */
+int sandbox_enter(const struct board *board);
+
+/* System calls, of all threads; none has a filter yet. *ret_restricted: the host could. */
+int sandbox_restrict_calls(const struct board *board, bool *ret_restricted);
 
 #endif
