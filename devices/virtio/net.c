@@ -318,6 +318,7 @@ static void net_lost(void *owner)
 
     le16_store(&n->config.status, 0);
     virtio_config_changed(&n->virtio);
+    net_transmit(n); /* a frame that waited for room waits no longer: it is dropped */
 }
 
 static struct virtio_net *net_of(struct virtio_device *v)

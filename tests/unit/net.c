@@ -859,6 +859,20 @@ START_TEST(a_blocked_frame_survives_a_pause)
 }
 END_TEST
 
+START_TEST(a_blocked_frame_is_dropped_with_the_link)
+{
+    start(0);
+    backend.error = -EAGAIN;
+    driver_describe(&d, TX, 0, place(0), 40, 0, 0);
+    driver_publish(&d, TX, 0);
+    driver_kick_if_asked(&d, TX);
+    expect_nothing(TX);
+    backend.error = -ENETDOWN;
+    backend.net.client.lost(backend.net.client.owner);
+    ck_assert(driver_wait(&d, TX, NULL, NULL));
+}
+END_TEST
+
 START_TEST(failed_frame_is_dropped)
 {
     start(0);
@@ -968,6 +982,7 @@ int main(void)
     tcase_add_loop_test(transmit, header_beyond_the_frame, 0, ARRAY_SIZE(headers));
     tcase_add_loop_test(transmit, blocked_frame_is_sent_once, 0, 2);
     tcase_add_loop_test(transmit, a_blocked_frame_survives_a_pause, 0, 2);
+    tcase_add_test(transmit, a_blocked_frame_is_dropped_with_the_link);
     tcase_add_test(transmit, failed_frame_is_dropped);
     tcase_add_test(transmit, one_interrupt_for_a_batch);
     tcase_add_test(transmit, endless_transmit_yields_the_loop);
