@@ -166,7 +166,7 @@ static long do_nothing(void)
 struct world {
     struct config config;
     struct board board;
-    bool calls;
+    struct sandbox sandbox;
 };
 
 static void set_irq(void *chip, uint32_t pin, bool level)
@@ -204,8 +204,9 @@ static bool world_make(struct world *w, enum sandbox_mode mode, bool share, bool
     host.loop = loop_create();
     host.memory = guest_memory_create();
     return parts_describe(&w->board, &w->config) == 0 &&
-           parts_create(&w->board, &host, &terminal) == 0 && sandbox_enter(&w->board) == 0 &&
-           sandbox_restrict_calls(&w->board, &w->calls) == 0 && board_start(&w->board) == 0;
+           parts_create(&w->board, &host, &terminal) == 0 &&
+           sandbox_enter(&w->sandbox, &w->board) == 0 &&
+           sandbox_restrict_calls(&w->sandbox, &w->board) == 0 && board_start(&w->board) == 0;
 }
 
 struct
@@ -240,7 +241,7 @@ static long start_a_thread(void)
 /* Returns the status of waitpid(). */
 static int perform(const struct try *try)
 {
-    struct world world = { .calls = false };
+    struct world world = { .sandbox.calls = false };
     int status;
     pid_t child = fork();
 
@@ -250,7 +251,7 @@ static int perform(const struct try *try)
         close(STDERR_FILENO);
         if (!world_make(&world, SANDBOX_AUTO, try->share, try->writable))
             _exit(TRY_BROKEN);
-        if (!world.calls)
+        if (!world.sandbox.calls)
             _exit(TRY_NO_SANDBOX);
         pthread_create(&thread, NULL, try_thread, (void *)(uintptr_t)try);
         pthread_join(thread, NULL);
@@ -346,7 +347,7 @@ END_TEST
 /* What SIGSYS leaves on standard error. */
 START_TEST(the_denied_call_is_named)
 {
-    struct world world = { .calls = false };
+    struct world world = { .sandbox.calls = false };
     int ends[2], status;
     char text[256] = "";
     pid_t child;
@@ -355,7 +356,7 @@ START_TEST(the_denied_call_is_named)
     child = fork();
     if (child == 0) {
         dup2(ends[1], STDERR_FILENO);
-        if (!world_make(&world, SANDBOX_AUTO, false, false) || !world.calls)
+        if (!world_make(&world, SANDBOX_AUTO, false, false) || !world.sandbox.calls)
             _exit(TRY_NO_SANDBOX);
         make_a_socket();
         _exit(TRY_DONE);
@@ -372,13 +373,13 @@ END_TEST
 
 START_TEST(off_restricts_nothing)
 {
-    struct world world = { .calls = false };
+    struct world world = { .sandbox.calls = false };
     int status;
     pid_t child = fork();
 
     if (child == 0)
-        _exit(world_make(&world, SANDBOX_OFF, false, false) && !world.calls && open_a_file() >= 0 &&
-                      prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0
+        _exit(world_make(&world, SANDBOX_OFF, false, false) && !world.sandbox.calls &&
+                      open_a_file() >= 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0
                   ? TRY_DONE
                   : TRY_BROKEN);
     ck_assert_int_eq(waitpid(child, &status, 0), child);

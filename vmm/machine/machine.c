@@ -137,7 +137,7 @@ int machine_create(struct machine *machine, const struct machine_host *host)
     timeline_mark(&machine->timeline, PHASE_DEVICES);
     if (host->opened)
         host->opened(host->owner);
-    return sandbox_enter(board);
+    return sandbox_enter(&machine->sandbox, board);
 }
 
 /* Prints nothing if the vCPUs were never created. */
@@ -173,7 +173,8 @@ void machine_start_devices(struct machine *machine)
     struct board *board = &machine->board;
 
     machine->devices_failed =
-        sandbox_restrict_calls(board, &machine->vm.confine_vcpus) < 0 || board_start(board) < 0;
+        sandbox_restrict_calls(&machine->sandbox, board) < 0 || board_start(board) < 0;
+    machine->vm.confine_vcpus = machine->sandbox.calls;
     sem_post(&machine->devices_started);
 }
 

@@ -10,6 +10,7 @@
 #include "vmm/board/board.h"
 #include "vmm/core/event.h"
 #include "vmm/kvm/vm.h"
+#include "vmm/machine/sandbox.h"
 
 /*
  * The whole machine: a board, RAM, a KVM virtual machine and the images it boots. machine_create()
@@ -26,6 +27,7 @@ struct machine {
     struct vm vm;
     struct image kernel, initrd;
     struct image dtb; /* aarch64: --dtb */
+    struct sandbox sandbox;
     sem_t devices_started;
     bool devices_failed; /* valid then */
     bool devices_awaited;

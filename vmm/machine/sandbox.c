@@ -312,20 +312,18 @@ static const struct sandbox_layer sandbox_first[] = {
 
 static const struct sandbox_layer sandbox_calls = { "seccomp", sandbox_load_filter };
 
-/* *ret_missing: the host lacks it, which may be. */
-static int sandbox_add(const struct board *board, const struct sandbox_layer *layer,
-                       bool *ret_missing)
+static int sandbox_add(struct sandbox *sandbox, const struct board *board,
+                       const struct sandbox_layer *layer)
 {
+    size_t used = strlen(sandbox->missing);
     int error = layer->enter(board);
 
-    *ret_missing = error;
     if (!error)
         return 0;
     if (board->config->sandbox != SANDBOX_AUTO)
         return log_refuse(-error, "--sandbox: this host does not provide %s (%s)", layer->name,
                           strerror(-error));
-    log_warn("the machine is confined without %s, which this host does not provide (--sandbox=on "
-             "would refuse, --sandbox=off is silent)",
+    snprintf(sandbox->missing + used, sizeof(sandbox->missing) - used, "%s%s", used ? ", " : "",
              layer->name);
     return 0;
 }
@@ -335,10 +333,9 @@ static bool sandbox_is_off(const struct board *board)
     return !CONFINE || board->config->sandbox == SANDBOX_OFF;
 }
 
-int sandbox_enter(const struct board *board)
+int sandbox_enter(struct sandbox *sandbox, const struct board *board)
 {
     int error = 0;
-    bool missing;
 
     if (sandbox_is_off(board))
         return 0;
@@ -346,15 +343,21 @@ int sandbox_enter(const struct board *board)
     mallopt(M_ARENA_MAX, 1); /* else a new thread's first malloc() opens a file */
 #endif
     for (unsigned i = 0; i < ARRAY_SIZE(sandbox_first) && !error; i++)
-        error = sandbox_add(board, &sandbox_first[i], &missing);
+        error = sandbox_add(sandbox, board, &sandbox_first[i]);
     return error;
 }
 
-int sandbox_restrict_calls(const struct board *board, bool *ret_restricted)
+int sandbox_restrict_calls(struct sandbox *sandbox, const struct board *board)
 {
-    bool missing = true;
-    int error = sandbox_is_off(board) ? 0 : sandbox_add(board, &sandbox_calls, &missing);
+    int error;
 
-    *ret_restricted = !missing;
+    if (sandbox_is_off(board))
+        return 0;
+    error = sandbox_add(sandbox, board, &sandbox_calls);
+    sandbox->calls = !strstr(sandbox->missing, sandbox_calls.name);
+    if (*sandbox->missing)
+        log_warn("the machine is confined without %s, which this host does not provide "
+                 "(--sandbox=on would refuse, --sandbox=off is silent)",
+                 sandbox->missing);
     return error;
 }

@@ -6,10 +6,14 @@
 
 struct board;
 
+struct sandbox {
+    char missing[128]; /* names of what the host lacks */
+    bool calls;        /* system calls are restricted */
+};
+
 /*
  * Gives up what the process does not need from here on, for good; how much depends on
- * config->sandbox. In two steps, both of which print what the host lacks; -errno: and it may not be
- * missing.
+ * config->sandbox. In two steps. Both print; -errno: what the host lacks may not be missing.
  *
  * Afterwards: no new privileges, no capabilities but a file server's; no debugger, no core dump; no
  * file, TCP port or abstract socket outside (Landlock) but the shared directories; no system call
@@ -18,9 +22,9 @@ struct board;
  */
 
 /* All but the system calls. When everything is open, and before there is a second thread. */
-int sandbox_enter(const struct board *board);
+int sandbox_enter(struct sandbox *sandbox, const struct board *board);
 
-/* System calls, of all threads; none has a filter yet. *ret_restricted: the host could. */
-int sandbox_restrict_calls(const struct board *board, bool *ret_restricted);
+/* Then system calls, of all threads; none has a filter yet. Warns of all that is missing. */
+int sandbox_restrict_calls(struct sandbox *sandbox, const struct board *board);
 
 #endif
