@@ -41,6 +41,7 @@
 struct gzip {
     __typeof__(&inflateInit2_) init;
     __typeof__(&inflate) step;
+    __typeof__(&inflateEnd) end;
     z_stream stream;
 };
 
@@ -48,12 +49,14 @@ struct zstd {
     __typeof__(&ZSTD_createDStream) create;
     __typeof__(&ZSTD_decompressStream) step;
     __typeof__(&ZSTD_isError) is_error;
+    __typeof__(&ZSTD_freeDStream) free;
     ZSTD_DStream *stream;
 };
 
 struct xz {
     __typeof__(&lzma_stream_decoder) init;
     __typeof__(&lzma_code) step;
+    __typeof__(&lzma_end) end;
     lzma_stream stream;
 };
 
@@ -87,6 +90,7 @@ struct codec {
     bool (*start)(struct decompressor *d);
     /* Decompresses until input or output is used up. False: the data are damaged. */
     bool (*step)(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *out);
+    void (*finish)(struct decompressor *d); /* a child just ends */
 };
 
 static bool gzip_start(struct decompressor *d)
@@ -111,6 +115,11 @@ static bool gzip_step(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer 
     return result == Z_OK || result == Z_BUF_ERROR || d->ended;
 }
 
+static void gzip_finish(struct decompressor *d)
+{
+    d->gzip.end(&d->gzip.stream);
+}
+
 static bool zstd_start(struct decompressor *d)
 {
     d->zstd.stream = d->zstd.create();
@@ -123,6 +132,11 @@ static bool zstd_step(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer 
 
     d->ended = result == 0;
     return !d->zstd.is_error(result);
+}
+
+static void zstd_finish(struct decompressor *d)
+{
+    d->zstd.free(d->zstd.stream);
 }
 
 static bool xz_start(struct decompressor *d)
@@ -147,6 +161,11 @@ static bool xz_step(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *o
     return result == LZMA_OK || result == LZMA_BUF_ERROR || d->ended;
 }
 
+static void xz_finish(struct decompressor *d)
+{
+    d->xz.end(&d->xz.stream);
+}
+
 #if STATIC
 #define SYMBOL_LINKED(function) ((void (*)(void))(function))
 #else
@@ -162,22 +181,26 @@ static const struct codec codecs[] = {
     [COMPRESSION_GZIP] = { .library = "libz.so.1",
                            .package = "zlib1g",
                            .symbols = { SYMBOL(inflateInit2_, gzip.init),
-                                        SYMBOL(inflate, gzip.step) },
+                                        SYMBOL(inflate, gzip.step), SYMBOL(inflateEnd, gzip.end) },
                            .start = gzip_start,
-                           .step = gzip_step },
+                           .step = gzip_step,
+                           .finish = gzip_finish },
     [COMPRESSION_ZSTD] = { .library = "libzstd.so.1",
                            .package = "libzstd1",
                            .symbols = { SYMBOL(ZSTD_createDStream, zstd.create),
                                         SYMBOL(ZSTD_decompressStream, zstd.step),
-                                        SYMBOL(ZSTD_isError, zstd.is_error) },
+                                        SYMBOL(ZSTD_isError, zstd.is_error),
+                                        SYMBOL(ZSTD_freeDStream, zstd.free) },
                            .start = zstd_start,
-                           .step = zstd_step },
+                           .step = zstd_step,
+                           .finish = zstd_finish },
     [COMPRESSION_XZ] = { .library = "liblzma.so.5",
                          .package = "liblzma5",
                          .symbols = { SYMBOL(lzma_stream_decoder, xz.init),
-                                      SYMBOL(lzma_code, xz.step) },
+                                      SYMBOL(lzma_code, xz.step), SYMBOL(lzma_end, xz.end) },
                          .start = xz_start,
-                         .step = xz_step },
+                         .step = xz_step,
+                         .finish = xz_finish },
 };
 
 /* In the child. Its exit status says what went wrong, for the parent to print. */
@@ -433,6 +456,8 @@ void decompress_close(struct decompressor *d)
         close(d->pipe); /* a child that still writes ends by SIGPIPE */
     if (d->child > 0)
         waitpid(d->child, NULL, 0);
+    if (!CONFINE && d->codec)
+        d->codec->finish(d);
     if (d->library)
         dlclose(d->library);
     free(d);
