@@ -176,11 +176,13 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("user_confine");
-    TCase *tests = tcase_create("confine");
+    Suite *suite;
+    TCase *tests;
 
     if (!CONFINE)
         return unit_skip_all("a build with a sanitizer does not confine");
+    suite = suite_create("user_confine");
+    tests = tcase_create("confine");
     tcase_add_test(tests, no_files_but_those_that_name_servers);
     tcase_add_test(tests, no_other_process);
     tcase_add_test(tests, no_port_and_no_other_kind_of_socket);
