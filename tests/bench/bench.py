@@ -71,7 +71,7 @@ def brought(part: str, options: argparse.Namespace, scratch: Path) -> dict[Path,
              **{options.build / "tests/bench" / name: name
                 for name in ("bench-first", "bench-reads", "bench-stopwatch", "bench-wire",
                              "start.elf")},
-             options.build / "minivmm": "minivmm"}
+             **{options.build / name: name for name in ("minivmm", "minivmm-net")}}
     bring |= {each.path: each.name for each in options.peer}
     bring |= {file: file.name for file in BENCH.glob("*.py")}
     if part == "boot":
