@@ -380,14 +380,25 @@ void terminal_set_client(struct terminal *terminal, const struct terminal_client
     terminal_request_input(terminal);
 }
 
+/* Other threads leave it to the loop: see terminal_writable_ready(). */
+static void terminal_serve(struct terminal *terminal)
+{
+    if (loop_is_current(terminal->loop))
+        writer_serve(terminal->writer);
+}
+
 void terminal_write(struct terminal *terminal, const void *bytes, size_t count)
 {
     writer_write(terminal->writer, bytes, count);
+    terminal_serve(terminal);
 }
 
 size_t terminal_try_write(struct terminal *terminal, const void *bytes, size_t count)
 {
-    return writer_try_write(terminal->writer, bytes, count);
+    size_t taken = writer_try_write(terminal->writer, bytes, count);
+
+    terminal_serve(terminal);
+    return taken;
 }
 
 size_t terminal_queued(struct terminal *terminal)
