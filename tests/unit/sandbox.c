@@ -335,6 +335,8 @@ END_TEST
 
 START_TEST(of_all_files_only_shares_are_left)
 {
+    if (syscall(SYS_openat2, AT_FDCWD, "/", NULL, 0) < 0 && errno == ENOSYS)
+        unit_skip("no openat2 here, which a share needs");
     ck_assert(is_done(perform(&(struct try){ .call = read_in_the_share, .share = true })));
     ck_assert(is_denied(perform(&(struct try){ .call = write_in_the_share, .share = true })));
     ck_assert(is_done(
