@@ -31,10 +31,10 @@ TABLES = [
 VCPU_CALLS = 25
 HEAD = '''# What minivmm may ask of the host's kernel
 
-Made from the tables in the code by `tests/style/calls.py --write`; see [security.md](security.md). What the lists of a
-machine do not contain raises SIGSYS, which ends minivmm; what the lists of shared directories and of minivmm-net do not
-contain fails with EPERM. Every thread may do what the first list says and those after it that the machine needs; the threads
-with a list of their own may only do what is in both.
+Made from the tables in the code by `tests/style/calls.py --write`; see [security.md](security.md). Every thread may do
+what the first list says and those after it that the machine needs: another call raises SIGSYS, which ends minivmm. The
+threads with a list of their own may only do what is in both. What the list of a shared directory lacks fails with
+EPERM, as does what minivmm-net's lacks, a process of its own like that which decompresses.
 '''
 ROW = re.compile(r'''
     \{\s*SYS_(?P<call>\w+) (?P<rest>(?:[^"{}]|\{[^}]*\})*) \.reason\s*=\s*(?P<why>(?:"[^"]*"\s*)+) \} |
