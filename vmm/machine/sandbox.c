@@ -270,23 +270,27 @@ static int sandbox_unshare(const struct board *board)
     return 0;
 }
 
-static const char *const sandbox_call_names[] = {
+/* Not pointers: each would need a relocation at every start. */
+static const char sandbox_call_names[][28] = {
 #include "call_names.h"
 };
 
-/* Async-signal-safe; SA_RESETHAND has restored the default action. */
+static void sandbox_say(const char *text)
+{
+    if (write(STDERR_FILENO, text, strlen(text)) < 0)
+        return; /* nowhere to report this */
+}
+
+/* In the thread that was denied; SA_RESETHAND has restored the default action. */
 static void sandbox_on_denied(int signal, siginfo_t *info, void *context)
 {
     unsigned call = (unsigned)info->si_syscall;
-    const char *name = call < ARRAY_SIZE(sandbox_call_names) ? sandbox_call_names[call] : NULL;
-    const char *const words[] = { "minivmm: the sandbox denied the system call ",
-                                  name ? name : "(unknown)",
-                                  ": please report it (--sandbox=off runs without)\r\n" };
+    bool known = call < ARRAY_SIZE(sandbox_call_names) && *sandbox_call_names[call];
 
     terminal_restore_all();
-    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
-        if (write(STDERR_FILENO, words[i], strlen(words[i])) < 0)
-            break;
+    sandbox_say("minivmm: the sandbox denied the system call ");
+    sandbox_say(known ? sandbox_call_names[call] : "(unknown)");
+    sandbox_say(": please report it (--sandbox=off runs without)\r\n");
     raise(signal);
 }
 
