@@ -70,7 +70,7 @@ static void vhost_net_fail(struct vhost_net *n, const char *what, int error)
 {
     struct virtio_device *v = &n->virtio;
 
-    log_guest(&v->warnings, "%s: %s: %s; try vhost=off", v->name, what, strerror(-error));
+    log_guest(&v->warnings, "%s: %s: %s; leave out vhost", v->name, what, strerror(-error));
     for (unsigned i = 0; i < QUEUES; i++) {
         vhost_net_detach(&n->vhost, i);
         virtq_break(virtio_virtq(v, i), "vhost-net does not serve it");

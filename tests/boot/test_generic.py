@@ -49,8 +49,8 @@ class Generic(GuestTest):
             "--kernel", FILES / "vmlinuz-generic", "--initrd", FILES / "initrd-generic.img",
             "--memory", "6G", "--cpus", 4, "--console", "stdio",
             "--disk", f"{cls.copy('root.img')},engine=thread",
-            "--net", f"tap,name={TAP},mac=52:54:00:aa:bb:cc,vhost=off",
-            "--net", f"tap,name={VHOST_TAP}",
+            "--net", f"tap,name={TAP},mac=52:54:00:aa:bb:cc",
+            "--net", f"tap,name={VHOST_TAP},vhost",
             "--cmdline", f"console=hvc0 quiet root=/dev/vda rw {script}",
             terminal=SIZES[0])
         cls.see_it_through(machine)
