@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -19,6 +18,7 @@
 
 #include "settings.h"
 #include "vmm/core/base.h"
+#include "vmm/core/capabilities.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/core/seccomp.h"
@@ -111,14 +111,6 @@ static int confine_user(void)
     return prctl(PR_SET_PDEATHSIG, death) < 0 ? -errno : 0; /* a change of user clears it */
 }
 
-static int confine_capabilities(void)
-{
-    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-    struct __user_cap_data_struct none[2] = { { 0 } };
-
-    return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
-}
-
 static int confine_limit(int resource, rlim_t most)
 {
     struct rlimit limit;
@@ -203,7 +195,7 @@ void confine_network(void)
         int error;
     } layers[] = {
         { "another user", confine_user() },
-        { "capabilities", confine_capabilities() },
+        { "capabilities", capabilities_keep(0) },
         { "no new privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0 },
         { "PR_SET_DUMPABLE", prctl(PR_SET_DUMPABLE, 0) < 0 ? -errno : 0 },
         { "RLIMIT_CORE", confine_limit(RLIMIT_CORE, 0) },
