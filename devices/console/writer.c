@@ -130,17 +130,23 @@ static void writer_request_event(struct writer *writer, size_t level)
     writer->notify = true;
 }
 
-/* With the mutex held, after `count` fell or in order to unblock: wakes all that wait for room. */
-static void writer_signal_room(struct writer *writer)
+/* Signals event_fd: there is room, or work for writer_serve(). */
+static void writer_signal(const struct writer *writer)
 {
     uint64_t one = 1;
 
+    if (write(writer->event_fd, &one, sizeof(one)) < 0)
+        return; /* full: signalled already */
+}
+
+/* With the mutex held, after `count` fell or in order to unblock: wakes all that wait for room. */
+static void writer_signal_room(struct writer *writer)
+{
     pthread_cond_broadcast(&writer->changed);
     if (!writer->notify || (writer->count > writer->notify_level && !writer->abandoned))
         return;
     writer->notify = false;
-    if (write(writer->event_fd, &one, sizeof(one)) < 0)
-        return; /* full: signalled already */
+    writer_signal(writer);
 }
 
 /* Returns the bytes written, 0: retry, or -errno. */
@@ -298,15 +304,6 @@ static size_t writer_write_nowait(struct writer *writer, const uint8_t *bytes, s
     return (size_t)written;
 }
 
-/* With the mutex held. */
-static void writer_request_thread(const struct writer *writer)
-{
-    uint64_t one = 1;
-
-    if (write(writer->event_fd, &one, sizeof(one)) < 0)
-        return; /* full: signalled already */
-}
-
 /* With the mutex held: queues and returns what fits, or drops all if the writer is broken. */
 static size_t writer_enqueue(struct writer *writer, const uint8_t *bytes, size_t count)
 {
@@ -324,7 +321,7 @@ static size_t writer_enqueue(struct writer *writer, const uint8_t *bytes, size_t
     if (writer->idle)
         pthread_cond_broadcast(&writer->changed);
     if (!writer->running)
-        writer_request_thread(writer);
+        writer_signal(writer);
     return count;
 }
 
@@ -424,7 +421,7 @@ void writer_end(struct writer *writer, bool shut_down)
     if (writer->running)
         pthread_cond_broadcast(&writer->changed);
     else if (writer->count > 0)
-        writer_request_thread(writer);
+        writer_signal(writer);
     else
         writer_close_fd(writer);
 }
