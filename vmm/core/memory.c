@@ -120,7 +120,7 @@ static int region_map_file(struct ram_region *region, const struct memory_backin
              (off_t)backing->offset) == MAP_FAILED)
         return -errno;
     region->backing = *backing;
-    region->backing.fd = is_shared ? take_fd(&fd) : -1;
+    region->backing.fd = take_fd(&fd);
     return 0;
 }
 
@@ -206,6 +206,7 @@ void guest_memory_clear(struct guest_memory *mem)
 
         region_discard(region, 0, region->size);
         if (region->backing.kind == MEMORY_PRIVATE_FILE) {
+            close(region->backing.fd);
             region->backing = (struct memory_backing){ .kind = MEMORY_ANONYMOUS, .fd = -1 };
             region_advise(region);
         }

@@ -30,7 +30,7 @@ struct ram_region {
     gpa_t base;
     uint64_t size; /* bytes */
     void *host;    /* for KVM's memory slots only; all other code uses guest_ptr() */
-    struct memory_backing backing; /* fd: MEMORY_SHARED: owned by guest memory; otherwise -1 */
+    struct memory_backing backing; /* its fd is owned by guest memory; MEMORY_ANONYMOUS: -1 */
 };
 
 struct guest_memory *guest_memory_create(void); /* NULL: out of memory */
