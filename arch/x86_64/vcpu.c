@@ -83,6 +83,8 @@ int arch_vcpu_init(struct vcpu *vcpu)
 {
     int error;
 
+    if (vcpu->vm->restoring)
+        return 0;
     /* CPUID before the MSRs: newer hosts check MSRs against it. */
     if ((error = cpuid_set(vcpu)) || (error = vcpu_set_msrs(vcpu)))
         return error;

@@ -17,6 +17,7 @@ struct guest_memory;
 struct hardware;
 struct hardware_device;
 struct image;
+struct state;
 struct vcpu;
 struct vm;
 
@@ -70,6 +71,12 @@ uint32_t arch_irq_line(uint32_t gsi);
 void arch_clean_shadow(const void *word);
 
 int arch_vcpu_init(struct vcpu *vcpu);
+
+/*
+ * Saves KVM's state of a machine whose vCPUs are parked, or loads it into a new one, after
+ * arch_vm_complete() and before its devices: several sections of `s`, to which errors belong.
+ */
+void arch_vm_state(struct vm *vm, struct state *s);
 
 /*
  * Whether the reset that the guest has just asked for is a warm one. Linux asks for one only if its

@@ -30,6 +30,8 @@ struct vm {
     struct ram_region shadow;          /* shadow pages of virtio registers; size 0: none */
     unsigned vcpus_wanted, vcpu_count; /* configured; created so far */
     bool nested, pmu;                  /* offered to the guest; set after vm_init() */
+    bool restoring;                    /* the vCPUs get their state from arch_vm_state() */
+    bool real_time;                    /* then the guest's clock goes on as if it had not stopped */
     const struct bus *mmio, *ports;    /* handle the vCPUs' exits; ports on x86 only */
     struct event_sink events;
     struct vcpu_stats *stats;  /* of each vCPU, summed over resets */
