@@ -155,6 +155,8 @@ static void on_event(void *owner, enum life_event event, const char *name)
     case LIFE_HAS_STOPPED:
         loop_stop(p->loop);
         break;
+    case LIFE_HAS_WORKED:
+        break;
     }
 }
 

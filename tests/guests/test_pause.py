@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A guest notices nothing when its machine is paused and resumed all the time."""
+"""A guest notices nothing when its machine is paused all the time, or moves to a new one."""
 
 import os
 import re
@@ -12,8 +12,10 @@ from pathlib import Path
 from vmm import (FILES, GUESTS, ROOT, SECTOR, TIME_LIMIT, GuestTest, command, preloads, text,
                  wait_until)
 
-PAUSING = Path(f"{FILES}/pausing" if FILES else ROOT / "build/tests/guests/pausing").absolute()
+PROGRAMS = Path(FILES or ROOT / "build/tests/guests").absolute()
+PAUSING, MOVING = PROGRAMS / "pausing", PROGRAMS / "moving"
 PAUSES = 1000
+MOVES = 100
 SECTORS = 64
 
 
@@ -31,8 +33,9 @@ def contents(rounds: int) -> bytes:
 
 
 class Pause(GuestTest):
-    def pausing(self, name: str, *options: object, cmdline: str = "") -> tuple[bytes, bytes]:
-        """Runs a payload to its end with at least PAUSES pauses. Returns serial and console output."""
+    def pausing(self, name: str, *options: object, cmdline: str = "", program=PAUSING,
+                times=PAUSES) -> tuple[bytes, bytes]:
+        """Runs a payload to its end, which is after that many pauses. Returns serial and console output."""
         ours, theirs = socket.socketpair()
         said = bytearray()
 
@@ -46,7 +49,7 @@ class Pause(GuestTest):
         back = os.dup(ours.fileno())
         words = command(name, *options, "--cpus", 2, "--memory", "32M",
                         "--console", f"fd={theirs.fileno()}", cmdline=cmdline)
-        words[0:1] = [str(PAUSING), str(PAUSES), str(back)]
+        words[0:1] = [str(program), str(times), str(back)]
         try:
             done = self.run_vmm(words, pass_fds=[theirs.fileno(), back])
         finally:
@@ -56,7 +59,7 @@ class Pause(GuestTest):
             ours.close()
         self.check_status(done, 0)
         print(f"# {text(done.stderr).strip()}")
-        self.assertRegex(text(done.stderr), r"\Apaused \d+ times, \d+ us each[^\n]*\n\Z")
+        self.assertRegex(text(done.stderr), r"\A(paused|moved) \d+ times, \d+ us each[^\n]*\n\Z")
         return done.stdout, bytes(said)
 
     def check_steady(self, disk: Path, serial: bytes, console: bytes) -> int:
@@ -75,6 +78,17 @@ class Pause(GuestTest):
         share.mkdir()
         serial, console = self.pausing("steady", "--net", "user", "--disk", disk,
                                        "--share", f"{share},rw")
+        rounds = self.check_steady(disk, serial, console)
+        file = (share / "file").read_bytes()
+        self.assertEqual(file.ljust(SECTORS * SECTOR, b"\0"), contents(rounds))
+
+    def test_move(self):
+        """The machine is saved at random moments, destroyed, and a new one goes on."""
+        disk = self.disk()
+        share = self.directory / "share"
+        share.mkdir()
+        serial, console = self.pausing("steady", "--net", "user", "--disk", disk, "--sandbox", "off",
+                                       "--share", f"{share},rw", program=MOVING, times=MOVES)
         rounds = self.check_steady(disk, serial, console)
         file = (share / "file").read_bytes()
         self.assertEqual(file.ljust(SECTORS * SECTOR, b"\0"), contents(rounds))

@@ -77,6 +77,7 @@ struct port_config {
 };
 
 struct config {
+    const char *directory;       /* the working directory, of relative paths; NULL: not needed */
     const char *kernel, *initrd; /* initrd may be NULL */
     int initrd_fd;               /* the initrd, already open; -1: open `initrd` */
     const char *cmdline;         /* NULL: the default */

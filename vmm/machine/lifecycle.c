@@ -202,6 +202,25 @@ static void lifecycle_join_worker(struct lifecycle *life)
         pthread_join(life->worker, NULL);
 }
 
+static void *lifecycle_run_work(void *arg)
+{
+    struct lifecycle *life = arg;
+
+    life->work(life->work_owner);
+    lifecycle_signal(life->worker_done.fd);
+    return NULL;
+}
+
+bool lifecycle_work(struct lifecycle *life, void (*work)(void *owner), void *owner)
+{
+    if (life->phase != LIFE_STEADY || lifecycle_state(life) != LIFE_PAUSED)
+        return false;
+    life->work = work;
+    life->work_owner = owner;
+    lifecycle_start_worker(life, LIFE_WORKING, lifecycle_run_work);
+    return true;
+}
+
 static void lifecycle_stopped(struct lifecycle *life)
 {
     life->phase = LIFE_STEADY;
@@ -360,6 +379,13 @@ static void lifecycle_pause_done(struct lifecycle *life)
     lifecycle_enter_paused(life);
 }
 
+static void lifecycle_work_done(struct lifecycle *life)
+{
+    lifecycle_join_worker(life);
+    life->phase = LIFE_STEADY;
+    lifecycle_notify(life, LIFE_HAS_WORKED, NULL);
+}
+
 /* A request to stop overrides the failure. */
 static void lifecycle_fail(struct lifecycle *life)
 {
@@ -434,6 +460,8 @@ static void lifecycle_worker_done(struct watch *watch, short revents)
         return;
     if (life->phase == LIFE_PAUSING)
         lifecycle_pause_done(life);
+    else if (life->phase == LIFE_WORKING)
+        lifecycle_work_done(life);
     else if (life->phase == LIFE_CLEARING || life->phase == LIFE_STARTING)
         lifecycle_start_done(life);
     lifecycle_advance(life);

@@ -59,6 +59,7 @@ enum life_event {
     LIFE_HAS_PAUSED,
     LIFE_CANNOT_PAUSE, /* timed out, the machine runs on; `name` is the vCPU or device at fault */
     LIFE_HAS_RESUMED,
+    LIFE_HAS_WORKED, /* see lifecycle_work() */
     LIFE_HAS_RESET,
     LIFE_HAS_STOPPED, /* the last event; see lifecycle_end() */
 };
@@ -83,14 +84,23 @@ struct lifecycle {
     struct life_end end;             /* of `stop` */
 
     /* Used by the main loop only. */
-    enum life_phase { LIFE_STEADY, LIFE_PARKING, LIFE_PAUSING, LIFE_CLEARING, LIFE_STARTING } phase;
+    enum life_phase {
+        LIFE_STEADY,
+        LIFE_PARKING,
+        LIFE_PAUSING,
+        LIFE_WORKING,
+        LIFE_CLEARING,
+        LIFE_STARTING,
+    } phase;
     struct watch requested;   /* eventfd: there is a new request */
     struct watch parked;      /* eventfd: all vCPUs are parked */
     struct watch worker_done; /* eventfd */
     struct watch deadline;    /* a timer, for a pause */
     bool consoles_paused;
-    pthread_t worker; /* while LIFE_PAUSING, LIFE_CLEARING or LIFE_STARTING */
-    int result;       /* of the worker */
+    pthread_t worker;         /* in every phase but LIFE_STEADY and LIFE_PARKING */
+    int result;               /* of the worker */
+    void (*work)(void *work); /* while LIFE_WORKING */
+    void *work_owner;
     uint64_t worker_deadline_ns;
     const char *busy; /* the device that the worker could not pause */
 };
@@ -119,6 +129,13 @@ int lifecycle_start(struct lifecycle *life);
  */
 void lifecycle_pause(struct lifecycle *life, uint32_t timeout_ms);
 void lifecycle_resume(struct lifecycle *life);
+
+/*
+ * In a paused machine, on the main loop: runs `work`, which may wait for the host, on a thread, and
+ * notifies LIFE_HAS_WORKED when it returns. Until then all requests wait. False, and nothing
+ * happens: the machine is not paused, or is working already.
+ */
+bool lifecycle_work(struct lifecycle *life, void (*work)(void *owner), void *owner);
 void lifecycle_reset(struct lifecycle *life);
 void lifecycle_stop(struct lifecycle *life, unsigned code);
 

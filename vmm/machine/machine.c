@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "devices/console/terminal.h"
 #include "firmware/boot/uki.h"
@@ -15,8 +16,10 @@
 #include "vmm/board/parts.h"
 #include "vmm/config/config.h"
 #include "vmm/core/log.h"
+#include "vmm/core/page_map.h"
 #include "vmm/kvm/arch.h"
 #include "vmm/machine/sandbox.h"
+#include "vmm/machine/snapshot.h"
 #include "vmm/machine/stats.h"
 
 /* Names the kernel's console and root file system. */
@@ -37,12 +40,18 @@ int machine_describe(struct machine *machine, const struct config *config)
                                  .vm = { .kvm = -1, .fd = -1, .all_parked = -1 },
                                  .kernel = { .fd = -1 },
                                  .initrd = { .fd = -1 },
-                                 .dtb = { .fd = -1 } };
+                                 .dtb = { .fd = -1 },
+                                 .page_map = -1 };
     sem_init(&machine->devices_started, 0, 0);
     machine->cmdline = config->cmdline ? strdup(config->cmdline) : machine_default_cmdline(config);
     if (!machine->cmdline)
         return log_error(ENOMEM, "command line");
     return parts_describe(&machine->board, config);
+}
+
+void machine_restore(struct machine *machine, struct snapshot *snap)
+{
+    machine->snapshot = snap;
 }
 
 static int machine_open_files(struct machine *machine)
@@ -74,16 +83,36 @@ static struct boot_files machine_boot_files(const struct machine *machine)
     };
 }
 
+/* A machine that is restored needs its images for a reset only. */
+static int machine_open_images(struct machine *machine)
+{
+    if (!machine->snapshot)
+        return machine_open_files(machine);
+    machine->no_images = !machine->config->reboot || machine_open_files(machine) < 0;
+    if (machine->no_images && machine->config->reboot)
+        log_warn("continuing without the kernel: a reset will end the machine");
+    return 0;
+}
+
 static int machine_add_memory(struct machine *machine)
 {
     const struct hardware *hw = &machine->board.hardware;
+    struct memory_backing backing = { .kind = MEMORY_ANONYMOUS };
     int error = 0;
 
     machine->memory = guest_memory_create();
     if (!machine->memory)
         return log_error(ENOMEM, "guest memory");
-    for (unsigned i = 0; i < hw->ram_ranges && !error; i++)
-        error = guest_memory_add(machine->memory, hw->ram[i].base, hw->ram[i].size, NULL);
+    if (machine->snapshot) {
+        error = snapshot_check_memory(machine->snapshot, machine->config->memory);
+        if (error)
+            return error;
+        backing = (struct memory_backing){ MEMORY_PRIVATE_FILE, machine->snapshot->memory, 0 };
+    }
+    for (unsigned i = 0; i < hw->ram_ranges && !error; i++) {
+        error = guest_memory_add(machine->memory, hw->ram[i].base, hw->ram[i].size, &backing);
+        backing.offset += hw->ram[i].size;
+    }
     if (error)
         log_error(-error, "--memory: the host cannot provide %" PRIu64 " MiB; ask for less",
                   machine->config->memory >> 20);
@@ -122,7 +151,7 @@ int machine_create(struct machine *machine, const struct machine_host *host)
     int error;
 
     timeline_mark(&machine->timeline, PHASE_BEGIN);
-    if ((error = parts_start(board)) || (error = machine_open_files(machine)) ||
+    if ((error = parts_start(board)) || (error = machine_open_images(machine)) ||
         (error = machine_add_memory(machine)))
         return error;
     timeline_mark(&machine->timeline, PHASE_MEMORY);
@@ -160,6 +189,8 @@ void machine_destroy(struct machine *machine)
     image_close(&machine->initrd);
     image_close(&machine->dtb);
     guest_memory_destroy(machine->memory);
+    if (machine->page_map >= 0)
+        close(machine->page_map);
     free(machine->cmdline);
 }
 
@@ -187,15 +218,37 @@ static int machine_await_devices(struct machine *machine)
     return machine->devices_failed ? -ECANCELED : 0;
 }
 
-int machine_start(struct machine *machine)
+static int machine_boot(struct machine *machine)
 {
     const struct boot_files files = machine_boot_files(machine);
-    struct hardware *hw = &machine->board.hardware;
+
+    if (machine->no_images)
+        return log_refuse(ENOENT,
+                          "the machine cannot be reset: it was restored without its kernel");
+    return arch_boot(&machine->vm, machine->memory, &machine->board.hardware, &files);
+}
+
+/* Instead of a boot, once. */
+static int machine_load(struct machine *machine)
+{
+    int error = snapshot_load(machine->snapshot, machine);
+
+    if (error)
+        return error;
+    machine->snapshot = NULL;
+    machine->vm.restoring = false;
+    board_resume(&machine->board);
+    return 0;
+}
+
+int machine_start(struct machine *machine)
+{
     int error;
 
-    if ((error = vm_create(&machine->vm, machine->memory, hw->cpus)) ||
+    machine->vm.restoring = machine->snapshot;
+    if ((error = vm_create(&machine->vm, machine->memory, machine->board.hardware.cpus)) ||
         (error = machine_await_devices(machine)) || (error = vm_create_vcpus(&machine->vm)) ||
-        (error = arch_boot(&machine->vm, machine->memory, hw, &files)))
+        (error = machine->snapshot ? machine_load(machine) : machine_boot(machine)))
         return error;
     timeline_mark(&machine->timeline, PHASE_IMAGE);
     return parts_wait(&machine->board);

@@ -18,6 +18,7 @@
  */
 struct config;
 struct loop;
+struct snapshot;
 
 struct machine {
     const struct config *config;
@@ -26,7 +27,10 @@ struct machine {
     struct guest_memory *memory;
     struct vm vm;
     struct image kernel, initrd;
-    struct image dtb; /* aarch64: --dtb */
+    struct image dtb;          /* aarch64: --dtb */
+    struct snapshot *snapshot; /* the first start restores it; NULL: boots */
+    bool no_images;            /* restored without its kernel: it cannot be reset */
+    int page_map;              /* for snapshot_save(), or -1 */
     struct sandbox sandbox;
     sem_t devices_started;
     bool devices_failed; /* valid then */
@@ -36,6 +40,12 @@ struct machine {
 
 /* Plans the machine of a configuration. Opens nothing, so it serves --dry-run. Prints; -errno. */
 int machine_describe(struct machine *machine, const struct config *config);
+
+/*
+ * Before machine_create(): the machine does not boot but goes on from a snapshot, of which the
+ * configuration has been loaded. `snap` must outlive the machine's first start.
+ */
+void machine_restore(struct machine *machine, struct snapshot *snap);
 
 /*
  * For --dry-run, instead of machine_create(): checks the kernel, the initrd, the device tree and
@@ -66,8 +76,8 @@ void machine_press_power_button(struct machine *machine);
 /* Called by lifecycle.c only. */
 
 /*
- * Creates the virtual machine, its vCPUs, which are parked, and loads the kernel. Waits for the
- * files: not on a loop's thread. Prints; -errno.
+ * Creates the virtual machine, its vCPUs, which are parked, and loads the kernel or the snapshot.
+ * Waits for the files: not on a loop's thread. Prints; -errno.
  */
 int machine_start(struct machine *machine);
 

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * moving COUNT FD MINIVMM-OPTION...
+ *
+ * Runs a machine as minivmm does and, at COUNT random moments, saves it, destroys it, and goes on
+ * in a new one that loads what was saved: the guest must notice nothing. Then it writes a byte to
+ * FD or, if that is -1, lets the guest run on. Exits with the guest's status, or 125 on failure;
+ * prints to stderr how often the machine moved, and how long saving took.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/cli/boot.h"
+#include "vmm/cli/front_end.h"
+#include "vmm/cli/status.h"
+#include "vmm/config/config.h"
+#include "vmm/config/schema.h"
+#include "vmm/core/alarm.h"
+#include "vmm/core/base.h"
+#include "vmm/core/clock.h"
+#include "vmm/core/log.h"
+#include "vmm/core/page_map.h"
+#include "vmm/machine/snapshot.h"
+
+#define PAUSE_MS    20000
+#define LONGEST_RUN 16u /* ms between two moves */
+
+struct moving {
+    struct machine machine;
+    struct lifecycle life;
+    struct loop *loop;
+    struct watch move; /* a timer */
+    unsigned wanted, moved;
+    int fd;
+    int state, memory; /* files of the next snapshot, or -1 */
+    uint64_t asked_ns, took_ns, longest_ns;
+    uint32_t seed;
+    bool failed;
+};
+
+static void fail(struct moving *m, const char *what)
+{
+    log_refuse(EINVAL, "cannot move: %s", what);
+    m->failed = true;
+    lifecycle_stop(&m->life, STATUS_FAILED);
+}
+
+static void save(void *owner)
+{
+    struct moving *m = owner;
+    char why[200];
+
+    m->state = memfd_create("state", MFD_CLOEXEC);
+    m->memory = memfd_create("memory", MFD_CLOEXEC);
+    if (snapshot_save(&m->machine, m->state, m->memory, why, sizeof(why)) < 0)
+        fail(m, why);
+}
+
+static void saved(struct moving *m)
+{
+    uint64_t took = clock_now_ns() - m->asked_ns;
+
+    m->took_ns += took;
+    if (took > m->longest_ns)
+        m->longest_ns = took;
+    m->moved++;
+    lifecycle_stop(&m->life, STATUS_POWER_OFF);
+}
+
+static void on_event(void *owner, enum life_event event, const char *name)
+{
+    struct moving *m = owner;
+
+    switch (event) {
+    case LIFE_HAS_PAUSED:
+        if (!lifecycle_work(&m->life, save, m))
+            fail(m, "the machine is not paused");
+        break;
+    case LIFE_CANNOT_PAUSE:
+        fail(m, name);
+        break;
+    case LIFE_HAS_WORKED:
+        saved(m);
+        break;
+    case LIFE_HAS_RESUMED:
+    case LIFE_HAS_RESET:
+        break;
+    case LIFE_HAS_STOPPED:
+        loop_stop(m->loop);
+        break;
+    }
+}
+
+static void move(struct watch *watch, short revents)
+{
+    struct moving *m = container_of(watch, struct moving, move);
+
+    if (!alarm_expired(watch))
+        return;
+    m->asked_ns = clock_now_ns();
+    lifecycle_pause(&m->life, PAUSE_MS);
+}
+
+static void leave(void *owner)
+{
+}
+
+static int run_machine(struct moving *m, const struct config *config, struct snapshot *snap)
+{
+    const struct life_client client = { .on_event = on_event, .owner = m };
+    struct machine_host host = { .quit = leave };
+    const struct life_end *end;
+    int status = STATUS_FAILED;
+
+    m->state = m->memory = -1;
+    m->loop = loop_create();
+    if (!m->loop || machine_describe(&m->machine, config) ||
+        lifecycle_init(&m->life, &m->machine, m->loop, &client, true) ||
+        alarm_open(&m->move, m->loop, move))
+        return status;
+    host.loop = m->loop;
+    host.events = lifecycle_events(&m->life);
+    machine_restore(&m->machine, snap);
+    m->machine.page_map = page_map_open();
+    if (machine_create(&m->machine, &host) == 0 && lifecycle_start(&m->life) == 0) {
+        m->seed = m->seed * 1664525 + 1013904223;
+        if (m->moved < m->wanted)
+            alarm_set(&m->move, 1 + (m->seed >> 16) % LONGEST_RUN);
+        else if (m->fd >= 0 && write(m->fd, "e", 1) < 0)
+            m->failed = true;
+        loop_run(m->loop);
+        end = lifecycle_end(&m->life);
+        status = end->reason == END_GUEST     ? boot_guest_status(end)
+                 : end->reason == END_REQUEST ? (int)end->code
+                                              : STATUS_FAILED;
+    }
+    machine_destroy(&m->machine);
+    lifecycle_finish(&m->life);
+    alarm_close(&m->move, m->loop);
+    loop_destroy(m->loop);
+    return status;
+}
+
+/* Goes on in a new machine. Its terminals are the first one's. */
+static int run_next(struct moving *m, const struct config *first)
+{
+    struct snapshot snap;
+    struct config config;
+    int status = STATUS_FAILED;
+
+    if (config_set_defaults(&config) == 0 &&
+        snapshot_open_files(&snap, m->state, m->memory, "the snapshot") == 0 &&
+        snapshot_load_config(&snap, &config) == 0) {
+        config.serial = first->serial;
+        config.console = first->console;
+        config.log_level = first->log_level;
+        config.sandbox = first->sandbox;
+        status = run_machine(m, &config, &snap);
+    }
+    snapshot_close(&snap);
+    config_finish(&config);
+    return status;
+}
+
+static int run(struct moving *m, const struct config *config)
+{
+    unsigned moved = 0;
+    int status = run_machine(m, config, NULL);
+
+    while (m->moved > moved && !m->failed) {
+        moved = m->moved;
+        status = run_next(m, config);
+    }
+    return m->failed ? STATUS_FAILED : status;
+}
+
+int main(int argc, char **argv)
+{
+    static struct moving m = { .seed = 1 };
+    struct config config;
+    int status;
+
+    if (argc < 3)
+        return STATUS_USAGE;
+    m.wanted = (unsigned)atoi(argv[1]);
+    m.fd = atoi(argv[2]);
+    front_end_block_signals();
+    if (config_parse(&config, NULL, argc - 2, argv + 2) != CONFIG_RUN)
+        return STATUS_USAGE;
+    log_set_level(config.log_level);
+    status = run(&m, &config);
+    fprintf(stderr, "moved %u times, %llu us each, at most %llu us\n", m.moved,
+            (unsigned long long)(m.moved ? m.took_ns / m.moved / 1000 : 0),
+            (unsigned long long)m.longest_ns / 1000);
+    config_finish(&config);
+    return status;
+}
