@@ -43,7 +43,7 @@ int main(int argc, char **argv)
     switch (config_parse(&config, &run_options_table, argc, argv)) {
     case CONFIG_RUN:
         log_set_level(config.log_level);
-        status = boot_run(&config);
+        status = boot_run(&config, NULL);
         break;
     case CONFIG_DONE:
         status = EXIT_SUCCESS;

@@ -30,3 +30,39 @@ static const struct seccomp_rule vcpu_table[] = {
 };
 
 const struct seccomp_list arch_vcpu_rules = { vcpu_table, ARRAY_SIZE(vcpu_table) };
+
+static const struct seccomp_rule save_table[] = {
+    SECCOMP_IOCTL(KVM_GET_MP_STATE, "a snapshot"),
+    SECCOMP_IOCTL(KVM_GET_REGS, "the same"),
+    SECCOMP_IOCTL(KVM_GET_SREGS2, "the same"),
+    SECCOMP_IOCTL(KVM_GET_XSAVE, "the same"),
+    SECCOMP_IOCTL(KVM_GET_XSAVE2, "the same"),
+    SECCOMP_IOCTL(KVM_GET_XCRS, "the same"),
+    SECCOMP_IOCTL(KVM_GET_DEBUGREGS, "the same"),
+    SECCOMP_IOCTL(KVM_GET_LAPIC, "the same"),
+    SECCOMP_IOCTL(KVM_GET_CPUID2, "the same"),
+    SECCOMP_IOCTL(KVM_GET_MSR_INDEX_LIST, "the same"),
+    SECCOMP_IOCTL(KVM_GET_MSRS, "the same"),
+    SECCOMP_IOCTL(KVM_GET_DEVICE_ATTR, "the same"),
+    SECCOMP_IOCTL(KVM_GET_VCPU_EVENTS, "the same"),
+    SECCOMP_IOCTL(KVM_GET_IRQCHIP, "the same"),
+    SECCOMP_IOCTL(KVM_GET_CLOCK, "the same"),
+};
+
+const struct seccomp_list arch_save_rules = { save_table, ARRAY_SIZE(save_table) };
+
+static const struct seccomp_rule load_table[] = {
+    SECCOMP_IOCTL(KVM_SET_MP_STATE, "the start from a snapshot"),
+    SECCOMP_IOCTL(KVM_SET_SREGS2, "the same"),
+    SECCOMP_IOCTL(KVM_SET_XSAVE, "the same"),
+    SECCOMP_IOCTL(KVM_SET_XCRS, "the same"),
+    SECCOMP_IOCTL(KVM_SET_DEBUGREGS, "the same"),
+    SECCOMP_IOCTL(KVM_GET_MSRS, "the same"),
+    SECCOMP_IOCTL(KVM_GET_DEVICE_ATTR, "the same"),
+    SECCOMP_IOCTL(KVM_SET_DEVICE_ATTR, "the same"),
+    SECCOMP_IOCTL(KVM_SET_VCPU_EVENTS, "the same"),
+    SECCOMP_IOCTL(KVM_SET_CLOCK, "the same"),
+    SECCOMP_IOCTL(KVM_KVMCLOCK_CTRL, "the same"),
+};
+
+const struct seccomp_list arch_load_rules = { load_table, ARRAY_SIZE(load_table) };

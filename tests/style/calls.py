@@ -19,6 +19,9 @@ TABLES = [
     ('vmm/machine/sandbox.c', 'sandbox_tap_table', '... if there is a tap'),
     ('vmm/machine/sandbox.c', 'sandbox_vhost_table', '... if there is a tap with vhost'),
     ('vmm/machine/sandbox.c', 'sandbox_user_net_table', '... if there is a user-mode network'),
+    ('vmm/machine/sandbox.c', 'sandbox_control_table', '... with --control'),
+    ('arch/x86_64/confine.c', 'save_table', '... the same, on x86_64'),
+    ('arch/x86_64/confine.c', 'load_table', '... if it starts from a snapshot, on x86_64'),
     ('vmm/machine/sandbox.c', 'sandbox_dump_table', '... with --dump-acpi or --dump-dtb'),
     ('vmm/machine/sandbox.c', 'sandbox_share_table', '... if there is a shared directory: its threads, as they start'),
     ('vmm/kvm/confine.c', 'vcpu_table', 'The thread of a vCPU'),
@@ -26,6 +29,7 @@ TABLES = [
     ('arch/aarch64/confine.c', 'vcpu_table', '... on aarch64'),
     ('devices/fs/confine.c', 'confine_table', 'The threads of a shared directory'),
     ('vmm/user_net/confine.c', 'confine_table', 'minivmm-net'),
+    ('vmm/control/socket.c', 'remover_table', 'What removes the path of a control socket'),
     ('firmware/boot/decompress.c', 'decompress_table', 'What decompresses a kernel or a module'),
 ]
 VCPU_CALLS = 25

@@ -16,6 +16,7 @@ FLOORS = [
     ['vmm/board', 'vmm/user_net'],
     ['arch/x86_64', 'arch/aarch64'],
     ['vmm/machine'],
+    ['vmm/control'],
     ['vmm/cli'],
     ['vmm/run'],
     ['vmm'],

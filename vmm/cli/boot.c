@@ -144,9 +144,9 @@ static int boot_dry_run(const struct config *config)
     return error ? STATUS_FAILED : STATUS_POWER_OFF;
 }
 
-int boot_run(const struct config *config)
+int boot_run(const struct config *config, struct snapshot *snap)
 {
-    struct boot boot = { .signal = 0 };
+    struct boot boot = { .front.snapshot = snap };
     sigset_t signals;
 
     if (descriptors_check(config))

@@ -11,6 +11,9 @@
 #include "vmm/cli/early.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
+#include "vmm/control/json.h"
+#include "vmm/control/server.h"
+#include "vmm/control/socket.h"
 #include "vmm/core/alarm.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
@@ -61,6 +64,7 @@ static void front_end_on_event(void *owner, enum life_event event, const char *n
 {
     struct front_end *f = owner;
 
+    control_on_event(f->control, event, name);
     if (event == LIFE_HAS_STOPPED)
         loop_stop(f->loop);
 }
@@ -95,6 +99,20 @@ static void front_end_force(struct watch *watch, short revents)
     _exit((int)lifecycle_end(&f->life)->code);
 }
 
+/* Clients that connect meanwhile are answered when the loop runs. */
+static int front_end_serve(struct front_end *f, const char *path)
+{
+    int error = json_open(), listener;
+
+    if (error)
+        return error;
+    listener = control_listen(path);
+    if (listener < 0)
+        return listener;
+    f->control = control_serve(listener, &f->life, f->loop);
+    return f->control ? 0 : -ENOMEM;
+}
+
 static int front_end_init(struct front_end *f, const sigset_t *signals)
 {
     const struct life_client client = { .on_event = front_end_on_event, .owner = f };
@@ -115,6 +133,8 @@ static int front_end_init(struct front_end *f, const sigset_t *signals)
     if ((error = alarm_open(&f->force, f->loop, front_end_force)) ||
         (error =
              lifecycle_init(&f->life, &f->machine, f->loop, &client, f->machine.config->reboot)))
+        return error;
+    if (f->machine.config->control && (error = front_end_serve(f, f->machine.config->control)))
         return error;
     return f->ops->prepare ? f->ops->prepare(f) : 0;
 }
@@ -144,6 +164,7 @@ static int front_end_start(struct front_end *f, bool interrupts)
 
 static void front_end_finish(struct front_end *f)
 {
+    control_close(f->control);
     machine_destroy(&f->machine);
     if (f->ops->finish)
         f->ops->finish(f);
@@ -157,11 +178,12 @@ static void front_end_finish(struct front_end *f)
 int front_end_run(struct front_end *f, const struct front_end_ops *ops, const struct config *config,
                   const sigset_t *signals, bool interrupts)
 {
-    int status = STATUS_FAILED;
+    int status = STATUS_FAILED, error;
 
     f->ops = ops;
-    if (machine_describe(&f->machine, config) == 0 && front_end_init(f, signals) == 0 &&
-        front_end_start(f, interrupts) == 0) {
+    error = machine_describe(&f->machine, config);
+    machine_restore(&f->machine, f->snapshot);
+    if (!error && front_end_init(f, signals) == 0 && front_end_start(f, interrupts) == 0) {
         loop_run(f->loop);
         status = ops->status(f, lifecycle_end(&f->life));
     }

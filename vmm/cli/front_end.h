@@ -14,7 +14,9 @@
  * child of `minivmm run`.
  */
 struct config;
+struct control;
 struct front_end;
+struct snapshot;
 
 /* Called on the main loop. */
 struct front_end_ops {
@@ -26,13 +28,15 @@ struct front_end_ops {
 };
 
 struct front_end {
+    struct snapshot *snapshot; /* set before front_end_run(): what to go on from; NULL: boot */
     const struct front_end_ops *ops;
     struct machine machine;
     struct lifecycle life;
     struct loop *loop;
-    struct watch signals; /* a signalfd */
-    bool stopping;        /* front_end_stop() was called */
-    struct watch force;   /* a timer, set by front_end_stop() */
+    struct control *control; /* of --control, or NULL */
+    struct watch signals;    /* a signalfd */
+    bool stopping;           /* front_end_stop() was called */
+    struct watch force;      /* a timer, set by front_end_stop() */
 };
 
 /*

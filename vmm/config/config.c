@@ -111,7 +111,7 @@ void config_complete(struct config *config)
 static int config_check_ports(const struct config *config)
 {
     for (const struct port_config *port = config->ports; port; port = port->next) {
-        if (port->input < 0 && port->output < 0)
+        if (port->input < 0 && port->output < 0 && !config->restored)
             return log_refuse(EINVAL, "port %s: needs a descriptor (fd=N)", port->name);
         for (const struct port_config *other = port->next; other; other = other->next)
             if (!strcmp(port->name, other->name))

@@ -101,6 +101,8 @@ struct config {
     enum log_level log_level;
     bool stats;
     bool dry_run;
+    const char *control; /* path of the control socket, or NULL */
+    bool restored;       /* loaded from a snapshot: ports may be connected to nothing */
     struct arena arena; /* memory of the lists and strings above */
 };
 

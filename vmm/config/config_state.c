@@ -191,8 +191,10 @@ void config_state(struct config *config, struct state *s)
     state_field(s, config, rng);
     state_field(s, config, reboot);
     CONFIG_LIST(s, "disks", config->disks, config_add_disk(config), config_disk_state);
-    if (s->loading)
+    if (s->loading) {
+        config->restored = true;
         config->nets = NULL;
+    }
     CONFIG_LIST(s, "nets", config->nets, config_add_net(config, NET_USER), config_net_state);
     CONFIG_LIST(s, "shares", config->shares, config_add_share(config), config_share_state);
     config_console_state(config, &config->serial, "serial", s);

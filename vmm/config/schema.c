@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/config/config.h"
 #include "vmm/config/parse.h"
@@ -132,6 +133,22 @@ static int config_read_console_fd(struct option_reader *r, char *value, void *ta
 
     config_open_console(r, CONSOLE_FD, console);
     return option_read_number(r, value, &console->fd);
+}
+
+/* Whoever saves the machine must know what relative paths meant. */
+int config_read_control(struct option_reader *r, char *value, void *target)
+{
+    struct config *config = r->base; /* of all tables with this option */
+    char directory[PATH_MAX];
+    char *copy;
+
+    if (!getcwd(directory, sizeof(directory)))
+        return log_error(errno, "--control: working directory");
+    copy = arena_alloc(r->arena, strlen(directory) + 1);
+    if (!copy)
+        return log_error(ENOMEM, "--control");
+    config->directory = strcpy(copy, directory);
+    return option_read_text(r, value, target);
 }
 
 static int config_read_port(struct option_reader *r, char *value, void *target)
@@ -370,7 +387,7 @@ static const struct option file_keys[] = {
     { .name = NULL },
 };
 
-static const struct option console_forms[] = {
+const struct option config_console_forms[] = {
     { .name = "none", .help = "connected to nothing", .read = config_read_console_none },
     { .name = "stdio",
       .help = "standard input and output, a terminal or not",
@@ -486,12 +503,12 @@ static const struct option config_options[] = {
       .help = "first serial port (stdio)",
       .more = "If the console uses stdio, the default is none.",
       .at = offsetof(struct config, serial),
-      .forms = console_forms },
+      .forms = config_console_forms },
     { .name = "console",
       .argument = "CONSOLE",
       .help = "virtio console, hvc0, as --serial (none)",
       .at = offsetof(struct config, console),
-      .forms = console_forms },
+      .forms = config_console_forms },
     { .name = "port",
       .rare = true,
       .argument = "PORT",
@@ -540,6 +557,17 @@ static const struct option config_options[] = {
       .help = "what to print on stderr (warn)",
       .read = option_read_choice,
       .at = offsetof(struct config, log_level) },
+    { .name = "control",
+      .rare = true,
+      .argument = "PATH",
+      .help = "socket by which minivmm snapshot(1) and others command the machine",
+      .more =
+          "Whoever may write to it can read all of the guest's memory: it has the mode 0600, and "
+          "others than the user and root are refused. What a killed machine left is replaced. "
+          "The requests are HTTP with JSON, of the form of Firecracker's API.",
+      .read = config_read_control,
+      .at = offsetof(struct config, control),
+      .min = 1 },
     { .name = "stats",
       .rare = true,
       .help = "print counters at the end",

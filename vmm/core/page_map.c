@@ -3,29 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "vmm/core/base.h"
-
-#ifndef PAGEMAP_SCAN /* <linux/fs.h> of Linux 6.7 */
-#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
-
-#define PAGE_IS_FILE    (1 << 2)
-#define PAGE_IS_PRESENT (1 << 3)
-#define PAGE_IS_SWAPPED (1 << 4)
-#define PAGE_IS_PFNZERO (1 << 5)
-
-struct page_region {
-    uint64_t start, end, categories;
-};
-
-struct pm_scan_arg {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-#endif
 
 /* An entry of the file for each page (Documentation/admin-guide/mm/pagemap.rst). */
 #define ENTRY_PRESENT BIT(63)

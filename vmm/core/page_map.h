@@ -2,8 +2,27 @@
 #ifndef VMM_CORE_PAGE_MAP_H
 #define VMM_CORE_PAGE_MAP_H
 
+#include <linux/fs.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#ifndef PAGEMAP_SCAN /* <linux/fs.h> of Linux 6.7 */
+#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+
+#define PAGE_IS_FILE    (1 << 2)
+#define PAGE_IS_PRESENT (1 << 3)
+#define PAGE_IS_SWAPPED (1 << 4)
+#define PAGE_IS_PFNZERO (1 << 5)
+
+struct page_region {
+    uint64_t start, end, categories;
+};
+
+struct pm_scan_arg {
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#endif
 
 /*
  * Which pages of a range of this process's memory are its own: written, and so neither a file's nor

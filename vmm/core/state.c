@@ -16,7 +16,6 @@ enum state_type {
     STATE_U32,
     STATE_U64,
     STATE_BOOL,
-    STATE_BYTES, /* a number of bytes that is not saved */
     STATE_DATA,  /* u32 length, then that many bytes */
     STATE_COUNT, /* u32 */
     STATE_SAME,  /* u64 */
@@ -267,11 +266,6 @@ void state_bool(struct state *s, const char *name, bool *field)
         *field = byte;
 }
 
-void state_bytes(struct state *s, const char *name, void *field, size_t size)
-{
-    state_number(s, STATE_BYTES, name, field, size);
-}
-
 void state_data(struct state *s, const char *name, void *field, uint32_t *length, uint32_t max)
 {
     uint32_t little = htole32(*length);
@@ -293,6 +287,15 @@ void state_data(struct state *s, const char *name, void *field, uint32_t *length
     memcpy(field, value, *length);
 }
 
+void state_bytes(struct state *s, const char *name, void *field, size_t size)
+{
+    uint32_t length = (uint32_t)size;
+
+    state_data(s, name, field, &length, length);
+    if (length != size)
+        state_fail(s, "%s: %u bytes, not %zu", name, length, size);
+}
+
 uint32_t state_count(struct state *s, const char *name, uint32_t count, uint32_t max)
 {
     uint32_t little = htole32(count);
@@ -302,6 +305,75 @@ uint32_t state_count(struct state *s, const char *name, uint32_t count, uint32_t
     if (le32toh(little) > max)
         state_fail(s, "%s: %u, at most %u", name, le32toh(little), max);
     return s->error ? 0 : le32toh(little);
+}
+
+static int state_next_section(struct state *s, struct state_item *ret)
+{
+    const uint8_t *head = state_take(s, LENGTH_SIZE + sizeof(uint16_t) + 1);
+    uint32_t length;
+    uint16_t version;
+
+    if (!head)
+        return s->error;
+    memcpy(&length, head, sizeof(length));
+    memcpy(&version, head + LENGTH_SIZE, sizeof(version));
+    s->end = (size_t)(head - s->bytes) + LENGTH_SIZE + le32toh(length);
+    s->name = "section";
+    if (s->end > s->size || s->end < s->at)
+        state_fail(s, "ends too early");
+    *ret = (struct state_item){ .section = true,
+                                .name_length = head[LENGTH_SIZE + sizeof(version)],
+                                .value = le16toh(version) };
+    ret->name = (const char *)state_take(s, ret->name_length);
+    return s->error ? s->error : 1;
+}
+
+/* The size of a field's value; of STATE_DATA that of its length. 0: unknown. */
+static size_t state_value_size(uint8_t type)
+{
+    switch (type) {
+    case STATE_U8:
+    case STATE_BOOL:
+        return 1;
+    case STATE_U16:
+        return 2;
+    case STATE_U32:
+    case STATE_DATA:
+    case STATE_COUNT:
+        return 4;
+    case STATE_U64:
+    case STATE_SAME:
+        return 8;
+    }
+    return 0;
+}
+
+int state_next(struct state *s, struct state_item *ret)
+{
+    const uint8_t *head, *value;
+    uint64_t little = 0;
+    size_t size;
+
+    if (s->name && s->at == s->end)
+        s->name = NULL;
+    if (!s->name)
+        return s->at == s->size ? 0 : state_next_section(s, ret);
+    head = state_take(s, 2);
+    *ret = (struct state_item){ .name_length = head ? head[1] : 0 };
+    ret->name = (const char *)state_take(s, ret->name_length);
+    size = head ? state_value_size(*head) : 0;
+    if (size == 0)
+        state_fail(s, "a field of an unknown type");
+    value = state_take(s, size);
+    if (!value)
+        return s->error;
+    memcpy(&little, value, size);
+    ret->value = le64toh(little);
+    if (*head == STATE_DATA) {
+        ret->size = (uint32_t)ret->value;
+        ret->bytes = state_take(s, ret->size);
+    }
+    return s->error ? s->error : 1;
 }
 
 void state_same(struct state *s, const char *name, uint64_t ours)

@@ -80,6 +80,22 @@ void state_data(struct state *s, const char *name, void *field, uint32_t *length
 /* The number of entries that follow, from 0 to `max`. Returns it: saved or loaded; 0 on error. */
 uint32_t state_count(struct state *s, const char *name, uint32_t count, uint32_t max);
 
+/* A section or a field of a state being loaded, as it is stored. */
+struct state_item {
+    bool section;
+    const char *name; /* not terminated */
+    uint8_t name_length;
+    uint64_t value;       /* a number; of a section: its version */
+    const uint8_t *bytes; /* NULL: a number */
+    uint32_t size;
+};
+
+/*
+ * Steps through a state without knowledge of what is in it, after state_begin_load() or after whole
+ * sections. 1; 0: the end; -EINVAL.
+ */
+int state_next(struct state *s, struct state_item *ret);
+
 /* Configuration rather than state: loading fails unless the saved value equals `ours`. */
 void state_same(struct state *s, const char *name, uint64_t ours);
 

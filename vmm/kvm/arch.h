@@ -64,6 +64,9 @@ int arch_vm_complete(struct vm *vm);             /* after the vCPUs are created 
 /* System calls for a start and a reset; those of a vCPU's thread. Besides kvm_rules, vcpu_rules. */
 extern const struct seccomp_list arch_rules, arch_vcpu_rules;
 
+/* What arch_vm_state() calls to save, and to load. */
+extern const struct seccomp_list arch_save_rules, arch_load_rules;
+
 /* Converts a GSI, as irqfds and devices use it, to KVM_IRQ_LINE's number. */
 uint32_t arch_irq_line(uint32_t gsi);
 

@@ -33,6 +33,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/landlock.h"
 #include "vmm/core/log.h"
+#include "vmm/core/page_map.h"
 #include "vmm/core/seccomp.h"
 #include "vmm/kvm/arch.h"
 #include "vmm/kvm/confine.h"
@@ -154,6 +155,18 @@ static const struct seccomp_rule sandbox_dump_table[] = {
     { SYS_fcntl, .argument = { 1, UINT32_MAX, F_GETFL }, .reason = "the same" },
 };
 
+/* --control; a snapshot's files are opened by the client. */
+static const struct seccomp_rule sandbox_control_table[] = {
+    { SYS_accept4, .reason = "a client" },
+    { SYS_getsockopt, .reason = "its user" },
+    { SYS_recvmsg, .reason = "its requests, with descriptors" },
+    { SYS_sendto, .reason = "answers" },
+    SECCOMP_IOCTL(PAGEMAP_SCAN, "which pages a snapshot needs"),
+    { SYS_lseek, .reason = "the same, of RAM that came from one" },
+    { SYS_pwrite64, .reason = "a snapshot's files" },
+    { SYS_pwritev2, .reason = "the same" },
+};
+
 /* A server of a share gives up more when its thread starts. */
 static const struct seccomp_rule sandbox_share_table[] = {
     SECCOMP_PRCTL(PR_SET_NO_NEW_PRIVS, "a file server's own restrictions"),
@@ -193,6 +206,12 @@ static int sandbox_load_filter(const struct board *board)
         lists[count++] = (struct seccomp_list)LIST(sandbox_share_table);
         lists[count++] = confine_rules;
     }
+    if (board->config->control) {
+        lists[count++] = (struct seccomp_list)LIST(sandbox_control_table);
+        lists[count++] = arch_save_rules;
+    }
+    if (board->config->restored)
+        lists[count++] = arch_load_rules;
     if (board->config->dump_acpi || board->config->dump_dtb)
         lists[count++] = (struct seccomp_list)LIST(sandbox_dump_table);
     if (sandbox_has_nic(board->config, NET_TAP, false))

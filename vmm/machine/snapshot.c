@@ -113,6 +113,7 @@ int snapshot_check_memory(const struct snapshot *snap, unsigned long long size)
 
 int snapshot_load(struct snapshot *snap, struct machine *machine)
 {
+    machine->vm.real_time = snap->real_clock;
     arch_vm_state(&machine->vm, &snap->state);
     board_state(&machine->board, &snap->state);
     state_finish(&snap->state);

@@ -2,6 +2,7 @@
 #ifndef VMM_MACHINE_SNAPSHOT_H
 #define VMM_MACHINE_SNAPSHOT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "vmm/core/state.h"
@@ -16,8 +17,9 @@ struct config;
 struct machine;
 
 struct snapshot {
-    char name[256]; /* for messages */
-    int memory;     /* the file */
+    char name[256];  /* for messages */
+    int memory;      /* the file */
+    bool real_clock; /* the guest's clock goes on as if it had not stopped */
     struct state_file file;
     struct state state; /* being loaded */
 };

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_CONTROL_CLIENT_H
+#define VMM_CONTROL_CLIENT_H
+
+#include <stddef.h>
+
+/* The client's side of a control socket. Waits for the machine. */
+
+#define CONTROL_ANSWER_SIZE 65536
+
+/*
+ * Sends a request, with `count` descriptors, on a connected socket, and receives the answer's body
+ * as a text. `body` NULL: none. Prints what the machine refuses; -errno.
+ */
+int control_ask(int socket, const char *method, const char *target, const char *body,
+                const int *fds, unsigned count, char answer[CONTROL_ANSWER_SIZE]);
+
+#endif

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/control/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "settings.h"
+#include "vmm/config/config.h"
+#include "vmm/control/http.h"
+#include "vmm/control/json.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/snapshot.h"
+
+#define CLIENTS     16 /* at a time; others wait in the socket's backlog */
+#define DESCRIPTORS 16 /* of a request */
+#define PAUSE_MS    30000
+#define ANSWER_SIZE 16384 /* bytes */
+#define FAULT_SIZE  256
+
+struct client {
+    struct control *control;
+    struct watch watch; /* fd -1: free */
+    char *bytes;        /* HTTP_MAX */
+    size_t used;
+    int fds[DESCRIPTORS]; /* received, not used yet */
+    unsigned fd_count;
+    bool asking; /* its request is being carried out */
+};
+
+struct control {
+    struct lifecycle *life;
+    struct loop *loop;
+    struct watch listener;
+    uid_t user; /* who may ask, besides root */
+    struct client clients[CLIENTS];
+
+    /* The request that is being carried out. */
+    enum control_request { REQUEST_NONE, REQUEST_PAUSE, REQUEST_RESUME, REQUEST_SNAPSHOT } request;
+    bool was_paused, stop; /* of REQUEST_SNAPSHOT */
+    int state, memory;     /* its files */
+    char why[FAULT_SIZE];  /* why it failed, or "" */
+};
+
+static void client_close_fds(struct client *client)
+{
+    while (client->fd_count > 0)
+        close(client->fds[--client->fd_count]);
+}
+
+static unsigned control_count(const struct control *control)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < CLIENTS; i++)
+        count += control->clients[i].watch.fd >= 0;
+    return count;
+}
+
+static void client_close(struct client *client)
+{
+    loop_remove(client->control->loop, &client->watch);
+    close(client->watch.fd);
+    client->watch.fd = -1;
+    client_close_fds(client);
+    free(client->bytes);
+    client->bytes = NULL;
+    client->asking = false;
+    client->control->listener.events = POLLIN;
+}
+
+/* A client that does not read its answers loses its connection. */
+static void client_answer(struct client *client, unsigned status, const char *body)
+{
+    char bytes[ANSWER_SIZE + 256];
+    const char *reason = status == 200 ? "OK" : status == 204 ? "No Content" : "Bad Request";
+    int size =
+        snprintf(bytes, sizeof(bytes),
+                 "HTTP/1.1 %u %s\r\nServer: minivmm\r\nConnection: keep-alive\r\n", status, reason);
+
+    if (body)
+        size += snprintf(bytes + size, sizeof(bytes) - (size_t)size,
+                         "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                         strlen(body), body);
+    else
+        size += snprintf(bytes + size, sizeof(bytes) - (size_t)size, "\r\n");
+    if (send(client->watch.fd, bytes, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL) != size)
+        shutdown(client->watch.fd, SHUT_RDWR);
+}
+
+static void client_fault(struct client *client, const char *fault)
+{
+    char quoted[6 * FAULT_SIZE + 16], body[sizeof(quoted) + 32];
+
+    snprintf(body, sizeof(body), "{\"fault_message\":%s}",
+             json_quote(fault, quoted, sizeof(quoted)));
+    client_answer(client, 400, body);
+}
+
+/* The requests. Each answers, or has begun and sets control->request. */
+
+static void control_get(struct client *client)
+{
+    static const char *const states[] = {
+        [LIFE_BUILT] = "Not started", [LIFE_RUNNING] = "Running",     [LIFE_PAUSED] = "Paused",
+        [LIFE_RESETTING] = "Running", [LIFE_STOPPED] = "Not started",
+    };
+    char body[256];
+
+    snprintf(body, sizeof(body),
+             "{\"id\":\"%d\",\"state\":\"%s\",\"vmm_version\":\"%s\",\"app_name\":\"minivmm\"}",
+             getpid(), states[lifecycle_state(client->control->life)], MINIVMM_VERSION);
+    client_answer(client, 200, body);
+}
+
+static void control_get_config(struct client *client)
+{
+    const struct config *config = client->control->life->machine->config;
+    char body[ANSWER_SIZE], path[4096];
+    size_t used;
+
+    used = (size_t)snprintf(
+        body, sizeof(body),
+        "{\"machine-config\":{\"vcpu_count\":%u,\"mem_size_mib\":%llu},\"drives\":[", config->cpus,
+        (unsigned long long)(config->memory / MIB));
+    for (const struct disk_config *disk = config->disks; disk; disk = disk->next) {
+        used += (size_t)snprintf(
+            body + used, sizeof(body) - used, "%s{\"path_on_host\":%s,\"is_read_only\":%s}",
+            disk == config->disks ? "" : ",", json_quote(disk->image.path, path, sizeof(path)),
+            disk->image.read_only ? "true" : "false");
+        if (used >= sizeof(body) - 3) {
+            client_fault(client, "the answer is too long");
+            return;
+        }
+    }
+    strcpy(body + used, "]}");
+    client_answer(client, 200, body);
+}
+
+static void control_patch_vm(struct client *client, const struct json *body)
+{
+    struct control *control = client->control;
+    const char *state = json_text(json_member(body, "state"));
+
+    if (state && !strcmp(state, "Paused")) {
+        control->request = REQUEST_PAUSE;
+        lifecycle_pause(control->life, PAUSE_MS);
+    } else if (state && !strcmp(state, "Resumed")) {
+        control->request = REQUEST_RESUME;
+        lifecycle_resume(control->life);
+    } else {
+        client_fault(client, "state: expected Paused or Resumed");
+    }
+}
+
+/* On the worker's thread. */
+static void control_save(void *owner)
+{
+    struct control *control = owner;
+
+    snapshot_save(control->life->machine, control->state, control->memory, control->why,
+                  sizeof(control->why));
+}
+
+static void control_create_snapshot(struct client *client, const struct json *body)
+{
+    struct control *control = client->control;
+    const char *type = json_text(json_member(body, "snapshot_type"));
+
+    if (type && strcmp(type, "Full") != 0) {
+        client_fault(client, "snapshot_type: expected Full");
+        return;
+    }
+    if (client->fd_count != 2) {
+        client_fault(client, "expected the descriptors of two files, for state and memory");
+        return;
+    }
+    control->request = REQUEST_SNAPSHOT;
+    control->stop = json_flag(json_member(body, "stop"));
+    control->was_paused = lifecycle_state(control->life) == LIFE_PAUSED;
+    control->state = client->fds[0];
+    control->memory = client->fds[1];
+    client->fd_count = 0;
+    lifecycle_pause(control->life, PAUSE_MS);
+}
+
+static const struct control_route {
+    const char *method, *target;
+    void (*get)(struct client *client);
+    void (*put)(struct client *client, const struct json *body); /* changes the machine */
+    const char *keys[4];                                         /* that the body may have */
+} control_routes[] = {
+    { "GET", "/", .get = control_get },
+    { "GET", "/vm/config", .get = control_get_config },
+    { "PATCH", "/vm", .put = control_patch_vm, .keys = { "state" } },
+    { "PUT", "/snapshot/create", .put = control_create_snapshot,
+      .keys = { "snapshot_type", "stop" } },
+};
+
+static const struct control_route *control_find_route(const struct http_message *message)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(control_routes); i++)
+        if (!strcmp(control_routes[i].method, message->words[0]) &&
+            !strcmp(control_routes[i].target, message->words[1]))
+            return &control_routes[i];
+    return NULL;
+}
+
+static void client_change(struct client *client, const struct control_route *route,
+                          const struct http_message *message)
+{
+    struct control *control = client->control;
+    char why[FAULT_SIZE], fault[FAULT_SIZE + 32];
+    const char *key;
+    struct json *body;
+
+    if (control->request != REQUEST_NONE) {
+        client_fault(client, "another request is being carried out");
+        return;
+    }
+    body = json_read(message->body, message->body_size, why, sizeof(why));
+    if (!body) {
+        snprintf(fault, sizeof(fault), "the body is not JSON: %s", why);
+        client_fault(client, fault);
+    } else if (!json_has_only(body, route->keys, &key)) {
+        snprintf(fault, sizeof(fault), "unknown field `%.64s`", key);
+        client_fault(client, fault);
+    } else {
+        *control->why = '\0';
+        route->put(client, body);
+        client->asking = control->request != REQUEST_NONE;
+    }
+    json_free(body);
+}
+
+static void client_handle(struct client *client, const struct http_message *message)
+{
+    const struct control_route *route = control_find_route(message);
+
+    if (!route)
+        client_fault(client, "Invalid request method and/or path");
+    else if (route->get)
+        route->get(client);
+    else
+        client_change(client, route, message);
+    client_close_fds(client);
+}
+
+/* Handles what has been received, until a request has to be waited for. */
+static void client_advance(struct client *client)
+{
+    struct http_message message;
+    ssize_t size;
+
+    while (!client->asking && client->used > 0) {
+        size = http_read(client->bytes, client->used, &message);
+        if (size == 0)
+            break;
+        if (size < 0) {
+            client_fault(client, size == -EMSGSIZE ? "the request is too long"
+                                                   : "this is not an HTTP/1.1 request");
+            client_close(client);
+            return;
+        }
+        client_handle(client, &message);
+        client->used -= (size_t)size;
+        memmove(client->bytes, client->bytes + size, client->used);
+    }
+    client->watch.events = client->asking ? 0 : POLLIN;
+}
+
+/* Takes the descriptors that came with a message. */
+static void client_take_fds(struct client *client, struct msghdr *message)
+{
+    struct cmsghdr *head = CMSG_FIRSTHDR(message);
+    size_t count;
+
+    for (; head; head = CMSG_NXTHDR(message, head)) {
+        const int *fds = (const int *)(const void *)CMSG_DATA(head);
+
+        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+            continue;
+        count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            if (client->fd_count == DESCRIPTORS)
+                close(fds[i]);
+            else
+                client->fds[client->fd_count++] = fds[i];
+        }
+    }
+}
+
+static void client_ready(struct watch *watch, short revents)
+{
+    struct client *client = container_of(watch, struct client, watch);
+    struct iovec iov = { client->bytes + client->used, HTTP_MAX - client->used };
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(DESCRIPTORS * sizeof(int))];
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+    };
+    ssize_t got;
+
+    if (client->asking && !(revents & (POLLHUP | POLLERR)))
+        return;
+    got = client->asking ? 0 : recvmsg(watch->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got <= 0) {
+        client_close(client);
+        return;
+    }
+    client_take_fds(client, &message);
+    client->used += (size_t)got;
+    client_advance(client);
+}
+
+/* The user's own processes, and root's. */
+static bool control_may_ask(const struct control *control, int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+           (peer.uid == control->user || peer.uid == 0);
+}
+
+static void control_accept(struct watch *watch, short revents)
+{
+    struct control *control = container_of(watch, struct control, listener);
+    int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct client *client = control->clients;
+
+    if (fd < 0)
+        return;
+    while (client->watch.fd >= 0)
+        client++;
+    client->bytes = control_may_ask(control, fd) ? malloc(HTTP_MAX) : NULL;
+    if (!client->bytes) {
+        close(fd);
+        return;
+    }
+    client->control = control;
+    client->used = 0;
+    client->watch = (struct watch){ .fd = fd, .events = POLLIN, .ready = client_ready };
+    loop_add(control->loop, &client->watch);
+    if (control_count(control) == CLIENTS)
+        watch->events = 0;
+}
+
+struct control *control_serve(int listener, struct lifecycle *life, struct loop *loop)
+{
+    struct control *control = calloc(1, sizeof(*control));
+
+    if (!control) {
+        close(listener);
+        log_error(ENOMEM, "control socket");
+        return NULL;
+    }
+    control->life = life;
+    control->loop = loop;
+    control->user = geteuid();
+    control->state = control->memory = -1;
+    for (unsigned i = 0; i < CLIENTS; i++)
+        control->clients[i].watch.fd = -1;
+    control->listener = (struct watch){ .fd = listener, .events = POLLIN, .ready = control_accept };
+    loop_add(loop, &control->listener);
+    return control;
+}
+
+/* The request is done. Its client may have gone away. */
+static void control_finish(struct control *control)
+{
+    control->request = REQUEST_NONE;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        struct client *client = &control->clients[i];
+
+        if (!client->asking)
+            continue;
+        client->asking = false;
+        if (*control->why)
+            client_fault(client, control->why);
+        else
+            client_answer(client, 204, NULL);
+        client_advance(client);
+        return;
+    }
+}
+
+static void control_close_files(struct control *control)
+{
+    if (control->state >= 0)
+        close(control->state);
+    if (control->memory >= 0)
+        close(control->memory);
+    control->state = control->memory = -1;
+}
+
+/* The files are written, or not: `why` says so. */
+static void control_saved(struct control *control)
+{
+    control_close_files(control);
+    control_finish(control);
+    if (control->stop && !*control->why)
+        lifecycle_stop(control->life, 0);
+    else if (!control->was_paused)
+        lifecycle_resume(control->life);
+}
+
+void control_on_event(struct control *control, enum life_event event, const char *name)
+{
+    if (!control || control->request == REQUEST_NONE)
+        return;
+    if (event == LIFE_HAS_WORKED && control->request == REQUEST_SNAPSHOT) {
+        control_saved(control);
+        return;
+    }
+    if (event == LIFE_HAS_PAUSED && control->request == REQUEST_SNAPSHOT &&
+        lifecycle_work(control->life, control_save, control))
+        return;
+    if (event == LIFE_CANNOT_PAUSE)
+        snprintf(control->why, sizeof(control->why), "%s does not come to rest", name);
+    else if (event == LIFE_HAS_STOPPED || event == LIFE_HAS_RESET)
+        snprintf(control->why, sizeof(control->why), "the machine has %s meanwhile",
+                 event == LIFE_HAS_RESET ? "been reset" : "stopped");
+    control_close_files(control);
+    control_finish(control);
+}
+
+void control_close(struct control *control)
+{
+    if (!control)
+        return;
+    for (unsigned i = 0; i < CLIENTS; i++)
+        if (control->clients[i].watch.fd >= 0)
+            client_close(&control->clients[i]);
+    loop_remove(control->loop, &control->listener);
+    close(control->listener.fd);
+    control_close_files(control);
+    free(control);
+}
