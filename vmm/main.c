@@ -13,6 +13,7 @@
 #include "vmm/core/log.h"
 #include "vmm/run/options.h"
 #include "vmm/run/supervisor.h"
+#include "vmm/snapshot/snapshot_command.h"
 
 #define STACK_SIZE (1 * MIB) /* address space; ThreadSanitizer needs more than half of it */
 
@@ -32,14 +33,23 @@ static void limit_stacks(void)
 
 int main(int argc, char **argv)
 {
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } commands[] = {
+        { "run", supervisor_main },
+        { "snapshot", snapshot_main },
+        { "restore", restore_main },
+    };
     struct config config;
     int status = STATUS_USAGE;
 
     front_end_block_signals();
     limit_stacks();
     descriptors_close_unnamed(argv);
-    if (argc > 1 && !strcmp(argv[1], "run"))
-        exit(supervisor_main(argc - 1, argv + 1));
+    for (unsigned i = 0; i < ARRAY_SIZE(commands) && argc > 1; i++)
+        if (!strcmp(argv[1], commands[i].name))
+            exit(commands[i].run(argc - 1, argv + 1));
     switch (config_parse(&config, &run_options_table, argc, argv)) {
     case CONFIG_RUN:
         log_set_level(config.log_level);

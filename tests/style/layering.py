@@ -18,6 +18,7 @@ FLOORS = [
     ['vmm/machine'],
     ['vmm/control'],
     ['vmm/cli'],
+    ['vmm/snapshot'],
     ['vmm/run'],
     ['vmm'],
 ]

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/cli/boot.h"
+#include "vmm/cli/status.h"
+#include "vmm/config/config.h"
+#include "vmm/config/parse.h"
+#include "vmm/config/schema.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+#include "vmm/machine/snapshot.h"
+#include "vmm/snapshot/snapshot_command.h"
+
+/* `minivmm restore`. */
+
+struct restore_options {
+    struct config config;
+    unsigned real_clock;
+};
+
+/* The N-th disk's image. */
+static int restore_read_disk(struct option_reader *r, char *value, void *target)
+{
+    struct restore_options *options = target;
+    struct disk_config *disk = options->config.disks;
+    char *path = strchr(value, ':');
+    uint64_t number;
+
+    if (path)
+        *path++ = '\0';
+    if (!path || !*path || !parse_number(value, &number))
+        return option_refuse(r, "'%s' is not of the form %s", value, r->option->argument);
+    while (disk && number-- > 0)
+        disk = disk->next;
+    if (!disk)
+        return option_refuse(r, "the machine has no disk %s", value);
+    disk->image.path = path;
+    return 0;
+}
+
+static int restore_read_share(struct option_reader *r, char *value, void *target)
+{
+    struct restore_options *options = target;
+    struct share_config *share = options->config.shares;
+    char *path = strchr(value, ':');
+
+    if (path)
+        *path++ = '\0';
+    if (!path || !*path)
+        return option_refuse(r, "'%s' is not of the form %s", value, r->option->argument);
+    while (share && strcmp(share->tag, value) != 0)
+        share = share->next;
+    if (!share)
+        return option_refuse(r, "the machine has no share '%s'", value);
+    share->directory.path = path;
+    return 0;
+}
+
+static const struct option restore_list[] = {
+    { .name = "disk",
+      .argument = "N:FILE",
+      .help = "another image for disk N, from 0, with the same contents",
+      .read = restore_read_disk },
+    { .name = "net",
+      .argument = "NIC",
+      .help = "NICs instead of the saved ones: as many, in their order",
+      .at = offsetof(struct restore_options, config),
+      .forms = config_net_forms },
+    { .name = "share",
+      .argument = "TAG:DIR",
+      .help = "another directory for a share",
+      .read = restore_read_share },
+    { .name = "serial",
+      .argument = "CONSOLE",
+      .help = "first serial port, as of minivmm (as it was)",
+      .at = offsetof(struct restore_options, config.serial),
+      .forms = config_console_forms },
+    { .name = "console",
+      .argument = "CONSOLE",
+      .help = "virtio console, likewise",
+      .at = offsetof(struct restore_options, config.console),
+      .forms = config_console_forms },
+    { .name = "clock",
+      .argument = "stopped|real",
+      .help = "the guest's clock goes on where it stopped, or as if it had not (stopped)",
+      .more = "real needs a guest that takes its time from kvm-clock.",
+      .read = option_read_choice,
+      .at = offsetof(struct restore_options, real_clock) },
+    { .name = "control",
+      .argument = "PATH",
+      .help = "control socket, as of minivmm",
+      .read = config_read_control,
+      .at = offsetof(struct restore_options, config.control),
+      .min = 1 },
+    { .name = "no-reboot",
+      .help = "a reset ends the machine instead of rebooting it",
+      .read = option_read_negated,
+      .at = offsetof(struct restore_options, config.reboot) },
+    { .name = "timeout",
+      .argument = "DURATION",
+      .help = "end the guest after 30s, 500ms, 5m (never)",
+      .read = option_read_duration,
+      .at = offsetof(struct restore_options, config.timeout_ms) },
+    { .name = "grace",
+      .argument = "DURATION",
+      .help = "from SIGTERM until the guest is stopped (10s)",
+      .read = option_read_duration,
+      .at = offsetof(struct restore_options, config.grace_ms) },
+    { .name = "sandbox",
+      .argument = "auto|on|off|strict",
+      .help = "as of minivmm (auto)",
+      .read = option_read_choice,
+      .at = offsetof(struct restore_options, config.sandbox) },
+    { .name = "log-level",
+      .argument = "error|warn|info|debug",
+      .help = "what to print on stderr (warn)",
+      .read = option_read_choice,
+      .at = offsetof(struct restore_options, config.log_level) },
+    { .name = "stats",
+      .help = "print counters at the end",
+      .read = option_read_flag,
+      .at = offsetof(struct restore_options, config.stats) },
+    { .name = "help", .letter = 'h', .help = "print this help", .read = option_print_help },
+    { .name = NULL },
+};
+
+const struct option_table restore_table = {
+    .program = "minivmm restore",
+    .usage = "DIR [OPTION]...  (of minivmm snapshot; see man minivmm)",
+    .options = restore_list,
+};
+
+static unsigned restore_count_nets(const struct config *config)
+{
+    unsigned count = 0;
+
+    for (const struct net_config *net = config->nets; net; net = net->next)
+        count++;
+    return count;
+}
+
+/* Descriptors are not in a snapshot. */
+static void restore_drop_descriptors(struct console_config *console, const char *name)
+{
+    if (console->kind != CONSOLE_FD)
+        return;
+    log_info("%s was a descriptor and is connected to nothing now", name);
+    console->kind = CONSOLE_NONE;
+}
+
+/* The options change what the snapshot says. */
+static int restore_read_options(struct restore_options *options, char **words)
+{
+    struct option_reader reader = { .table = &restore_table,
+                                    .base = options,
+                                    .arena = &options->config.arena };
+    struct net_config *saved = options->config.nets;
+    unsigned count = restore_count_nets(&options->config);
+    int result = 0;
+
+    options->config.nets = NULL;
+    while (!result && *words)
+        result = option_read_next(&reader, &words);
+    if (result)
+        return result;
+    if (!options->config.nets)
+        options->config.nets = saved;
+    else if (restore_count_nets(&options->config) != count)
+        return log_refuse(EINVAL, "--net: the machine has %u NICs; name each", count);
+    restore_drop_descriptors(&options->config.serial, "--serial");
+    restore_drop_descriptors(&options->config.console, "--console");
+    return config_check(&options->config);
+}
+
+int restore_main(int argc, char **argv)
+{
+    struct restore_options options = { .real_clock = 0 };
+    struct snapshot snap = { .memory = -1 };
+    int status = STATUS_FAILED, result;
+
+    if (argc > 1 && argv[1][0] == '-') {
+        struct option_reader reader = { .table = &restore_table, .base = &options };
+        char **words = argv + 1;
+
+        if (option_read_next(&reader, &words) > 0)
+            return EXIT_SUCCESS;
+    }
+    if (argc < 2 || argv[1][0] == '-') {
+        log_refuse(EINVAL, "expected a snapshot's directory first (see %s --help)",
+                   restore_table.program);
+        return STATUS_USAGE;
+    }
+    if (config_set_defaults(&options.config) == 0 && snapshot_open(&snap, argv[1]) == 0 &&
+        snapshot_load_config(&snap, &options.config) == 0) {
+        result = restore_read_options(&options, argv + 2);
+        log_set_level(options.config.log_level);
+        snap.real_clock = options.real_clock;
+        status = result > 0   ? EXIT_SUCCESS
+                 : result < 0 ? STATUS_USAGE
+                              : boot_run(&options.config, &snap);
+    }
+    snapshot_close(&snap);
+    config_finish(&options.config);
+    return status;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/snapshot/snapshot_command.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/cli/status.h"
+#include "vmm/control/client.h"
+#include "vmm/control/json.h"
+#include "vmm/control/socket.h"
+#include "vmm/core/arena.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
+#include "vmm/snapshot/directory.h"
+#include "vmm/snapshot/show.h"
+
+struct snapshot_options {
+    bool stop, show, check;
+};
+
+static const struct option snapshot_options[] = {
+    { .name = "stop",
+      .help = "end the machine once it is saved",
+      .read = option_read_flag,
+      .at = offsetof(struct snapshot_options, stop) },
+    { .name = "show",
+      .help = "print what a snapshot consists of",
+      .read = option_read_flag,
+      .at = offsetof(struct snapshot_options, show) },
+    { .name = "check",
+      .help = "check that a snapshot is whole",
+      .read = option_read_flag,
+      .at = offsetof(struct snapshot_options, check) },
+    { .name = "help", .letter = 'h', .help = "print this help", .read = option_print_help },
+    { .name = NULL },
+};
+
+const struct option_table snapshot_table = {
+    .program = "minivmm snapshot",
+    .usage = "[--stop] SOCKET DIR   (a machine with --control SOCKET)\n"
+             "       minivmm snapshot --show|--check DIR",
+    .options = snapshot_options,
+};
+
+/* Asks the machine to write both files. */
+static int snapshot_write(int socket, struct directory *d, bool stop)
+{
+    cleanup_free char *answer = malloc(CONTROL_ANSWER_SIZE);
+    cleanup_close int state = directory_create(d, "state");
+    cleanup_close int memory = state < 0 ? -1 : directory_create(d, "memory");
+    const int files[] = { state, memory };
+
+    int error;
+
+    if (!answer || state < 0 || memory < 0)
+        return -EIO;
+    error = control_ask(socket, "PUT", "/snapshot/create", stop ? "{\"stop\":true}" : "{}", files,
+                        2, answer);
+    if (!error && (fsync(state) < 0 || fsync(memory) < 0))
+        error = log_error(errno, "write %s", d->path);
+    return error;
+}
+
+static int snapshot_take(const char *path, const char *to, bool stop)
+{
+    struct directory directory;
+    int error = json_open();
+    cleanup_close int socket = error ? -1 : control_connect(path);
+
+    if (socket < 0)
+        return error ? error : socket;
+    error = directory_begin(&directory, to);
+    if (!error && !(error = snapshot_write(socket, &directory, stop)))
+        error = directory_commit(&directory);
+    directory_finish(&directory);
+    return error;
+}
+
+static int snapshot_usage(void)
+{
+    log_refuse(EINVAL, "expected a socket and a directory (see %s --help)", snapshot_table.program);
+    return STATUS_USAGE;
+}
+
+int snapshot_main(int argc, char **argv)
+{
+    struct snapshot_options options = { .stop = false };
+    struct arena arena = { NULL };
+    struct option_reader reader = { .table = &snapshot_table, .base = &options, .arena = &arena };
+    const char *words[2] = { NULL, NULL };
+    char **at = argv + 1;
+    unsigned count = 0;
+    int result = 0;
+
+    while (!result && *at) {
+        if ((*at)[0] == '-')
+            result = option_read_next(&reader, &at);
+        else if (count == 2)
+            return snapshot_usage();
+        else
+            words[count++] = *at++;
+    }
+    arena_free(&arena);
+    if (result)
+        return result > 0 ? EXIT_SUCCESS : STATUS_USAGE;
+    if (options.show || options.check) {
+        if (count != 1 || options.stop)
+            return snapshot_usage();
+        result = options.show ? snapshot_show(words[0]) : snapshot_verify(words[0]);
+    } else {
+        if (count != 2)
+            return snapshot_usage();
+        result = snapshot_take(words[0], words[1], options.stop);
+    }
+    return result ? STATUS_FAILED : EXIT_SUCCESS;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_SNAPSHOT_SNAPSHOT_COMMAND_H
+#define VMM_SNAPSHOT_SNAPSHOT_COMMAND_H
+
+#include "vmm/config/option.h"
+
+/* `minivmm snapshot` and `minivmm restore`: these return the exit status. */
+int snapshot_main(int argc, char **argv);
+int restore_main(int argc, char **argv);
+
+extern const struct option_table snapshot_table, restore_table;
+
+#endif
