@@ -5,9 +5,13 @@
  * links, all requests that write. No reply may contain a file outside of the share; test_virtio.py
  * checks that the directory is unchanged. The second device shares the host's "/", the third the
  * same directory as the first.
+ *
+ * With "walk" in the command line, walks through the first share for ever, as a guest does that
+ * forgets what it no longer needs, and prints a line now and then.
  */
 #include <linux/fuse.h>
 
+#include "lib/platform.h"
 #include "lib/virtio.h"
 
 enum { HIGH_PRIORITY, REQUESTS, QUEUES };
@@ -297,6 +301,55 @@ static void exhaust_descriptors_twice(void)
     survived("exhaust_descriptors_twice");
 }
 
+static void release(uint32_t opcode, uint64_t node, uint64_t handle)
+{
+    const struct fuse_release_in args = { .fh = handle };
+
+    expect_equal((uint64_t)ask(opcode, node, &args, sizeof(args), NULL, NULL), 0);
+}
+
+/* Its reply has no bytes. */
+static void forget(uint64_t node, uint64_t count)
+{
+    expect_equal((uint64_t)ask(FUSE_FORGET, node, &count, sizeof(count), NULL, NULL), 0);
+}
+
+/* Lists the root, with a lookup of each entry, looks into a folder and reads a file. */
+static void walk_once(void)
+{
+    uint64_t folder = lookup(ROOT, "folder"), inner = lookup(folder, "d42"),
+             file = lookup(ROOT, "file"), nodes[32], handle;
+    unsigned count = 0;
+
+    expect_equal((uint64_t)open_as(FUSE_OPENDIR, ROOT, 0, &handle), 0);
+    expect_equal((uint64_t)read_at(FUSE_READDIRPLUS, ROOT, handle, 0, sizeof(in.bytes)), 0);
+    for (uint32_t at = 0; at < in.header.len - sizeof(in.header);) {
+        const struct fuse_direntplus *entry = (const void *)(in.bytes + at);
+
+        if (entry->entry_out.nodeid)
+            nodes[count++] = entry->entry_out.nodeid;
+        at += FUSE_DIRENTPLUS_SIZE(entry);
+    }
+    release(FUSE_RELEASEDIR, ROOT, handle);
+    expect_equal((uint64_t)open_as(FUSE_OPEN, file, 0, &handle), 0);
+    expect_equal((uint64_t)read_at(FUSE_READ, file, handle, 0, 100), 0);
+    release(FUSE_RELEASE, file, handle);
+    while (count > 0)
+        forget(nodes[--count], 1);
+    forget(file, 1);
+    forget(inner, 1);
+    forget(folder, 1);
+}
+
+static void walk(void)
+{
+    for (unsigned i = 1;; i++) {
+        walk_once();
+        if (i % 100 == 0)
+            print("walked\n");
+    }
+}
+
 int main(void)
 {
     static const struct {
@@ -313,6 +366,8 @@ int main(void)
     };
 
     start(0);
+    if (platform_cmdline()[0] == 'w')
+        walk();
     survived("valid_requests");
     for (unsigned i = 0; i < ARRAY_SIZE(attacks); i++) {
         attacks[i].run();

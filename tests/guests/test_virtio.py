@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 import unittest
+from pathlib import Path
 from resource import RLIMIT_NOFILE, setrlimit
 
 from vmm import LANE, GuestTest, cpu_seconds, text, wait_until
@@ -205,6 +206,17 @@ class Fs(Rng):
                           preexec_fn=lambda: setrlimit(RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS)))
         self.assertEqual(said.count("ok "), 10)
         self.assertEqual(self.snapshot(), before)
+
+    def test_memory_stays_flat_during_a_long_walk(self):
+        def private_kib(lines: int) -> int:
+            for _ in range(lines):
+                self.assertEqual(process.stdout.readline(), b"walked\n")
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            return int(re.search(r"RssAnon:\s*(\d+) kB", status)[1])
+
+        with self.running("fs", *self.options(), cmdline="walk") as process:
+            first = private_kib(4)
+            self.assertLess(private_kib(25), first + 300)  # a node for each walk would be 600
 
 
 class Console(Rng):

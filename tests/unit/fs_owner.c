@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/posix_acl_xattr.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
 #include "devices/fs/node.h"
+#include "settings.h"
 #include "tests/unit/fuse_client.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
@@ -648,6 +650,93 @@ START_TEST(attributes_are_not_offered_everywhere)
 }
 END_TEST
 
+#if defined(__GLIBC__) && CONFINE /* sanitizers have an allocator of their own */
+enum { TRAFFIC_FILES = 40 };
+
+/* A new file with an owner that is remembered, which is written, renamed, read and listed. */
+static void make_traffic(uint64_t directory, unsigned number)
+{
+    const struct fuse_create_in in = { .flags = O_RDWR, .mode = S_IFREG | 0644 };
+    const struct fuse_open_out *opened =
+        (const void *)(c.reply.payload + sizeof(struct fuse_entry_out));
+    uint64_t node, writer, reader;
+    char name[16], renamed[16];
+
+    snprintf(name, sizeof(name), "new%u", number);
+    snprintf(renamed, sizeof(renamed), "file%u", number);
+    ck_assert_int_eq(create_as(0, 0, FUSE_CREATE, directory, &in, sizeof(in), name), 0);
+    node = client_entry(&c)->nodeid;
+    writer = opened->fh;
+    ck_assert_int_eq(change_owner(node, 33, 34), 0);
+    ck_assert_int_eq(client_write(&c, node, writer, 0, name), 0);
+    ck_assert_int_eq(client_rename(&c, directory, name, directory, renamed), 0);
+    reader = client_open(&c, node, O_RDONLY);
+    ck_assert_int_eq(client_read(&c, FUSE_READ, node, reader, 0, 100), 0);
+    ck_assert_int_eq(client_release(&c, node, reader), 0);
+    ck_assert_int_eq(client_release(&c, node, writer), 0);
+    ck_assert_int_eq(client_forget(&c, node, 1), 0);
+}
+
+/* Lists the directory, with a lookup of each entry, and forgets these. Returns their number. */
+static unsigned list_and_forget(uint64_t directory)
+{
+    static uint64_t nodes[TRAFFIC_FILES];
+    unsigned count = 0;
+    uint64_t handle;
+
+    ck_assert_int_eq(client_open_as(&c, FUSE_OPENDIR, directory, 0, &handle), 0);
+    ck_assert_int_eq(client_read(&c, FUSE_READDIRPLUS, directory, handle, 0, 60000), 0);
+    for (size_t at = 0; at < client_got(&c);) {
+        const struct fuse_direntplus *entry = (const void *)(c.reply.payload + at);
+
+        if (entry->entry_out.nodeid)
+            nodes[count++] = entry->entry_out.nodeid;
+        at += FUSE_DIRENTPLUS_SIZE(entry);
+    }
+    ck_assert_int_eq(client_release(&c, directory, handle), 0);
+    for (unsigned i = 0; i < count; i++)
+        ck_assert_int_eq(client_forget(&c, nodes[i], 1), 0);
+    return count;
+}
+
+static void remove_traffic(uint64_t directory)
+{
+    char name[16];
+
+    for (unsigned i = 0; i < TRAFFIC_FILES; i++) {
+        snprintf(name, sizeof(name), "file%u", i);
+        ck_assert_int_eq(client_ask(&c, FUSE_LOOKUP, directory, NULL, 0, "absent", NULL), 0);
+        ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, directory, NULL, 0, name, NULL), 0);
+    }
+    ck_assert_int_eq(client_ask(&c, FUSE_RMDIR, ROOT, NULL, 0, "traffic", NULL), 0);
+    ck_assert_int_eq(client_forget(&c, directory, 1), 0);
+}
+#endif
+
+/* No round of a long run leaves anything behind. */
+START_TEST(memory_stays_flat_under_traffic)
+{
+#if defined(__GLIBC__) && CONFINE
+    enum { ROUNDS = 50 };
+    size_t first = 0;
+
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint64_t directory = make_directory(0, 0, ROOT, "traffic");
+
+        for (unsigned i = 0; i < TRAFFIC_FILES; i++)
+            make_traffic(directory, i);
+        ck_assert_uint_eq(list_and_forget(directory), TRAFFIC_FILES);
+        remove_traffic(directory);
+        if (round == 0)
+            first = mallinfo2().uordblks;
+    }
+    ck_assert_uint_lt(mallinfo2().uordblks, first + 20 * ROUNDS); /* blocks may be cut otherwise */
+#else
+    unit_skip("this build's allocator does not tell how much is in use");
+#endif
+}
+END_TEST
+
 static void add_tests(Suite *suite, const char *name, void (*setup)(void),
                       const TTest *const *tests, unsigned count)
 {
@@ -673,6 +762,7 @@ int main(void)
         an_open_file_without_a_name_keeps_its_owner,
         owners_survive_a_load,
         a_full_table_is_an_error,
+        memory_stays_flat_under_traffic,
         access_control_lists_have_the_same_users,
     };
     const TTest *const any[] = {
