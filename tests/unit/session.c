@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/unit/dead_mount.h"
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/log.h"
@@ -285,6 +287,65 @@ START_TEST(a_stuck_machine_is_killed)
     start(is_stuck, (struct session_config){ .timeout_ms = 100 });
     expect(OUTCOME_TIMEOUT, 0);
     ck_assert(host_seconds() - begin < HOST_TIMEOUT_S);
+}
+END_TEST
+
+/* A machine whose files are on a dead mount: no signal reaches the thread that waits for one. */
+
+static struct dead_server server;
+static char dead_path[] = TREE_TEMPLATE;
+
+static void *asks_the_dead(void *unused)
+{
+    struct stat stat;
+
+    lstat(dead_path, &stat);
+    return NULL;
+}
+
+static int waits_for_a_file(void *owner, const struct session_ends *ends)
+{
+    put(ends->agent, "0 ready\n510 running\n");
+    asks_the_dead(NULL);
+    return 0;
+}
+
+static int exits_without_a_thread(void *owner, const struct session_ends *ends)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, asks_the_dead, NULL);
+    pthread_detach(thread);
+    put(ends->agent, "0 ready\n510 running\n600 exit 7\n");
+    wait_for_stop();
+    usleep(100000); /* the thread has asked */
+    _exit(0);
+}
+
+START_TEST(a_child_that_cannot_be_killed_is_not_waited_for)
+{
+    static int (*const run[])(void *owner,
+                              const struct session_ends *ends) = { waits_for_a_file,
+                                                                   exits_without_a_thread };
+    const char *label = _i / 2 ? "label: " : "";
+
+    tree_make(dead_path);
+    server = dead_mount(dead_path);
+    if (server.pid == 0) {
+        rmdir(dead_path);
+        unit_skip(DEAD_NO_MOUNT);
+    }
+    start(run[_i % 2], (struct session_config){ .label = label, .timeout_ms = _i % 2 ? 0 : 2000 });
+    dead_wait(&server);
+    if (_i % 2)
+        expect(OUTCOME_EXIT, 7);
+    else
+        expect(OUTCOME_TIMEOUT, 0);
+    session_destroy(session);
+    session = NULL;
+    dead_kill(&server);
+    umount2(dead_path, MNT_DETACH);
+    rmdir(dead_path);
 }
 END_TEST
 
@@ -589,6 +650,7 @@ int main(void)
     tcase_add_test(tests, hang_before_init);
     tcase_add_test(tests, time_limit);
     tcase_add_test(tests, a_stuck_machine_is_killed);
+    tcase_add_loop_test(tests, a_child_that_cannot_be_killed_is_not_waited_for, 0, 4);
     tcase_add_test(tests, panic);
     tcase_add_test(tests, a_line_like_a_panic_ends_nothing);
     tcase_add_test(tests, oops);

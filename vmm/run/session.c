@@ -26,6 +26,8 @@
 #include "vmm/run/prefix.h"
 
 #define STOP_TIMEOUT_MS 1000 /* time for the child to end after SIGUSR2, before SIGKILL */
+#define CHECK_MS        1000 /* how often a child that is to end is looked at */
+#define LOST_CHECKS     3    /* after as many, one that is dying is not waited for */
 
 enum session_state {
     SESSION_BOOTING,
@@ -40,6 +42,8 @@ struct session {
     pid_t child; /* 0: reaped */
     int wait_status;
     bool ended;
+    bool killed;           /* SIGKILL was sent */
+    unsigned dying_checks; /* that found it dying, one after the other */
 
     enum session_state state;
     struct outcome outcome; /* from SESSION_FINISHED on */
@@ -55,6 +59,7 @@ struct session {
     struct kernel_log kernel_log;
     struct prefix *output, *errors; /* NULL: the child writes by itself */
     struct watch limit, phase;      /* alarms: for --timeout, and for the present state */
+    struct watch check;             /* likewise, from SESSION_FINISHED on */
 };
 
 static int64_t session_now(const struct session *session)
@@ -71,6 +76,7 @@ static bool session_set_outcome(struct session *session, enum session_state stat
     session->state = state;
     session->outcome = (struct outcome){ .kind = kind, .number = number };
     session->times.end = session_now(session);
+    alarm_set(&session->check, CHECK_MS);
     if (state == SESSION_STOPPING)
         alarm_set(&session->phase, STOP_TIMEOUT_MS);
     else if (!session->last_signal)
@@ -80,6 +86,12 @@ static bool session_set_outcome(struct session *session, enum session_state stat
     return true;
 }
 
+static void session_kill(struct session *session)
+{
+    session->killed = true;
+    kill(session->child, SIGKILL);
+}
+
 /* Kills a child that still drains output of a command that has ended. */
 static void session_abandon_output(struct session *session, enum outcome_kind kind, int number)
 {
@@ -87,7 +99,7 @@ static void session_abandon_output(struct session *session, enum outcome_kind ki
         return;
     session->state = SESSION_STOPPING;
     session->outcome = (struct outcome){ .kind = kind, .number = number };
-    kill(session->child, SIGKILL);
+    session_kill(session);
 }
 
 /* The agent's messages. */
@@ -215,6 +227,7 @@ static void session_check_end(struct session *session)
     }
     alarm_set(&session->limit, 0);
     alarm_set(&session->phase, 0);
+    alarm_set(&session->check, 0);
     session->config.ended(session->config.owner);
 }
 
@@ -290,7 +303,54 @@ static void session_phase_ready(struct watch *watch, short revents)
     else if (session->state != SESSION_STOPPING)
         session_cut_short(session, OUTCOME_INTERRUPTED, session->last_signal);
     else if (session->child)
-        kill(session->child, SIGKILL);
+        session_kill(session);
+}
+
+/* Was the child killed, or has it exited but for a thread that the host keeps waiting? */
+static bool session_child_is_dying(const struct session *session)
+{
+    char path[32], text[128] = "";
+    const char *name_end;
+    FILE *file;
+
+    if (session->killed)
+        return true;
+    snprintf(path, sizeof(path), "/proc/%d/stat", session->child);
+    file = fopen(path, "re");
+    if (!file)
+        return false;
+    name_end = fgets(text, sizeof(text), file) ? strrchr(text, ')') : NULL;
+    fclose(file);
+    return name_end && !strncmp(name_end, ") Z", 3);
+}
+
+/* A thread that waits for a dead network filesystem, for example, outlives SIGKILL. */
+static void session_give_up(struct session *session)
+{
+    log_warn(
+        "%sthe host does not let the machine's process %d end, as it waits for a file; it ends "
+        "when that file is there",
+        session->config.label, session->child);
+    session->child = 0;
+    session_close(session, &session->agent);
+    session_close(session, &session->log);
+    prefix_destroy(session->output);
+    prefix_destroy(session->errors);
+    session->output = session->errors = NULL;
+    session_check_end(session);
+}
+
+static void session_check_ready(struct watch *watch, short revents)
+{
+    struct session *session = container_of(watch, struct session, check);
+
+    if (!alarm_expired(watch) || !session->child)
+        return;
+    session->dying_checks = session_child_is_dying(session) ? session->dying_checks + 1 : 0;
+    if (session->dying_checks > LOST_CHECKS)
+        session_give_up(session);
+    else
+        alarm_set(&session->check, CHECK_MS);
 }
 
 /* The child process. */
@@ -415,6 +475,8 @@ static int session_watch_all(struct session *session, int ours[4])
 
     if (!error)
         error = alarm_open(&session->phase, session->loop, session_phase_ready);
+    if (!error)
+        error = alarm_open(&session->check, session->loop, session_check_ready);
     if (!error && *label)
         error = session_add_prefix(session, &session->output, &ours[2], STDOUT_FILENO);
     if (!error && *label)
@@ -520,6 +582,7 @@ void session_destroy(struct session *session)
     prefix_destroy(session->errors);
     alarm_close(&session->limit, session->loop);
     alarm_close(&session->phase, session->loop);
+    alarm_close(&session->check, session->loop);
     if (session->reason != MAP_FAILED)
         munmap(session->reason, LOG_REASON_SIZE);
     free(session);

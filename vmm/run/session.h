@@ -15,8 +15,9 @@
  *
  * A session ends in one of two ways. Either the agent, a time limit or the user decides the
  * outcome; then SIGUSR2 asks the child to stop its machine. Or the child ends by itself; then its
- * exit status decides, and the kernel's log explains. SIGURG tells the child that the command runs:
- * from then on Ctrl-C goes to the command.
+ * exit status decides, and the kernel's log explains. A child that is killed, or has exited but for
+ * a thread that the host keeps waiting, is given a few seconds and then left alone. SIGURG tells
+ * the child that the command runs: from then on Ctrl-C goes to the command.
  */
 struct loop;
 struct session;
