@@ -207,15 +207,20 @@ void nodes_mark_used(struct nodes *nodes, struct node *node)
 
 /* Other requests that have pinned the node may be using its descriptor: it is closed by the last.
  */
+void nodes_retire_fd(struct nodes *nodes, struct node *node)
+{
+    if (node->fd < 0 || node->former_fd >= 0)
+        return;
+    nodes_lru_remove(nodes, node);
+    node->former_fd = node->fd;
+    node->fd = -1;
+}
+
 bool nodes_rebind(struct nodes *nodes, struct node *node, const struct statx *attr)
 {
     if (node == nodes->root || (node->fd >= 0 && node->former_fd >= 0))
         return false;
-    if (node->fd >= 0) {
-        nodes_lru_remove(nodes, node);
-        node->former_fd = node->fd;
-        node->fd = -1;
-    }
+    nodes_retire_fd(nodes, node);
     for (struct open_file *file = node->files; file; file = file->next)
         file->former = true;
     node->identity = identity_of(attr);

@@ -55,7 +55,7 @@ struct node {
     struct open_file *files; /* open, each keeps it alive; see files.h */
     struct node *hash_next;
     int fd;          /* O_PATH, or -1 */
-    int former_fd;   /* of the directory that was in this place before, while pinned; or -1 */
+    int former_fd;   /* the one cached before, while pinned; or -1 */
     uint32_t missed; /* when it was last found to be gone, in seconds; 0: it is there */
     struct node *lru_newer, *lru_older;
     bool saved; /* by the nodes_state() in progress */
@@ -136,6 +136,10 @@ bool node_has_type(const struct node *node, const struct statx *attr);
 
 /* Caches `fd`, which the node then owns; may close that of a node that is not pinned. */
 void nodes_cache_fd(struct nodes *nodes, struct node *node, int fd);
+
+/* Another descriptor than the cached one is to be used from now on: that is closed once unpinned.
+ */
+void nodes_retire_fd(struct nodes *nodes, struct node *node);
 
 /* The node's cached descriptor was used: makes it the most recently used one. */
 void nodes_mark_used(struct nodes *nodes, struct node *node);

@@ -337,8 +337,10 @@ static int share_rename_places(struct share *share, struct share_place *from,
     NODE_SCOPE(&tree->nodes, other);
     if (share_rises(share, from, to) || (swap && share_rises(share, to, from)))
         return -EXDEV;
+    if (moved)
+        tree_begin_rename(tree, moved);
     if (other)
-        files_hold(tree, other);
+        tree_begin_rename(tree, other);
     /* libc's renameat2() without flags calls renameat(), which the seccomp filter denies. */
     error =
         (int)TREE_CALL(tree, syscall(SYS_renameat2, from->fd, from->name, to->fd, to->name, flags));
@@ -346,8 +348,10 @@ static int share_rename_places(struct share *share, struct share_place *from,
         share_forget_owner(share, other, &to->attr);
     if (!error)
         share_note_rename(share, from, to, swap);
+    if (moved)
+        tree_end_rename(tree, moved);
     if (other)
-        files_unhold(other);
+        tree_end_rename(tree, other);
     return error;
 }
 

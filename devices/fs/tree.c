@@ -246,7 +246,8 @@ static void tree_cache_fd(struct tree *tree, struct node *node, int fd)
 }
 
 /* Opens the node by its path: if that is too long, in steps. The caller owns the descriptor. */
-static int tree_open_node(struct tree *tree, struct node *node, uint64_t flags, struct statx *attr)
+static int tree_open_by_path(struct tree *tree, struct node *node, uint64_t flags,
+                             struct statx *attr)
 {
     UNINITIALIZED char buffer[PATH_MAX];
     struct statx unused;
@@ -268,6 +269,19 @@ static int tree_open_node(struct tree *tree, struct node *node, uint64_t flags, 
             return fd;
         tree_cache_fd(tree, step, fd);
     }
+}
+
+/* The same. A path that was overtaken by a rename of the guest is no longer the node's. */
+static int tree_open_node(struct tree *tree, struct node *node, uint64_t flags, struct statx *attr)
+{
+    uint32_t renames;
+    int fd;
+
+    do {
+        renames = tree->renames;
+        fd = tree_open_by_path(tree, node, flags, attr);
+    } while (fd == -ESTALE && tree->renames != renames);
+    return fd;
 }
 
 /* A descriptor of the node that is already open, or -1. */
@@ -319,6 +333,29 @@ int tree_open_path(struct tree *tree, struct node *node, struct statx *attr)
     return error;
 }
 
+void tree_begin_rename(struct tree *tree, struct node *node)
+{
+    struct statx unused;
+    int fd;
+
+    files_hold(tree, node);
+    if (S_ISDIR(node->identity.type)) {
+        tree_directory_fd(tree, node);
+        return;
+    }
+    fd = node->hidden || tree_open_fd(node) >= 0 ? -1 : tree_open_node(tree, node, 0, &unused);
+    if (fd >= 0)
+        tree_cache_fd(tree, node, fd);
+}
+
+void tree_end_rename(struct tree *tree, struct node *node)
+{
+    tree->renames++;
+    if (!S_ISDIR(node->identity.type))
+        nodes_retire_fd(&tree->nodes, node);
+    files_unhold(node);
+}
+
 struct fd_name tree_fd_name(int fd)
 {
     struct fd_name name;
@@ -351,7 +388,7 @@ static int tree_stat_open(struct tree *tree, struct open_file *file, struct stat
     return tree_statx(tree, file->fd, "", 0, ret);
 }
 
-int tree_stat(struct tree *tree, struct node *node, struct statx *ret)
+static int tree_stat_once(struct tree *tree, struct node *node, struct statx *ret)
 {
     struct open_file *file = tree_find_open(node);
     struct node *parent = node->parent;
@@ -373,6 +410,18 @@ int tree_stat(struct tree *tree, struct node *node, struct statx *ret)
     if (error)
         return error == -ENOENT ? tree_stale(tree) : error;
     return tree_match(tree, node, ret);
+}
+
+int tree_stat(struct tree *tree, struct node *node, struct statx *ret)
+{
+    uint32_t renames;
+    int error;
+
+    do {
+        renames = tree->renames;
+        error = tree_stat_once(tree, node, ret);
+    } while (error == -ESTALE && tree->renames != renames);
+    return error;
 }
 
 int tree_stat_name(struct tree *tree, struct node *directory, const char *name, struct statx *ret)

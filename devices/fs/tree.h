@@ -35,6 +35,7 @@ struct tree {
         struct open_file *first, *last; /* the most recently used first */
     } readable;                         /* see files.h */
     unsigned descriptors;               /* of open files, in the budget */
+    uint32_t renames;                   /* done by the guest so far */
     int self_fds; /* /proc/self/fd: reopens the file of an O_PATH descriptor */
 };
 
@@ -73,6 +74,13 @@ int tree_directory_fd(struct tree *tree, struct node *node);
 
 /* An O_PATH descriptor of any file, owned by the caller. `attr` is filled in unless NULL. */
 int tree_open_path(struct tree *tree, struct node *node, struct statx *attr);
+
+/*
+ * Around a rename of the node, which is pinned: other requests find it, and what is below it, by a
+ * descriptor, whichever name it has on the host at that moment.
+ */
+void tree_begin_rename(struct tree *tree, struct node *node);
+void tree_end_rename(struct tree *tree, struct node *node);
 
 /*
  * Opens the regular file or directory of an O_PATH descriptor with `flags` of open(). The caller
