@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -37,6 +38,7 @@
 #define GZIP_WINDOW (16 + MAX_WBITS) /* zlib: a gzip header, any window size */
 #define MAX_STEP    (64 * MIB)       /* zlib counts in unsigned int */
 #define XZ_MEMORY   (128 * MIB)      /* liblzma's memory limit; xz -9 needs 65 MiB */
+#define MEMBER_MIN  9u               /* bytes: an empty zstd frame, the smallest member */
 
 struct gzip {
     __typeof__(&inflateInit2_) init;
@@ -86,11 +88,13 @@ struct symbol {
 
 struct codec {
     const char *library, *package;
+    const char *magic, *other_magic; /* of a member; NULL: there is one only */
+    size_t magic_size;
     struct symbol symbols[4];
     bool (*start)(struct decompressor *d);
     /* Decompresses until input or output is used up. False: the data are damaged. */
     bool (*step)(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *out);
-    void (*finish)(struct decompressor *d); /* a child just ends */
+    void (*finish)(struct decompressor *d); /* not at the end of a child, which just ends */
 };
 
 static bool gzip_start(struct decompressor *d)
@@ -180,6 +184,8 @@ static void xz_finish(struct decompressor *d)
 static const struct codec codecs[] = {
     [COMPRESSION_GZIP] = { .library = "libz.so.1",
                            .package = "zlib1g",
+                           .magic = GZIP_MAGIC,
+                           .magic_size = sizeof(GZIP_MAGIC) - 1,
                            .symbols = { SYMBOL(inflateInit2_, gzip.init),
                                         SYMBOL(inflate, gzip.step), SYMBOL(inflateEnd, gzip.end) },
                            .start = gzip_start,
@@ -187,6 +193,9 @@ static const struct codec codecs[] = {
                            .finish = gzip_finish },
     [COMPRESSION_ZSTD] = { .library = "libzstd.so.1",
                            .package = "libzstd1",
+                           .magic = ZSTD_MAGIC,
+                           .other_magic = ZSTD_SKIP,
+                           .magic_size = sizeof(ZSTD_MAGIC) - 1,
                            .symbols = { SYMBOL(ZSTD_createDStream, zstd.create),
                                         SYMBOL(ZSTD_decompressStream, zstd.step),
                                         SYMBOL(ZSTD_isError, zstd.is_error),
@@ -196,6 +205,8 @@ static const struct codec codecs[] = {
                            .finish = zstd_finish },
     [COMPRESSION_XZ] = { .library = "liblzma.so.5",
                          .package = "liblzma5",
+                         .magic = XZ_MAGIC,
+                         .magic_size = sizeof(XZ_MAGIC) - 1,
                          .symbols = { SYMBOL(lzma_stream_decoder, xz.init),
                                       SYMBOL(lzma_code, xz.step), SYMBOL(lzma_end, xz.end) },
                          .start = xz_start,
@@ -206,19 +217,59 @@ static const struct codec codecs[] = {
 /* In the child. Its exit status says what went wrong, for the parent to print. */
 enum { UNPACKED, DAMAGED, TRUNCATED, FAILED };
 
-/* Reads the next piece of the file once the input is used up. */
+/* Reads the next piece of the file, after what is left of the input. */
 static int decompress_refill(struct decompressor *d)
 {
+    size_t rest = d->in.size - d->in.pos, room = INPUT_SIZE - rest;
     uint64_t left = d->end - d->next;
-    size_t size = left < INPUT_SIZE ? left : INPUT_SIZE;
+    size_t size = left < room ? left : room;
     int error;
 
     if (size == 0)
         return TRUNCATED;
-    error = image_read(d->image, d->next, d->input, size);
+    memmove(d->input, d->input + d->in.pos, rest);
+    error = image_read(d->image, d->next, d->input + rest, size);
     d->next += size;
-    d->in = (ZSTD_inBuffer){ .src = d->input, .size = size };
+    d->in = (ZSTD_inBuffer){ .src = d->input, .size = rest + size };
     return error ? FAILED : UNPACKED;
+}
+
+/* Skips zero bytes, with which gzip and xz files may be padded. */
+static int decompress_skip_padding(struct decompressor *d)
+{
+    int status = UNPACKED;
+
+    while (status == UNPACKED) {
+        while (d->in.pos < d->in.size && !d->input[d->in.pos])
+            d->in.pos++;
+        if (d->in.size - d->in.pos >= MEMBER_MIN || d->next == d->end)
+            break;
+        status = decompress_refill(d);
+    }
+    return status;
+}
+
+static bool decompress_is_member(const struct codec *codec, const uint8_t *bytes)
+{
+    return !memcmp(bytes, codec->magic, codec->magic_size) ||
+           (codec->other_magic && !memcmp(bytes, codec->other_magic, codec->magic_size));
+}
+
+/*
+ * After a member: begins with the next one, as a file may be several that were joined. Anything
+ * else behind it is ignored: the build of Linux appends the unpacked size, in four bytes.
+ */
+static int decompress_next_member(struct decompressor *d)
+{
+    const struct codec *codec = d->codec;
+    int status = decompress_skip_padding(d);
+
+    if (status != UNPACKED || d->in.size - d->in.pos < MEMBER_MIN ||
+        !decompress_is_member(codec, d->input + d->in.pos))
+        return status;
+    codec->finish(d);
+    d->ended = false;
+    return codec->start(d) ? UNPACKED : FAILED;
 }
 
 /* Fills the buffer, unless the data end. */
@@ -230,7 +281,9 @@ static int decompress_fill(struct decompressor *d, ZSTD_outBuffer *out)
 
         if (!d->codec->step(d, &d->in, out))
             return DAMAGED;
-        if (out->pos == before && d->in.pos == d->in.size && !d->ended)
+        if (d->ended)
+            status = decompress_next_member(d);
+        else if (out->pos == before && d->in.pos == d->in.size)
             status = decompress_refill(d);
         if (status != UNPACKED)
             return status;

@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 /*
- * Decompresses part of a file as a stream. A child process does it, which can do nothing else; a
- * decompression bomb unpacks to hardly more than the caller reads. Not after the machine's sandbox
- * was entered: unwrap_image() is for that.
+ * Decompresses part of a file as a stream: one member, or several that were joined. A child process
+ * does it, which can do nothing else; a decompression bomb unpacks to hardly more than the caller
+ * reads. Not after the machine's sandbox was entered: unwrap_image() is for that.
  */
 struct image;
 struct decompressor;
@@ -18,6 +18,7 @@ enum compression { COMPRESSION_NONE, COMPRESSION_GZIP, COMPRESSION_ZSTD, COMPRES
 /* The magic bytes at the start of such a file, without the string's final NUL. */
 #define GZIP_MAGIC "\x1f\x8b"
 #define ZSTD_MAGIC "\x28\xb5\x2f\xfd"
+#define ZSTD_SKIP  "\x50\x2a\x4d\x18" /* a frame without data, with which pzstd's files begin */
 #define XZ_MAGIC   "\xfd\x37zXZ\0"
 
 /*

@@ -32,6 +32,7 @@ static const struct {
 } compressions[] = {
     { "gzip", sizeof(GZIP_MAGIC) - 1, GZIP_MAGIC, COMPRESSION_GZIP },
     { "zstd", sizeof(ZSTD_MAGIC) - 1, ZSTD_MAGIC, COMPRESSION_ZSTD },
+    { "zstd", sizeof(ZSTD_SKIP) - 1, ZSTD_SKIP, COMPRESSION_ZSTD },
     { "xz", sizeof(XZ_MAGIC) - 1, XZ_MAGIC, COMPRESSION_XZ },
 };
 

@@ -6,6 +6,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "firmware/boot/decompress.h"
 #include "firmware/buffer.h"
 #include "tests/unit/firmware.h"
 #include "tests/unit/tree.h"
@@ -165,6 +166,18 @@ static size_t wrap_zstd(void)
     return ZSTD_compress(wrapped, sizeof(wrapped), module, MODULE_SIZE, 3);
 }
 
+/* As pzstd does: the size of the frame in one without data. */
+static size_t wrap_pzstd(void)
+{
+    uint8_t head[12] = ZSTD_SKIP "\x04";
+    size_t size = wrap_zstd();
+
+    memcpy(head + 8, &(uint32_t){ (uint32_t)size }, 4);
+    memmove(wrapped + sizeof(head), wrapped, size);
+    memcpy(wrapped, head, sizeof(head));
+    return sizeof(head) + size;
+}
+
 /* As Debian does: with CRC32, which the kernel supports. */
 static size_t wrap_xz(void)
 {
@@ -180,10 +193,8 @@ static const struct {
     const char *name;
     size_t (*wrap)(void);
 } wrappings[] = {
-    { "a.ko", wrap_nothing },
-    { "a.ko.gz", wrap_gzip },
-    { "a.ko.zst", wrap_zstd },
-    { "a.ko.xz", wrap_xz },
+    { "a.ko", wrap_nothing },     { "a.ko.gz", wrap_gzip }, { "a.ko.zst", wrap_zstd },
+    { "a.ko.pzstd", wrap_pzstd }, { "a.ko.xz", wrap_xz },
 };
 
 static int read_first(struct buffer *ret)
@@ -204,6 +215,32 @@ START_TEST(any_wrapping)
     ck_assert_int_eq(read_first(&bytes), 0);
     ck_assert_uint_eq(bytes.used, MODULE_SIZE);
     ck_assert_mem_eq(bytes.data, module, MODULE_SIZE);
+    buffer_finish(&bytes);
+}
+END_TEST
+
+/* Joined files, padded with zeros, and something that is none at the end. */
+START_TEST(wrapped_in_several_parts)
+{
+    enum { PARTS = 3, PADDING = 70000 };
+    static uint8_t joined[PARTS * (sizeof(wrapped) + PADDING)];
+    struct buffer bytes = { .limit = 2 * MIB };
+    size_t used = 0;
+
+    make_module(module, MODULE_SIZE, VERSION);
+    for (unsigned i = 0; i < PARTS; i++) {
+        size_t size = wrappings[_i].wrap();
+
+        memcpy(joined + used, wrapped, size);
+        used += size + (i ? PADDING : 0);
+    }
+    memcpy(joined + used, wrapped, 8); /* begins like another part */
+    tree_put(tree, "a.ko", joined, used + 8);
+    open_modules("a.ko:\n", NULL);
+    ck_assert_int_eq(read_first(&bytes), 0);
+    ck_assert_uint_eq(bytes.used, PARTS * MODULE_SIZE);
+    for (unsigned i = 0; i < PARTS; i++)
+        ck_assert_mem_eq(bytes.data + i * MODULE_SIZE, module, MODULE_SIZE);
     buffer_finish(&bytes);
 }
 END_TEST
@@ -360,6 +397,7 @@ int main(void)
     tcase_add_test(tests, too_many_dependencies);
     tcase_add_test(tests, no_list);
     tcase_add_loop_test(tests, any_wrapping, 0, ARRAY_SIZE(wrappings));
+    tcase_add_loop_test(tests, wrapped_in_several_parts, 1, ARRAY_SIZE(wrappings));
     tcase_add_loop_test(tests, truncated_wrapping, 0, ARRAY_SIZE(wrappings));
     tcase_add_test(tests, module_of_another_kernel);
     tcase_add_test(tests, module_that_is_too_large);
