@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "arch/x86_64/cpuid.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
+#include "arch/x86_64/cpuid_host.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
@@ -208,7 +208,7 @@ static uint32_t cpuid_take_host(struct kvm_cpuid2 *cpuid, uint32_t function, uin
 
     if (entry && (entry->eax | entry->ebx | entry->ecx | entry->edx))
         return entry->eax;
-    __cpuid_count(function, index, host.eax, host.ebx, host.ecx, host.edx);
+    cpuid_read_host(&host);
     if (entry)
         *entry = host;
     else
