@@ -307,6 +307,9 @@ static const struct {
     { "lib/modules/" VERSION, "boot/vmlinuz", NULL, "lib/modules/" VERSION },
     { "usr/lib/modules/" VERSION, "boot/vmlinuz", NULL, "usr/lib/modules/" VERSION },
     { "lib/modules/" VERSION, "lib/modules/" VERSION "/vmlinuz", NULL, "lib/modules/" VERSION },
+    { "lib/modules/" VERSION, "Image", NULL, "lib/modules/" VERSION },
+    { "store/linux/lib/modules/" VERSION, "store/linux/bzImage", NULL,
+      "store/linux/lib/modules/" VERSION },
     { "lib/modules/" VERSION, "elsewhere/boot/vmlinuz", NULL, NULL },
     { "lib/modules/other", "boot/vmlinuz", NULL, NULL },
     { "given/lib/modules/" VERSION, "boot/vmlinuz", "given", "given/lib/modules/" VERSION },
@@ -333,6 +336,28 @@ START_TEST(directory_is_found)
         ck_assert_int_eq(modules_find(&found, named, kernel, VERSION), -ENOENT);
         ck_assert(logged(named ? given : "there are no modules of kernel " VERSION));
     }
+}
+END_TEST
+
+/* NixOS: a system, "now", has links to its kernel and to the modules of that. */
+START_TEST(directory_is_found_by_links)
+{
+    char kernel[128], link[128], wanted[128], *found = NULL;
+
+    tree_put_text(tree, "store/linux/bzImage", "");
+    tree_put_text(tree, "store/linux-modules/lib/modules/" VERSION "/modules.dep", "");
+    tree_put_text(tree, "run/now/etc", "");
+    snprintf(kernel, sizeof(kernel), "%s/run/now/kernel", tree);
+    snprintf(link, sizeof(link), "%s/run/now/kernel-modules", tree);
+    snprintf(wanted, sizeof(wanted), "%s/store/linux-modules/lib/modules/" VERSION, tree);
+    ck_assert_int_eq(symlink("../../store/linux/bzImage", kernel), 0);
+    ck_assert_int_eq(symlink("../../store/linux-modules", link), 0);
+    ck_assert_int_eq(modules_find(&found, NULL, kernel, VERSION), 0);
+    ck_assert_str_eq(found, wanted);
+    free(found);
+    found = NULL;
+    ck_assert_int_eq(unlink(link), 0);
+    ck_assert_int_eq(modules_find(&found, NULL, kernel, VERSION), -ENOENT);
 }
 END_TEST
 
@@ -403,6 +428,7 @@ int main(void)
     tcase_add_test(tests, module_that_is_too_large);
     tcase_add_test(tests, module_that_does_not_exist);
     tcase_add_loop_test(tests, directory_is_found, 0, ARRAY_SIZE(places));
+    tcase_add_test(tests, directory_is_found_by_links);
     tcase_add_test(tests, no_modules);
     tcase_add_test(tests, nodes_of_devices);
     if (guest_file_open("/", "/", O_DIRECTORY) >= 0)

@@ -48,10 +48,12 @@ static bool modules_is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* The real path of DIR/lib/modules/VERSION or DIR/usr/lib/modules/VERSION, or NULL. */
+/* The real path of DIR/lib/modules/VERSION, or likewise in another place below DIR; or NULL. */
 static char *modules_below(const char *directory, const char *version)
 {
-    static const char *const places[] = { "lib/modules", "usr/lib/modules" };
+    static const char *const places[] = {
+        "lib/modules", "usr/lib/modules", "kernel-modules/lib/modules" /* a system of NixOS */
+    };
     char path[PATH_MAX];
 
     for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
@@ -63,22 +65,40 @@ static char *modules_below(const char *directory, const char *version)
     return NULL;
 }
 
-/* For DIR/boot/vmlinuz looks below DIR. Fedora's vmlinuz is in lib/modules/VERSION itself. */
+/*
+ * For DIR/vmlinuz and DIR/boot/vmlinuz looks below DIR. Fedora's vmlinuz is in lib/modules/VERSION
+ * itself.
+ */
 static char *modules_beside(const char *kernel, const char *version)
 {
-    cleanup_free char *real = realpath(kernel, NULL);
-    char *name = real ? strrchr(real, '/') : NULL;
+    cleanup_free char *path = strdup(kernel);
+    char *name = path ? strrchr(path, '/') : NULL, *found;
 
     if (!name)
         return NULL;
     *name = '\0';
-    name = strrchr(real, '/');
-    if (!name)
-        return NULL;
+    found = modules_below(path, version);
+    name = strrchr(path, '/');
+    if (found || !name)
+        return found;
     if (!strcmp(name + 1, version))
-        return strdup(real);
+        return realpath(path, NULL);
     *name = '\0';
-    return modules_below(real, version);
+    return modules_below(path, version);
+}
+
+/* Beside the kernel, wherever links lead, or where the host has them. */
+static char *modules_look(const char *kernel, const char *version)
+{
+    static const char *const places[] = { "", "/run/booted-system", "/run/current-system" };
+    cleanup_free char *real = realpath(kernel, NULL);
+    char *found = modules_beside(kernel, version);
+
+    if (!found && real)
+        found = modules_beside(real, version);
+    for (unsigned i = 0; i < ARRAY_SIZE(places) && !found; i++)
+        found = modules_below(places[i], version);
+    return found;
 }
 
 int modules_find(char **ret_directory, const char *given, const char *kernel, const char *version)
@@ -89,9 +109,9 @@ int modules_find(char **ret_directory, const char *given, const char *kernel, co
         *ret_directory = NULL;
         return 0;
     }
-    found = given ? modules_below(given, version) : modules_beside(kernel, version);
-    if (!found)
-        found = given ? realpath(given, NULL) : modules_below("", version);
+    found = given ? modules_below(given, version) : modules_look(kernel, version);
+    if (!found && given)
+        found = realpath(given, NULL);
     if (!found && given)
         return log_error(errno, "modules in %s", given);
     if (!found)

@@ -16,8 +16,9 @@ struct modules;
 /*
  * Finds the directory with the modules of kernel `version`. `given` is the user's directory: it has
  * the modules in it or in lib/modules/VERSION. If it is NULL, they are searched for beside the
- * kernel file (DIR/boot/vmlinuz: DIR/lib/modules/VERSION), then in /lib/modules. If it is "none",
- * the result is NULL: the kernel has all drivers built in. The caller frees the path.
+ * kernel file (DIR/vmlinuz or DIR/boot/vmlinuz: DIR/lib/modules/VERSION), then in /lib/modules and
+ * where NixOS has them. If it is "none", the result is NULL: the kernel has all drivers built in.
+ * The caller frees the path.
  */
 int modules_find(char **ret_directory, const char *given, const char *kernel, const char *version);
 
