@@ -392,6 +392,24 @@ START_TEST(shares_that_contradict)
 }
 END_TEST
 
+/* "a" is a directory of the guest's root, to which a link leads. */
+START_TEST(shares_at_a_link)
+{
+    ck_assert_int_eq(system("mkdir -p root/a; ln -s /a root/b"), 0);
+    ck_assert_int_lt(find(W("--root=root"), W("--ro"), W("out:/a/x"), W("--ro"), W("here:/b/x")),
+                     0);
+    ck_assert_int_lt(find(W("--root=root"), W("--ro"), W("out:/a"), W("--ro"), W("here:/b")), 0);
+    ck_assert_int_eq(find(W("--root=root"), W("--ro"), W("out/deep:/a/x/y"), W("--ro"),
+                          W("here:/b/x"), W("--ro"), W("here:/b/new")),
+                     0);
+    ck_assert_str_eq(mounts.shares[0].guest, "/a/new");
+    ck_assert_str_eq(mounts.shares[1].guest, "/a/x");
+    ck_assert_str_eq(mounts.shares[2].guest, "/a/x/y");
+    ck_assert_int_eq(find_from("out/deep", W("--root=../../root"), W("--ro=..:/b")), 0);
+    ck_assert_str_eq(mounts.cwd, "/a/deep");
+}
+END_TEST
+
 START_TEST(no_such_directories)
 {
     ck_assert_int_lt(find(W("--rw"), W("nowhere")), 0);
@@ -663,6 +681,7 @@ int main(void)
     tcase_add_test(tests, a_share_with_another_path);
     tcase_add_test(tests, outer_shares_come_first);
     tcase_add_test(tests, shares_that_contradict);
+    tcase_add_test(tests, shares_at_a_link);
     tcase_add_test(tests, no_such_directories);
     tcase_add_loop_test(tests, the_current_directory_or_none, 0, ARRAY_SIZE(currents));
     tcase_add_test(tests, a_current_directory_that_was_deleted);

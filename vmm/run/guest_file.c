@@ -14,7 +14,7 @@
 int guest_file_open(const char *root, const char *path, int flags)
 {
     const struct open_how how = {
-        .flags = (uint64_t)(O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags),
+        .flags = (uint64_t)(O_CLOEXEC | flags | (flags & O_PATH ? 0 : O_NONBLOCK | O_NOCTTY)),
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
     cleanup_close int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);

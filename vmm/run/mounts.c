@@ -12,6 +12,7 @@
 
 #include "vmm/core/arena.h"
 #include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/run/guest_file.h"
 #include "vmm/run/options.h"
@@ -81,6 +82,40 @@ static char *mounts_split(char *text)
     return colon + 1;
 }
 
+/* The length of the longest part of the path that exists below `root`; *ret_fd is open there. */
+static size_t mounts_existing(const char *root, const char *path, int *ret_fd)
+{
+    char part[PATH_MAX];
+    char *end = stpncpy(part, path, sizeof(part) - 1);
+
+    *end = '\0';
+    while ((*ret_fd = guest_file_open(root, *part ? part : "/", O_PATH)) < 0 && *part)
+        *strrchr(part, '/') = '\0';
+    return strlen(part);
+}
+
+/*
+ * Where a share at this path of the guest really is: links of the root are followed, so that the
+ * same place has one name.
+ */
+static const char *mounts_follow(struct run_options *options, const struct mount *root,
+                                 const char *guest)
+{
+    cleanup_close int fd = -1;
+    size_t existing = mounts_existing(root->host, guest, &fd);
+    char link[32], real[PATH_MAX];
+    const char *below;
+    ssize_t length;
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    length = fd < 0 ? -1 : readlink(link, real, sizeof(real) - 1);
+    if (length < 0)
+        return guest;
+    real[length] = '\0';
+    below = mounts_below(real, root->host);
+    return below ? run_options_format(options, "%s%s", below, guest + existing) : guest;
+}
+
 static int mounts_parse(struct mount *mount, struct run_options *options, const struct mount *root,
                         const struct run_word *word)
 {
@@ -102,8 +137,8 @@ static int mounts_parse(struct mount *mount, struct run_options *options, const 
     if (!strcmp(guest, "/"))
         return log_refuse(EINVAL, "--%s %s: GUESTDIR must not be /; use --root", option,
                           word->text);
-    mount->guest = guest;
-    return 0;
+    mount->guest = mounts_follow(options, root, guest);
+    return mount->guest ? 0 : -ENOMEM;
 }
 
 /* Refuses two shares at one guest path, and a --ro share inside of a --rw share. */
