@@ -19,6 +19,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/seccomp.h"
 
 #define WRITER_SIZE       (64 * KIB)
 #define WRITER_PAUSE_ROOM (4 * KIB) /* extra room while paused */
@@ -266,7 +267,7 @@ static void writer_start(struct writer *writer)
     int error = writer_start_thread(writer);
 
     if (error) {
-        log_error(error, "console output");
+        log_error(error, "console output: start its thread%s", seccomp_thread_hint(error));
         writer->broken = true;
         writer->count = 0;
         pthread_cond_broadcast(&writer->changed);

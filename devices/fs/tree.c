@@ -567,6 +567,15 @@ int tree_lookup_entry(struct tree *tree, struct node *directory, const char *nam
                              ret_gone);
 }
 
+/* Old containers forbid system calls that are newer than their lists. */
+static int tree_cannot_open(const char *path, int error, const char *call)
+{
+    if (error != -ENOSYS && error != -EPERM)
+        return log_error(-error, "share %s", path);
+    return log_error(-error, "share %s: needs %s; a container's seccomp filter must allow it)",
+                     path, call);
+}
+
 static int tree_open_root(struct tree *tree, const struct share_options *options,
                           struct share_budget *budget)
 {
@@ -584,16 +593,12 @@ static int tree_open_root(struct tree *tree, const struct share_options *options
                           path);
     probe = tree_openat2(tree, fd, ".", 0);
     if (probe < 0)
-        return log_error(
-            -probe, "share %s%s", path,
-            probe == -ENOSYS || probe == -EPERM
-                ? ": needs openat2() (Linux 5.6 or later; a container's seccomp filter "
-                  "must allow it)"
-                : "");
+        return tree_cannot_open(path, probe, "openat2() (Linux 5.6 or later");
     close(probe);
     error = tree_statx(tree, fd, "", 0, &attr);
-    if (!error &&
-        !tree_add_device(tree, attr.stx_dev_major, attr.stx_dev_minor, tree_is_remote_fs(type)))
+    if (error)
+        return tree_cannot_open(path, error, "statx() (Linux 4.11 or later");
+    if (!tree_add_device(tree, attr.stx_dev_major, attr.stx_dev_minor, tree_is_remote_fs(type)))
         error = -ENOMEM;
     if (error || (error = nodes_init(&tree->nodes, &attr, fd, options->overlaid, budget)))
         return log_error(-error, "share %s", path);

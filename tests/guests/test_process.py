@@ -28,7 +28,8 @@ NOBODY = 65534
 # Numbers on x86_64 and aarch64.
 SYSTEM_CALLS = {"unshare": (272, 97), "io_uring_setup": (425, 425), "capset": (126, 91),
                 "landlock_create_ruleset": (444, 444), "landlock_restrict_self": (446, 446),
-                "seccomp": (317, 277), "openat2": (437, 437)}
+                "seccomp": (317, 277), "openat2": (437, 437),
+                "statx": (332, 291), "clone3": (435, 435)}
 
 # Offset and value of the magic number of the other architecture's kernels.
 FOREIGN = {"x86_64": (56, b"ARM\x64", "arm64"), "aarch64": (0x202, b"HdrS", "x86")}
@@ -284,12 +285,26 @@ class Containers(GuestTest):
                 self.check_status(done, FAILED)
                 self.check_one_line(done.stderr, "--sandbox", "Landlock")
 
+    def test_threads_in_a_container_older_than_clone3(self):
+        """libc takes clone() instead, but only if clone3() fails with ENOSYS."""
+        for sandbox in "off", "auto":
+            with self.subTest(sandbox=sandbox):
+                done = self.boot_without(errno.ENOSYS, "clone3", sandbox=sandbox)
+                self.assertEqual((done.returncode, done.stdout, done.stderr),
+                                 (0, b"hello from the guest\n", b""))
+                done = self.boot_without(errno.EPERM, "clone3", sandbox=sandbox)
+                self.check_status(done, FAILED)
+                self.check_one_line(done.stderr, "thread", "seccomp", "clone3()", "ENOSYS")
+
     def test_what_is_needed_is_named(self):
         for error in (errno.EPERM, errno.ENOSYS):
             with self.subTest(error=errno.errorcode[error]):
                 done = self.boot_without(error, "openat2")
                 self.check_status(done, FAILED)
                 self.check_one_line(done.stderr, "share shared", "needs openat2()", "seccomp")
+        done = self.boot_without(errno.EPERM, "statx")  # without it libc has another way
+        self.check_status(done, FAILED)
+        self.check_one_line(done.stderr, "share shared", "needs statx()", "seccomp")
 
 
 class Sandbox(GuestTest):

@@ -14,6 +14,7 @@
 #include "vmm/core/device.h"
 #include "vmm/core/log.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/seccomp.h"
 #include "vmm/core/state.h"
 
 int board_start(struct board *board)
@@ -23,7 +24,8 @@ int board_start(struct board *board)
         int error = loop_start(own->loop, own->name);
 
         if (error)
-            return log_error(-error, "%s: start its thread", own->name);
+            return log_error(-error, "%s: start its thread%s", own->name,
+                             seccomp_thread_hint(-error));
         if (own->started)
             loop_call(own->loop, own->started, own->device);
     }

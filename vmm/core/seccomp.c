@@ -249,3 +249,11 @@ int seccomp_restrict_process(const struct seccomp_list *lists, unsigned count,
 {
     return seccomp_load_lists(lists, count, denial, SECCOMP_FILTER_FLAG_TSYNC);
 }
+
+const char *seccomp_thread_hint(int error)
+{
+    return error == EPERM
+               ? " (a container's seccomp filter must allow clone3(), or let it fail with "
+                 "ENOSYS: Docker since 20.10.10 does)"
+               : "";
+}

@@ -52,4 +52,10 @@ int seccomp_restrict(const struct seccomp_list *lists, unsigned count, enum secc
 int seccomp_restrict_process(const struct seccomp_list *lists, unsigned count,
                              enum seccomp_denial denial);
 
+/*
+ * The remedy to print if a thread could not be started; "" if it is another error than that of a
+ * container which is older than clone3(). libc does without it, but not on EPERM.
+ */
+const char *seccomp_thread_hint(int error);
+
 #endif

@@ -12,6 +12,7 @@
 
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/seccomp.h"
 #include "vmm/kvm/arch.h"
 #include "vmm/kvm/confine.h"
 #include "vmm/kvm/vm.h"
@@ -158,7 +159,8 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size)
     /* It restricts itself while the vCPU is created. */
     error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
     if (error)
-        return log_error(error, "start the thread of vCPU %u", vcpu->index);
+        return log_error(error, "start the thread of vCPU %u%s", vcpu->index,
+                         seccomp_thread_hint(error));
     vcpu->started = true;
     vcpu->fd = vm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
     if (vcpu->fd < 0)

@@ -10,6 +10,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
+#include "vmm/core/seccomp.h"
 #include "vmm/machine/machine.h"
 
 /* Requests: recorded under the mutex, then carried out by the main loop. */
@@ -191,7 +192,7 @@ static void lifecycle_start_worker(struct lifecycle *life, enum life_phase phase
     error = pthread_create(&life->worker, NULL, work, life);
     if (!error)
         return;
-    log_error(error, "start a thread");
+    log_error(error, "start a thread%s", seccomp_thread_hint(error));
     life->worker = pthread_self(); /* do it here instead, and block the main loop */
     work(life);
 }
@@ -524,7 +525,7 @@ int lifecycle_start(struct lifecycle *life)
     life->phase = LIFE_STARTING;
     error = pthread_create(&life->worker, NULL, lifecycle_start_machine, life);
     if (error)
-        return log_error(error, "start a thread");
+        return log_error(error, "start a thread%s", seccomp_thread_hint(error));
     machine_start_devices(life->machine);
     return 0;
 }
