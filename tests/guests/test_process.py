@@ -11,11 +11,13 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import vmm
 from vmm import (CONFINED, MACHINE, MINIVMM, GuestTest, command, cpu_seconds, output_lines, payload, text,
@@ -310,24 +312,66 @@ class Containers(GuestTest):
 class Sandbox(GuestTest):
     """What each thread of a running machine has given up."""
 
-    def check_threads(self, mode: str, **more):
+    def check_threads(self, mode: str, *options: str, user: int | None = None, **more):
+        user = os.geteuid() if user is None else user
         (self.directory / "shared").mkdir(exist_ok=True)
         (self.directory / "disk").write_bytes(bytes(1 << 20))
+        for path in self.directory, self.directory / "shared", self.directory / "disk":
+            os.chown(path, user, -1)
         with self.running("button", "--cpus", "2", "--disk", "disk", "--share", "shared",
-                          "--sandbox", mode, **more) as process:
+                          "--sandbox", mode, *options, **more) as process:
             statuses = [path.read_text() for path in
                         Path(f"/proc/{process.pid}/task").glob("*/status")]
-        self.assertGreaterEqual(len(statuses), 5)
+            self.assertGreaterEqual(len(statuses), 5, process.poll() and process.stderr.read())
         for status in statuses:
             self.assertRegex(status, r"\nNoNewPrivs:\s*1\n")
             self.assertRegex(status, r"\nSeccomp:\s*2\n")
-            capabilities = re.search(r"\nCapPrm:\s*([0-9a-f]+)\n", status)[1]
-            self.assertIn(int(capabilities, 16), (0, 1 << 2), status)  # CAP_DAC_READ_SEARCH
+            capabilities = int(re.search(r"\nCapPrm:\s*([0-9a-f]+)\n", status)[1], 16)
+            self.assertEqual(int(re.search(r"\nUid:\s*(\d+)\s", status)[1]), user)
+            self.assertIn(capabilities, (0, 0 if user else 1 << 2), status)  # CAP_DAC_READ_SEARCH
 
     def setUp(self):
         super().setUp()
         if not CONFINED:
             self.skipTest("built with sanitizers, which the sandbox would stop")
+
+    def ordinary_user(self, number: int = 1234):
+        """What makes check_threads() run minivmm as an ordinary user, who may open /dev/kvm."""
+        if os.geteuid():
+            return {}
+        directory = tempfile.TemporaryDirectory(prefix="guests-", dir="/tmp")
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        kvm, libc = self.directory / "kvm", ctypes.CDLL(None, use_errno=True)
+        kvm.mkdir()
+        for path in (vmm.MINIVMM, vmm.MINIVMM.with_name("minivmm-net"), payload("button"),
+                     payload("hello")):
+            if path.exists():  # from where that user may read it
+                shutil.copy(path, self.directory)
+        self.directory.chmod(0o755)
+        for name, value in {"MINIVMM": self.directory / vmm.MINIVMM.name,
+                            "GUESTS": self.directory}.items():
+            change = mock.patch.object(vmm, name, value)
+            change.start()
+            self.addCleanup(change.stop)
+
+        def mount(source: bytes, target: Path, kind: bytes | None, flags: int):
+            if libc.mount(source, bytes(target), kind, flags, None):
+                raise OSError(ctypes.get_errno(), "mount")
+
+        def own_kvm(device=os.stat("/dev/kvm").st_rdev):
+            """In a mount namespace, as it may be another user's on the host."""
+            if libc.unshare(0x20000):  # CLONE_NEWNS
+                raise OSError(ctypes.get_errno(), "unshare")
+            mount(b"none", Path("/"), None, 0x44000)  # MS_REC | MS_PRIVATE
+            mount(b"none", kvm, b"tmpfs", 0)
+            os.mknod(kvm / "kvm", 0o600 | stat.S_IFCHR, device)
+            os.chown(kvm / "kvm", number, -1)
+            mount(bytes(kvm / "kvm"), Path("/dev/kvm"), None, 0x1000)  # MS_BIND
+            os.setgroups([])
+            os.setresgid(number, number, number)
+            os.setresuid(number, number, number)
+        return {"preexec_fn": own_kvm, "user": number}
 
     def test_every_thread(self):
         self.check_threads("auto")
@@ -336,6 +380,15 @@ class Sandbox(GuestTest):
         if self.boot("hello", "--sandbox", "strict").returncode:
             self.skipTest("this host does not allow namespaces, or lacks Landlock")
         self.check_threads("strict")
+
+    def test_every_thread_of_an_ordinary_user(self):
+        self.check_threads("on", "--net", "user", **self.ordinary_user())
+
+    def test_every_thread_of_an_ordinary_user_with_namespaces(self):
+        user = self.ordinary_user()
+        if self.boot("hello", "--sandbox", "strict", preexec_fn=user.get("preexec_fn")).returncode:
+            self.skipTest("this host does not allow an ordinary user namespaces, or lacks Landlock")
+        self.check_threads("strict", "--net", "user", **user)
 
     def test_nobody_traces_it(self):
         with self.running("button") as process:

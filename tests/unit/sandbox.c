@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "devices/console/terminal.h"
+#include "devices/fs/share.h"
 #include "tests/unit/notifiers.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
@@ -284,6 +285,15 @@ static void setup(void)
     tree_put(directory, "file", "text", 4);
 }
 
+/* The directory and its file. */
+static int chown_tree(uid_t uid)
+{
+    char path[sizeof(directory) + 16];
+
+    snprintf(path, sizeof(path), "%s/file", directory);
+    return chown(directory, uid, uid) || chown(path, uid, uid);
+}
+
 static void teardown(void)
 {
     tree_remove(directory);
@@ -389,6 +399,76 @@ START_TEST(off_restricts_nothing)
 }
 END_TEST
 
+/*
+ * What a share answers on its loop's thread in the strictest sandbox, where neither / nor /proc is
+ * the host's.
+ */
+struct answers {
+    struct share *share;
+    uint32_t uid, gid;
+    int error;
+};
+
+static void ask_share(void *arg)
+{
+    const struct share_user user = { .umask = 022 };
+    struct answers *answers = arg;
+    struct share_entry file, made;
+    char value[] = "value", got[8] = "";
+
+    answers->error = share_lookup(answers->share, 1, "file", &file);
+    if (answers->error)
+        return;
+    answers->uid = file.attr.stx_uid;
+    answers->gid = file.attr.stx_gid;
+    if ((answers->error =
+             share_setxattr(answers->share, file.node, "user.minivmm", value, sizeof(value), 0)) ||
+        (answers->error = share_getxattr(answers->share, file.node, "user.minivmm", got,
+                                         sizeof(got))) != sizeof(value))
+        return;
+    answers->error = share_mkdir(answers->share, 1, "folder", 0755, user, &made);
+    if (!answers->error && (made.attr.stx_uid != 0 || made.attr.stx_gid != 0))
+        answers->error = -EPERM;
+}
+
+static int ask_in_namespaces(uid_t uid)
+{
+    struct world world = { .sandbox.calls = false };
+    struct answers answers = { .uid = 1 };
+
+    if (uid && (setresgid(uid, uid, uid) || setresuid(uid, uid, uid) ||
+                prctl(PR_SET_DUMPABLE, 1))) /* as after execve() */
+        return TRY_BROKEN;
+    if (!world_make(&world, SANDBOX_STRICT, true, true) || !world.sandbox.calls)
+        return TRY_NO_SANDBOX;
+    answers.share = world.board.shares[0];
+    loop_call(world.board.loops[0].loop, ask_share, &answers);
+    if (answers.error || answers.uid != 0 || answers.gid != 0) {
+        fprintf(stderr, "error %d, uid %u, gid %u\n", answers.error, answers.uid, answers.gid);
+        return TRY_DENIED;
+    }
+    return TRY_DONE;
+}
+
+START_TEST(a_share_is_served_in_namespaces)
+{
+    /* Not nobody: in a namespace without numbers everything is nobody's. */
+    const uid_t ordinary = 1234, uid = _i && geteuid() == 0 ? ordinary : geteuid();
+    int status;
+    pid_t child;
+
+    if (uid == ordinary && chown_tree(uid))
+        ck_abort_msg("chown: %s", strerror(errno));
+    child = fork();
+    if (child == 0)
+        _exit(ask_in_namespaces(uid == geteuid() ? 0 : uid));
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == TRY_NO_SANDBOX)
+        unit_skip("this host allows this user no namespaces, or sanitizers are built in");
+    ck_assert(is_done(status));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("sandbox");
@@ -401,6 +481,7 @@ int main(void)
     tcase_add_test(tcase, of_all_files_only_shares_are_left);
     tcase_add_test(tcase, the_denied_call_is_named);
     tcase_add_test(tcase, off_restricts_nothing);
+    tcase_add_loop_test(tcase, a_share_is_served_in_namespaces, 0, 2); /* as we are, as another */
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -549,7 +549,8 @@ static const struct option config_options[] = {
           "(seccomp), each vCPU most of all; it cannot be traced and leaves no core dump. auto "
           "does without what the host lacks and warns; on refuses to start then. strict adds "
           "namespaces without files, networks and other processes' objects, which not every host "
-          "allows an ordinary user. off is for debuggers and strace(1).",
+          "allows an ordinary user; files of further users then are nobody's (65534) in the guest. "
+          "off is for debuggers and strace(1).",
       .read = option_read_choice,
       .at = offsetof(struct config, sandbox) },
     { .name = "log-level",

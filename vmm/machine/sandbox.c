@@ -18,6 +18,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
@@ -247,6 +248,12 @@ static int sandbox_restrict_files(const struct board *board)
     return landlock_restrict(trees, count);
 }
 
+/* Namespaces of an ordinary user need one of users, in which it has all capabilities. */
+static bool sandbox_has_own_users(const struct board *board)
+{
+    return board->config->sandbox == SANDBOX_STRICT && geteuid() != 0;
+}
+
 static int sandbox_drop_capabilities(const struct board *board)
 {
     /* minivmm-net is nobody's if minivmm is root's, and must not outlive it. */
@@ -254,7 +261,7 @@ static int sandbox_drop_capabilities(const struct board *board)
 
     for (unsigned i = 0; i < board->share_count; i++)
         keep |= confine_capabilities(share_tree(board->shares[i]).writable);
-    return capabilities_keep(keep);
+    return capabilities_keep(sandbox_has_own_users(board) ? 0 : keep);
 }
 
 /* Nobody traces the process, and nothing of the guest's memory gets into a file. */
@@ -270,23 +277,60 @@ static int sandbox_stop_privileges(const struct board *board)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 }
 
+static int sandbox_write_file(const char *path, const char *text)
+{
+    cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+/* A number keeps its meaning in the new namespace, or a file server would take it for nobody's. */
+static int sandbox_map_user(uid_t uid, gid_t gid)
+{
+    char map[64];
+    int error = sandbox_write_file("/proc/self/setgroups", "deny");
+
+    snprintf(map, sizeof(map), "%u %u 1", uid, uid);
+    if (!error)
+        error = sandbox_write_file("/proc/self/uid_map", map);
+    snprintf(map, sizeof(map), "%u %u 1", gid, gid);
+    return error ? error : sandbox_write_file("/proc/self/gid_map", map);
+}
+
+/* A root directory in which there is only /proc/self/fd: a file server names open files by it. */
+static int sandbox_empty_root(void)
+{
+    const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || chdir("/proc/self/fd") < 0 ||
+        mount("empty", "/proc", "tmpfs", flags, "mode=500") < 0 || mkdir("/proc/proc", 0500) < 0 ||
+        mkdir("/proc/proc/self", 0500) < 0 || mkdir("/proc/proc/self/fd", 0500) < 0 ||
+        mount(".", "/proc/proc/self/fd", NULL, MS_BIND, NULL) < 0 ||
+        mount(NULL, "/proc", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL) < 0 ||
+        chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+        umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        return -errno;
+    return 0;
+}
+
 /*
  * Namespaces without processes, networks and files. Root keeps its own users: a file server needs
  * its rights to the host's files.
  */
 static int sandbox_unshare(const struct board *board)
 {
-    int flags = CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+    int flags = CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS, error = 0;
+    bool own_users = sandbox_has_own_users(board);
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
 
     if (board->config->sandbox != SANDBOX_STRICT)
         return 0;
-    if (unshare(flags | (geteuid() ? CLONE_NEWUSER : 0)) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("empty", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,mode=500") < 0 ||
-        chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
-        umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+    if (unshare(flags | (own_users ? CLONE_NEWUSER : 0)) < 0)
         return -errno;
-    return 0;
+    if (own_users)
+        error = sandbox_map_user(uid, gid);
+    return error ? error : sandbox_empty_root();
 }
 
 /* Not pointers: each would need a relocation at every start. */
