@@ -387,12 +387,14 @@ static int decompress_explain(const struct decompressor *d, int status)
 static int decompress_finish(struct decompressor *d)
 {
     int status = 0;
-    pid_t child = d->child;
+    pid_t child = d->child, ended;
 
     d->child = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
-    return decompress_explain(d, WIFEXITED(status) ? WEXITSTATUS(status) : FAILED);
+    do
+        ended = waitpid(child, &status, 0);
+    while (ended < 0 && errno == EINTR);
+    return decompress_explain(d,
+                              ended == child && WIFEXITED(status) ? WEXITSTATUS(status) : FAILED);
 }
 
 static int64_t decompress_read_here(struct decompressor *d, void *dst, size_t len)

@@ -436,6 +436,26 @@ class Signals(GuestTest):
             process.send_signal(signal.SIGTERM)
             self.check_ends(process, 0)
 
+    def test_signals_that_the_parent_has_blocked(self):
+        """Among them the one that makes a vCPU leave the guest, and SIGTERM."""
+        def block():
+            signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+
+        with self.running("end", "--cpus", "2", "--grace", "1ms", cmdline="spin",
+                          preexec_fn=block) as process:
+            process.terminate()
+            self.check_ends(process, 128 + signal.SIGTERM)
+            self.assertEqual(process.stderr.read(), b"")  # not: a vCPU does not answer
+
+    def test_children_that_the_parent_ignores(self):
+        """A kernel that is cut off is not taken for a whole one."""
+        packed = gzip.compress(os.urandom(100000) + payload("hello").read_bytes())
+        kernel = self.file("kernel.gz", packed[:len(packed) // 2])
+        done = self.run_vmm(command(None, "--kernel", kernel), preexec_fn=lambda: signal.signal(
+            signal.SIGCHLD, signal.SIG_IGN))
+        self.check_status(done, FAILED)
+        self.check_one_line(done.stderr, "truncated")
+
     def test_terminated_during_start(self):
         """At any time: no hang, no other status, the disk is unlocked."""
         disk = self.disk()

@@ -38,9 +38,10 @@ void front_end_block_signals(void)
     front_end_stop_signals(&set);
     sigaddset(&set, SIGWINCH);
     sigaddset(&set, SIGCONT);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    pthread_sigmask(SIG_SETMASK, &set, NULL);
     signal(SIGPIPE, SIG_IGN); /* write() fails with EPIPE or EFBIG instead */
     signal(SIGXFSZ, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* else nobody would learn how a child has ended */
 }
 
 void front_end_stop(struct front_end *f, int status)

@@ -54,7 +54,10 @@ int front_end_run(struct front_end *f, const struct front_end_ops *ops, const st
  */
 void front_end_stop(struct front_end *f, int status);
 
-/* Blocks the signals read by signalfd, ignores SIGPIPE and SIGXFSZ. Before the first thread. */
+/*
+ * Blocks the signals read by signalfd and no others, ignores SIGPIPE and SIGXFSZ, does not ignore
+ * SIGCHLD: whatever the parent has left behind. Before the first thread.
+ */
 void front_end_block_signals(void);
 
 /* The signals that stop a machine: SIGTERM, SIGINT, and SIGHUP unless ignored (nohup). */

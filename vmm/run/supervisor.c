@@ -328,7 +328,6 @@ static int supervisor_watch_signals(struct supervisor *s)
     sigaddset(&set, SIGQUIT);
     sigaddset(&set, SIGCHLD);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    signal(SIGCHLD, SIG_DFL); /* the parent may have ignored it */
     s->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     s->signals.events = POLLIN;
     s->signals.ready = supervisor_signals_ready;
