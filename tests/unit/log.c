@@ -96,9 +96,10 @@ START_TEST(control_characters_are_replaced)
     int log = catch_stderr();
     char text[128] = "";
 
-    log_refuse(1, "open a\nb\x1b[2J\x7f");
+    log_refuse(1, "open a\nb\x1b[2J\x7f, \xc2\x9b"
+                  "2J, \xc3\x9b\xc2\xa0");
     ck_assert_int_gt(read(log, text, sizeof(text) - 1), 0);
-    ck_assert_str_eq(text, "minivmm: open a?b?[2J?\n");
+    ck_assert_str_eq(text, "minivmm: open a?b?[2J?, ??2J, \xc3\x9b\xc2\xa0\n");
 }
 END_TEST
 

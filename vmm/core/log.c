@@ -55,6 +55,16 @@ static void log_note_reason(const char *line)
     __atomic_store_n(&log_reason, text, __ATOMIC_RELEASE);
 }
 
+/* Names from outside may contain control characters; those above 0x7f have two bytes in UTF-8. */
+static void log_replace_controls(char *line)
+{
+    for (unsigned char *c = (unsigned char *)line; *c; c++)
+        if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
+            c[0] = c[1] = '?';
+        else if (*c < ' ' || *c == 0x7f)
+            *c = '?';
+}
+
 /* One write() per line, so that lines of threads do not mix; \r for a terminal in raw mode. */
 static void log_line(bool failure, const char *fmt, va_list args, int error)
 {
@@ -69,9 +79,7 @@ static void log_line(bool failure, const char *fmt, va_list args, int error)
     used = strlen(line);
     if (error)
         snprintf(line + used, size - used, ": %s", strerror(error));
-    for (char *c = line; *c; c++) /* names from outside may contain control characters */
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+    log_replace_controls(line);
     if (failure && !log_errors_expected)
         log_note_reason(line + strlen(LOG_NAME));
     if (failure && log_reason_only)
