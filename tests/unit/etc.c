@@ -69,7 +69,7 @@ END_TEST
 
 START_TEST(hosts_that_cannot_be_copied)
 {
-    size_t size = _i ? 9 * MIB : 3;
+    const size_t sizes[] = { 3, 9 * MIB, 17 * MIB }, size = sizes[_i];
     char *bytes = malloc(size);
 
     memset(bytes, _i ? '\n' : '\0', size);
@@ -134,7 +134,7 @@ int main(void)
     tcase_add_test(tests, own_name_has_addresses);
     tcase_add_test(tests, root_without_etc);
     tcase_add_test(tests, links_lead_into_the_root);
-    tcase_add_loop_test(tests, hosts_that_cannot_be_copied, 0, 2);
+    tcase_add_loop_test(tests, hosts_that_cannot_be_copied, 0, 3);
     tcase_add_loop_test(tests, resolver_of_the_user_network, 0, ARRAY_SIZE(resolvers));
     tcase_add_test(tests, resolver_of_another_network);
     suite_add_tcase(suite, tests);

@@ -391,6 +391,23 @@ START_TEST(nodes_of_devices)
 }
 END_TEST
 
+/* In a time that grows with their number, not with its square, which would be an hour. */
+START_TEST(a_list_of_many_lines)
+{
+    const size_t size = 8 * MIB;
+    char *lines = malloc(size), node[MODULES_NODE_SIZE];
+    size_t at = 0;
+
+    for (size_t i = 0; i < size; i++)
+        lines[i] = i % 2 ? '\n' : 'a';
+    tree_put(tree, "modules.devname", lines, size);
+    free(lines);
+    open_modules("", NULL);
+    ck_assert(!modules_next_node(modules, &at, node));
+    ck_assert_uint_eq(at, size);
+}
+END_TEST
+
 START_TEST(modules_that_the_guest_has_already)
 {
     char inside[128], outside[128];
@@ -431,6 +448,7 @@ int main(void)
     tcase_add_test(tests, directory_is_found_by_links);
     tcase_add_test(tests, no_modules);
     tcase_add_test(tests, nodes_of_devices);
+    tcase_add_test(tests, a_list_of_many_lines);
     if (guest_file_open("/", "/", O_DIRECTORY) >= 0)
         tcase_add_test(tests, modules_that_the_guest_has_already);
     else

@@ -151,6 +151,26 @@ START_TEST(files_that_cannot_be_read)
 }
 END_TEST
 
+/* Whoever has made the root may have made them of holes, which cost nothing. */
+START_TEST(files_without_end)
+{
+    const char *const names[] = { "etc/passwd", "etc/group" };
+
+    ck_assert_int_eq(truncate(names[_i], (off_t)1 << 40), 0);
+    ck_assert_int_eq(find("me"), -EFBIG);
+    ck_assert_int_eq(find(NULL), 0);
+}
+END_TEST
+
+/* Such a line refers to other users (nsswitch.conf(5)). libc finds no directory in it. */
+START_TEST(a_user_without_a_directory)
+{
+    write_file("etc/passwd", "+\n");
+    ck_assert_int_eq(find("+"), 0);
+    ck_assert_ptr_null(user.home);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("user");
@@ -166,6 +186,8 @@ int main(void)
     tcase_add_test(tests, only_files_are_read);
     tcase_add_test(tests, more_groups_than_most_users_have);
     tcase_add_loop_test(tests, files_that_cannot_be_read, 0, 2);
+    tcase_add_loop_test(tests, files_without_end, 0, 2);
+    tcase_add_test(tests, a_user_without_a_directory);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

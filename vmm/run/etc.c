@@ -53,9 +53,9 @@ static bool etc_copy(FILE *to, FILE *from)
 static int etc_make_hosts(struct etc *etc, const char *root, const char *hostname)
 {
     FILE *old = guest_file_read(root, "/etc/hosts");
+    bool fits = old || errno != EFBIG;
     size_t size;
     FILE *text = open_memstream(&etc->hosts, &size);
-    bool fits = true;
 
     if (text) {
         fprintf(text, "127.0.1.1 %s\n::ffff:127.0.1.1 %s\n", hostname, hostname);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,9 +24,29 @@ int guest_file_open(const char *root, const char *path, int flags)
     return fd < 0 ? -errno : fd;
 }
 
+/* Copies the file to one in memory. Its descriptor, or -errno. */
+static int guest_file_copy(int fd)
+{
+    cleanup_close int copy = memfd_create("copy", MFD_CLOEXEC);
+    char bytes[4096];
+    size_t size = 0;
+    ssize_t got;
+
+    while (copy >= 0 && (got = read(fd, bytes, sizeof(bytes))) > 0) {
+        size += (size_t)got;
+        if (size > GUEST_FILE_MAX)
+            return -EFBIG;
+        if (write(copy, bytes, (size_t)got) != got)
+            return -ENOMEM;
+    }
+    if (copy < 0 || got < 0 || lseek(copy, 0, SEEK_SET) < 0)
+        return -errno;
+    return take_fd(&copy);
+}
+
 FILE *guest_file_read(const char *root, const char *path)
 {
-    cleanup_close int fd = guest_file_open(root, path, 0);
+    cleanup_close int fd = guest_file_open(root, path, 0), copy = -1;
     struct stat st;
     FILE *file;
 
@@ -33,8 +54,13 @@ FILE *guest_file_read(const char *root, const char *path)
         errno = fd < 0 ? -fd : ENOENT;
         return NULL;
     }
-    file = fdopen(fd, "r");
+    copy = guest_file_copy(fd);
+    if (copy < 0) {
+        errno = -copy;
+        return NULL;
+    }
+    file = fdopen(copy, "r");
     if (file)
-        take_fd(&fd);
+        take_fd(&copy);
     return file;
 }

@@ -12,7 +12,12 @@
 /* Opens for reading, with `flags` 0 or O_DIRECTORY; or with O_PATH. -errno. */
 int guest_file_open(const char *root, const char *path, int flags);
 
-/* Opens a regular file for reading. NULL with errno: ENOENT also if it is no regular file. */
+/*
+ * Opens a copy of a regular file for reading. Whoever made the root may change the file meanwhile,
+ * or let it have no end: a copy has at most GUEST_FILE_MAX bytes. NULL with errno: ENOENT also if
+ * it is no regular file, EFBIG.
+ */
+#define GUEST_FILE_MAX (16 << 20) /* lists of blocked hosts have a few MiB */
 FILE *guest_file_read(const char *root, const char *path);
 
 #endif

@@ -336,13 +336,15 @@ bool modules_next_node(const struct modules *modules, size_t *at, char ret[MODUL
     while (modules->nodes[*at]) {
         const char *line = modules->nodes + *at;
         size_t length = strcspn(line, "\n");
-        char name[100], type[2];
+        char text[256], name[100], type[2]; /* a copy, since sscanf() measures all that follows */
         unsigned major, minor;
         int end = 0;
 
         *at += length + (line[length] == '\n');
-        if (*line == '#' ||
-            sscanf(line, "%*[^ \n] %99[^ \n] %1[cb]%9u:%9u%n", name, type, &major, &minor, &end) !=
+        if (*line == '#' || length >= sizeof(text))
+            continue;
+        snprintf(text, sizeof(text), "%.*s", (int)length, line);
+        if (sscanf(text, "%*[^ \n] %99[^ \n] %1[cb]%9u:%9u%n", name, type, &major, &minor, &end) !=
                 4 ||
             (size_t)end != length || name[0] == '/' || strstr(name, ".."))
             continue;

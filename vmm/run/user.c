@@ -31,7 +31,7 @@ static bool user_look_up(struct user *user, struct run_options *options, const c
         user->uid = entry->pw_uid;
         user->gid = entry->pw_gid;
         user->name = run_options_format(options, "%s", entry->pw_name);
-        user->home = run_options_format(options, "%s", entry->pw_dir);
+        user->home = entry->pw_dir ? run_options_format(options, "%s", entry->pw_dir) : NULL;
     }
     if (file)
         fclose(file);
