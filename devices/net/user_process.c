@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,8 +30,21 @@
 
 enum { CHILD_SOCKET = 3, CHILD_LOG, CHILD_DESCRIPTORS };
 
+/*
+ * In a directory where others may make files, such as /tmp, the program could be theirs. It is
+ * trusted if whoever could change it could change minivmm, or is the user or root.
+ */
+static bool user_process_trusts(uid_t owner)
+{
+    struct stat own;
+
+    return owner == 0 || owner == geteuid() ||
+           (stat("/proc/self/exe", &own) == 0 && owner == own.st_uid);
+}
+
 static int user_process_find(char path[PATH_MAX])
 {
+    struct stat program, name; /* a link may lead elsewhere, once it has been checked */
     ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - sizeof(PROGRAM));
     char *slash;
 
@@ -39,12 +53,17 @@ static int user_process_find(char path[PATH_MAX])
     path[length] = '\0';
     slash = strrchr(path, '/');
     strcpy(slash ? slash + 1 : path, PROGRAM);
-    if (access(path, X_OK) < 0)
+    if (access(path, X_OK) < 0 || stat(path, &program) < 0 || lstat(path, &name) < 0)
         return log_refuse(
             errno,
             "no user-mode network: %s: %s (it belongs beside minivmm, and is built if "
             "libslirp is installed)",
             path, strerror(errno));
+    if (!user_process_trusts(program.st_uid) || !user_process_trusts(name.st_uid))
+        return log_refuse(EPERM,
+                          "no user-mode network: %s belongs to neither root, nor you, nor "
+                          "minivmm's owner: install both where only one of them can write",
+                          path);
     return 0;
 }
 

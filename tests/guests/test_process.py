@@ -397,6 +397,35 @@ class Sandbox(GuestTest):
             self.assertEqual(os.stat(f"/proc/{process.pid}/mem").st_uid, 0)
 
 
+class Neighbours(GuestTest):
+    """Other users, who may write into the directory where minivmm lies."""
+
+    def check_not_executed(self, plant):
+        if os.geteuid():
+            self.skipTest("needs root, to make another user's file")
+        program, planted = self.directory / "minivmm", self.directory / "minivmm-net"
+        shutil.copy(MINIVMM, program)
+        plant(planted)
+        os.chown(planted, 1234, 1234, follow_symlinks=False)
+        words = command("hello")
+        words[0] = str(program)
+        for options in [], ["--net", "user"]:
+            done = self.run_vmm([program, *words[3:], *options])
+            self.assertFalse((self.directory / "executed").exists())
+            self.assertIn(f"{planted} belongs to neither", text(done.stderr))
+            self.check_status(done, FAILED if options else 0)
+        planted.unlink()
+
+    def test_a_planted_program(self):
+        def plant(path: Path):
+            path.write_text("#!/bin/sh\n: > executed\n")
+            path.chmod(0o755)
+        self.check_not_executed(plant)
+
+    def test_a_planted_link(self):
+        self.check_not_executed(lambda path: path.symlink_to("/bin/sh"))
+
+
 class Signals(GuestTest):
     def check_ends(self, process, status: int, limit: float = vmm.TIME_LIMIT):
         start = time.monotonic()
