@@ -101,7 +101,7 @@ int image_load(const struct image *image, uint64_t offset, uint64_t len, struct 
 
 int image_save(const char *path, const void *bytes, size_t size)
 {
-    cleanup_close int fd = open_output(path, O_TRUNC);
+    cleanup_close int fd = open_output(path, O_TRUNC, 0600);
 
     if (fd < 0)
         return open_error("create", path);

@@ -35,7 +35,11 @@ int image_read(const struct image *image, uint64_t offset, void *dst, size_t len
 int image_load(const struct image *image, uint64_t offset, uint64_t len, struct guest_memory *mem,
                gpa_t gpa);
 
-/* Writes a table made for the guest to a new file at `path`, for the user to inspect. */
+/*
+ * Writes a table made for the guest to a new file at `path`, for the user to inspect, and for
+ * nobody else: the guest's seeds may be in it, and the process may have no umask any more
+ * (share.h).
+ */
 int image_save(const char *path, const void *bytes, size_t size);
 
 #endif

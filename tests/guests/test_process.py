@@ -416,6 +416,15 @@ class Neighbours(GuestTest):
             self.check_status(done, FAILED if options else 0)
         planted.unlink()
 
+    def test_what_is_dumped_is_the_users(self):
+        """A writable share needs a process without a umask."""
+        (self.directory / "shared").mkdir()
+        dump = ["--dump-acpi", "tables"] if MACHINE == "x86_64" else ["--dump-dtb", "tables"]
+        self.check_passes("hello", "--share", "shared,rw", *dump, umask=0o022)
+        tables = self.directory / "tables"
+        files = list(tables.iterdir()) if tables.is_dir() else [tables]
+        self.assertEqual({file.stat().st_mode & 0o777 for file in files}, {0o600})
+
     def test_a_planted_program(self):
         def plant(path: Path):
             path.write_text("#!/bin/sh\n: > executed\n")

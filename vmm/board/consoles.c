@@ -50,7 +50,7 @@ static int consoles_open_terminal(struct terminal **ret, int *ret_fd, struct boa
         host.input = host.output = config->fd;
         break;
     case CONSOLE_FILE:
-        *ret_fd = open_output(config->path, config->append ? O_APPEND : O_TRUNC);
+        *ret_fd = open_output(config->path, config->append ? O_APPEND : O_TRUNC, 0666);
         if (*ret_fd < 0)
             return open_error("open", config->path);
         host.output = *ret_fd;

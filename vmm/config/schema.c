@@ -591,7 +591,8 @@ static const struct option config_options[] = {
       .argument = "FILE",
       .help = "write the guest's device tree to a file",
       .arch = "aarch64",
-      .more = "At the start and after each reset.",
+      .more = "At the start and after each reset. Only the user may read a new file, as the "
+              "guest's seeds are in it.",
       .read = option_read_text,
       .at = offsetof(struct config, dump_dtb),
       .min = 1 },
@@ -601,7 +602,7 @@ static const struct option config_options[] = {
       .help = "write the guest's ACPI tables to files",
       .arch = "x86_64",
       .more = "One file for each table, named by its signature; the directory is created if "
-              "necessary.",
+              "necessary. Only the user may read new files.",
       .read = option_read_text,
       .at = offsetof(struct config, dump_acpi),
       .min = 1 },

@@ -24,9 +24,9 @@ int open_existing(const char *path, int flags)
     return open_at_once(path, flags, 0);
 }
 
-int open_output(const char *path, int flags)
+int open_output(const char *path, int flags, mode_t mode)
 {
-    int fd = open_at_once(path, flags | O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+    int fd = open_at_once(path, flags | O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, mode);
 
     if (fd >= 0 && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) < 0) {
         int error = errno;

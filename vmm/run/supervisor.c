@@ -428,7 +428,7 @@ static int supervisor_open_json(struct supervisor *s)
 {
     const char *path = s->options.json;
 
-    int fd = path ? open_output(path, O_TRUNC) : -1;
+    int fd = path ? open_output(path, O_TRUNC, 0666) : -1;
 
     if (path && fd < 0)
         return open_error("--json: open", path);
