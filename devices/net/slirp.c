@@ -9,6 +9,9 @@
 #include <slirp/libslirp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "devices/net/frame_filter.h"
 #include "devices/net/net.h"
@@ -34,6 +37,7 @@
 #define SLIRP_MTU       16384
 #define SLIRP_FRAME_MAX (ETH_HLEN + 4 /* VLAN tag */ + SLIRP_MTU)
 #define SLIRP_QUEUE     (512 << 10) /* bytes, including struct slirp_frame */
+#define SLIRP_ACCEPT_MS 100         /* between tries when there is no descriptor for a client */
 
 struct slirp_frame {
     struct slirp_frame *next;
@@ -66,6 +70,8 @@ struct slirp_net {
     struct slirp_frame *first;        /* of the queue */
     struct slirp_frame **last;        /* its end */
     size_t queued;                    /* bytes */
+    fd_set listeners;                 /* forwarded TCP ports */
+    int64_t accept_at_ms;             /* they are not polled before, for lack of descriptors */
     uint8_t sent[SLIRP_FRAME_MAX];    /* a copy of the guest's frame */
 };
 
@@ -169,12 +175,19 @@ static const struct {
     { SLIRP_POLL_ERR, POLLERR }, { SLIRP_POLL_HUP, POLLHUP },
 };
 
+static bool slirp_is_listener(const struct slirp_net *s, int fd)
+{
+    return fd >= 0 && fd < FD_SETSIZE && FD_ISSET(fd, &s->listeners);
+}
+
 static int slirp_add_poll(int fd, int events, void *opaque)
 {
     struct slirp_net *s = opaque;
     short wanted = 0;
     int index;
 
+    if (s->accept_at_ms && slirp_is_listener(s, fd))
+        return -1;
     for (unsigned i = 0; i < ARRAY_SIZE(slirp_events); i++)
         if (events & slirp_events[i].slirp)
             wanted |= slirp_events[i].poll;
@@ -182,11 +195,26 @@ static int slirp_add_poll(int fd, int events, void *opaque)
     return index < 0 ? -1 : index;
 }
 
+/* Whether accept() will get a descriptor. If not, clients wait until there is one. */
+static bool slirp_may_accept(struct slirp_net *s)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd >= 0)
+        close(fd);
+    else if (errno == EMFILE || errno == ENFILE)
+        s->accept_at_ms = slirp_clock_ms(s) + SLIRP_ACCEPT_MS;
+    return s->accept_at_ms == 0;
+}
+
 static int slirp_get_revents(int index, void *opaque)
 {
-    const struct slirp_net *s = opaque;
+    struct slirp_net *s = opaque;
     int events = 0;
 
+    if (index >= 0 && s->polled->fds[index].revents &&
+        slirp_is_listener(s, s->polled->fds[index].fd) && !slirp_may_accept(s))
+        return 0;
     for (unsigned i = 0; index >= 0 && i < ARRAY_SIZE(slirp_events); i++)
         if (s->polled->fds[index].revents & slirp_events[i].poll)
             events |= slirp_events[i].slirp;
@@ -200,6 +228,8 @@ static void slirp_limit_wait(struct slirp_net *s, uint32_t *timeout_ms)
 
     if (s->want_receive && s->first)
         *timeout_ms = 0;
+    if (s->accept_at_ms && s->accept_at_ms - now < *timeout_ms)
+        *timeout_ms = (uint32_t)(s->accept_at_ms - now);
     for (const struct slirp_timer *timer = s->timers; timer; timer = timer->next) {
         if (timer->when_ms <= now)
             *timeout_ms = 0;
@@ -213,6 +243,8 @@ static void slirp_prepare(struct poller *poller, struct poll_set *set, uint32_t 
     struct slirp_net *s = container_of(poller, struct slirp_net, poller);
 
     s->polling = s->queued < SLIRP_QUEUE / 2;
+    if (s->accept_at_ms <= slirp_clock_ms(s))
+        s->accept_at_ms = 0;
     if (s->polling) {
         s->set = set;
         slirp_pollfds_fill(s->slirp, timeout_ms, slirp_add_poll, s);
@@ -435,8 +467,22 @@ static int slirp_add_forward(struct slirp_net *s, const struct slirp_forward *fo
     }
 }
 
+/* Of all that is polled, notes the forwarded TCP ports. */
+static int slirp_note_listener(int fd, int events, void *opaque)
+{
+    struct slirp_net *s = opaque;
+    int listens = 0;
+    socklen_t size = sizeof(listens);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens &&
+        fd < FD_SETSIZE)
+        FD_SET(fd, &s->listeners);
+    return -1;
+}
+
 static int slirp_set_up(struct slirp_net *s, const struct slirp_options *options)
 {
+    uint32_t timeout_ms = 0;
     int error;
 
     slirp_quiet_glib();
@@ -451,6 +497,8 @@ static int slirp_set_up(struct slirp_net *s, const struct slirp_options *options
         if (error < 0)
             return error;
     }
+    if (options->forwards)
+        slirp_pollfds_fill(s->slirp, &timeout_ms, slirp_note_listener, s);
     return 0;
 }
 

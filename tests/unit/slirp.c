@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -713,6 +714,30 @@ START_TEST(forwarded_udp_port)
 }
 END_TEST
 
+/* Those for whom there is no descriptor wait, and cost nothing, until there is one. */
+START_TEST(more_clients_than_descriptors)
+{
+    enum { CLIENTS = 4, ACCEPTED = 1 };
+    int clients[CLIENTS];
+    struct rlimit limit;
+    unsigned turns = 0;
+    double end;
+
+    for (unsigned i = 0; i < CLIENTS; i++)
+        clients[i] = connect_to(SOCK_STREAM, tcp_forward.host_port);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = (rlim_t)clients[CLIENTS - 1] + 1 + ACCEPTED;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (end = now() + 0.5; now() < end; turns++)
+        loop_turn(d.loop, 100);
+    ck_assert_uint_lt(turns, 100); /* thousands, if it turned without a rest */
+    limit.rlim_cur = limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        close(clients[i]);
+}
+END_TEST
+
 /* Without receive buffers a bounded number of frames is queued; the rest stays in the sender. */
 START_TEST(guest_without_buffers)
 {
@@ -927,8 +952,11 @@ int main(int argc, char **argv)
     tcase_add_checked_fixture(forward, open_forwards, finish);
     tcase_add_test(forward, forwarded_tcp_port);
     tcase_add_test(forward, forwarded_udp_port);
-    if (!in_process) /* the kernel drops datagrams if the other process is slow */
+    if (!in_process) {
+        tcase_add_test(forward, more_clients_than_descriptors);
+        /* The kernel drops datagrams if the other process is slow. */
         tcase_add_test(forward, guest_without_buffers);
+    }
     suite_add_tcase(suite, forward);
 
     tcase_add_loop_test(refused, a_forwarded_port_in_use_is_refused, 0, 2);
