@@ -32,8 +32,8 @@ int image_open(struct image *ret_image, const char *path)
 
 int image_open_fd(struct image *ret_image, int source, const char *path)
 {
-    cleanup_close int fd = source >= 0 ? fcntl(source, F_DUPFD_CLOEXEC, 0)
-                                       : open_existing(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    cleanup_close int fd =
+        source >= 0 ? fcntl(source, F_DUPFD_CLOEXEC, 0) : open(path, O_PATH | O_CLOEXEC);
     struct stat st;
 
     if (fd < 0)
@@ -45,7 +45,13 @@ int image_open_fd(struct image *ret_image, int source, const char *path)
                           image_mode_name(st.st_mode));
     if (st.st_size <= 0)
         return log_refuse(EINVAL, "%s is empty; name a file with contents", path);
+    if (source < 0) {
+        cleanup_close int path_fd = take_fd(&fd);
 
+        fd = open_known(path_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0)
+            return log_error(errno, "open %s", path);
+    }
     *ret_image = (struct image){ .fd = take_fd(&fd), .path = path, .size = (uint64_t)st.st_size };
     return 0;
 }

@@ -23,7 +23,7 @@
 #define BUSY_TRIES   20
 #define BUSY_WAIT_MS 10
 
-/* Checks the kind of file and finds its size and block sizes. */
+/* Finds its size and block sizes. */
 static int block_probe(struct raw *raw, const struct block_options *options)
 {
     const char *path = options->path;
@@ -33,22 +33,17 @@ static int block_probe(struct raw *raw, const struct block_options *options)
 
     if (fstat(raw->fd, &st) < 0)
         return log_error(errno, "%s", path);
-    /* O_NONBLOCK kept open_existing() from blocking on a FIFO. io_uring would fail requests with
-     * EAGAIN. */
+    /* O_NONBLOCK kept open_known() from waiting. io_uring would fail requests with EAGAIN. */
     if (fcntl(raw->fd, F_SETFL, fcntl(raw->fd, F_GETFL) & ~O_NONBLOCK) < 0)
         return log_error(errno, "%s", path);
-    if (S_ISDIR(st.st_mode))
-        return log_refuse(EISDIR, "%s is a directory, not a disk image", path);
     if (S_ISBLK(st.st_mode)) {
         if (ioctl(raw->fd, BLKGETSIZE64, &raw->block.size) < 0)
             return log_error(errno, "%s: get its size", path);
         if (ioctl(raw->fd, BLKSSZGET, &sector) < 0 || ioctl(raw->fd, BLKPBSZGET, &physical) < 0)
             log_debug("%s: unknown sector size: %s", path, strerror(errno));
-    } else if (S_ISREG(st.st_mode)) {
+    } else {
         raw->block.size = (uint64_t)st.st_size;
         physical = (unsigned)st.st_blksize;
-    } else {
-        return log_refuse(EINVAL, "%s is neither a regular file nor a block device", path);
     }
 
     if (raw->block.size == 0)
@@ -138,8 +133,6 @@ static int block_explain(int error, const struct block_options *options)
 {
     bool denied = error == EACCES || error == EROFS || error == EPERM;
 
-    if (error == EISDIR)
-        return log_refuse(error, "%s is a directory, not a disk image", options->path);
     if (error == EBUSY)
         return log_refuse(
             error, "%s is mounted or in use by another program; unmount it or stop that program",
@@ -154,15 +147,33 @@ static int block_explain(int error, const struct block_options *options)
 }
 
 /* A ring that used a block device holds it for some milliseconds after its process has ended. */
-static int block_open_file(const char *path, int flags)
+static int block_open_known(int path_fd, const char *path, int flags)
 {
-    int fd = open_existing(path, flags);
+    int fd = open_known(path_fd, path, flags);
 
     for (unsigned tries = 0; fd < 0 && errno == EBUSY && tries < BUSY_TRIES; tries++) {
         poll(NULL, 0, BUSY_WAIT_MS);
-        fd = open_existing(path, flags);
+        fd = open_known(path_fd, path, flags);
     }
     return fd;
+}
+
+/* Opens a regular file or a block device. Prints; -errno. */
+static int block_open_file(const struct block_options *options, int flags)
+{
+    const char *path = options->path;
+    cleanup_close int path_fd = open(path, O_PATH | O_CLOEXEC);
+    struct stat st;
+    int fd;
+
+    if (path_fd < 0 || fstat(path_fd, &st) < 0)
+        return block_explain(errno, options);
+    if (S_ISDIR(st.st_mode))
+        return log_refuse(EISDIR, "%s is a directory, not a disk image", path);
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return log_refuse(EINVAL, "%s is neither a regular file nor a block device", path);
+    fd = block_open_known(path_fd, path, flags);
+    return fd < 0 ? block_explain(errno, options) : fd;
 }
 
 int block_open(struct block **ret, const struct block_options *options, struct loop *loop)
@@ -170,7 +181,7 @@ int block_open(struct block **ret, const struct block_options *options, struct l
     /* O_EXCL refuses a block device that is mounted. It has no effect on files. */
     int flags = (options->read_only ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NOCTTY |
                 (options->direct ? O_DIRECT : 0);
-    cleanup_close int fd = block_open_file(options->path, flags);
+    cleanup_close int fd = block_open_file(options, flags);
     struct raw raw = { .block = { .read_only = options->read_only,
                                   .can_discard = !options->read_only },
                        .loop = loop,
@@ -178,7 +189,7 @@ int block_open(struct block **ret, const struct block_options *options, struct l
     int error;
 
     if (fd < 0)
-        return block_explain(errno, options);
+        return fd;
     if ((error = block_probe(&raw, options)) ||
         (options->direct && (error = block_probe_direct(&raw, options->path))) ||
         (error = block_lock(&raw, options->path)) ||

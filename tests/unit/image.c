@@ -9,6 +9,7 @@
 
 #include "tests/unit/firmware.h"
 #include "tests/unit/lease.h"
+#include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
@@ -73,7 +74,7 @@ static const struct {
     int error;
 } unsuitable[] = {
     { ".", "is a directory", -EINVAL },
-    { "fifo", "is a pipe", -EINVAL }, /* opening it does not block */
+    { "fifo", "is a pipe", -EINVAL }, /* it is not even opened */
     { "empty", "is empty", -EINVAL },
     { "device", "is a device", -EINVAL },
     { "missing", "No such file", -ENOENT },
@@ -85,6 +86,7 @@ START_TEST(directory_fifo_device_or_empty)
     char directory[] = "/tmp/minivmm-image-XXXXXX";
     const char *name = unsuitable[_i].name;
     struct image image = { .fd = -2 };
+    int watch;
 
     ck_assert_ptr_nonnull(mkdtemp(directory));
     ck_assert_int_eq(chdir(directory), 0);
@@ -94,7 +96,9 @@ START_TEST(directory_fifo_device_or_empty)
     close(open("empty", O_CREAT | O_WRONLY, 0600));
 
     log_capture();
+    watch = tree_watch_opens("fifo");
     ck_assert_int_eq(image_open(&image, name), unsuitable[_i].error);
+    ck_assert(!tree_was_opened(watch));
     ck_assert(logged(unsuitable[_i].words));
     ck_assert_int_eq(image.fd, -2); /* untouched on failure */
 

@@ -391,10 +391,10 @@ START_TEST(nodes_of_devices)
 }
 END_TEST
 
-/* In a time that grows with their number, not with its square, which would be an hour. */
+/* In a time that grows with their number, not with its square, which would be minutes. */
 START_TEST(a_list_of_many_lines)
 {
-    const size_t size = 8 * MIB;
+    const size_t size = 4 * MIB;
     char *lines = malloc(size), node[MODULES_NODE_SIZE];
     size_t at = 0;
 

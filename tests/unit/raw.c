@@ -14,6 +14,7 @@
 #include "devices/block/open.h"
 #include "devices/block/raw.h"
 #include "tests/unit/firmware.h"
+#include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
@@ -55,6 +56,7 @@ START_TEST(what_is_not_a_disk_is_refused)
 {
     struct loop *loop = loop_create();
     struct block *block = NULL;
+    int watch;
 
     ck_assert_int_eq(open_disk(&block, loop, in_directory("missing"), false), -ENOENT);
     ck_assert_int_eq(open_disk(&block, loop, directory, false), -EISDIR);
@@ -63,8 +65,10 @@ START_TEST(what_is_not_a_disk_is_refused)
     ck_assert_int_eq(open_disk(&block, loop, image("odd", 513), false), -EINVAL);
     ck_assert_int_eq(open_disk(&block, loop, (char[]){ "/dev/null" }, false), -EINVAL);
     ck_assert_int_eq(mkfifo(in_directory("fifo"), 0600), 0);
+    watch = tree_watch_opens(in_directory("fifo"));
     ck_assert_int_eq(open_disk(&block, loop, in_directory("fifo"), false), -EINVAL);
     ck_assert_int_eq(open_disk(&block, loop, in_directory("fifo"), true), -EINVAL);
+    ck_assert(!tree_was_opened(watch));
     ck_assert_ptr_null(block);
     loop_destroy(loop);
 }

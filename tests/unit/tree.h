@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -63,6 +64,25 @@ static inline void tree_write(const char *path, const char *text)
     if (fd < 0 || write(fd, text, strlen(text)) < 0)
         abort();
     close(fd);
+}
+
+/* An inotify descriptor that tells tree_was_opened() whether somebody has opened the file since. */
+static inline int tree_watch_opens(const char *path)
+{
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+    if (inotify_add_watch(fd, path, IN_OPEN) < 0)
+        abort();
+    return fd;
+}
+
+static inline bool tree_was_opened(int watch)
+{
+    char event[sizeof(struct inotify_event) + NAME_MAX + 1];
+    bool opened = read(watch, event, sizeof(event)) > 0;
+
+    close(watch);
+    return opened;
 }
 
 #define TREE_NO_MOUNTS "this user may create no mount namespace, not even in a user namespace"

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
 #include "vmm/run/options.h"
 #include "vmm/run/user.h"
@@ -120,8 +121,12 @@ END_TEST
 
 START_TEST(only_files_are_read)
 {
+    int watch;
+
     ck_assert_int_eq(unlink("etc/passwd") | mkfifo("etc/passwd", 0600), 0);
+    watch = tree_watch_opens("etc/passwd");
     ck_assert_int_eq(find("me"), -EINVAL);
+    ck_assert(!tree_was_opened(watch));
 }
 END_TEST
 

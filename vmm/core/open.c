@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,9 +21,29 @@ static int open_at_once(const char *path, int flags, mode_t mode)
     return open(path, flags, mode); /* the first try has notified the holder */
 }
 
-int open_existing(const char *path, int flags)
+static bool open_is_same(int fd, int other)
 {
-    return open_at_once(path, flags, 0);
+    struct stat a, b;
+
+    return fstat(fd, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+int open_known(int path_fd, const char *path, int flags)
+{
+    char name[32];
+    int fd;
+
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", path_fd);
+    fd = open_at_once(name, flags, 0);
+    if (fd >= 0 || errno != ENOENT || !path)
+        return fd;
+    fd = open_at_once(path, flags, 0);
+    if (fd < 0 || open_is_same(fd, path_fd))
+        return fd;
+    close(fd);
+    errno = ESTALE;
+    return -1;
 }
 
 int open_output(const char *path, int flags, mode_t mode)

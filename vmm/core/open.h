@@ -5,12 +5,14 @@
 #include <sys/types.h>
 
 /*
- * open() of an existing file with O_NONBLOCK added: the other end of a pipe, or a device, is not
- * waited for. Only a lease is (F_SETLEASE, as file servers take them on regular files), because its
- * holder then lets go of it, or loses it after /proc/sys/fs/lease-break-time seconds (45).
- * Returns the descriptor, or -1 with errno.
+ * Opens the file of an O_PATH descriptor: in between, the caller has looked what it is. To open a
+ * device or pipe can have effects, and whoever hands over a directory may put a link to one there.
+ * `path` or NULL is where it was found: for want of /proc it is opened there. With O_NONBLOCK: only
+ * a lease is waited for (F_SETLEASE, as file servers take them on regular files), because its
+ * holder then lets go of it, or loses it after /proc/sys/fs/lease-break-time seconds (45). Returns
+ * the descriptor, or -1 with errno.
  */
-int open_existing(const char *path, int flags);
+int open_known(int path_fd, const char *path, int flags);
 
 /*
  * Opens or creates a file to write to, likewise without waiting: of a pipe that nobody reads it

@@ -11,11 +11,12 @@
 #include <unistd.h>
 
 #include "vmm/core/cleanup.h"
+#include "vmm/core/open.h"
 
 int guest_file_open(const char *root, const char *path, int flags)
 {
     const struct open_how how = {
-        .flags = (uint64_t)(O_CLOEXEC | flags | (flags & O_PATH ? 0 : O_NONBLOCK | O_NOCTTY)),
+        .flags = (uint64_t)(O_CLOEXEC | flags),
         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
     cleanup_close int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -46,15 +47,16 @@ static int guest_file_copy(int fd)
 
 FILE *guest_file_read(const char *root, const char *path)
 {
-    cleanup_close int fd = guest_file_open(root, path, 0), copy = -1;
+    cleanup_close int path_fd = guest_file_open(root, path, O_PATH), fd = -1, copy = -1;
     struct stat st;
     FILE *file;
 
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        errno = fd < 0 ? -fd : ENOENT;
+    if (path_fd < 0 || fstat(path_fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        errno = path_fd < 0 ? -path_fd : ENOENT;
         return NULL;
     }
-    copy = guest_file_copy(fd);
+    fd = open_known(path_fd, NULL, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    copy = fd < 0 ? -errno : guest_file_copy(fd);
     if (copy < 0) {
         errno = -copy;
         return NULL;

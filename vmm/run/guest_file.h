@@ -9,7 +9,7 @@
  * there: symbolic links lead where they lead in the guest, never out of `root`. No messages.
  */
 
-/* Opens for reading, with `flags` 0 or O_DIRECTORY; or with O_PATH. -errno. */
+/* Opens with `flags` O_PATH or O_DIRECTORY. -errno. */
 int guest_file_open(const char *root, const char *path, int flags);
 
 /*
