@@ -8,6 +8,7 @@ import fcntl
 import gzip
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -372,6 +373,18 @@ class Sandbox(GuestTest):
             os.setresgid(number, number, number)
             os.setresuid(number, number, number)
         return {"preexec_fn": own_kvm, "user": number}
+
+    def test_scarce_descriptors(self):
+        """The guest runs confined, or not at all."""
+        for most in range(20, 100):
+            done = self.boot("hello", "--disk", self.disk(), "--share", ".,tag=x", preexec_fn=lambda:
+                             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)))
+            if done.returncode == 0:
+                self.assertEqual(done.stderr, b"")
+                break
+            self.assertNotIn("confined without", text(done.stderr))
+            self.check_status(done, FAILED)
+        self.assertEqual(done.returncode, 0)
 
     def test_every_thread(self):
         self.check_threads("auto")

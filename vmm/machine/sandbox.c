@@ -379,6 +379,12 @@ static const struct sandbox_layer sandbox_first[] = {
 
 static const struct sandbox_layer sandbox_calls = { "seccomp", sandbox_load_filter };
 
+/* What runs out for a moment, perhaps because somebody uses it up, is not what the host lacks. */
+static bool sandbox_is_scarcity(int error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EAGAIN;
+}
+
 static int sandbox_add(struct sandbox *sandbox, const struct board *board,
                        const struct sandbox_layer *layer)
 {
@@ -387,6 +393,8 @@ static int sandbox_add(struct sandbox *sandbox, const struct board *board,
 
     if (!error)
         return 0;
+    if (sandbox_is_scarcity(error))
+        return log_error(-error, "--sandbox: %s", layer->name);
     if (board->config->sandbox != SANDBOX_AUTO)
         return log_refuse(-error, "--sandbox: this host does not provide %s (%s)", layer->name,
                           strerror(-error));
