@@ -23,6 +23,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/open.h"
 
 #define PROGRAM   "minivmm-net"
 #define BUFFER    (1 << 20) /* bytes asked for each direction; the kernel may give less */
@@ -124,7 +125,7 @@ static int user_process_exec(void *arg)
         dup2(null, fd);
     dup2(socket, CHILD_SOCKET);
     dup2(log, CHILD_LOG);
-    syscall(SYS_close_range, CHILD_DESCRIPTORS, ~0u, 0);
+    open_close_range(CHILD_DESCRIPTORS, ~0u);
     setsid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     sigemptyset(&none);

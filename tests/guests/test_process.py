@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import gzip
+import itertools
 import os
 import re
 import resource
@@ -31,7 +32,7 @@ NOBODY = 65534
 # Numbers on x86_64 and aarch64.
 SYSTEM_CALLS = {"unshare": (272, 97), "io_uring_setup": (425, 425), "capset": (126, 91),
                 "landlock_create_ruleset": (444, 444), "landlock_restrict_self": (446, 446),
-                "seccomp": (317, 277), "openat2": (437, 437),
+                "seccomp": (317, 277), "openat2": (437, 437), "close_range": (436, 436),
                 "statx": (332, 291), "clone3": (435, 435)}
 
 # Offset and value of the magic number of the other architecture's kernels.
@@ -298,6 +299,25 @@ class Containers(GuestTest):
                 done = self.boot_without(errno.EPERM, "clone3", sandbox=sandbox)
                 self.check_status(done, FAILED)
                 self.check_one_line(done.stderr, "thread", "seccomp", "clone3()", "ENOSYS")
+
+    def test_descriptors_are_closed_nevertheless(self):
+        """Forgotten ones in minivmm, and in minivmm-net also those that an option names."""
+        pipes = [os.pipe() for _ in range(300)]
+        writers = [writer for _, writer in pipes]
+        names = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in writers}
+        for error in (errno.EPERM, errno.ENOSYS):
+            with (self.subTest(error=errno.errorcode[error]),
+                  self.running("button", "--net", "user", "--console", f"fd={writers[200]}",
+                               pass_fds=writers,
+                               preexec_fn=self.forbid(error, "close_range")) as process):
+                self.assertEqual(process.first_line, b"ready\n")
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+                for pid, kept in (process.pid, {writers[200]}), *((pid, set()) for pid in
+                                                                  children.split()):
+                    held = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
+                    self.assertEqual({fd for fd, name in names.items() if name in held}, kept)
+        for fd in itertools.chain(*pipes):
+            os.close(fd)
 
     def test_what_is_needed_is_named(self):
         for error in (errno.EPERM, errno.ENOSYS):

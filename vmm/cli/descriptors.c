@@ -7,17 +7,13 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
-
-#ifndef SYS_close_range
-#define SYS_close_range 436 /* on all architectures */
-#endif
+#include "vmm/core/open.h"
 
 #define DESCRIPTORS 256 /* enough for a machine with every device */
 
@@ -58,8 +54,8 @@ void descriptors_close_unnamed(char *const argv[])
 
     do {
         named = descriptors_next_named(argv, first);
-        if (named > first && syscall(SYS_close_range, first, named - 1, 0) < 0)
-            log_debug("inherited descriptors are not closed: %s", strerror(errno));
+        if (named > first)
+            open_close_range((unsigned)first, (unsigned)named - 1);
         first = named < INT_MAX ? named + 1 : named;
     } while (first < INT_MAX);
 }

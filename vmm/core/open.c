@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/core/open.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/core/log.h"
+
+#ifndef SYS_close_range
+#define SYS_close_range 436 /* on all architectures */
+#endif
 
 /* Waits for nothing but the holder of a lease on a regular file. */
 static int open_at_once(const char *path, int flags, mode_t mode)
@@ -58,6 +64,35 @@ int open_output(const char *path, int flags, mode_t mode)
         return -1;
     }
     return fd;
+}
+
+static void open_close_listed(const char *name, unsigned first, unsigned last, unsigned list)
+{
+    unsigned fd = 0;
+
+    if (*name == '.')
+        return;
+    while (*name)
+        fd = 10 * fd + (unsigned)(*name++ - '0');
+    if (fd >= first && fd <= last && fd != list)
+        close((int)fd);
+}
+
+void open_close_range(unsigned first, unsigned last)
+{
+    _Alignas(struct dirent64) char entries[1024];
+    int list;
+    long size;
+
+    if (syscall(SYS_close_range, first, last, 0) == 0)
+        return;
+    list = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (list >= 0 && (size = getdents64(list, entries, sizeof(entries))) > 0)
+        for (long at = 0; at < size; at += ((struct dirent64 *)(entries + at))->d_reclen)
+            open_close_listed(((struct dirent64 *)(entries + at))->d_name, first, last,
+                              (unsigned)list);
+    if (list >= 0)
+        close(list);
 }
 
 int open_error(const char *what, const char *path)

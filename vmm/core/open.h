@@ -21,6 +21,12 @@ int open_known(int path_fd, const char *path, int flags);
  */
 int open_output(const char *path, int flags, mode_t mode);
 
+/*
+ * Closes all descriptors from `first` to `last`, as close_range(), which containers may forbid and
+ * Linux has since 5.9. Without memory or locks, as a child calls it that shares ours.
+ */
+void open_close_range(unsigned first, unsigned last);
+
 /* Prints why open_output() failed, and what helps. Returns -errno. */
 int open_error(const char *what, const char *path);
 
