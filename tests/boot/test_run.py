@@ -276,12 +276,27 @@ class Clock(GuestTest):
 
 
 class SmallRoot(GuestTest):
-    def test_small_root(self):
-        """It has no /tmp, and the command is a script without #!."""
+    def make(self) -> Path:
         root = self.directory / "root"
         (root / "bin").mkdir(parents=True)
         shutil.copy(FILES / "busybox", root / "bin")
         (root / "bin/sh").symlink_to("busybox")
+        return root
+
+    def test_in_namespaces(self):
+        """The strictest sandbox serves directories, too."""
+        (self.directory / "rw").mkdir()
+        done = run("--sandbox", "strict", "--root", self.make(), "--rw", f"{self.directory}/rw:/rw",
+                   "--cwd", "/rw", "--", "sh", "-c",
+                   "echo text >made && busybox stat -c %u made && busybox cat made")
+        if b"does not provide" in done.stderr:
+            self.skipTest(done.stderr.decode())
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"0\ntext\n", b""))
+        self.assertEqual((self.directory / "rw/made").read_text(), "text\n")
+
+    def test_small_root(self):
+        """It has no /tmp, and the command is a script without #!."""
+        root = self.make()
         (root / "script").write_text("echo $0 $1; cd /tmp && busybox stat -c %a . && exit 3\n")
         (root / "script").chmod(0o755)
         done = run("--root", root, "/script", "word")
