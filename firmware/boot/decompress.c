@@ -335,13 +335,15 @@ static const struct seccomp_rule decompress_table[] = {
     { SYS_exit_group, .reason = "the end" },
 };
 
-static _Noreturn void decompress_child(struct decompressor *d, int fd)
+static _Noreturn void decompress_child(struct decompressor *d, int fd, pid_t parent)
 {
     const struct seccomp_list list = { decompress_table, ARRAY_SIZE(decompress_table) };
 
     close(d->pipe); /* so that it breaks when the parent closes its own */
     signal(SIGPIPE, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(FAILED); /* it has ended before it could be told */
     prctl(PR_SET_DUMPABLE, 0);
     /* Where the host has no seccomp the machine says so. */
     if (CONFINE && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
@@ -354,6 +356,7 @@ static _Noreturn void decompress_child(struct decompressor *d, int fd)
 static int decompress_start(struct decompressor *d)
 {
     cleanup_close int theirs = -1;
+    const pid_t parent = getpid();
     int ends[2];
 
     if (pipe2(ends, O_CLOEXEC) < 0)
@@ -364,7 +367,7 @@ static int decompress_start(struct decompressor *d)
     if (d->child < 0)
         return log_error(errno, "decompress %s", d->image->path);
     if (d->child == 0)
-        decompress_child(d, theirs);
+        decompress_child(d, theirs, parent);
     return 0;
 }
 
