@@ -27,6 +27,11 @@ struct frame_prefix {
     uint8_t bytes[16];
 };
 
+#define ADDR4(addr)                                                        \
+    {                                                                      \
+        (addr) >> 24, (addr) >> 16 & 0xff, (addr) >> 8 & 0xff, (addr)&0xff \
+    }
+
 /* What a router does not forward, and where clouds tell a machine its secrets. */
 static const struct frame_prefix frame_closed4[] = {
     { 8, { 0 } },                   /* this host (RFC 791): Linux takes it for loopback */
@@ -36,14 +41,23 @@ static const struct frame_prefix frame_closed4[] = {
     { 32, { 100, 100, 100, 200 } }, /* metadata of Alibaba's */
     { 32, { 168, 63, 129, 16 } },   /* metadata of Azure's */
     { 4, { 224 } },                 /* multicast: the host itself may listen, and its neighbours */
+    { 24, ADDR4(USER_NETWORK) },    /* the guest's own: nobody else is there */
 };
 
 static const struct frame_prefix frame_closed6[] = {
-    { 96, { 0 } },                                                 /* ::, ::1, ::a.b.c.d */
-    { 96, { [10] = 0xff, [11] = 0xff } },                          /* ::ffff:a.b.c.d */
-    { 32, { 0xfd, 0x00, 0x0e, 0xc2 } },                            /* metadata of Amazon's */
-    { 128, { 0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54 } }, /* metadata of Google's */
+    { 96, { 0 } },                                                      /* ::, ::1, ::a.b.c.d */
+    { 96, { [10] = 0xff, [11] = 0xff } },                               /* ::ffff:a.b.c.d */
+    { 32, { 0xfd, 0x00, 0x0e, 0xc2 } },                                 /* metadata of Amazon's */
+    { 128, { 0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54 } },      /* metadata of Google's */
+    { 128, { 0xfd, 0x00, 0x00, 0xc1, [12] = 0xa9, 0xfe, 0xa9, 0xfe } }, /* Oracle's */
+    { 128, { 0xfd, 0x00, 0x01, 0x00, [12] = 0x01, 0x00, 0x02 } },       /* Alibaba's */
+    { 128, { 0xfd, 0x00, 0xa9, 0xfe, 0xa9, 0xfe, [15] = 0x01 } },       /* Akamai's */
+    { 128, { 0xfd, 0x00, 0x00, 0x42, [15] = 0x42 } },                   /* Scaleway's */
+    { 64, { USER_NETWORK6 } },                                          /* the guest's own */
 };
+
+/* A translator of the host's network sends these to a.b.c.d (RFC 6052). */
+static const struct frame_prefix frame_translated = { 96, { 0x00, 0x64, 0xff, 0x9b } };
 
 /* Only libslirp itself is asked there, by ICMPv6 and DHCPv6. */
 static const struct frame_prefix frame_local6[] = {
@@ -51,12 +65,19 @@ static const struct frame_prefix frame_local6[] = {
     { 8, { 0xff } },        /* multicast */
 };
 
-/* libslirp's own: for it these are no addresses of the host, which may have one of them, too. */
+/*
+ * Addresses at which libslirp answers, and opens no socket to the host's network, which may have
+ * them, too: it does so for all others, even if they are of the guest's own network.
+ */
 static const struct frame_prefix frame_own4[] = {
-    { 24, { USER_NETWORK >> 24, USER_NETWORK >> 16 & 0xff, USER_NETWORK >> 8 & 0xff } },
+    { 32, ADDR4(USER_NETWORK_GATEWAY) },
+    { 32, ADDR4(USER_NETWORK_NAMESERVER) },
     { 32, { 255, 255, 255, 255 } }, /* its DHCP server; the host's sockets refuse to broadcast */
 };
-static const struct frame_prefix frame_own6[] = { { 64, { USER_NETWORK6 } } };
+static const struct frame_prefix frame_own6[] = {
+    { 128, { USER_NETWORK6_GATEWAY } },
+    { 128, { USER_NETWORK6_NAMESERVER } },
+};
 
 static bool frame_prefix_has(const struct frame_prefix *prefix, const uint8_t *addr)
 {
@@ -72,6 +93,26 @@ static bool frame_is_in(const struct frame_prefix *prefixes, unsigned count, con
         if (frame_prefix_has(&prefixes[i], addr))
             return true;
     return false;
+}
+
+static bool frame_is_own(const uint8_t *addr, uint8_t family)
+{
+    return family == AF_INET ? frame_is_in(frame_own4, ARRAY_SIZE(frame_own4), addr)
+                             : frame_is_in(frame_own6, ARRAY_SIZE(frame_own6), addr);
+}
+
+static bool frame_is_closed4(const uint8_t *addr)
+{
+    return frame_is_in(frame_closed4, ARRAY_SIZE(frame_closed4), addr) &&
+           !frame_is_own(addr, AF_INET);
+}
+
+static bool frame_is_closed6(const uint8_t *addr)
+{
+    if (frame_prefix_has(&frame_translated, addr))
+        return frame_is_closed4(addr + 12);
+    return frame_is_in(frame_closed6, ARRAY_SIZE(frame_closed6), addr) &&
+           !frame_is_own(addr, AF_INET6);
 }
 
 /*
@@ -116,14 +157,13 @@ static bool frame_ask_route(int routes, const uint8_t *addr, uint8_t family, uin
 
 static bool frame_is_host(struct frame_filter *filter, const uint8_t *addr, uint8_t family)
 {
-    uint8_t size = family == AF_INET ? 4 : 16, key[16] = { 0 };
+    uint8_t size = family == AF_INET ? 4 : 16;
+    uint8_t key[16] = { [10] = 0xff, [11] = 0xff }; /* ::ffff:a.b.c.d: no other is of both */
     uint64_t now = clock_now_ns();
 
-    if (filter->routes < 0 ||
-        (family == AF_INET ? frame_is_in(frame_own4, ARRAY_SIZE(frame_own4), addr)
-                           : frame_is_in(frame_own6, ARRAY_SIZE(frame_own6), addr)))
+    if (filter->routes < 0 || frame_is_own(addr, family))
         return false;
-    memcpy(key, addr, size);
+    memcpy(key + sizeof(key) - size, addr, size);
     if (now < filter->expires_ns && !memcmp(key, filter->last, sizeof(key)))
         return filter->last_is_host;
 
@@ -193,7 +233,7 @@ static bool frame_ip4_passes(struct frame_filter *filter, uint8_t *ip, size_t si
     const uint8_t *addr = ip + 16;
 
     if (header < IP4_HEADER || header > size || frame_load16(ip + 6) & 0x3fff /* MF, offset */ ||
-        frame_is_in(frame_closed4, ARRAY_SIZE(frame_closed4), addr))
+        frame_is_closed4(addr))
         return false;
     return frame_payload_passes(filter, addr, AF_INET, ip[9], ip + header, size - header);
 }
@@ -204,7 +244,7 @@ static bool frame_ip6_passes(struct frame_filter *filter, uint8_t *ip, size_t si
     const uint8_t *addr = ip + 24;
     uint8_t *payload = ip + IP6_HEADER;
 
-    if (size < IP6_HEADER || frame_is_in(frame_closed6, ARRAY_SIZE(frame_closed6), addr))
+    if (size < IP6_HEADER || frame_is_closed6(addr))
         return false;
     if (ip[6] != IPPROTO_TCP && ip[6] != IPPROTO_UDP && ip[6] != IPPROTO_ICMPV6)
         return false;

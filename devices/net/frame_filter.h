@@ -14,7 +14,7 @@
  */
 struct frame_filter {
     int routes;       /* a netlink socket; -1: the host's own addresses are allowed */
-    uint8_t last[16]; /* the address asked for last, if `expires_ns` is in the future */
+    uint8_t last[16]; /* asked for last, if `expires_ns` is in the future; IPv4: ::ffff:a.b.c.d */
     bool last_is_host;
     uint64_t expires_ns;
 };

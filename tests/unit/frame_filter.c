@@ -74,15 +74,22 @@ static const struct {
     const char *to;
     bool passes;
 } destinations[] = {
-    { "10.0.2.2", true }, /* the virtual network itself, also where this host is in such a one */
+    { "10.0.2.2", true }, /* libslirp itself, also where this host is in such a network */
     { "10.0.2.3", true },
-    { "10.0.2.255", true },
+    { "10.0.2.15", false }, /* libslirp would connect to this host then */
+    { "10.0.2.77", false },
+    { "10.0.2.255", false },
+    { "10.0.3.15", true },
     { "255.255.255.255", true }, /* DHCP: libslirp answers it */
     { "192.0.2.1", true },
     { "169.253.255.255", true },
     { "169.255.0.0", true },
     { "223.255.255.255", true },
     { "fec0::2", true },
+    { "fec0::3", true },
+    { "fec0::15", false },
+    { "fec0::1:0:0:1", false },
+    { "fec0:0:0:1::1", true },
     { "2001:db8::1", true },
     { "fd00:ec1::254", true },
     { "127.0.0.1", false },
@@ -106,6 +113,13 @@ static const struct {
     { "febf::1", false },
     { "fd00:ec2::254", false },
     { "fd20:ce::254", false },
+    { "fd00:c1::a9fe:a9fe", false },
+    { "fd00:100::100:200", false },
+    { "fd00:a9fe:a9fe::1", false },
+    { "fd00:42::42", false },
+    { "64:ff9b::192.0.2.1", true },
+    { "64:ff9b::169.254.169.254", false },
+    { "64:ff9b::100.100.100.200", false },
     { "ff02::fb", false },
     { "ff05::c", false },
     { HOST4, false },
@@ -183,6 +197,20 @@ START_TEST(an_address_that_the_host_gets_later)
     ck_assert(!reaches(LATER, IPPROTO_TCP));
     ck_assert(!reaches(LATER, IPPROTO_TCP));
     ck_assert(reaches("10.0.2.2", IPPROTO_TCP));
+}
+END_TEST
+
+/* An IPv6 address that begins with the bytes of the host's IPv4 address is no verdict on that. */
+START_TEST(families_are_told_apart)
+{
+    char begins_with[INET6_ADDRSTRLEN];
+    struct in6_addr addr = { 0 };
+
+    inet_pton(AF_INET, HOST4, &addr);
+    inet_ntop(AF_INET6, &addr, begins_with, sizeof(begins_with));
+    ck_assert(reaches(begins_with, IPPROTO_UDP));
+    ck_assert(!reaches(HOST4, IPPROTO_TCP));
+    ck_assert(reaches(begins_with, IPPROTO_UDP));
 }
 END_TEST
 
@@ -275,13 +303,14 @@ int main(void)
 
     if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
         return unit_skip_all("this user may not create a network namespace");
-    if (!add_address("lo:1", HOST4) || !add_address6(HOST6))
+    if (!add_address("lo:1", HOST4) || !add_address6(HOST6) || !add_address("lo:3", "10.0.2.15"))
         return unit_skip_all("this host gives no address to the loopback interface");
 
     tcase_add_checked_fixture(tests, open_filter, close_filter);
     tcase_add_loop_test(tests, destination, 0, ARRAY_SIZE(destinations));
     tcase_add_test(tests, link_local_is_for_libslirp);
     tcase_add_test(tests, an_address_that_the_host_gets_later);
+    tcase_add_test(tests, families_are_told_apart);
     tcase_add_test(tests, host_loopback_allows_own_addresses_only);
     tcase_add_test(tests, no_fragments);
     tcase_add_loop_test(tests, urgent_data_becomes_ordinary, 0, 64);
