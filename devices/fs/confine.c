@@ -2,6 +2,7 @@
 #include "devices/fs/confine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <string.h>
@@ -43,7 +44,7 @@ static const struct seccomp_rule confine_table[] = {
     /* Names and attributes. */
     { SYS_openat2, .reason = "FUSE_LOOKUP: open a name beneath its directory" },
     { SYS_statx, .reason = "FUSE_GETATTR, and all answers with attributes" },
-    { SYS_fcntl, .reason = "F_DUPFD_CLOEXEC of a node's descriptor" },
+    { SYS_fcntl, .argument = { 1, UINT32_MAX, F_DUPFD_CLOEXEC }, .reason = "a node's descriptor" },
     { SYS_close, .reason = "FUSE_FORGET, FUSE_RELEASE" },
     { SYS_readlinkat, .reason = "FUSE_READLINK" },
     { SYS_fstatfs, .reason = "FUSE_STATFS; is this a pseudo filesystem?" },
@@ -53,29 +54,10 @@ static const struct seccomp_rule confine_table[] = {
     /* Contents. */
     { SYS_openat, .reason = "FUSE_OPEN, through /proc/self/fd; FUSE_CREATE" },
     { SYS_preadv, .reason = "FUSE_READ" },
-    { SYS_pwritev2, .reason = "FUSE_WRITE" },
-    { SYS_pwritev, .reason = "the same without flags, with some libcs" },
     { SYS_lseek, .reason = "FUSE_LSEEK; FUSE_READDIR from an offset" },
     { SYS_getdents64, .reason = "FUSE_READDIR" },
-    { SYS_fallocate, .reason = "FUSE_FALLOCATE" },
     { SYS_fsync, .reason = "FUSE_FSYNC" },
     { SYS_fdatasync, .reason = "FUSE_FSYNC with FUSE_FSYNC_FDATASYNC" },
-
-    /* Changes to a writable share. */
-    { SYS_mkdirat, .reason = "FUSE_MKDIR" },
-    { SYS_mknodat, .argument = { 2, S_IFMT, S_IFIFO }, .reason = "FUSE_MKNOD: a pipe" },
-    { SYS_mknodat, .argument = { 2, S_IFMT, S_IFSOCK }, .reason = "FUSE_MKNOD: a socket" },
-    { SYS_symlinkat, .reason = "FUSE_SYMLINK" },
-    { SYS_linkat, .reason = "FUSE_LINK" },
-    { SYS_unlinkat, .reason = "FUSE_UNLINK, FUSE_RMDIR" },
-    { SYS_renameat2, .reason = "FUSE_RENAME2" },
-    { SYS_ftruncate, .reason = "FUSE_SETATTR: size" },
-    { SYS_fchmodat, .reason = "FUSE_SETATTR: mode" },
-    { SYS_fchownat, .reason = "FUSE_SETATTR: owner; the owner of a new file" },
-    { SYS_utimensat, .reason = "FUSE_SETATTR: times" },
-    { SYS_fchmod, .reason = "FUSE_WRITE with FUSE_WRITE_KILL_SUIDGID" },
-    { SYS_setxattr, .reason = "FUSE_SETXATTR" },
-    { SYS_removexattr, .reason = "FUSE_REMOVEXATTR" },
 
     /* Further threads that serve the share, and inherit this filter. */
     { SYS_clone, .argument = { 0, CLONE_THREAD, CLONE_THREAD }, .reason = "pthread_create()" },
@@ -108,7 +90,30 @@ static const struct seccomp_rule confine_table[] = {
     { SYS_exit, .reason = "the end of the thread" },
 };
 
+/* Landlock does not know the changes of attributes: these calls reach any file. */
+static const struct seccomp_rule confine_write_table[] = {
+    { SYS_pwritev2, .reason = "FUSE_WRITE" },
+    { SYS_pwritev, .reason = "the same without flags, with some libcs" },
+    { SYS_fallocate, .reason = "FUSE_FALLOCATE" },
+    { SYS_mkdirat, .reason = "FUSE_MKDIR" },
+    { SYS_mknodat, .argument = { 2, S_IFMT, S_IFIFO }, .reason = "FUSE_MKNOD: a pipe" },
+    { SYS_mknodat, .argument = { 2, S_IFMT, S_IFSOCK }, .reason = "FUSE_MKNOD: a socket" },
+    { SYS_symlinkat, .reason = "FUSE_SYMLINK" },
+    { SYS_linkat, .reason = "FUSE_LINK" },
+    { SYS_unlinkat, .reason = "FUSE_UNLINK, FUSE_RMDIR" },
+    { SYS_renameat2, .reason = "FUSE_RENAME2" },
+    { SYS_ftruncate, .reason = "FUSE_SETATTR: size" },
+    { SYS_fchmodat, .reason = "FUSE_SETATTR: mode" },
+    { SYS_fchownat, .reason = "FUSE_SETATTR: owner; the owner of a new file" },
+    { SYS_utimensat, .reason = "FUSE_SETATTR: times" },
+    { SYS_fchmod, .reason = "FUSE_WRITE with FUSE_WRITE_KILL_SUIDGID" },
+    { SYS_setxattr, .reason = "FUSE_SETXATTR" },
+    { SYS_removexattr, .reason = "FUSE_REMOVEXATTR" },
+};
+
 const struct seccomp_list confine_rules = { confine_table, ARRAY_SIZE(confine_table) };
+const struct seccomp_list confine_write_rules = { confine_write_table,
+                                                  ARRAY_SIZE(confine_write_table) };
 
 /*
  * What a file server may keep of root: access to all files and, for writing, to their owners.
@@ -123,6 +128,7 @@ uint32_t confine_capabilities(bool writable)
 void confine_thread(int root, bool writable)
 {
     const struct landlock_tree tree = { root, writable };
+    const struct seccomp_list calls[] = { confine_rules, confine_write_rules };
     const struct {
         const char *name;
         int error;
@@ -130,7 +136,7 @@ void confine_thread(int root, bool writable)
         { "no new privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0 },
         { "capabilities", capabilities_keep(confine_capabilities(writable)) },
         { "Landlock", CONFINE ? landlock_restrict(&tree, 1) : 0 },
-        { "seccomp", CONFINE ? seccomp_restrict(&confine_rules, 1, SECCOMP_FAIL) : 0 },
+        { "seccomp", CONFINE ? seccomp_restrict(calls, writable ? 2 : 1, SECCOMP_FAIL) : 0 },
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(layers); i++)

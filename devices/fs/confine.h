@@ -20,6 +20,7 @@ void confine_thread(int root, bool writable);
 
 /* What confine_thread() leaves: system calls, and capabilities of root (bits of CAP_*). */
 extern const struct seccomp_list confine_rules;
+extern const struct seccomp_list confine_write_rules; /* more, if `writable` */
 uint32_t confine_capabilities(bool writable);
 
 #endif

@@ -28,6 +28,7 @@ TABLES = [
     ('arch/x86_64/confine.c', 'vcpu_table', '... on x86_64'),
     ('arch/aarch64/confine.c', 'vcpu_table', '... on aarch64'),
     ('devices/fs/confine.c', 'confine_table', 'The threads of a shared directory'),
+    ('devices/fs/confine.c', 'confine_write_table', '... if it is writable'),
     ('vmm/user_net/confine.c', 'confine_table', 'minivmm-net'),
     ('vmm/control/socket.c', 'remover_table', 'What removes the path of a control socket'),
     ('firmware/boot/decompress.c', 'decompress_table', 'What decompresses a kernel or a module'),

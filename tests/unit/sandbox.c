@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "devices/console/terminal.h"
@@ -71,6 +72,34 @@ static long read_in_the_share(void)
 
     snprintf(path, sizeof(path), "%s/file", directory);
     return open(path, O_RDONLY);
+}
+
+/* Changes of attributes, which Landlock does not know. */
+
+static long change_a_mode(void)
+{
+    return fchmodat(AT_FDCWD, directory, 0700, 0);
+}
+
+static long change_an_owner(void)
+{
+    return fchownat(AT_FDCWD, directory, getuid(), getgid(), 0);
+}
+
+static long change_times(void)
+{
+    return utimensat(AT_FDCWD, directory, NULL, 0);
+}
+
+static long change_an_attribute(void)
+{
+    return setxattr(directory, "user.test", "", 0, 0);
+}
+
+/* By SIGIO, or the signal of F_SETSIG. */
+static long signal_by_a_descriptor(void)
+{
+    return fcntl(STDIN_FILENO, F_SETOWN, getpid());
 }
 
 static long make_a_socket(void)
@@ -317,6 +346,11 @@ static try_call *const denied[] = {
     become_dumpable,
     allow_core_dumps,
     load_a_program,
+    signal_by_a_descriptor,
+    change_a_mode, /* of any file, even if there is a share, but a writable one */
+    change_an_owner,
+    change_times,
+    change_an_attribute,
 };
 
 START_TEST(a_denied_call_ends_any_thread)

@@ -182,7 +182,7 @@ static const struct seccomp_rule sandbox_share_table[] = {
     {                            \
         table, ARRAY_SIZE(table) \
     }
-#define MAX_LISTS 16
+#define MAX_LISTS 20
 
 /* `vhost`: whether the host's kernel serves its queues. */
 static bool sandbox_has_nic(const struct config *config, enum net_kind kind, bool vhost)
@@ -192,6 +192,15 @@ static bool sandbox_has_nic(const struct config *config, enum net_kind kind, boo
     while (net && (net->kind != kind || net->vhost != vhost))
         net = net->next;
     return net;
+}
+
+static bool sandbox_has_writable_share(const struct board *board)
+{
+    unsigned i = 0;
+
+    while (i < board->share_count && !share_writable(board->shares[i]))
+        i++;
+    return i < board->share_count;
 }
 
 static int sandbox_load_filter(const struct board *board)
@@ -213,6 +222,8 @@ static int sandbox_load_filter(const struct board *board)
     }
     if (board->config->restored)
         lists[count++] = arch_load_rules;
+    if (sandbox_has_writable_share(board))
+        lists[count++] = confine_write_rules;
     if (board->config->dump_acpi || board->config->dump_dtb)
         lists[count++] = (struct seccomp_list)LIST(sandbox_dump_table);
     if (sandbox_has_nic(board->config, NET_TAP, false))
