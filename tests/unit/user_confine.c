@@ -75,6 +75,30 @@ START_TEST(no_files_but_those_that_name_servers)
 }
 END_TEST
 
+static void try_terminal(void)
+{
+    char keys[8];
+
+    DEMAND(read(STDERR_FILENO, keys, sizeof(keys)) < 0 && errno == EBADF);
+    DEMAND(write(STDERR_FILENO, "message\n", 8) == 8);
+}
+
+/* What the user types into a shell, for example, while the machine is in the background. */
+START_TEST(no_keys_of_the_terminal_that_it_prints_to)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), before, slave;
+
+    if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
+        unit_skip("this host has no pseudo-terminals");
+    slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    before = dup(STDERR_FILENO);
+    ck_assert_int_eq(write(master, "secret\n", 7), 7);
+    ck_assert_int_eq(dup2(slave, STDERR_FILENO), STDERR_FILENO);
+    check_confined(try_terminal);
+    dup2(before, STDERR_FILENO);
+}
+END_TEST
+
 static void try_processes(void)
 {
     char *const argv[] = { (char *)"true", NULL };
@@ -184,6 +208,7 @@ int main(void)
     suite = suite_create("user_confine");
     tests = tcase_create("confine");
     tcase_add_test(tests, no_files_but_those_that_name_servers);
+    tcase_add_test(tests, no_keys_of_the_terminal_that_it_prints_to);
     tcase_add_test(tests, no_other_process);
     tcase_add_test(tests, no_port_and_no_other_kind_of_socket);
     tcase_add_test(tests, memory_and_descriptors_have_a_limit);

@@ -111,6 +111,20 @@ static int confine_user(void)
     return prctl(PR_SET_PDEATHSIG, death) < 0 ? -errno : 0; /* a change of user clears it */
 }
 
+/*
+ * Standard error may be a terminal that was opened to read, too. The kernel stops no process of
+ * another session, as this is, that reads the user's keys.
+ */
+static int confine_terminal(void)
+{
+    cleanup_close int fd = -1;
+
+    if (!isatty(STDERR_FILENO))
+        return 0;
+    fd = open("/proc/self/fd/2", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    return fd < 0 || dup2(fd, STDERR_FILENO) < 0 ? -errno : 0;
+}
+
 static int confine_limit(int resource, rlim_t most)
 {
     struct rlimit limit;
@@ -194,6 +208,7 @@ void confine_network(void)
         const char *name;
         int error;
     } layers[] = {
+        { "a terminal that it cannot read", confine_terminal() },
         { "another user", confine_user() },
         { "capabilities", capabilities_keep(0) },
         { "no new privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0 },
