@@ -335,11 +335,24 @@ static const struct seccomp_rule decompress_table[] = {
     { SYS_exit_group, .reason = "the end" },
 };
 
-static _Noreturn void decompress_child(struct decompressor *d, int fd, pid_t parent)
+/* The child keeps the file, the pipe and standard error: its system calls take any descriptor. */
+enum { CHILD_FILE, CHILD_PIPE, CHILD_ERRORS };
+
+static void decompress_keep(int file, int pipe)
+{
+    dup2(file, CHILD_FILE);
+    dup2(pipe, CHILD_PIPE);
+    open_close_range(CHILD_ERRORS + 1, ~0u);
+}
+
+static _Noreturn void decompress_child(struct decompressor *d, int pipe, pid_t parent)
 {
     const struct seccomp_list list = { decompress_table, ARRAY_SIZE(decompress_table) };
+    struct image image = *d->image;
 
-    close(d->pipe); /* so that it breaks when the parent closes its own */
+    decompress_keep(image.fd, pipe);
+    image.fd = CHILD_FILE;
+    d->image = &image;
     signal(SIGPIPE, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
@@ -348,7 +361,7 @@ static _Noreturn void decompress_child(struct decompressor *d, int fd, pid_t par
     /* Where the host has no seccomp the machine says so. */
     if (CONFINE && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
         seccomp_restrict(&list, 1, SECCOMP_TRAP);
-    _exit(decompress_all(d, fd));
+    _exit(decompress_all(d, CHILD_PIPE));
 }
 
 /* In the parent. */

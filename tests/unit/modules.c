@@ -289,6 +289,30 @@ START_TEST(module_that_is_too_large)
 }
 END_TEST
 
+/* A library that a file has taken over shall reach no other file. Here it waits for the reader. */
+START_TEST(what_decompresses_has_no_other_descriptor)
+{
+    struct decompressor *d = NULL;
+    struct image image;
+    char path[128], byte;
+    size_t size = 10 * MIB;
+    uint8_t *zeros = calloc(1, size);
+    int other[2];
+
+    tree_put(tree, "zeros", wrapped, ZSTD_compress(wrapped, sizeof(wrapped), zeros, size, 1));
+    free(zeros);
+    snprintf(path, sizeof(path), "%s/zeros", tree);
+    ck_assert_int_eq(image_open(&image, path), 0);
+    ck_assert_int_eq(pipe(other), 0);
+    ck_assert_int_eq(decompress_open(&d, &image, 0, image.size, COMPRESSION_ZSTD), 0);
+    close(other[1]);
+    ck_assert_int_eq(read(other[0], &byte, 1), 0); /* the end: no child has it */
+    decompress_close(d);
+    image_close(&image);
+    close(other[0]);
+}
+END_TEST
+
 START_TEST(module_that_does_not_exist)
 {
     struct buffer bytes = { .limit = MIB };
@@ -443,6 +467,7 @@ int main(void)
     tcase_add_loop_test(tests, truncated_wrapping, 0, ARRAY_SIZE(wrappings));
     tcase_add_test(tests, module_of_another_kernel);
     tcase_add_test(tests, module_that_is_too_large);
+    tcase_add_test(tests, what_decompresses_has_no_other_descriptor);
     tcase_add_test(tests, module_that_does_not_exist);
     tcase_add_loop_test(tests, directory_is_found, 0, ARRAY_SIZE(places));
     tcase_add_test(tests, directory_is_found_by_links);
