@@ -41,6 +41,7 @@ int share_open(struct share **ret, const struct share_options *options, struct s
     share->writable = options->writable;
     share->guarded = options->guarded;
     share->xattrs = !options->overlaid;
+    pthread_mutex_init(&share->names, NULL);
     if (share->writable)
         umask(0); /* modes come from the guest, which applied its umask */
     *ret = share;
@@ -72,6 +73,7 @@ void share_close(struct share *share)
     share_forget_all(share);
     slots_finish(&share->handles);
     owners_finish(&share->owners);
+    pthread_mutex_destroy(&share->names);
     tree_close(&share->tree);
     free(share);
 }

@@ -3,6 +3,7 @@
 #define DEVICES_FS_SHARE_INTERNAL_H
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "devices/fs/files.h"
 #include "devices/fs/owner.h"
@@ -20,6 +21,7 @@ struct share {
     /* Not saved. */
     struct share_budget *budget;
     bool writable, guarded, xattrs;
+    pthread_mutex_t names; /* if guarded, of who makes names: see share_write.c */
 };
 
 /* What the guest has open, with its own flags. */

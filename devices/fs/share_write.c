@@ -34,6 +34,28 @@ static int share_new_parent_fd(struct share *share, struct node *directory, cons
     return share_parent_fd(share, directory, name);
 }
 
+/*
+ * While the host lets a request wait, another one is served: in a guarded share it must make no
+ * link or directory where the first has found none, and is about to rename what is there. Until the
+ * end of the enclosing block.
+ */
+static struct share *share_take_names(struct share *share)
+{
+    if (share->guarded)
+        TREE_WAIT(&share->tree, pthread_mutex_lock(&share->names));
+    return share;
+}
+
+static void share_leave_names(struct share *const *share)
+{
+    if ((*share)->guarded)
+        pthread_mutex_unlock(&(*share)->names);
+}
+
+#define NAMES_SCOPE(share)                                                                \
+    __attribute__((cleanup(share_leave_names), unused)) struct share *const names_taken = \
+        share_take_names(share)
+
 /* How far a directory is below the share's root. */
 static unsigned share_depth(const struct node *directory)
 {
@@ -83,6 +105,7 @@ int share_mkdir(struct share *share, uint64_t parent, const char *name, mode_t m
     int directory, error;
 
     NODE_SCOPE(&share->tree.nodes, node);
+    NAMES_SCOPE(share);
     directory = share_new_parent_fd(share, node, name);
     if (directory < 0)
         return directory;
@@ -100,6 +123,7 @@ int share_symlink(struct share *share, uint64_t parent, const char *name, const 
     int directory, error;
 
     NODE_SCOPE(&share->tree.nodes, node);
+    NAMES_SCOPE(share);
     directory = share_new_parent_fd(share, node, name);
     if (directory < 0)
         return directory;
@@ -365,6 +389,7 @@ int share_rename(struct share *share, uint64_t parent, const char *name, uint64_
 
     NODE_SCOPE(nodes, old);
     NODE_SCOPE(nodes, new);
+    NAMES_SCOPE(share);
     from.fd = share_parent_fd(share, old, name);
     to.fd = share_new_parent_fd(share, new, new_name);
     if (from.fd < 0 || to.fd < 0)

@@ -24,6 +24,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/open.h"
 #include "vmm/core/seccomp.h"
 
 /*

@@ -3,12 +3,17 @@
 /* The virtio-fs device: configuration space, queues, state; and the ids of slots.c. */
 #include "devices/virtio/fs.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <linux/virtio_fs.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "devices/fs/slots.h"
 #include "tests/unit/dead_mount.h"
@@ -29,16 +34,20 @@ enum { N = DRIVER_NEXT, W = DRIVER_WRITE };
 static struct driver d;
 static struct share_budget budget;
 
-static struct virtio_device *create(const char *path)
+static struct virtio_device *create_with(const struct share_options *options)
 {
-    const struct share_options options = { .path = path };
     struct virtio_device *device;
     struct share *share;
 
     ck_assert_int_eq(budget_init(&budget, 1u << 30, 2), 0);
-    ck_assert_int_eq(share_open(&share, &options, &budget, d.loop), 0);
+    ck_assert_int_eq(share_open(&share, options, &budget, d.loop), 0);
     ck_assert_int_eq(virtio_fs_create(&device, "fs0", "a tag", share, d.mem, d.loop), 0);
     return device;
+}
+
+static struct virtio_device *create(const char *path)
+{
+    return create_with(&(struct share_options){ .path = path });
 }
 
 static void setup(void)
@@ -236,25 +245,31 @@ START_TEST(saved_and_loaded)
 END_TEST
 
 /* A request in a place of its own, so that several can wait. Returns its reply. */
-static const struct fuse_out_header *start_request(unsigned number, uint32_t opcode,
-                                                   const char *name)
+static const struct fuse_out_header *
+start_request_of(unsigned number, uint32_t opcode, uint64_t node, const void *body, size_t length)
 {
-    size_t size = sizeof(struct fuse_in_header) + (name ? strlen(name) + 1 : 0);
+    size_t size = sizeof(struct fuse_in_header) + length;
     const struct fuse_in_header header = { .len = (uint32_t)size,
                                            .opcode = opcode,
-                                           .nodeid = FUSE_ROOT_ID };
+                                           .nodeid = node };
     uint64_t request = REQUEST + 0x200 * number, reply = REPLY + 0x200 * number;
     uint16_t at = (uint16_t)(2 * number);
 
     memcpy(driver_ram(&d, request), &header, sizeof(header));
-    if (name)
-        strcpy(driver_ram(&d, request + sizeof(header)), name);
+    memcpy(driver_ram(&d, request + sizeof(header)), body, length);
     memset(driver_ram(&d, reply), 0x55, sizeof(struct fuse_out_header));
     driver_describe(&d, REQUESTS, at, request, (uint32_t)size, N, (uint16_t)(at + 1));
     driver_describe(&d, REQUESTS, at + 1, reply, 200, W, 0);
     driver_publish(&d, REQUESTS, at);
     virtio_kick(d.device, REQUESTS);
     return driver_ram(&d, reply);
+}
+
+static const struct fuse_out_header *start_request(unsigned number, uint32_t opcode,
+                                                   const char *name)
+{
+    return start_request_of(number, opcode, FUSE_ROOT_ID, name ? name : "",
+                            name ? strlen(name) + 1 : 0);
 }
 
 static void check_alive(void)
@@ -265,6 +280,17 @@ static void check_alive(void)
     ck_assert(driver_wait(&d, REQUESTS, &head, NULL));
     ck_assert_uint_eq(head, 40);
     ck_assert_int_eq(out->error, 0);
+}
+
+/* Replaces the device by one with a thread. */
+static void start_with_thread(const struct share_options *options)
+{
+    virtio_destroy(d.device);
+    loop_destroy(d.loop);
+    d.loop = loop_create();
+    memset(driver_ram(&d, 0x10000), 0, 0x20000);
+    ck_assert(driver_start(&d, create_with(options), 0));
+    ck_assert_int_eq(loop_start(d.loop, "fs"), 0);
 }
 
 /* A directory "top" with a dead mount, served by a device with a thread. */
@@ -282,12 +308,7 @@ static struct dead_server start_with_dead_mount(char *top)
         rmdir(top);
         unit_skip(DEAD_NO_MOUNT);
     }
-    virtio_destroy(d.device);
-    loop_destroy(d.loop);
-    d.loop = loop_create();
-    memset(driver_ram(&d, 0x10000), 0, 0x20000);
-    ck_assert(driver_start(&d, create(top), 0));
-    ck_assert_int_eq(loop_start(d.loop, "fs"), 0);
+    start_with_thread(&(struct share_options){ .path = top });
     return server;
 }
 
@@ -382,6 +403,68 @@ START_TEST(a_reset_waits_for_a_dead_mount)
 }
 END_TEST
 
+/* Pipes: a thread is about to rename something; it may go on. */
+static int renaming[2], go_on[2];
+
+/* Replaces libc's. */
+long syscall(long number, ...)
+{
+    static long (*real)(long, ...);
+    long arguments[6];
+    va_list list;
+    char byte = 0;
+
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "syscall");
+    va_start(list, number);
+    for (unsigned i = 0; i < ARRAY_SIZE(arguments); i++)
+        arguments[i] = va_arg(list, long);
+    va_end(list);
+    if (number == SYS_renameat2 && renaming[1])
+        ck_assert(write(renaming[1], &byte, 1) == 1 && read(go_on[0], &byte, 1) == 1);
+    return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
+                arguments[5]);
+}
+
+/* A link that is good in "folder" must not get out of it by the name of what is being renamed. */
+START_TEST(a_guarded_share_renames_what_it_has_checked)
+{
+    const struct fuse_rename_in to_root = { .newdir = FUSE_ROOT_ID };
+    char rename[sizeof(to_root) + 4] = { [sizeof(to_root)] = 'x', 0, 'y', 0 };
+    char top[] = "/tmp/minivmm-fs-XXXXXX", path[64], byte;
+    uint64_t folder;
+    uint32_t head;
+
+    ck_assert_ptr_nonnull(mkdtemp(top));
+    snprintf(path, sizeof(path), "%s/folder", top);
+    ck_assert_int_eq(mkdir(path, 0755), 0);
+    ck_assert(pipe(renaming) == 0 && pipe(go_on) == 0);
+    start_with_thread(&(struct share_options){ .path = top, .writable = true, .guarded = true });
+    start_request(0, FUSE_LOOKUP, "folder");
+    ck_assert(driver_wait(&d, REQUESTS, NULL, NULL));
+    memcpy(&folder, driver_ram(&d, REPLY + sizeof(struct fuse_out_header)), sizeof(folder));
+
+    memcpy(rename, &to_root, sizeof(to_root));
+    start_request_of(1, FUSE_RENAME, folder, rename, sizeof(rename));
+    ck_assert_int_eq(read(renaming[0], &byte, 1), 1); /* there was no "x" when it looked */
+    start_request_of(2, FUSE_SYMLINK, folder, "x\0../x", 7);
+    start_request(3, FUSE_STATFS, NULL);
+    do /* the link is made, or its request waits */
+        ck_assert(driver_wait(&d, REQUESTS, &head, NULL));
+    while (head != 2 * 3);
+    ck_assert_int_eq(write(go_on[1], &byte, 1), 1);
+    loop_join(d.loop);
+
+    snprintf(path, sizeof(path), "%s/y", top);
+    ck_assert_int_lt(unlink(path), 0);
+    snprintf(path, sizeof(path), "%s/folder/x", top);
+    ck_assert_int_eq(unlink(path), 0);
+    snprintf(path, sizeof(path), "%s/folder", top);
+    rmdir(path);
+    rmdir(top);
+}
+END_TEST
+
 START_TEST(ids_of_slots)
 {
     int things[4];
@@ -425,6 +508,7 @@ int main(void)
     tcase_add_test(tcase, a_dead_mount_holds_up_only_those_who_use_it);
     tcase_add_test(tcase, a_dead_mount_does_not_hold_up_a_pause);
     tcase_add_test(tcase, a_reset_waits_for_a_dead_mount);
+    tcase_add_test(tcase, a_guarded_share_renames_what_it_has_checked);
     tcase_add_test(tcase, ids_of_slots);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

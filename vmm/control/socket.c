@@ -17,6 +17,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/open.h"
 #include "vmm/core/seccomp.h"
 
 #define BACKLOG 16
@@ -89,7 +90,7 @@ static _Noreturn void remover_run(int directory, const char *name, ino_t inode, 
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     dup2(directory, 0);
     dup2(alive, 1);
-    close_range(2, ~0u, 0);
+    open_close_range(2, ~0u);
     seccomp_restrict(&list, 1, SECCOMP_FAIL);
     while (read(1, &byte, 1) > 0)
         ;
