@@ -56,14 +56,17 @@ static void share_leave_names(struct share *const *share)
     __attribute__((cleanup(share_leave_names), unused)) struct share *const names_taken = \
         share_take_names(share)
 
-/* How far a directory is below the share's root. */
-static unsigned share_depth(const struct node *directory)
+/* Whether a link with that target, in `directory`, leads out of a guarded share. 0 or -errno. */
+static int share_check_link(struct share *share, int directory, const char *target)
 {
-    unsigned depth = 0;
+    int depth;
 
-    while ((directory = directory->parent))
-        depth++;
-    return depth;
+    if (!share->guarded)
+        return 0;
+    depth = tree_depth(&share->tree, directory);
+    if (depth < 0)
+        return depth;
+    return guard_text_ok(target) && guard_target_ok(target, (unsigned)depth) ? 0 : -EPERM;
 }
 
 /* `mode` with the user's umask applied. */
@@ -127,8 +130,9 @@ int share_symlink(struct share *share, uint64_t parent, const char *name, const 
     directory = share_new_parent_fd(share, node, name);
     if (directory < 0)
         return directory;
-    if (share->guarded && !(guard_text_ok(target) && guard_target_ok(target, share_depth(node))))
-        return -EPERM;
+    error = share_check_link(share, directory, target);
+    if (error)
+        return error;
     created = share_begin_new(directory, name, S_IFLNK);
     error = (int)TREE_CALL(&share->tree, symlinkat(target, directory, name));
     return error ? error : share_finish_new(share, node, name, &created, user, ret);
@@ -334,14 +338,21 @@ static void share_note_rename(struct share *share, struct share_place *from, str
 }
 
 /*
- * Whether a link that moves up, by itself or in a directory, may lead out then. Programs take EXDEV
- * as a reason to copy, and so to make the link anew.
+ * Refuses to move a link up, by itself or in a directory, as it may lead out then. Programs take
+ * EXDEV as a reason to copy, and so to make the link anew.
  */
-static bool share_rises(const struct share *share, const struct share_place *from,
-                        const struct share_place *to)
+static int share_check_rise(const struct share *share, const struct share_place *from,
+                            const struct share_place *to)
 {
-    return share->guarded && (S_ISDIR(from->attr.stx_mode) || S_ISLNK(from->attr.stx_mode)) &&
-           share_depth(to->directory) < share_depth(from->directory);
+    int before, after;
+
+    if (!share->guarded || !(S_ISDIR(from->attr.stx_mode) || S_ISLNK(from->attr.stx_mode)))
+        return 0;
+    before = tree_depth(&share->tree, from->fd);
+    after = tree_depth(&share->tree, to->fd);
+    if (before < 0 || after < 0)
+        return before < 0 ? before : after;
+    return after < before ? -EXDEV : 0;
 }
 
 /* Renames, with both directories found. */
@@ -359,8 +370,11 @@ static int share_rename_places(struct share *share, struct share_place *from,
     replaces = share_look_at(share, to) && !swap;
     other = to->node;
     NODE_SCOPE(&tree->nodes, other);
-    if (share_rises(share, from, to) || (swap && share_rises(share, to, from)))
-        return -EXDEV;
+    error = share_check_rise(share, from, to);
+    if (!error && swap)
+        error = share_check_rise(share, to, from);
+    if (error)
+        return error;
     if (moved)
         tree_begin_rename(tree, moved);
     if (other)

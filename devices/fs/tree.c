@@ -431,6 +431,36 @@ int tree_stat_name(struct tree *tree, struct node *directory, const char *name, 
     return fd < 0 ? fd : tree_statx(tree, fd, name, 0, ret);
 }
 
+static bool tree_is_same_directory(const struct statx *a, const struct statx *b)
+{
+    return a->stx_ino == b->stx_ino && a->stx_dev_major == b->stx_dev_major &&
+           a->stx_dev_minor == b->stx_dev_minor && a->stx_mnt_id == b->stx_mnt_id;
+}
+
+int tree_depth(const struct tree *tree, int directory)
+{
+    cleanup_close int fd = fcntl(directory, F_DUPFD_CLOEXEC, 0);
+    struct statx attr, below = { .stx_ino = 0 };
+    int error = fd < 0 ? -errno : tree_statx(tree, fd, "", 0, &attr);
+
+    for (int depth = 0; !error; depth++) {
+        int above;
+
+        if (node_matches(tree->nodes.root, &attr))
+            return depth;
+        if (tree_is_same_directory(&attr, &below)) /* "/" */
+            return -ESTALE;
+        above = (int)TREE_CALL(tree, openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+        if (above < 0)
+            return above;
+        close(fd);
+        fd = above;
+        below = attr;
+        error = tree_statx(tree, fd, "", 0, &attr);
+    }
+    return error;
+}
+
 /* Sees to it that the file's device is in the table. -EACCES: it is a pseudo filesystem. */
 static int tree_enter_device(struct tree *tree, int fd, const struct statx *attr)
 {

@@ -117,6 +117,12 @@ int tree_lookup(struct tree *tree, struct node *directory, const char *name, str
 int tree_lookup_entry(struct tree *tree, struct node *directory, const char *name,
                       struct node **ret, struct statx *attr, bool *ret_gone);
 
+/*
+ * How many levels a directory is below the root: on the host, which may have moved it since the
+ * guest has looked it up. -ESTALE: it is not below.
+ */
+int tree_depth(const struct tree *tree, int directory);
+
 /* The inode number to show the guest, unique in the share although devices number their own. */
 uint64_t tree_ino(struct tree *tree, const struct identity *identity, uint64_t ino);
 

@@ -409,6 +409,35 @@ START_TEST(a_guarded_share_holds_no_traps)
 }
 END_TEST
 
+/* The guest still knows the directory by its former place, where more ".." would be in order. */
+START_TEST(a_guarded_share_knows_what_the_host_has_moved)
+{
+    uint64_t folder, inner;
+    char moved[128];
+
+    client_stop(&c);
+    client_start_with(&c, &(struct share_options){
+                              .path = client_path(&c, ""), .writable = true, .guarded = true });
+    folder = client_lookup(&c, ROOT, "folder");
+    ck_assert_int_eq(make_directory(folder, "inner"), 0);
+    inner = client_entry(&c)->nodeid;
+    ck_assert_int_eq(make_link(inner, "up", "../../file"), 0);
+    ck_assert_int_eq(make_directory(inner, "innermost"), 0);
+    strcpy(moved, client_path(&c, "moved"));
+    ck_assert_int_eq(rename(client_path(&c, "folder/inner"), moved), 0);
+    ck_assert_int_eq(make_link(inner, "trap", "../../file"), EPERM);
+    ck_assert_int_eq(make_link(inner, "good", "../file"), 0);
+
+    strcpy(moved, client_path(&c, "folder/inner"));
+    ck_assert_int_eq(rename(client_path(&c, "moved"), moved), 0);
+    ck_assert_int_eq(rename_to(inner, "innermost", ROOT, "trap", 0), EXDEV);
+    strcpy(moved, client_path(&c, "../outside"));
+    ck_assert_int_eq(rename(client_path(&c, "folder/inner"), moved), 0);
+    ck_assert_int_ne(make_link(inner, "trap", "x"), 0);
+    ck_assert_int_ne(rename_to(inner, "innermost", folder, "x", 0), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fs_write");
@@ -430,6 +459,7 @@ int main(void)
         allocate_and_sync,
         directory_moved_out_of_the_share,
         a_guarded_share_holds_no_traps,
+        a_guarded_share_knows_what_the_host_has_moved,
     };
 
     tcase_set_timeout(tcase, 30);
