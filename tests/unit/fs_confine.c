@@ -82,6 +82,10 @@ static void send_all_requests(bool writable)
                                 sizeof(rename), "new", "moved"),
                      0);
     send_attribute_requests(file);
+    ck_assert_int_eq(
+        client_ask(&c, FUSE_SYMLINK, client_lookup(&c, ROOT, "d"), NULL, 0, "link", "../file"), 0);
+    ck_assert_int_eq(
+        client_ask(&c, FUSE_UNLINK, client_lookup(&c, ROOT, "d"), NULL, 0, "link", NULL), 0);
     ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, "moved", NULL), 0);
     ck_assert_int_eq(client_ask(&c, FUSE_MKNOD, ROOT, &fifo, sizeof(fifo), "fifo", NULL), 0);
     ck_assert_int_eq(client_ask(&c, FUSE_RMDIR, ROOT, NULL, 0, "d", NULL), 0);
@@ -132,6 +136,10 @@ static void check_confined(bool writable)
 
     umask(077);
     client_init(&c, writable);
+    client_stop(&c);
+    client_start_with(&c, &(struct share_options){ .path = client_path(&c, ""),
+                                                   .writable = writable,
+                                                   .guarded = writable });
     client_write_file(&c, "file", "text");
     ck_assert_int_eq(pthread_create(&thread, NULL, serve, &writable), 0);
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
