@@ -18,6 +18,7 @@
 #define IP6_HEADER  40
 #define TCP_HEADER  20
 #define TCP_SYN     0x02
+#define TCP_ACK     0x10
 #define TCP_URG     0x20
 #define PORT_DHCPV6 547 /* libslirp answers it itself */
 #define CACHE_NS    1000000000u
@@ -211,7 +212,10 @@ static void frame_clear_urgent(uint8_t *tcp)
         frame_replace16(urgent, 0, checksum);
 }
 
-/* `payload` is what follows the IP header. Only a TCP segment with SYN opens a connection. */
+/*
+ * `payload` is what follows the IP header. Only a TCP segment with SYN and no ACK opens a
+ * connection; with both it answers one to a forwarded port, which the host itself may have opened.
+ */
 static bool frame_payload_passes(struct frame_filter *filter, const uint8_t *addr, uint8_t family,
                                  uint8_t protocol, uint8_t *payload, size_t size)
 {
@@ -220,7 +224,7 @@ static bool frame_payload_passes(struct frame_filter *filter, const uint8_t *add
     if (size < TCP_HEADER)
         return false;
     frame_clear_urgent(payload);
-    return !(payload[13] & TCP_SYN) || !frame_is_host(filter, addr, family);
+    return (payload[13] & (TCP_SYN | TCP_ACK)) != TCP_SYN || !frame_is_host(filter, addr, family);
 }
 
 /*

@@ -151,6 +151,20 @@ START_TEST(link_local_is_for_libslirp)
 }
 END_TEST
 
+/* A program of the host may use a port that is forwarded, by any of the host's addresses. */
+START_TEST(the_guest_answers_its_host)
+{
+    static const uint8_t flags[] = { TH_SYN, TH_SYN | TH_ACK, TH_ACK, TH_ACK | TH_FIN, TH_RST };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(flags); i++) {
+        size_t size = make(_i ? HOST6 : HOST4, IPPROTO_TCP);
+
+        payload()[13] = flags[i];
+        ck_assert_int_eq(frame_filter_passes(&filter, frame, size), flags[i] != TH_SYN);
+    }
+}
+END_TEST
+
 /* `name` is lo or an alias such as lo:1. */
 static bool add_address(const char *name, const char *addr)
 {
@@ -309,6 +323,7 @@ int main(void)
     tcase_add_checked_fixture(tests, open_filter, close_filter);
     tcase_add_loop_test(tests, destination, 0, ARRAY_SIZE(destinations));
     tcase_add_test(tests, link_local_is_for_libslirp);
+    tcase_add_loop_test(tests, the_guest_answers_its_host, 0, 2);
     tcase_add_test(tests, an_address_that_the_host_gets_later);
     tcase_add_test(tests, families_are_told_apart);
     tcase_add_test(tests, host_loopback_allows_own_addresses_only);
