@@ -20,6 +20,7 @@
 #define TCP_SYN     0x02
 #define TCP_ACK     0x10
 #define TCP_URG     0x20
+#define ICMPV6_ECHO 128
 #define PORT_DHCPV6 547 /* libslirp answers it itself */
 #define CACHE_NS    1000000000u
 
@@ -60,7 +61,7 @@ static const struct frame_prefix frame_closed6[] = {
 /* A translator of the host's network sends these to a.b.c.d (RFC 6052). */
 static const struct frame_prefix frame_translated = { 96, { 0x00, 0x64, 0xff, 0x9b } };
 
-/* Only libslirp itself is asked there, by ICMPv6 and DHCPv6. */
+/* Only libslirp itself is asked there, by neighbour discovery and DHCPv6. */
 static const struct frame_prefix frame_local6[] = {
     { 10, { 0xfe, 0x80 } }, /* link-local */
     { 8, { 0xff } },        /* multicast */
@@ -78,6 +79,8 @@ static const struct frame_prefix frame_own4[] = {
 static const struct frame_prefix frame_own6[] = {
     { 128, { USER_NETWORK6_GATEWAY } },
     { 128, { USER_NETWORK6_NAMESERVER } },
+    { 128, { 0xfe, 0x80, [15] = 0x02 } }, /* both once more, link-local */
+    { 128, { 0xfe, 0x80, [15] = 0x03 } },
 };
 
 static bool frame_prefix_has(const struct frame_prefix *prefix, const uint8_t *addr)
@@ -242,6 +245,15 @@ static bool frame_ip4_passes(struct frame_filter *filter, uint8_t *ip, size_t si
     return frame_payload_passes(filter, addr, AF_INET, ip[9], ip + header, size - header);
 }
 
+/* `payload` is of a datagram to frame_local6. libslirp 4.8 and later sends pings to any address. */
+static bool frame_is_for_slirp(const uint8_t *addr, uint8_t protocol, const uint8_t *payload,
+                               size_t size)
+{
+    if (protocol == IPPROTO_ICMPV6)
+        return size > 0 && (payload[0] != ICMPV6_ECHO || frame_is_own(addr, AF_INET6));
+    return protocol == IPPROTO_UDP && size >= 4 && frame_load16(payload + 2) == PORT_DHCPV6;
+}
+
 /* libslirp knows no extension headers, so no fragments either. */
 static bool frame_ip6_passes(struct frame_filter *filter, uint8_t *ip, size_t size)
 {
@@ -253,8 +265,7 @@ static bool frame_ip6_passes(struct frame_filter *filter, uint8_t *ip, size_t si
     if (ip[6] != IPPROTO_TCP && ip[6] != IPPROTO_UDP && ip[6] != IPPROTO_ICMPV6)
         return false;
     if (frame_is_in(frame_local6, ARRAY_SIZE(frame_local6), addr))
-        return ip[6] == IPPROTO_ICMPV6 || (ip[6] == IPPROTO_UDP && size >= IP6_HEADER + 4 &&
-                                           frame_load16(payload + 2) == PORT_DHCPV6);
+        return frame_is_for_slirp(addr, ip[6], payload, size - IP6_HEADER);
     return frame_payload_passes(filter, addr, AF_INET6, ip[6], payload, size - IP6_HEADER);
 }
 

@@ -70,6 +70,14 @@ static bool reaches(const char *to, uint8_t protocol)
     return frame_filter_passes(&filter, frame, size);
 }
 
+static bool reaches_icmpv6(const char *to, uint8_t type)
+{
+    size_t size = make(to, IPPROTO_ICMPV6);
+
+    payload()[0] = type;
+    return frame_filter_passes(&filter, frame, size);
+}
+
 static const struct {
     const char *to;
     bool passes;
@@ -137,13 +145,19 @@ START_TEST(destination)
 }
 END_TEST
 
-/* Neighbour discovery, router solicitation and DHCPv6 are libslirp's own. */
+/* Neighbour discovery, router solicitation and DHCPv6 are libslirp's own; pings are not. */
 START_TEST(link_local_is_for_libslirp)
 {
+    static const char *const others[] = { "fe80::9", "ff02::1", "ff05::2" };
     size_t size;
 
-    ck_assert(reaches("fe80::2", IPPROTO_ICMPV6));
-    ck_assert(reaches("ff02::2", IPPROTO_ICMPV6));
+    ck_assert(reaches_icmpv6("fe80::2", 128));
+    ck_assert(reaches_icmpv6("fe80::3", 128));
+    ck_assert(reaches_icmpv6("fe80::2", 136));
+    ck_assert(reaches_icmpv6("ff02::2", 133));
+    ck_assert(reaches_icmpv6("ff02::1:ff00:2", 135));
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++)
+        ck_assert(!reaches_icmpv6(others[i], 128));
     ck_assert(!reaches("ff02::1:2", IPPROTO_UDP));
     size = make("ff02::1:2", IPPROTO_UDP);
     memcpy(payload() + 2, (uint8_t[]){ 547 >> 8, 547 & 0xff }, 2);
