@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "devices/console/writer.h"
+#include "vmm/core/alarm.h"
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
@@ -20,6 +21,7 @@
 #define TERMINAL_ESCAPE     0x01 /* Ctrl-A */
 #define TERMINAL_INTERRUPT  0x03 /* Ctrl-C */
 #define DOUBLE_INTERRUPT_MS 2000 /* between two Ctrl-C that end the machine, at most */
+#define FOREGROUND_MS       500  /* how often a job in the background looks where it is */
 
 static const char terminal_help[] = "\r\n"
                                     "Ctrl-A x   end the machine\r\n"
@@ -34,6 +36,7 @@ struct terminal {
     struct watch input;         /* fd -1: at its end, in the background, or no room */
     struct watch wake;          /* eventfd of terminal_request_input() */
     struct watch writable;      /* writer_event_fd() */
+    struct watch foreground;    /* a timer, of a terminal only; set while in the background */
     bool is_tty;                /* the input is a terminal, with an escape key or Ctrl-C */
     bool ended;                 /* the input is at its end, or failed */
     bool background;            /* the terminal's foreground job is another */
@@ -126,14 +129,22 @@ static void terminal_mode_release(struct terminal_mode *mode)
     __atomic_store_n(&mode->fd, 0, __ATOMIC_RELEASE);
 }
 
+/* Nobody tells a process that fg has put it into the foreground, unless it was stopped. */
+static bool terminal_check_background(struct terminal *terminal)
+{
+    terminal->background = terminal->is_tty && terminal_in_background(terminal->config.input);
+    if (terminal->background)
+        alarm_set(&terminal->foreground, FOREGROUND_MS);
+    return terminal->background;
+}
+
 /* The mode is saved only once: after SIGCONT it may be our raw mode, restored by the shell. */
 static void terminal_set_raw(struct terminal *terminal)
 {
     int fd = terminal->config.input;
     struct termios raw;
 
-    terminal->background = terminal->is_tty && terminal_in_background(fd);
-    if (!terminal->is_tty || terminal->background)
+    if (!terminal->is_tty || terminal_check_background(terminal))
         return;
     if (!terminal->saved_mode)
         terminal->saved_mode = terminal_mode_save(fd);
@@ -244,8 +255,7 @@ static void terminal_read(struct terminal *terminal)
             terminal->pending_count);
     terminal->pending_start = 0;
 
-    terminal->background = terminal->is_tty && terminal_in_background(fd);
-    if (terminal->background)
+    if (terminal_check_background(terminal))
         return;
 
     count = read(fd, free, TERMINAL_PENDING - terminal->pending_count);
@@ -267,6 +277,14 @@ static void terminal_input_ready(struct watch *watch, short revents)
 
     terminal_read(terminal);
     terminal_feed(terminal);
+}
+
+static void terminal_foreground_due(struct watch *watch, short revents)
+{
+    struct terminal *terminal = container_of(watch, struct terminal, foreground);
+
+    if (alarm_expired(watch) && terminal->background && !terminal_check_background(terminal))
+        terminal_continued(terminal);
 }
 
 static void terminal_wake_ready(struct watch *watch, short revents)
@@ -332,6 +350,11 @@ int terminal_create(struct terminal **ret, const struct terminal_config *config,
     terminal->config = *config;
     terminal->loop = loop;
     terminal->is_tty = !config->stream && isatty(config->input);
+    if (terminal->is_tty &&
+        (error = alarm_open(&terminal->foreground, loop, terminal_foreground_due))) {
+        terminal_free(terminal, 0);
+        return error;
+    }
     terminal->input = (struct watch){ .events = POLLIN, .ready = terminal_input_ready };
     terminal->wake.events = POLLIN;
     terminal->wake.ready = terminal_wake_ready;
@@ -370,6 +393,7 @@ void terminal_destroy(struct terminal *terminal, unsigned linger_ms)
     loop_remove(terminal->loop, &terminal->input);
     loop_remove(terminal->loop, &terminal->wake);
     loop_remove(terminal->loop, &terminal->writable);
+    alarm_close(&terminal->foreground, terminal->loop);
     terminal_free(terminal, linger_ms);
 }
 

@@ -17,11 +17,12 @@
  * read on `loop`, at most 64 KiB ahead of the guest.
  *
  * A terminal as input is put into raw mode by terminal_start(), and restored by terminal_destroy()
- * and by any fatal signal. While this process is in the background, it is left alone until
- * terminal_continued(). Ctrl-A is then the escape key: Ctrl-A x ends the machine, Ctrl-A h prints
- * help, Ctrl-A Ctrl-A (or Ctrl-A a) sends one Ctrl-A, and other keys after Ctrl-A are dropped. With
- * `interrupts` there is no escape key, and all keys reach the guest. Ctrl-C then also ends the
- * machine; once terminal_pass_interrupts() was called, only if pressed twice within 2 s.
+ * and by any fatal signal. While this process is in the background, it is left alone, until
+ * terminal_continued() or half a second after a shell's fg. Ctrl-A is then the escape key: Ctrl-A x
+ * ends the machine, Ctrl-A h prints help, Ctrl-A Ctrl-A (or Ctrl-A a) sends one Ctrl-A, and other
+ * keys after Ctrl-A are dropped. With `interrupts` there is no escape key, and all keys reach the
+ * guest. Ctrl-C then also ends the machine; once terminal_pass_interrupts() was called, only if
+ * pressed twice within 2 s.
  */
 struct terminal;
 
