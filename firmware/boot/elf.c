@@ -236,10 +236,11 @@ static int elf_find_multiboot(const struct image *image, bool *ret)
     enum { SEARCHED_2 = 32 * KIB, ALIGN_2 = 8 };
     const uint32_t magic_2 = 0xe85250d6;
     static const size_t fields = 4; /* magic, ..., checksum: their sum is 0 */
-    uint32_t head[SEARCHED_2 / 4] = { 0 };
-    int error = image_read(image, 0, head, image->size < sizeof(head) ? image->size : sizeof(head));
+    size_t size = image->size < SEARCHED_2 ? image->size : SEARCHED_2;
+    cleanup_free uint32_t *head = malloc(size); /* not on the stack, whose every page is touched */
+    int error = head ? image_read(image, 0, head, size) : log_error(ENOMEM, "read %s", image->path);
 
-    for (size_t i = 0; !error && i <= ARRAY_SIZE(head) - fields; i++) {
+    for (size_t i = 0; !error && i + fields <= size / sizeof(*head); i++) {
         const uint32_t *h = head + i;
 
         if ((i < SEARCHED_1 / 4 && h[0] == MAGIC_1 && h[0] + h[1] + h[2] == 0) ||
