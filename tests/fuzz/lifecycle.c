@@ -89,6 +89,12 @@ int machine_start(struct machine *m)
     return 0;
 }
 
+/* The real one's thread is joined by machine_stop(). */
+void machine_run_vcpu(struct machine *m)
+{
+    pthread_detach(pthread_self());
+}
+
 void machine_park(struct machine *m)
 {
     LOCK_SCOPE(&mutex);

@@ -419,10 +419,13 @@ void control_on_event(struct control *control, enum life_event event, const char
         control_saved(control);
         return;
     }
-    if (event == LIFE_HAS_PAUSED && control->request == REQUEST_SNAPSHOT &&
-        lifecycle_work(control->life, control_save, control))
-        return;
-    if (event == LIFE_CANNOT_PAUSE)
+    if (event == LIFE_HAS_PAUSED && control->request == REQUEST_SNAPSHOT) {
+        if (lifecycle_work(control->life, control_save, control))
+            return;
+        snprintf(control->why, sizeof(control->why), "the host has no thread to write it with");
+        if (!control->was_paused)
+            lifecycle_resume(control->life);
+    } else if (event == LIFE_CANNOT_PAUSE)
         snprintf(control->why, sizeof(control->why), "%s does not come to rest", name);
     else if (event == LIFE_HAS_STOPPED || event == LIFE_HAS_RESET)
         snprintf(control->why, sizeof(control->why), "the machine has %s meanwhile",

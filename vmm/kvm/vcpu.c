@@ -129,11 +129,16 @@ static void vcpu_run(struct vcpu *vcpu)
     }
 }
 
-static void *vcpu_thread(void *arg)
+void vcpu_take_thread(struct vcpu *vcpu)
+{
+    vcpu->thread = pthread_self();
+    vcpu->started = true;
+}
+
+void *vcpu_thread(void *arg)
 {
     struct vcpu *vcpu = arg;
     char name[16];
-
     bool confined;
 
     snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
@@ -150,18 +155,26 @@ static void *vcpu_thread(void *arg)
     return NULL;
 }
 
+/* The thread restricts itself while the vCPU is created. */
+static int vcpu_start_thread(struct vcpu *vcpu)
+{
+    int error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+
+    vcpu->started = !error;
+    return error ? log_error(error, "start the thread of vCPU %u%s", vcpu->index,
+                             seccomp_thread_hint(error))
+                 : 0;
+}
+
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size)
 {
     int error;
 
     *vcpu =
         (struct vcpu){ .vm = vm, .index = index, .run_size = run_size, .stats = &vm->stats[index] };
-    /* It restricts itself while the vCPU is created. */
-    error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+    error = index > 0 ? vcpu_start_thread(vcpu) : 0;
     if (error)
-        return log_error(error, "start the thread of vCPU %u%s", vcpu->index,
-                         seccomp_thread_hint(error));
-    vcpu->started = true;
+        return error;
     vcpu->fd = vm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
     if (vcpu->fd < 0)
         return log_error(errno, "create vCPU %u", index);

@@ -30,9 +30,15 @@ struct vcpu {
     bool held;   /* by vm_hold_vcpu() */
 };
 
-/* Creates KVM's vCPU, and its thread, which parks. Prints; -errno. vcpu_finish() is due anyway. */
+/*
+ * Creates KVM's vCPU and, if it is not the first one, its thread, which parks. Prints; -errno.
+ * vcpu_finish() is due anyway.
+ */
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size);
 void vcpu_finish(struct vcpu *vcpu); /* joins its thread; accepts a zeroed vCPU */
+
+void vcpu_take_thread(struct vcpu *vcpu); /* the caller's, which must go on by vcpu_thread() */
+void *vcpu_thread(void *vcpu);            /* runs a struct vcpu until vm_destroy() */
 
 /* Makes the vCPU leave KVM_RUN once its pending register access is complete. Any thread. */
 void vcpu_kick(struct vcpu *vcpu);

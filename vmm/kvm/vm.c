@@ -154,9 +154,9 @@ static bool vm_create_stats(struct vm *vm, unsigned vcpus)
 }
 
 /*
- * Lets the threads that this one will start, the vCPUs', share a core only with each other: what a
- * guest can measure of a core's other hyper-thread is then its own. Fails where the kernel lacks
- * core scheduling, or has no hyper-threads.
+ * Lets this thread and those that it will start, the vCPUs', share a core only with each other:
+ * what a guest can measure of a core's other hyper-thread is then its own. Fails where the kernel
+ * lacks core scheduling, or has no hyper-threads.
  */
 static void vm_share_cores(void)
 {
@@ -226,6 +226,16 @@ int vm_create_vcpus(struct vm *vm)
         return error;
     timeline_mark(vm->timeline, PHASE_VCPUS);
     return 0;
+}
+
+void vm_take_thread(struct vm *vm)
+{
+    vcpu_take_thread(&vm->vcpus[0]);
+}
+
+void vm_run_vcpu(struct vm *vm)
+{
+    vcpu_thread(&vm->vcpus[0]);
 }
 
 /* With the mutex held. */

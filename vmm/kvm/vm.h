@@ -59,10 +59,17 @@ void vm_finish(struct vm *vm); /* also after a failed vm_init() */
 int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
 
 /*
- * Then its vCPUs, parked. The calling thread should end soon: where the host has core scheduling,
- * it shares a core with none but their threads. Prints; -errno.
+ * Then its vCPUs, parked, and threads for all but vCPU 0, which is to have the caller's. Where the
+ * host has core scheduling, that shares a core with none but the others. Prints; -errno.
  */
 int vm_create_vcpus(struct vm *vm);
+
+/*
+ * The calling thread, which has created the vCPUs, is vCPU 0's from now on: vm_destroy() waits for
+ * its end, and it must call vm_run_vcpu(), which returns then.
+ */
+void vm_take_thread(struct vm *vm);
+void vm_run_vcpu(struct vm *vm);
 
 /*
  * Asks every vCPU to park. `all_parked` is signalled once when all have, or at once if they

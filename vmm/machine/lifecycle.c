@@ -150,15 +150,22 @@ static void lifecycle_enter_running(struct lifecycle *life)
     machine_resume(life->machine);
 }
 
-/* Reads the images, from a file system that may never answer. */
+/*
+ * Reads the images, from a file system that may never answer. After a success the thread goes on as
+ * vCPU 0's, which costs less than to create another one and wake it.
+ */
 static void *lifecycle_start_machine(void *arg)
 {
     struct lifecycle *life = arg;
+    int error = machine_start(life->machine);
 
-    life->result = machine_start(life->machine);
-    if (!life->result)
+    life->result = error;
+    life->worker_ends = error;
+    if (!error)
         lifecycle_enter_running(life);
     lifecycle_signal(life->worker_done.fd);
+    if (!error)
+        machine_run_vcpu(life->machine);
     return NULL;
 }
 
@@ -181,25 +188,28 @@ static void *lifecycle_reset_machine(void *arg)
     return NULL;
 }
 
-/* Runs `work`, which may wait for the host's I/O, on a thread. */
-static void lifecycle_start_worker(struct lifecycle *life, enum life_phase phase,
-                                   void *(*work)(void *))
+/* Runs `work`, which may wait for the host's I/O, on a thread. Without one it fails. */
+static int lifecycle_start_worker(struct lifecycle *life, enum life_phase phase,
+                                  void *(*work)(void *))
 {
     int error;
 
     life->phase = phase;
     life->result = 0;
+    life->worker_ends = true;
     error = pthread_create(&life->worker, NULL, work, life);
     if (!error)
-        return;
-    log_error(error, "start a thread%s", seccomp_thread_hint(error));
-    life->worker = pthread_self(); /* do it here instead, and block the main loop */
-    work(life);
+        return 0;
+    life->worker_ends = false;
+    life->busy = "no thread";
+    life->result = log_error(error, "start a thread%s", seccomp_thread_hint(error));
+    lifecycle_signal(life->worker_done.fd);
+    return life->result;
 }
 
 static void lifecycle_join_worker(struct lifecycle *life)
 {
-    if (!pthread_equal(life->worker, pthread_self()))
+    if (life->worker_ends)
         pthread_join(life->worker, NULL);
 }
 
@@ -218,8 +228,10 @@ bool lifecycle_work(struct lifecycle *life, void (*work)(void *owner), void *own
         return false;
     life->work = work;
     life->work_owner = owner;
-    lifecycle_start_worker(life, LIFE_WORKING, lifecycle_run_work);
-    return true;
+    if (lifecycle_start_worker(life, LIFE_WORKING, lifecycle_run_work) == 0)
+        return true;
+    life->phase = LIFE_STEADY;
+    return false;
 }
 
 static void lifecycle_stopped(struct lifecycle *life)
@@ -522,10 +534,8 @@ int lifecycle_start(struct lifecycle *life)
 
     if (error)
         return error;
-    life->phase = LIFE_STARTING;
-    error = pthread_create(&life->worker, NULL, lifecycle_start_machine, life);
-    if (error)
-        return log_error(error, "start a thread%s", seccomp_thread_hint(error));
-    machine_start_devices(life->machine);
-    return 0;
+    error = lifecycle_start_worker(life, LIFE_STARTING, lifecycle_start_machine);
+    if (!error)
+        machine_start_devices(life->machine);
+    return error;
 }

@@ -24,8 +24,8 @@
  * A request may come from any thread and is only recorded. The main loop carries it out and
  * notifies one client of the result. Every transition first parks all vCPUs, then pauses or resets
  * all devices. The latter may wait for the host's I/O, and so may a start, which reads the images.
- * So both run on a worker thread: the main loop waits neither for a vCPU nor for a file, and vCPUs
- * may wait for the main loop.
+ * So both run on a worker thread, which after a start becomes vCPU 0's: the main loop waits neither
+ * for a vCPU nor for a file, and vCPUs may wait for the main loop.
  *
  * A stop overrides a reset, and a reset overrides a pause. The guest's first event wins, and so
  * does the first request to stop; until the machine has stopped, a request to stop overrides the
@@ -98,6 +98,7 @@ struct lifecycle {
     struct watch deadline;    /* a timer, for a pause */
     bool consoles_paused;
     pthread_t worker;         /* in every phase but LIFE_STEADY and LIFE_PARKING */
+    bool worker_ends;         /* to be joined; else it is vCPU 0's thread, or there is none */
     int result;               /* of the worker */
     void (*work)(void *work); /* while LIFE_WORKING */
     void *work_owner;
@@ -133,7 +134,7 @@ void lifecycle_resume(struct lifecycle *life);
 /*
  * In a paused machine, on the main loop: runs `work`, which may wait for the host, on a thread, and
  * notifies LIFE_HAS_WORKED when it returns. Until then all requests wait. False, and nothing
- * happens: the machine is not paused, or is working already.
+ * happens: the machine is not paused, is working already, or the host has no thread for it.
  */
 bool lifecycle_work(struct lifecycle *life, void (*work)(void *owner), void *owner);
 void lifecycle_reset(struct lifecycle *life);

@@ -253,7 +253,15 @@ int machine_start(struct machine *machine)
         (error = machine->snapshot ? machine_load(machine) : machine_boot(machine)))
         return error;
     timeline_mark(&machine->timeline, PHASE_IMAGE);
-    return parts_wait(&machine->board);
+    error = parts_wait(&machine->board);
+    if (!error)
+        vm_take_thread(&machine->vm);
+    return error;
+}
+
+void machine_run_vcpu(struct machine *machine)
+{
+    vm_run_vcpu(&machine->vm);
 }
 
 void machine_park(struct machine *machine)

@@ -77,9 +77,11 @@ void machine_press_power_button(struct machine *machine);
 
 /*
  * Creates the virtual machine, its vCPUs, which are parked, and loads the kernel or the snapshot.
- * Waits for the files: not on a loop's thread. Prints; -errno.
+ * Waits for the files: not on a loop's thread. After a success the thread must call
+ * machine_run_vcpu(), which runs vCPU 0 until machine_stop(). Prints; -errno.
  */
 int machine_start(struct machine *machine);
+void machine_run_vcpu(struct machine *machine);
 
 /*
  * Restricts the process's system calls and starts the devices' threads. Once, on the main loop's
