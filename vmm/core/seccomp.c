@@ -23,19 +23,21 @@
  */
 #define LEAF 4 /* calls */
 #define RULE 7 /* instructions at most, with the way to it */
+#define HEAD 8 /* instructions before them, and at the end */
 
 /* The filter compares the low half of an argument: the first 32 of its 64 bits. */
 static_assert(HOST_AUDIT_ARCH & __AUDIT_ARCH_LE, "the low half of an argument comes first");
 
 struct seccomp_program {
     struct sock_fprog fprog;
+    unsigned room;                    /* instructions */
     const struct seccomp_rule *rules; /* by call; those of one call in the order of the lists */
     uint32_t deny, deny_abi;          /* actions */
 };
 
 static void seccomp_add(struct seccomp_program *p, struct sock_filter instruction)
 {
-    assert(p->fprog.len < BPF_MAXINSNS);
+    assert(p->fprog.len < p->room);
     p->fprog.filter[p->fprog.len++] = instruction;
 }
 
@@ -218,13 +220,15 @@ static int seccomp_load_lists(const struct seccomp_list *lists, unsigned count,
         .deny = denial == SECCOMP_TRAP ? SECCOMP_RET_TRAP : SECCOMP_RET_ERRNO | EPERM,
         .deny_abi = denial == SECCOMP_TRAP ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | EPERM,
     };
-    cleanup_free struct sock_filter *filter = malloc(BPF_MAXINSNS * sizeof(*filter));
+    cleanup_free struct sock_filter *filter = NULL;
     cleanup_free struct seccomp_rule *sorted = NULL;
-    size_t total = 0;
+    unsigned total = 0;
     long result;
 
     for (unsigned i = 0; i < count; i++)
         total += lists[i].count;
+    p.room = HEAD + total * RULE;
+    filter = malloc(p.room * sizeof(*filter));
     sorted = malloc(total * sizeof(*sorted));
     if (!filter || !sorted)
         return -ENOMEM;
