@@ -45,6 +45,11 @@ void arch_clean_shadow(const void *word)
     __asm__ volatile("dc cvac, %0\n\tdsb sy" ::"r"(word) : "memory");
 }
 
+int arch_ask_host(struct vm *vm)
+{
+    return 0;
+}
+
 /* The host's CPU type. Secondary vCPUs wait until the guest starts them by PSCI. */
 int arch_vcpu_init(struct vcpu *vcpu)
 {

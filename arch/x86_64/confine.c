@@ -10,8 +10,6 @@ static const struct seccomp_rule machine_table[] = {
     SECCOMP_IOCTL(KVM_CREATE_IRQCHIP, "a start, a reset"),
     SECCOMP_IOCTL(KVM_SET_IRQCHIP, "the same"),
     SECCOMP_IOCTL(KVM_SET_TSS_ADDR, "the same"),
-    SECCOMP_IOCTL(KVM_GET_SUPPORTED_CPUID, "the same"),
-    SECCOMP_IOCTL(KVM_GET_CPUID2, "the same"),
     SECCOMP_IOCTL(KVM_SET_CPUID2, "the same"),
     SECCOMP_IOCTL(KVM_GET_TSC_KHZ, "the same"),
     SECCOMP_IOCTL(KVM_SET_MSRS, "the same"),
@@ -63,6 +61,7 @@ static const struct seccomp_rule load_table[] = {
     SECCOMP_IOCTL(KVM_SET_VCPU_EVENTS, "the same"),
     SECCOMP_IOCTL(KVM_SET_CLOCK, "the same"),
     SECCOMP_IOCTL(KVM_KVMCLOCK_CTRL, "the same"),
+    SECCOMP_IOCTL(KVM_GET_SUPPORTED_CPUID, "the first reset then"),
 };
 
 const struct seccomp_list arch_load_rules = { load_table, ARRAY_SIZE(load_table) };

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
 #include "arch/x86_64/cpuid_host.h"
@@ -258,10 +259,13 @@ static void cpuid_add_missing(struct kvm_cpuid2 *cpuid, const struct cpuid_topol
                                                     .ebx = APIC_TIMER_KHZ });
 }
 
-uint32_t cpuid_tsc_khz(const struct vcpu *vcpu)
+/* Of the virtual machine since Linux 5.18, which takes less time than to ask a vCPU. */
+uint32_t cpuid_tsc_khz(const struct vm *vm)
 {
-    int khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
+    int khz = ioctl(vm->fd, KVM_GET_TSC_KHZ, NULL);
 
+    if (khz < 0)
+        khz = ioctl(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, NULL);
     return khz > 0 ? (uint32_t)khz : 0;
 }
 
@@ -271,7 +275,7 @@ static struct cpuid_topology cpuid_topology(const struct vcpu *vcpu)
     struct cpuid_topology t = {
         .apic_id = vcpu->index,
         .cpus = vm->vcpus_wanted,
-        .tsc_khz = cpuid_tsc_khz(vcpu),
+        .tsc_khz = cpuid_tsc_khz(vm),
         .nested = vm->nested,
         .pmu = vm->pmu,
         .deadline_timer = ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
@@ -282,25 +286,29 @@ static struct cpuid_topology cpuid_topology(const struct vcpu *vcpu)
     return t;
 }
 
-/*
- * For KVM_GET_SUPPORTED_CPUID the host executes CPUID for every leaf, which is slow if the host is
- * itself a guest. So only the first vCPU does that, and the others copy from it.
- */
-static int cpuid_get(const struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
+static size_t cpuid_size(unsigned entries)
 {
-    struct vm *vm = vcpu->vm;
+    return sizeof(struct kvm_cpuid2) + entries * sizeof(struct kvm_cpuid_entry2);
+}
 
-    cpuid->nent = MAX_ENTRIES;
-    if (vcpu->index == 0) {
-        if (vm_ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
-            return -1;
-        cpuid_add_host(cpuid);
+/*
+ * The host executes CPUID for every leaf, which takes as long as all other calls of a start if the
+ * host is itself a guest.
+ */
+int cpuid_ask_host(struct vm *vm)
+{
+    struct kvm_cpuid2 *cpuid;
+
+    if (vm->cpuid)
         return 0;
-    }
-    if (vm_ioctl(vm->vcpus[0].fd, KVM_GET_CPUID2, cpuid) < 0)
-        return -1;
-    while (cpuid->nent > 1 && cpuid->entries[cpuid->nent - 1].function == 0)
-        cpuid->nent--; /* older kernels do not set nent: drop the unused entries at the end */
+    cpuid = calloc(1, cpuid_size(MAX_ENTRIES));
+    if (!cpuid)
+        return log_error(ENOMEM, "CPUID");
+    vm->cpuid = cpuid;
+    cpuid->nent = MAX_ENTRIES;
+    if (vm_ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+        return log_error(errno, "ask KVM for its CPUID");
+    cpuid_add_host(cpuid);
     return 0;
 }
 
@@ -315,13 +323,11 @@ static bool cpuid_has_nested(struct kvm_cpuid2 *cpuid)
 int cpuid_set(struct vcpu *vcpu)
 {
     struct cpuid_topology topology = cpuid_topology(vcpu);
-    cleanup_free struct kvm_cpuid2 *cpuid =
-        calloc(1, sizeof(*cpuid) + MAX_ENTRIES * sizeof(cpuid->entries[0]));
+    cleanup_free struct kvm_cpuid2 *cpuid = malloc(cpuid_size(MAX_ENTRIES));
 
     if (!cpuid)
         return log_error(ENOMEM, "vCPU %u: CPUID", vcpu->index);
-    if (cpuid_get(vcpu, cpuid) < 0)
-        return log_error(errno, "ask KVM for its CPUID");
+    memcpy(cpuid, vcpu->vm->cpuid, cpuid_size(vcpu->vm->cpuid->nent));
     if (topology.nested && !cpuid_has_nested(cpuid))
         return log_refuse(ENOTSUP, "--cpus: nested: this host's KVM does not offer it (as root: "
                                    "modprobe kvm_intel nested=1, or kvm_amd)");

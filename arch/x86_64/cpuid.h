@@ -6,6 +6,10 @@
 
 struct vcpu;
 
+/* For arch_ask_host(). */
+struct vm;
+int cpuid_ask_host(struct vm *vm);
+
 /*
  * Sets the vCPU's CPUID to what the host's KVM supports, without virtualization and performance
  * counters unless `nested` and `pmu` of struct vm ask for them, with the host CPU's name and
@@ -14,7 +18,7 @@ struct vcpu;
  */
 int cpuid_set(struct vcpu *vcpu);
 
-/* The frequency of the vCPU's TSC; 0: unknown. */
-uint32_t cpuid_tsc_khz(const struct vcpu *vcpu);
+/* The frequency of the vCPUs' TSC; 0: unknown. */
+uint32_t cpuid_tsc_khz(const struct vm *vm);
 
 #endif

@@ -132,7 +132,7 @@ int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
     struct boot_entry entry;
     int error;
 
-    hw->tsc_khz = cpuid_tsc_khz(&vm->vcpus[0]);
+    hw->tsc_khz = cpuid_tsc_khz(vm);
     error = boot_load(mem, hw, files, &entry);
     if (!error && files->dump)
         error = acpi_dump(mem, hw, files->dump);

@@ -91,6 +91,11 @@ int arch_vcpu_init(struct vcpu *vcpu)
     return vcpu_set_lapic(vcpu);
 }
 
+int arch_ask_host(struct vm *vm)
+{
+    return cpuid_ask_host(vm);
+}
+
 static struct kvm_segment vcpu_flat_segment(uint16_t selector, uint8_t type)
 {
     return (struct kvm_segment){

@@ -5,7 +5,7 @@ import re
 
 from vmm import GuestTest, text
 
-PHASES = ["begin", "memory", "kvm", "devices", "vm", "slots", "irqchip", "sandbox", "vcpus", "image",
+PHASES = ["begin", "memory", "kvm", "devices", "vm", "slots", "irqchip", "vcpus", "sandbox", "image",
           "threads", "entry", "first-exit"]
 SLEEPS = "poll=0"  # adaptive polling would save system calls, depending on timing
 

@@ -15,8 +15,8 @@ enum phase {
     PHASE_VM,
     PHASE_SLOTS,
     PHASE_IRQCHIP,
-    PHASE_SANDBOX, /* done meanwhile; shows how long it was waited for */
     PHASE_VCPUS,
+    PHASE_SANDBOX, /* done meanwhile; shows how long it was waited for */
     PHASE_IMAGE,
     PHASE_THREADS,
     PHASE_ENTRY, /* the first vCPU is about to enter the guest */

@@ -57,6 +57,13 @@ const char *arch_default_console(void); /* for the kernel's command line: "ttyS0
 
 const char *arch_kvm_hint(void); /* the remedy if /dev/kvm is missing: "load kvm_intel ..." */
 
+/*
+ * Asks the host for what arch_vcpu_init() will need, once for all resets; vm_finish() frees it. On
+ * another thread than vm_create(), at the same time: it may take as long. A machine that starts
+ * from a snapshot needs it for its first reset only.
+ */
+int arch_ask_host(struct vm *vm);
+
 unsigned long arch_vm_type(const struct vm *vm); /* KVM_CREATE_VM's argument; vm->mem is set */
 int arch_vm_init(struct vm *vm);                 /* before the vCPUs are created */
 int arch_vm_complete(struct vm *vm);             /* after the vCPUs are created */

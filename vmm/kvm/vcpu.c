@@ -139,15 +139,16 @@ void *vcpu_thread(void *arg)
 {
     struct vcpu *vcpu = arg;
     char name[16];
-    bool confined;
+    bool ready = false;
 
     snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
     pthread_setname_np(pthread_self(), name);
-    confined = !vcpu->vm->confine_vcpus || vcpu_confine() == 0;
     while (vm_wait_to_run(vcpu->vm, vcpu)) {
+        /* Not before: the process's filter, which comes first, is loaded beside a start. */
+        ready = ready || !vcpu->vm->confine_vcpus || vcpu_confine() == 0;
         if (vcpu->index == 0)
             timeline_mark(vcpu->vm->timeline, PHASE_ENTRY);
-        if (confined)
+        if (ready)
             vcpu_run(vcpu);
         else
             event_report(&vcpu->vm->events, GUEST_KVM_FAILURE, 0);
@@ -155,7 +156,6 @@ void *vcpu_thread(void *arg)
     return NULL;
 }
 
-/* The thread restricts itself while the vCPU is created. */
 static int vcpu_start_thread(struct vcpu *vcpu)
 {
     int error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
@@ -185,7 +185,7 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, unsigned index, size_t run_size)
         vcpu->run = NULL;
         return error;
     }
-    return arch_vcpu_init(vcpu);
+    return 0;
 }
 
 void vcpu_finish(struct vcpu *vcpu)

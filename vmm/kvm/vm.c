@@ -102,6 +102,8 @@ void vm_finish(struct vm *vm)
     vm_destroy(vm);
     free(vm->stats);
     vm->stats = NULL;
+    free(vm->cpuid);
+    vm->cpuid = NULL;
     if (vm->kvm > 0)
         close(vm->kvm);
     if (vm->all_parked > 0)
@@ -215,14 +217,16 @@ int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus)
     if ((error = arch_vm_init(vm)))
         return error;
     timeline_mark(vm->timeline, PHASE_IRQCHIP);
-    return 0;
+    return vm_add_vcpus(vm, vcpus);
 }
 
-int vm_create_vcpus(struct vm *vm)
+int vm_complete(struct vm *vm)
 {
-    int error;
+    int error = 0;
 
-    if ((error = vm_add_vcpus(vm, vm->vcpus_wanted)) || (error = arch_vm_complete(vm)))
+    for (unsigned i = 0; i < vm->vcpu_count && !error; i++)
+        error = arch_vcpu_init(&vm->vcpus[i]);
+    if (error || (error = arch_vm_complete(vm)))
         return error;
     timeline_mark(vm->timeline, PHASE_VCPUS);
     return 0;

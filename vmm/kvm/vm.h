@@ -36,6 +36,7 @@ struct vm {
     struct event_sink events;
     struct vcpu_stats *stats;  /* of each vCPU, summed over resets */
     struct timeline *timeline; /* the caller's */
+    struct kvm_cpuid2 *cpuid;  /* x86: what the host's KVM supports; arch_ask_host() */
     bool confine_vcpus;        /* their threads call vcpu_confine() */
 
     int all_parked; /* eventfd: see vm_park() */
@@ -55,14 +56,15 @@ int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
             const struct event_sink *events, struct timeline *timeline);
 void vm_finish(struct vm *vm); /* also after a failed vm_init() */
 
-/* Creates the virtual machine with `mem` as its RAM. Prints; -errno. */
+/*
+ * Creates the virtual machine with `mem` as its RAM, its vCPUs, parked, and threads for all but
+ * vCPU 0, which is to have the caller's. Where the host has core scheduling, that shares a core
+ * with none but the others. Prints; -errno.
+ */
 int vm_create(struct vm *vm, const struct guest_memory *mem, unsigned vcpus);
 
-/*
- * Then its vCPUs, parked, and threads for all but vCPU 0, which is to have the caller's. Where the
- * host has core scheduling, that shares a core with none but the others. Prints; -errno.
- */
-int vm_create_vcpus(struct vm *vm);
+/* Then, and after arch_ask_host(), gives the vCPUs their state at power-on. Prints; -errno. */
+int vm_complete(struct vm *vm);
 
 /*
  * The calling thread, which has created the vCPUs, is vCPU 0's from now on: vm_destroy() waits for

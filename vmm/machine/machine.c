@@ -42,7 +42,7 @@ int machine_describe(struct machine *machine, const struct config *config)
                                  .initrd = { .fd = -1 },
                                  .dtb = { .fd = -1 },
                                  .page_map = -1 };
-    sem_init(&machine->devices_started, 0, 0);
+    sem_init(&machine->steps, 0, 0);
     machine->cmdline = config->cmdline ? strdup(config->cmdline) : machine_default_cmdline(config);
     if (!machine->cmdline)
         return log_error(ENOMEM, "command line");
@@ -205,18 +205,19 @@ void machine_start_devices(struct machine *machine)
 {
     struct board *board = &machine->board;
 
-    machine->devices_failed =
+    machine->devices_failed = !machine->snapshot && arch_ask_host(&machine->vm) < 0;
+    sem_post(&machine->steps);
+    machine->devices_failed |=
         sandbox_restrict_calls(&machine->sandbox, board) < 0 || board_start(board) < 0;
     machine->vm.confine_vcpus = machine->sandbox.calls;
-    sem_post(&machine->devices_started);
+    sem_post(&machine->steps);
 }
 
-/* The first time only. */
-static int machine_await_devices(struct machine *machine)
+/* The steps of machine_start_devices(), counted from 1. The first time only. */
+static int machine_await(struct machine *machine, unsigned step)
 {
-    while (!machine->devices_awaited)
-        machine->devices_awaited = sem_wait(&machine->devices_started) == 0;
-    timeline_mark(&machine->timeline, PHASE_SANDBOX);
+    while (machine->steps_awaited < step)
+        machine->steps_awaited += sem_wait(&machine->steps) == 0;
     return machine->devices_failed ? -ECANCELED : 0;
 }
 
@@ -249,8 +250,12 @@ int machine_start(struct machine *machine)
 
     machine->vm.restoring = machine->snapshot;
     if ((error = vm_create(&machine->vm, machine->memory, machine->board.hardware.cpus)) ||
-        (error = machine_await_devices(machine)) || (error = vm_create_vcpus(&machine->vm)) ||
-        (error = machine->snapshot ? machine_load(machine) : machine_boot(machine)))
+        (error = machine_await(machine, 1)) ||
+        (error = machine->snapshot ? 0 : arch_ask_host(&machine->vm)) ||
+        (error = vm_complete(&machine->vm)) || (error = machine_await(machine, 2)))
+        return error;
+    timeline_mark(&machine->timeline, PHASE_SANDBOX);
+    if ((error = machine->snapshot ? machine_load(machine) : machine_boot(machine)))
         return error;
     timeline_mark(&machine->timeline, PHASE_IMAGE);
     error = parts_wait(&machine->board);

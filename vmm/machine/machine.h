@@ -32,10 +32,10 @@ struct machine {
     bool no_images;            /* restored without its kernel: it cannot be reset */
     int page_map;              /* for snapshot_save(), or -1 */
     struct sandbox sandbox;
-    sem_t devices_started;
-    bool devices_failed; /* valid then */
-    bool devices_awaited;
-    char *cmdline; /* of the kernel: --cmdline or the default; owned */
+    sem_t steps; /* of machine_start_devices(): the host is asked, devices are started */
+    unsigned steps_awaited;
+    bool devices_failed; /* valid with each */
+    char *cmdline;       /* of the kernel: --cmdline or the default; owned */
 };
 
 /* Plans the machine of a configuration. Opens nothing, so it serves --dry-run. Prints; -errno. */
@@ -84,9 +84,9 @@ int machine_start(struct machine *machine);
 void machine_run_vcpu(struct machine *machine);
 
 /*
- * Restricts the process's system calls and starts the devices' threads. Once, on the main loop's
- * thread, while the first machine_start() runs on another one, which waits for it before it creates
- * vCPUs, and fails if this does. Prints.
+ * Asks the host what vCPUs can be, restricts the process's system calls and starts the devices'
+ * threads. Once, on the main loop's thread, while the first machine_start() runs on another one,
+ * which waits for it, and fails if this does. Prints.
  */
 void machine_start_devices(struct machine *machine);
 
