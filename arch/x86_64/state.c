@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "arch/x86_64/cpuid.h"
 #include "arch/x86_64/state_msrs.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
@@ -243,8 +244,7 @@ static void clock_state(struct vm *vm, struct state *s)
 /* What the vCPUs' state needs of its host. */
 static void host_state(struct vm *vm, struct state *s)
 {
-    int khz = ioctl(vm->vcpus[0].fd, KVM_GET_TSC_KHZ, NULL);
-    uint32_t here = khz > 0 ? (uint32_t)khz : 0, tsc_khz = here;
+    uint32_t here = cpuid_tsc_khz(vm), tsc_khz = here;
 
     state_section(s, "host", 1);
     state_same(s, "vcpus", vm->vcpu_count);
