@@ -19,6 +19,7 @@ from disk import measure_disk
 from fio import fetch_disk
 from pictures import draw
 from packets import measure_packets
+from restore import measure_restore
 from start import measure_memory, measure_phases, measure_program, measure_start, warm_up
 from vmlinux import extract
 
@@ -26,7 +27,7 @@ BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
 STALLED = 124  # the lab's exit status at its time limit: guests sometimes stall, see tests/lab/README.md
-PARTS = ("start", "phases", "density", "memory", "disk", "fio", "fs", "boot", "run", "exits", "net")
+PARTS = ("start", "phases", "restore", "density", "memory", "disk", "fio", "fs", "boot", "run", "exits", "net")
 
 
 def peer(text: str) -> contenders.Contender:
@@ -123,6 +124,8 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
         yield from measure_start(everybody, tools, scratch, options.turns, options.quick)
     if "phases" in options.parts:
         yield from measure_phases(everybody[0], tools, options.turns)
+    if "restore" in options.parts:
+        yield from measure_restore(everybody, tools, scratch, options.turns, options.quick)
     if "density" in options.parts:
         yield from measure_density(everybody, tools, min(options.turns, 3), options.quick)
     if "memory" in options.parts:

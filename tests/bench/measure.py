@@ -92,19 +92,30 @@ class Watched(NamedTuple):
 
 
 def stopwatch(program: Path, command: Iterable[str], marker: str, seconds: int = 60,
-              ends: bool = True) -> Watched:
+              ends: bool = True, order: bool = False, meanwhile: Callable[[], None] | None = None
+              ) -> Watched:
     """`marker` is something that only the guest prints. A command that does not end by itself
-    (`ends`) is killed there."""
-    done = subprocess.run([program, marker, str(seconds), "wait" if ends else "kill", *command],
-                          check=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    seen, ended, status, began = map(int, done.stdout.split())
-    words = " ".join(map(str, command))
+    (`ends`) is killed there. `order`: measured from an order that the command waits for, not from
+    exec. `meanwhile` is called once the command was started."""
+    command = [str(word) for word in command]
+    mode = "order" if order else "wait" if ends else "kill"
+    process = subprocess.Popen([program, marker, str(seconds), mode, *command], text=True,
+                               errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    try:
+        if meanwhile:
+            meanwhile()
+    finally:  # the stopwatch ends the command, at its time limit at the latest
+        stdout, stderr = process.communicate()
+    words = " ".join(command)
+    if process.returncode:
+        raise Failed(f"{words}: {stderr[-1000:]}")
+    seen, ended, status, began = map(int, stdout.split())
     if seen < 0:
-        raise Failed(f"{words}: no output {marker!r}: {done.stderr[-1000:]}")
+        raise Failed(f"{words}: no output {marker!r}: {stderr[-1000:]}")
     if ends and status == signal.SIGKILL:
         raise Failed(f"{words}: still runs after {seconds} s")
-    return Watched(seen / 1e6, ended / 1e6 if ends else None, began / 1e9, done.stderr)
+    return Watched(seen / 1e6, ended / 1e6 if ends else None, began / 1e9, stderr)
 
 
 def stats_tables(stderr: str) -> dict[str, dict[str, dict[str, float]]]:

@@ -2,7 +2,8 @@
 
 /*
  * The smallest guest: prints one character to the serial port, then ends in a way that each VMM
- * supports. An ELF file with a PVH note, or with -DBZIMAGE a bzImage. With -DIDLE it halts instead.
+ * supports. An ELF file with a PVH note, or with -DBZIMAGE a bzImage. With -DIDLE it halts instead, with
+ * -DREPEAT it prints for ever.
  * The same source works in 16, 32 and 64 bits.
  */
 #define SERIAL_PORT 0x3f8
@@ -13,16 +14,19 @@
     .macro guest
     mov $SERIAL_PORT, %dx
     mov $'!', %al
-    out %al, %dx
+1:  out %al, %dx
+#ifdef REPEAT
+    jmp 1b
+#endif
 #ifndef IDLE
     mov $0, %al
     out %al, $EXIT_PORT
     mov $I8042_RESET, %al
     out %al, $I8042_PORT
 #endif
-1:  cli
+2:  cli
     hlt
-    jmp 1b
+    jmp 2b
     .endm
 
     .text

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- *     stopwatch MARKER SECONDS wait|kill COMMAND...
+ *     stopwatch MARKER SECONDS wait|kill|order COMMAND...
  *
  * Runs a command and prints, in nanoseconds since before exec, when MARKER appeared on its standard
  * output and when it ended; then its status as wait() has it, and CLOCK_MONOTONIC before exec.
- * Kills the command after SECONDS, or at the marker.
+ * Kills the command after SECONDS, or (kill) at the marker. With "order" the clock starts when the
+ * command has printed something, and gets a byte on its standard input, instead of before exec.
  */
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -28,24 +30,42 @@ static int64_t now_ns(void)
     return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
-static pid_t start(char **command, int *ret_output)
+static pid_t start(char **command, int *ret_output, int *ret_input)
 {
-    int ends[2];
+    int output[2], input[2];
     pid_t pid;
 
-    if (pipe(ends) < 0)
+    if (pipe2(output, O_CLOEXEC) < 0 || (ret_input && pipe2(input, O_CLOEXEC) < 0))
         exit(1);
     pid = vfork();
     if (pid == 0) {
-        dup2(ends[1], STDOUT_FILENO);
-        close(ends[0]);
-        close(ends[1]);
+        dup2(output[1], STDOUT_FILENO);
+        if (ret_input)
+            dup2(input[0], STDIN_FILENO);
         execvp(command[0], command);
         _exit(127);
     }
-    close(ends[1]);
-    *ret_output = ends[0];
+    close(output[1]);
+    *ret_output = output[0];
+    if (ret_input) {
+        close(input[0]);
+        *ret_input = input[1];
+    }
     return pid;
+}
+
+/* Waits for the command's first output, which is discarded. Returns when the order was given. */
+static int64_t give_order(int output, int input)
+{
+    char text[TAIL];
+    int64_t begin;
+
+    if (read(output, text, sizeof(text)) <= 0)
+        exit(1);
+    begin = now_ns();
+    if (write(input, "", 1) != 1)
+        exit(1);
+    return begin;
 }
 
 /* Reads until the deadline, the end of the file or, if asked, the marker. Returns when that
@@ -81,15 +101,18 @@ static int64_t watch(int output, const char *marker, bool to_marker, int64_t dea
 int main(int argc, char **argv)
 {
     int64_t begin = now_ns(), deadline, seen;
-    int output, status = 0;
-    bool to_marker;
+    int output, input, status = 0;
+    bool to_marker, by_order;
     pid_t pid;
 
     if (argc < 5 || !*argv[1])
         return 2;
     to_marker = strcmp(argv[3], "kill") == 0;
+    by_order = strcmp(argv[3], "order") == 0;
     deadline = begin + strtoll(argv[2], NULL, 10) * 1000000000ll;
-    pid = start(argv + 4, &output);
+    pid = start(argv + 4, &output, by_order ? &input : NULL);
+    if (by_order)
+        begin = give_order(output, input);
     seen = watch(output, argv[1], to_marker, deadline);
     if (to_marker || now_ns() >= deadline)
         kill(pid, SIGKILL);
