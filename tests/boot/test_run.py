@@ -111,6 +111,7 @@ say mounts "$(awk '$2 == "/" { print $3 }' /proc/mounts)"
 say loopback "$(cat /sys/class/net/lo/operstate)"
 say gateway "$(awk '$2 == "00000000" { print $3 }' /proc/net/route)"
 say resolver "$(cat /etc/resolv.conf)"
+say untested "$(cat /sys/module/cryptomgr/parameters/notests)"
 echo reopened >/dev/stderr
 exit 7
 """
@@ -164,6 +165,9 @@ class Command(GuestTest):
 
     def test_network_is_set_up(self):
         self.assert_said(gateway="0202000A", resolver="nameserver 10.0.2.3")
+
+    def test_ciphers_are_not_tested(self):
+        self.assert_said(untested="Y")
 
     def test_rw_writes_through(self):
         self.assertEqual((self.directory / "rw/made/moved").read_text(), "through\n")
@@ -295,13 +299,14 @@ class SmallRoot(GuestTest):
         self.assertEqual((self.directory / "rw/made").read_text(), "text\n")
 
     def test_small_root(self):
-        """It has no /tmp, and the command is a script without #!."""
+        """It has no /tmp, and the command is a script without #!. The words of --cmdline prevail."""
         root = self.make()
-        (root / "script").write_text("echo $0 $1; cd /tmp && busybox stat -c %a . && exit 3\n")
+        (root / "script").write_text("echo $0 $1; cd /tmp && busybox stat -c %a . &&\n"
+                                      "busybox cat /sys/module/cryptomgr/parameters/notests && exit 3\n")
         (root / "script").chmod(0o755)
-        done = run("--root", root, "/script", "word")
+        done = run("--root", root, "--cmdline", "cryptomgr.notests=0", "/script", "word")
         self.assertEqual((done.returncode, done.stdout, done.stderr),
-                         (3, b"/script word\n1777\n", b""))
+                         (3, b"/script word\n1777\nN\n", b""))
         self.assertFalse((root / "tmp").exists())
 
 
