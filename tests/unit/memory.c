@@ -252,6 +252,65 @@ START_TEST(discard_refuses_partial_pages_and_several_regions)
 }
 END_TEST
 
+static unsigned count_mappings(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    unsigned count = 0;
+    int c;
+
+    ck_assert_ptr_nonnull(maps);
+    while ((c = getc(maps)) != EOF)
+        count += c == '\n';
+    fclose(maps);
+    return count;
+}
+
+/* The range begins and ends within a page; the second time it is forgotten already. */
+START_TEST(forget_frees_whole_pages_without_a_mapping_for_each_backing)
+{
+    size_t size = FILE_PAGES * PAGE;
+    int fd = -1;
+    struct guest_memory *mem = backed_by((enum memory_kind)_i, &fd);
+    char *host = guest_ptr(mem, GIB, size);
+    unsigned mappings = count_mappings();
+
+    for (char round = 1; round <= 2; round++) {
+        memset(host, round, size);
+        ck_assert(has_pages(host, size));
+        guest_memory_forget(mem, host + 2 * PAGE - 1, 3 * PAGE + 2);
+        ck_assert_uint_eq(count_mappings(), mappings);
+        ck_assert(all_are(host, 2 * PAGE, round));
+        ck_assert(all_are(host + 5 * PAGE, size - 5 * PAGE, round));
+        ck_assert(all_are(host + 2 * PAGE, 3 * PAGE, fd < 0 ? 0 : FILE_BYTE));
+        guest_memory_forget(mem, host + 2 * PAGE, 3 * PAGE);
+    }
+    if (fd < 0)
+        ck_assert(!has_pages(host + 2 * PAGE, 3 * PAGE));
+    else
+        assert_template_unchanged(fd);
+    close(fd);
+    guest_memory_destroy(mem);
+}
+END_TEST
+
+START_TEST(forget_leaves_what_is_no_whole_page)
+{
+    struct guest_memory *mem = backed_by(MEMORY_ANONYMOUS, NULL);
+    size_t size = FILE_PAGES * PAGE;
+    char *host = guest_ptr(mem, GIB, size);
+    const struct {
+        size_t at, len;
+    } parts[] = { { 0, 0 },        { 0, PAGE - 1 }, { 1, PAGE }, { 1, 2 * PAGE - 2 },
+                  { PAGE - 1, 2 }, { 1, PAGE - 1 }, { size, 0 }, { size - 1, 1 } };
+
+    memset(host, 1, size);
+    for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
+        guest_memory_forget(mem, host + parts[i].at, parts[i].len);
+    ck_assert(all_are(host, size, 1));
+    guest_memory_destroy(mem);
+}
+END_TEST
+
 START_TEST(the_guest_reads_a_private_file_and_never_writes_it)
 {
     struct guest_memory *mem = guest_memory_create();
@@ -440,6 +499,9 @@ int main(void)
                         MEMORY_ANONYMOUS, MEMORY_PRIVATE_FILE + 1);
     tcase_add_test(tcase, discard_reaches_the_right_bytes_of_a_memfd);
     tcase_add_test(tcase, discard_refuses_partial_pages_and_several_regions);
+    tcase_add_loop_test(tcase, forget_frees_whole_pages_without_a_mapping_for_each_backing,
+                        MEMORY_ANONYMOUS, MEMORY_PRIVATE_FILE + 1);
+    tcase_add_test(tcase, forget_leaves_what_is_no_whole_page);
     tcase_add_test(tcase, the_guest_reads_a_private_file_and_never_writes_it);
     tcase_add_loop_test(tcase, another_process_with_the_memfd_sees_device_writes, 0, 2);
     tcase_add_test(tcase, the_memfd_cannot_be_truncated);

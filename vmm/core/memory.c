@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/core/memory.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -197,6 +198,34 @@ int guest_memory_discard(struct guest_memory *mem, gpa_t gpa, uint64_t len)
         return -EFAULT;
     region_discard(region, gpa - region->base, len);
     return 0;
+}
+
+/* The region that contains all of [host, host + len), or NULL. */
+static const struct ram_region *region_of(const struct guest_memory *mem, const void *host,
+                                          size_t len)
+{
+    for (unsigned i = 0; i < mem->count; i++) {
+        const struct ram_region *region = &mem->regions[i];
+        uintptr_t start = (uintptr_t)region->host, at = (uintptr_t)host;
+
+        if (at >= start && at - start <= region->size && len <= region->size - (at - start))
+            return region;
+    }
+    return NULL;
+}
+
+void guest_memory_forget(const struct guest_memory *mem, void *host, size_t len)
+{
+    const struct ram_region *region = region_of(mem, host, len);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t head = align_up((uintptr_t)host, page) - (uintptr_t)host;
+
+    assert(region);
+    if (len < head || len - head < page)
+        return;
+    /* May fail, as for locked memory: that leaves the pages as they are. */
+    madvise((char *)host + head, align_down(len - head, page),
+            region->backing.kind == MEMORY_SHARED ? MADV_REMOVE : MADV_DONTNEED);
 }
 
 void guest_memory_clear(struct guest_memory *mem)

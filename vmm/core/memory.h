@@ -62,6 +62,14 @@ int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size,
 int guest_memory_discard(struct guest_memory *mem, gpa_t gpa, uint64_t len);
 
 /*
+ * Returns the whole pages within [host, host + len), which is part of a slice of guest RAM, to the
+ * host, where that takes no new mapping. Their contents are undefined afterwards: as they were,
+ * zeros, or what a private file has there. Other processes that map a shared region see the same.
+ * Any thread; a device that uses the range meanwhile may find either.
+ */
+void guest_memory_forget(const struct guest_memory *mem, void *host, size_t len);
+
+/*
  * Zeroes all RAM and returns the pages to the host. A MEMORY_PRIVATE_FILE region becomes
  * anonymous; its file stays unchanged. Call with vCPUs and devices stopped.
  */
