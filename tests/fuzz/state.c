@@ -16,6 +16,7 @@
 
 #include "devices/block/block.h"
 #include "devices/net/net.h"
+#include "devices/virtio/balloon.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/input.h"
 #include "devices/virtio/mmio.h"
@@ -171,9 +172,14 @@ static void create_input(struct board *b)
     virtio_input_press(b->virtio);
 }
 
+static void create_balloon(struct board *b)
+{
+    plug_virtio(b, virtio_balloon_create(&b->virtio, "balloon0", b->mem, b->loop));
+}
+
 /* The corpus refers to them by index: append only. */
-static void (*const kinds[])(struct board *b) = { create_blk, create_net, create_rng,
-                                                  create_input };
+static void (*const kinds[])(struct board *b) = { create_blk, create_net, create_rng, create_input,
+                                                  create_balloon };
 
 static void board_init(struct board *b, unsigned kind)
 {

@@ -99,8 +99,9 @@ static void describe(char *text, size_t size, const struct config *config)
     fprintf(out, "%s", config->nets ? "" : " nonet");
     describe_console(out, "serial", &config->serial);
     describe_console(out, "console", &config->console);
-    fprintf(out, "%s%s%s%s", config->rng ? "" : " norng", config->reboot ? "" : " noreboot",
-            config->stats ? " stats" : "", config->dry_run ? " dry" : "");
+    fprintf(out, "%s%s%s%s%s", config->rng ? "" : " norng", config->balloon ? " balloon" : "",
+            config->reboot ? "" : " noreboot", config->stats ? " stats" : "",
+            config->dry_run ? " dry" : "");
     if (config->timeout_ms)
         fprintf(out, " timeout:%llu", (unsigned long long)config->timeout_ms);
     if (config->grace_ms != 10000)
@@ -195,6 +196,7 @@ START_TEST(options)
               { "-c2 -m64M", " 64M 2cpus" },
               { "-c=2 -m=64M", " 64M 2cpus" },
               { "--no-rng --no-reboot --stats --dry-run", " norng noreboot stats dry" },
+              { "--balloon", " balloon" },
               { "--timeout 30", " timeout:30000" },
               { "--timeout 30s --grace 0", " timeout:30000 grace:0" },
               { "--timeout 500ms --grace=2h", " timeout:500 grace:7200000" },
@@ -212,6 +214,7 @@ START_TEST(later_options_override)
                               { "--cpus 2,nested,pmu --cpus 3,nested=off", " 3cpus" },
                               { "--timeout 3 --timeout 0", "" },
                               { "--no-rng --no-rng=off", "" },
+                              { "--balloon --balloon=off", "" },
                               { "--serial file=a,append --serial file=b", " serial:file:b" },
                               { "--net user --net none", " nonet" },
                               { "--net none --net tap,fd=3", " tap:3" },

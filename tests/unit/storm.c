@@ -18,6 +18,7 @@
 #include "devices/block/block.h"
 #include "devices/block/open.h"
 #include "devices/net/net.h"
+#include "devices/virtio/balloon.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/mmio.h"
@@ -149,8 +150,14 @@ static void create_rng(struct storm *s)
     ck_assert_int_eq(virtio_rng_create(&s->virtio, "rng0", s->mem, s->loop), 0);
 }
 
+static void create_balloon(struct storm *s)
+{
+    ck_assert_int_eq(virtio_balloon_create(&s->virtio, "balloon0", s->mem, s->loop), 0);
+}
+
 static void (*const devices[])(struct storm *s) = {
-    create_blk_auto, create_blk_thread, create_net, create_rng, create_console, create_port,
+    create_blk_auto, create_blk_thread, create_net,     create_rng,
+    create_console,  create_port,       create_balloon,
 };
 
 static uint32_t dice(uint64_t *state)

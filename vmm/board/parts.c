@@ -11,6 +11,7 @@
 #include "devices/net/net.h"
 #include "devices/net/tap.h"
 #include "devices/net/user.h"
+#include "devices/virtio/balloon.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/fs.h"
 #include "devices/virtio/net.h"
@@ -249,6 +250,23 @@ static int parts_create_rng(struct board *board, struct hardware_device *place, 
     return board_add_virtio(board, place, virtio);
 }
 
+/* The memory balloon. */
+
+static unsigned parts_count_balloons(const struct config *config)
+{
+    return config->balloon;
+}
+
+static int parts_create_balloon(struct board *board, struct hardware_device *place, unsigned number)
+{
+    struct virtio_device *virtio;
+    int error = virtio_balloon_create(&virtio, place->name, board->host.memory, board->host.loop);
+
+    if (error)
+        return log_error(-error, "%s", place->name);
+    return board_add_virtio(board, place, virtio);
+}
+
 /* In the order in which the guest finds them. */
 static const struct part {
     const char *kind; /* the devices are "blk0", "blk1", ... */
@@ -260,6 +278,7 @@ static const struct part {
     { "fs", parts_count_shares, parts_create_share },
     { "console", parts_count_consoles, parts_create_console },
     { "rng", parts_count_rngs, parts_create_rng },
+    { "balloon", parts_count_balloons, parts_create_balloon },
 };
 
 static int parts_place(struct hardware *hw, const char *kind, unsigned number)

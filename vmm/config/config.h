@@ -94,6 +94,7 @@ struct config {
     struct console_config console; /* virtio-console */
     struct port_config *ports;     /* more ports of virtio-console */
     bool rng;
+    bool balloon;        /* memory that the guest frees goes back to the host */
     bool reboot;         /* a reset by the guest starts it again rather than stopping the machine */
     uint64_t timeout_ms; /* 0: none */
     uint64_t grace_ms;   /* from SIGTERM until the machine is stopped */

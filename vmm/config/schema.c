@@ -522,6 +522,15 @@ static const struct option config_options[] = {
       .help = "no entropy device",
       .read = option_read_negated,
       .at = offsetof(struct config, rng) },
+    { .name = "balloon",
+      .rare = true,
+      .help = "memory that the guest frees goes back to the host",
+      .more = "A virtio balloon with free page reporting: Linux 5.7 and later reports what has "
+              "been free for two seconds, in pieces of some megabytes. Memory that it uses again "
+              "is allocated again. A kernel that clears pages when they are freed "
+              "(init_on_free=1) reports none. The device never asks the guest for memory.",
+      .read = option_read_flag,
+      .at = offsetof(struct config, balloon) },
     { .name = "no-reboot",
       .help = "a reset ends the machine instead of rebooting it",
       .read = option_read_negated,

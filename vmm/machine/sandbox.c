@@ -96,7 +96,8 @@ static const struct seccomp_rule sandbox_table[] = {
     { SYS_brk, .reason = "malloc()" },
     { SYS_mremap, .reason = "realloc()" },
     { SYS_munmap, .reason = "free(), stacks" },
-    { SYS_madvise, .reason = "RAM at a reset; the stack of an ending thread" },
+    { SYS_madvise,
+      .reason = "RAM at a reset, and what the guest gives back; the stack of an ending thread" },
 
     /* Signals, and the end of the process. */
     { SYS_rt_sigreturn, .reason = "return from a signal handler" },
