@@ -81,6 +81,31 @@ class Rng(Devices):
         self.check_idle("live")
 
 
+class Balloon(Rng):
+    device = "balloon"
+
+    def options(self):
+        return ["--balloon"]
+
+    def test_requests(self):
+        """Of 32 MiB that the guest has used and reports as free, the host has at least 30 back."""
+        def resident() -> int:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            return int(re.search(r"^RssAnon:\s+(\d+) kB$", status, re.M)[1]) // 1024
+
+        with self.running("balloon", *self.options(), stdin=subprocess.PIPE) as process:
+            self.assertEqual(process.first_line, b"touched\n")
+            used = resident()
+            self.assertGreaterEqual(used, 32)
+            process.stdin.write(b"x")
+            process.stdin.flush()
+            self.assertEqual(process.stdout.readline(), b"reported\n")
+            self.assertLess(resident(), used - 30)
+            process.stdin.write(b"x")
+            process.stdin.flush()
+            self.assertEqual(process.wait(), 0)
+
+
 class Blk(Rng):
     device = "blk"
 

@@ -8,7 +8,7 @@
  * A valid request to each kind of device, whose answer shows that the device works. It can be
  * repeated any number of times.
  */
-#define MAX_QUEUES 2
+#define MAX_QUEUES 5
 
 struct sanity {
     const char *name; /* on the command line */
