@@ -14,6 +14,7 @@
 
 #include "devices/block/format.h"
 #include "devices/block/raw.h"
+#include "devices/block/throw_away.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/core/open.h"
@@ -22,6 +23,11 @@
 
 #define BUSY_TRIES   20
 #define BUSY_WAIT_MS 10
+
+static bool block_only_reads(const struct block_options *options)
+{
+    return options->read_only || options->throw_away;
+}
 
 /* Finds its size and block sizes. */
 static int block_probe(struct raw *raw, const struct block_options *options)
@@ -95,7 +101,7 @@ static int block_lock(const struct raw *raw, const char *path)
     if (errno == EAGAIN || errno == EACCES)
         return log_refuse(EBUSY,
                           "%s is in use by another disk or virtual machine; stop it, or "
-                          "give both the disk with ,ro",
+                          "give both the disk with ,ro or ,throw-away",
                           path);
     log_debug("%s: its file system cannot lock files: %s", path, strerror(errno));
     return 0;
@@ -141,7 +147,7 @@ static int block_explain(int error, const struct block_options *options)
         return log_refuse(error,
                           "%s: its file system does not support direct I/O; leave out direct",
                           options->path);
-    if (denied && !options->read_only)
+    if (denied && !block_only_reads(options))
         return log_error(error, "open %s for writing (ro opens it read-only)", options->path);
     return log_error(error, "open %s", options->path);
 }
@@ -176,16 +182,30 @@ static int block_open_file(const struct block_options *options, int flags)
     return fd < 0 ? block_explain(errno, options) : fd;
 }
 
+/* Puts a layer above the image, which it closes on failure. */
+static int block_add_layer(struct block **block, const struct block_options *options)
+{
+    struct block *image = *block;
+    int error = throw_away_create(block, image, options->max ? options->max : BLOCK_THROW_AWAY_MAX,
+                                  options->path);
+
+    if (!error)
+        return 0;
+    block_close(image);
+    return log_error(-error, "%s: make a throw-away layer", options->path);
+}
+
 int block_open(struct block **ret, const struct block_options *options, struct loop *loop)
 {
+    bool only_reads = block_only_reads(options);
     /* O_EXCL refuses a block device that is mounted. It has no effect on files. */
-    int flags = (options->read_only ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NOCTTY |
+    int flags = (only_reads ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC | O_NOCTTY |
                 (options->direct ? O_DIRECT : 0);
     cleanup_close int fd = block_open_file(options, flags);
-    struct raw raw = { .block = { .read_only = options->read_only,
-                                  .can_discard = !options->read_only },
+    struct raw raw = { .block = { .read_only = only_reads, .can_discard = !only_reads },
                        .loop = loop,
                        .fd = fd };
+    struct block *block;
     int error;
 
     if (fd < 0)
@@ -193,8 +213,11 @@ int block_open(struct block **ret, const struct block_options *options, struct l
     if ((error = block_probe(&raw, options)) ||
         (options->direct && (error = block_probe_direct(&raw, options->path))) ||
         (error = block_lock(&raw, options->path)) ||
-        (error = block_start_engine(ret, &raw, options)))
+        (error = block_start_engine(&block, &raw, options)))
         return error;
     take_fd(&fd);
+    if (options->throw_away && (error = block_add_layer(&block, options)))
+        return error;
+    *ret = block;
     return 0;
 }

@@ -87,12 +87,15 @@ static void describe(char *text, size_t size, const struct config *config)
     if (config->nested || config->pmu)
         fprintf(out, "%s%s", config->nested ? ",nested" : "", config->pmu ? ",pmu" : "");
     for (const struct disk_config *d = config->disks; d; d = d->next)
-        fprintf(out, " disk:%s%s%s%s:%u:%s", d->image.path, d->image.read_only ? ":ro" : "",
-                d->image.format_raw ? ":raw" : "", d->image.direct ? ":direct" : "",
-                d->image.engine, d->serial);
+        fprintf(out, " disk:%s%s%s%s%s:%u:%s", d->image.path, d->image.read_only ? ":ro" : "",
+                d->image.throw_away ? ":throw" : "", d->image.format_raw ? ":raw" : "",
+                d->image.direct ? ":direct" : "", d->image.engine, d->serial);
     for (const struct disk_config *d = config->disks; d; d = d->next)
         if (d->poll_us >= 0)
             fprintf(out, " poll:%d", d->poll_us);
+    for (const struct disk_config *d = config->disks; d; d = d->next)
+        if (d->image.max)
+            fprintf(out, " max:%lluM", (unsigned long long)(d->image.max / MIB));
     for (const struct net_config *n = config->nets; n; n = n->next)
         if (!n->implied)
             describe_net(out, n);
@@ -233,6 +236,9 @@ START_TEST(disks)
                                 " disk:a:1:12345678901234567890" },
                               { "--disk ro", " disk:ro:0:" },
                               { "--disk a,format=raw", " disk:a:raw:0:" },
+                              { "--disk a,throw-away", " disk:a:throw:0:" },
+                              { "--disk a,throw-away,max=4G", " disk:a:throw:0: max:4096M" },
+                              { "--disk a,throw-away,ro=off", " disk:a:throw:0:" },
                               { "--disk a,poll=50", " disk:a:0: poll:50" },
                               { "--disk a,poll=0", " disk:a:0: poll:0" },
                               { "--disk a,poll=auto", " disk:a:0:" },
@@ -388,12 +394,12 @@ START_TEST(unknown_words_are_refused)
               { "--", "unknown option '--' (see minivmm --help)" },
               { "--=", "unknown option '--' (see minivmm --help)" },
               { "-", "unexpected argument '-' (see minivmm --help)" },
-              { "--disk a,cahce=1",
-                "--disk: unknown key 'cahce'; known: ro, format, direct, engine, poll, serial" },
-              { "--disk a,",
-                "--disk: unknown key ''; known: ro, format, direct, engine, poll, serial" },
-              { "--disk ro=on,path=a",
-                "--disk: unknown key 'path'; known: ro, format, direct, engine, poll, serial" },
+              { "--disk a,cahce=1", "--disk: unknown key 'cahce'; known: ro, throw-away, max, "
+                                    "format, direct, engine, poll, serial" },
+              { "--disk a,", "--disk: unknown key ''; known: ro, throw-away, max, format, direct, "
+                             "engine, poll, serial" },
+              { "--disk ro=on,path=a", "--disk: unknown key 'path'; known: ro, throw-away, max, "
+                                       "format, direct, engine, poll, serial" },
               { "--net bridge", "--net: unknown word 'bridge'; known: user, tap, none" },
               { "--net ,user", "--net: unknown word ''; known: user, tap, none" },
               { "--net user,name=tap0",
@@ -419,6 +425,8 @@ START_TEST(missing_and_extra_values_are_refused)
               { "--disk a,poll=10001", "--disk: poll: '10001' is not a number from 0 to 10000" },
               { "--disk a,engine", "--disk: engine: needs a value: auto|io_uring|thread" },
               { "--disk a,ro,ro=off", "--disk: 'ro' is given twice" },
+              { "--disk a,max=1k,throw-away",
+                "--disk: max: '1k' is not a size from 1M to 16384G, such as 4G" },
               { "--disk a,serial=", "--disk: serial: needs a value: TEXT" },
               { "--net user=on", "--net user: takes no value" },
               { "--net user,mac=02:00:00:00:00:00,mac=02:00:00:00:00:01",
@@ -508,35 +516,39 @@ END_TEST
 
 START_TEST(contradicting_options_are_refused)
 {
-    CHECK(check_refused,
-          {
-              { "", "nothing to boot: kernel is missing (--kernel FILE; see minivmm --help)" },
-              { "--net tap,fd=0,vhost=auto", "--net tap: vhost: 'auto' is neither on nor off" },
-              { "--net tap --kernel k", "net tap: needs either name or fd" },
-              { "--net tap,fd=3,name=x --kernel k", "net tap: needs either name or fd" },
-              { "--net tap,fd=3 --net user --net tap,fd=3 --kernel k",
-                "net tap: another NIC has descriptor 3" },
-              { "--net user,fd=3 --net user,fd=3 --kernel k",
-                "net user: another NIC has descriptor 3" },
-              { "--net user,fd=3,host-loopback --kernel k",
-                "net user: hostfwd and host-loopback are of the minivmm-net behind fd; give them "
-                "to that" },
-              { "--kernel k --share //", "share //: " NO_TAG },
-              { "--kernel k --share a/../", "share a/../: " NO_TAG },
-              { "--kernel k --share ./", "share ./: " NO_TAG },
-              { "--kernel k --share /0123456789012345678901234567890123456",
-                "share /0123456789012345678901234567890123456: " NO_TAG },
-              { "--kernel k --share d,tag=a --share e,tag=a",
-                "share e: another share has the tag 'a' (use tag=NAME)" },
-              { "--kernel k --share d --share e/d/",
-                "share e/d/: another share has the tag 'd' (use tag=NAME)" },
-              { "--kernel k --serial stdio --console stdio",
-                "console and serial are connected to the same; change one" },
-              { "--kernel k --serial fd=3 --console fd=3",
-                "console and serial are connected to the same; change one" },
-              { "--kernel k --serial file=a --console file=a,append",
-                "console and serial are connected to the same; change one" },
-          });
+    CHECK(
+        check_refused,
+        {
+            { "", "nothing to boot: kernel is missing (--kernel FILE; see minivmm --help)" },
+            { "--net tap,fd=0,vhost=auto", "--net tap: vhost: 'auto' is neither on nor off" },
+            { "--disk a,ro,throw-away --kernel k", "disk a: ro and throw-away exclude each other" },
+            { "--disk a,max=1G --kernel k",
+              "disk a: max is of throw-away; an image has its own size" },
+            { "--net tap --kernel k", "net tap: needs either name or fd" },
+            { "--net tap,fd=3,name=x --kernel k", "net tap: needs either name or fd" },
+            { "--net tap,fd=3 --net user --net tap,fd=3 --kernel k",
+              "net tap: another NIC has descriptor 3" },
+            { "--net user,fd=3 --net user,fd=3 --kernel k",
+              "net user: another NIC has descriptor 3" },
+            { "--net user,fd=3,host-loopback --kernel k",
+              "net user: hostfwd and host-loopback are of the minivmm-net behind fd; give them "
+              "to that" },
+            { "--kernel k --share //", "share //: " NO_TAG },
+            { "--kernel k --share a/../", "share a/../: " NO_TAG },
+            { "--kernel k --share ./", "share ./: " NO_TAG },
+            { "--kernel k --share /0123456789012345678901234567890123456",
+              "share /0123456789012345678901234567890123456: " NO_TAG },
+            { "--kernel k --share d,tag=a --share e,tag=a",
+              "share e: another share has the tag 'a' (use tag=NAME)" },
+            { "--kernel k --share d --share e/d/",
+              "share e/d/: another share has the tag 'd' (use tag=NAME)" },
+            { "--kernel k --serial stdio --console stdio",
+              "console and serial are connected to the same; change one" },
+            { "--kernel k --serial fd=3 --console fd=3",
+              "console and serial are connected to the same; change one" },
+            { "--kernel k --serial file=a --console file=a,append",
+              "console and serial are connected to the same; change one" },
+        });
 }
 END_TEST
 

@@ -91,16 +91,18 @@ static const struct net_ops net_ops = {
     .close = net_closed,
 };
 
-static void storm_create_blk(struct storm *s, enum block_engine engine)
+static void storm_create_blk(struct storm *s, struct block_options options)
 {
-    char path[] = "/tmp/minivmm-storm-XXXXXX";
-    struct block_options options = { .path = path, .engine = engine };
+    static char path[32]; /* outlives the disk */
     struct block *block;
-    int fd = mkstemp(path);
+    int fd;
 
+    strcpy(path, "/tmp/minivmm-storm-XXXXXX");
+    fd = mkstemp(path);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(ftruncate(fd, DISK_SIZE), 0);
     close(fd);
+    options.path = path;
     ck_assert_int_eq(block_open(&block, &options, s->loop), 0);
     unlink(path);
     ck_assert_int_eq(virtio_blk_create(&s->virtio, "blk0", block, "", 0, s->mem, s->loop), 0);
@@ -108,12 +110,17 @@ static void storm_create_blk(struct storm *s, enum block_engine engine)
 
 static void create_blk_auto(struct storm *s)
 {
-    storm_create_blk(s, BLOCK_ENGINE_AUTO);
+    storm_create_blk(s, (struct block_options){ .engine = BLOCK_ENGINE_AUTO });
 }
 
 static void create_blk_thread(struct storm *s)
 {
-    storm_create_blk(s, BLOCK_ENGINE_THREAD);
+    storm_create_blk(s, (struct block_options){ .engine = BLOCK_ENGINE_THREAD });
+}
+
+static void create_blk_throw_away(struct storm *s)
+{
+    storm_create_blk(s, (struct block_options){ .throw_away = true, .max = DISK_SIZE / 2 });
 }
 
 static void create_net(struct storm *s)
@@ -156,8 +163,8 @@ static void create_balloon(struct storm *s)
 }
 
 static void (*const devices[])(struct storm *s) = {
-    create_blk_auto, create_blk_thread, create_net,     create_rng,
-    create_console,  create_port,       create_balloon,
+    create_blk_auto, create_blk_thread, create_blk_throw_away, create_net,
+    create_rng,      create_console,    create_port,           create_balloon,
 };
 
 static uint32_t dice(uint64_t *state)

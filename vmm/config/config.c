@@ -146,6 +146,19 @@ int config_check_nets(const struct config *config)
     return 0;
 }
 
+int config_check_disks(const struct config *config)
+{
+    for (const struct disk_config *disk = config->disks; disk; disk = disk->next) {
+        if (disk->image.throw_away && disk->image.read_only)
+            return log_refuse(EINVAL, "disk %s: ro and throw-away exclude each other",
+                              disk->image.path);
+        if (disk->image.max && !disk->image.throw_away)
+            return log_refuse(EINVAL, "disk %s: max is of throw-away; an image has its own size",
+                              disk->image.path);
+    }
+    return 0;
+}
+
 static int config_check_shares(const struct config *config)
 {
     for (const struct share_config *share = config->shares; share; share = share->next) {
@@ -175,7 +188,8 @@ int config_check(const struct config *config)
     if (config->sandbox == SANDBOX_STRICT && (config->dump_acpi || config->dump_dtb))
         return log_refuse(EINVAL, "sandbox=strict leaves no file to write %s to; use --sandbox=on",
                           config->dump_acpi ? "dump-acpi" : "dump-dtb");
-    if ((error = config_check_ports(config)) || (error = config_check_nets(config)))
+    if ((error = config_check_ports(config)) || (error = config_check_nets(config)) ||
+        (error = config_check_disks(config)))
         return error;
     return config_check_shares(config);
 }

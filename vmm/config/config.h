@@ -130,7 +130,8 @@ void config_complete(struct config *config);
 
 /* Checks the rules between fields, after config_complete(). Prints the first violation; -EINVAL. */
 int config_check(const struct config *config);
-int config_check_nets(const struct config *config); /* checks NICs only */
+int config_check_nets(const struct config *config);  /* checks NICs only */
+int config_check_disks(const struct config *config); /* checks disks only */
 
 void config_finish(struct config *config);
 

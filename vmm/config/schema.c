@@ -172,6 +172,20 @@ static const struct option disk_keys[] = {
       .help = "the guest may only read",
       .read = option_read_flag,
       .at = offsetof(struct disk_config, image.read_only) },
+    { .name = "throw-away",
+      .help = "the image stays as it is: what the guest writes is in memory, and lost at the end",
+      .more = "The image is only read, so several machines may use it at once.",
+      .read = option_read_flag,
+      .at = offsetof(struct disk_config, image.throw_away) },
+    { .name = "max",
+      .argument = "SIZE",
+      .help = "with throw-away: how much of that memory there is, such as 4G (1G)",
+      .more = "It is allocated as the guest writes, in pages, and given back as the guest "
+              "discards. When it is full, writes fail in the guest, and a warning says so once.",
+      .read = option_read_size,
+      .at = offsetof(struct disk_config, image.max),
+      .min = 1 * MIB,
+      .max = 16 * 1024 * GIB },
     { .name = "format",
       .argument = "raw",
       .help = "take the file as a raw image whatever it looks like",
@@ -214,7 +228,7 @@ static const struct option disk_keys[] = {
     { .name = NULL },
 };
 
-static const struct option disk_forms[] = {
+const struct option config_disk_forms[] = {
     { .name = "path",
       .bare = true,
       .argument = "FILE",
@@ -473,8 +487,8 @@ static const struct option config_options[] = {
       .argument = "DISK",
       .help = "raw image or block device; again for another",
       .more = "The guest finds the disks in the order given. An image is locked: either one "
-              "machine may write it, or several may read it.",
-      .forms = disk_forms },
+              "machine may write it, or several may read it (ro, throw-away).",
+      .forms = config_disk_forms },
     { .name = "net",
       .argument = "NIC",
       .help = "network device; again for another (user)",

@@ -23,8 +23,8 @@ extern const struct option_table config_table;
 /* read() of --control; the table's base begins with a struct config. */
 int config_read_control(struct option_reader *r, char *value, void *target);
 
-/* The forms of --net, for `minivmm run` too: their targets are offsets in a struct config. */
-extern const struct option config_net_forms[], config_cpus_forms[];
+/* Forms of options for `minivmm run` too: their targets are offsets in a struct config. */
+extern const struct option config_disk_forms[], config_net_forms[], config_cpus_forms[];
 /* Those of --serial and --console, which store to a struct console_config. */
 extern const struct option config_console_forms[];
 
