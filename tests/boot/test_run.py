@@ -310,6 +310,45 @@ class SmallRoot(GuestTest):
         self.assertFalse((root / "tmp").exists())
 
 
+class Balloon(unittest.TestCase):
+    """What an idle guest has freed, the host has again, to a tenth."""
+    BURST = 256  # MiB
+    SCRIPT = f"""
+        echo idle; read -r _
+        dd if=/dev/zero of=/dev/shm/burst bs=1M count={BURST} 2>/dev/null; echo used; read -r _
+        rm /dev/shm/burst; echo freed; read -r _
+    """
+
+    def test_burst(self):
+        def resident() -> int:
+            status = Path(f"/proc/{machine}/status").read_text()
+            return int(re.search(r"^RssAnon:\s+(\d+) kB$", status, re.M)[1]) // 1024
+
+        def until(said: bytes):
+            self.assertEqual(process.stdout.readline(), said + b"\n")
+
+        with start("--memory", "1G", "--", "sh", "-c", self.SCRIPT, stdin=subprocess.PIPE) as process:
+            until(b"idle")
+            machine = children(process.pid)[0]
+            idle = resident()
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            until(b"used")
+            self.assertGreater(resident(), idle + self.BURST * 0.9)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            until(b"freed")
+            freed = time.monotonic()
+            while resident() > idle + self.BURST * 0.1:
+                self.assertLess(time.monotonic(), freed + LIMIT, f"{resident()} MiB, {idle} before")
+                time.sleep(0.05)
+            print(f"# {idle} MiB idle; {self.BURST} MiB more were back after "
+                  f"{time.monotonic() - freed:.1f} s", flush=True)
+            process.stdin.write(b"\n")
+            process.stdin.close()
+            self.assertEqual(process.wait(LIMIT), 0)
+
+
 class Modules(unittest.TestCase):
     def test_none(self):
         done = run("--modules", "none", "true")

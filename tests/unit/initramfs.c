@@ -256,6 +256,35 @@ START_TEST(modules_in_the_order_of_loading)
 }
 END_TEST
 
+START_TEST(a_driver_only_for_a_device_that_is_there)
+{
+    static const char *const without[] = { "virtio_ring", "virtio_mmio", "virtio_console", NULL };
+    static const char *const with[] = { "virtio_ring", "virtio_mmio", "virtio_console",
+                                        "virtio_balloon", NULL };
+    char tree[64];
+    struct initramfs spec = {
+        .version = "6.1-x", .modules = tree, .argv = argv, .env = env, .cwd = "/"
+    };
+
+    tree_make(tree);
+    put_modules(tree, true);
+    for (unsigned i = 0; i < 4; i++) {
+        if (i == 2) { /* the first kernel has none, and needs none */
+            tree_put_text(tree, "modules.dep",
+                          "c/virtio_console.ko:\nm/virtio_mmio.ko: m/virtio_ring.ko\n"
+                          "m/virtio_ring.ko:\nv/virtio_balloon.ko: m/virtio_ring.ko\n");
+            tree_put(tree, "v/virtio_balloon.ko", MODULE("balloon"), sizeof(MODULE("balloon")));
+        }
+        spec.balloon = i % 2;
+        buffer_finish(&archive);
+        set_up();
+        ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
+        expect_list(read_job().lists[JOB_MODULE], i == 3 ? with : without);
+    }
+    tree_remove(tree);
+}
+END_TEST
+
 START_TEST(the_file_is_sealed)
 {
     const struct initramfs spec = { .argv = argv, .env = env, .cwd = "/" };
@@ -301,6 +330,7 @@ int main(void)
     tcase_add_test(tests, a_small_job);
     tcase_add_test(tests, an_unknown_key);
     tcase_add_test(tests, modules_in_the_order_of_loading);
+    tcase_add_test(tests, a_driver_only_for_a_device_that_is_there);
     tcase_add_test(tests, the_file_is_sealed);
     tcase_add_test(tests, a_command_that_is_too_long);
     suite_add_tcase(suite, tests);

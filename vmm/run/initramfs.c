@@ -21,9 +21,10 @@
 #define JOB_MAX       (16 * MIB) /* execve(2) accepts at most 6 MiB of arguments and environment */
 
 /* Drivers for our devices, and overlayfs. Not needed: drivers that older kernels do not have. */
-static const struct {
+static const struct initramfs_module {
     const char *name;
-    bool needed, nic;
+    bool needed;
+    bool nic, balloon; /* only if the machine has one */
 } initramfs_modules[] = {
     { .name = "virtio_mmio", .needed = true },
     { .name = "virtio_console", .needed = true },
@@ -31,6 +32,7 @@ static const struct {
     { .name = "overlay", .needed = true },
     { .name = "virtio_net", .needed = true, .nic = true },
     { .name = "virtio_rng" },
+    { .name = "virtio_balloon", .balloon = true },
     { .name = "pvpanic" }, /* before Linux 5.12 it includes pvpanic_mmio */
     { .name = "pvpanic_mmio" },
 };
@@ -124,13 +126,14 @@ static void initramfs_put_job(struct buffer *job, const struct initramfs *spec)
         initramfs_put(job, "arg", spec->argv[i]);
 }
 
-static int initramfs_select_modules(struct modules *modules, bool nic)
+static int initramfs_select_modules(struct modules *modules, const struct initramfs *spec)
 {
+    const struct initramfs_module *module = initramfs_modules;
     int error = 0;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(initramfs_modules) && !error; i++)
-        if (nic || !initramfs_modules[i].nic)
-            error = modules_add(modules, initramfs_modules[i].name, initramfs_modules[i].needed);
+    for (; module < initramfs_modules + ARRAY_SIZE(initramfs_modules) && !error; module++)
+        if ((spec->nic || !module->nic) && (spec->balloon || !module->balloon))
+            error = modules_add(modules, module->name, module->needed);
     return error;
 }
 
@@ -176,7 +179,7 @@ static int initramfs_add_modules(struct buffer *ret, struct buffer *job,
     error = modules_open(&modules, spec->modules, spec->version);
     if (error)
         return error;
-    error = initramfs_select_modules(modules, spec->nic);
+    error = initramfs_select_modules(modules, spec);
     if (!error)
         error = initramfs_pack_modules(ret, job, modules);
     initramfs_put_nodes(job, modules);

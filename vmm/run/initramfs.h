@@ -40,7 +40,7 @@ struct initramfs {
     const struct initramfs_share *shares; /* besides the root, in the order of mounting */
     unsigned share_count;
     const char *const *run; /* ends with NULL; NULL: none */
-    bool nic;               /* there is one: the kernel needs its driver */
+    bool nic, balloon;      /* there is one: the kernel needs its driver */
     const char *network;    /* "eth0": the first in the user-mode network; NULL: none */
     const struct etc *etc;  /* NULL: the files of the root fit */
 };

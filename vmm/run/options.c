@@ -161,6 +161,12 @@ static const struct option run_options_list[] = {
       .help = "append to the kernel's command line",
       .read = option_read_text,
       .at = offsetof(struct run_options, cmdline) },
+    { .name = "no-balloon",
+      .rare = true,
+      .help = "memory that the guest frees stays allocated on the host",
+      .more = "There is a balloon otherwise, as with --balloon of a machine without run.",
+      .read = option_read_negated,
+      .at = offsetof(struct run_options, machine.balloon) },
     { .name = "sandbox",
       .rare = true,
       .argument = "auto|on|off|strict",
@@ -207,6 +213,7 @@ static int run_options_set_defaults(struct run_options *options)
                                      .grace_ms = DEFAULT_GRACE };
     error = config_set_defaults(&options->machine);
     options->machine.nets = NULL;
+    options->machine.balloon = true;
     options->machine.memory = DEFAULT_MEMORY;
     return error;
 }
