@@ -349,6 +349,27 @@ class Balloon(unittest.TestCase):
             self.assertEqual(process.wait(LIMIT), 0)
 
 
+class Disk(GuestTest):
+    SIZE = 1 << 20
+
+    def run_on(self, *keys: str) -> bytes:
+        """Overwrites the first sector of an image; says what it was, and is in the guest."""
+        look = "dd if=/dev/vda bs=512 count=1 2>/dev/null | tr -d '\\0'"
+        script = f"{look}; echo new | dd of=/dev/vda conv=sync,notrunc,fsync 2>/dev/null; {look}"
+        done = run("--disk", ",".join([str(self.image), *keys]), "--", "sh", "-c", script)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        return done.stdout
+
+    def test_disk(self):
+        self.image = self.directory / "disk.img"
+        self.image.write_bytes(b"old\n".ljust(self.SIZE, b"\0"))
+        before = self.image.read_bytes()
+        self.assertEqual(self.run_on("throw-away"), b"old\nnew\n")
+        self.assertEqual(self.image.read_bytes(), before)
+        self.assertEqual(self.run_on(), b"old\nnew\n")
+        self.assertEqual(self.image.read_bytes(), b"new\n".ljust(self.SIZE, b"\0"))
+
+
 class Modules(unittest.TestCase):
     def test_none(self):
         done = run("--modules", "none", "true")

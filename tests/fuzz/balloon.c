@@ -67,7 +67,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         act(&d, data);
     virtio_reset(d.device);
 
-    memset(driver_ram(&d, 0x10000), 0, 0x60000);
+    for (uint64_t rings = 0x10000; rings < 0x60000; rings += 0x10000) { /* empty */
+        memset(driver_ram(&d, rings + 0x4000), 0, 4);
+        memset(driver_ram(&d, rings + 0x8000), 0, 4);
+    }
     page = driver_ram(&d, DRIVER_RAM - 65536);
     *page = 1;
     demand(driver_start(&d, d.device, FEATURES));

@@ -15,7 +15,7 @@
 #include "vmm/core/log.h"
 
 #define SECTOR  512u
-#define SECTORS 256u
+#define SECTORS 128u
 #define SIZE    (SECTORS * SECTOR)
 #define STEP    4
 #define PIECES  5
@@ -136,7 +136,7 @@ static void act(const uint8_t *b)
                                          BLOCK_WRITE, BLOCK_WRITE_ZEROES, BLOCK_DISCARD,
                                          BLOCK_FLUSH };
     struct waiting waiting = { .request = { .op = ops[b[0] % ARRAY_SIZE(ops)], .done = set_done } };
-    uint64_t offset = b[1] * SECTOR, length = (b[2] + 1) * SECTOR;
+    uint64_t offset = b[1] % SECTORS * SECTOR, length = (b[2] + 1) * SECTOR;
 
     if (length > SIZE - offset)
         length = SIZE - offset;

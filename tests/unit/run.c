@@ -85,6 +85,7 @@ START_TEST(defaults)
     ck_assert_ptr_null(options.kernels);
     ck_assert_ptr_null(options.argv[0]);
     ck_assert_uint_eq(options.jobs, 1);
+    ck_assert(options.machine.balloon);
     ck_assert_uint_gt(options.boot_timeout_ms, 0);
 }
 END_TEST
@@ -100,12 +101,27 @@ END_TEST
 
 START_TEST(wrong_options)
 {
-    ck_assert_int_eq(parse(W("--disk"), W("x"), W("true")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("--serial"), W("none"), W("true")), CONFIG_USAGE);
     ck_assert_int_eq(parse(W("--env"), W("=x"), W("true")), CONFIG_USAGE);
     ck_assert_int_eq(parse(W("--jobs"), W("0"), W("true")), CONFIG_USAGE);
     ck_assert_int_eq(parse(W("--kernel")), CONFIG_USAGE);
     ck_assert_int_eq(parse(W("--root=")), CONFIG_USAGE);
     ck_assert_int_eq(parse(W("-vj2"), W("true")), CONFIG_USAGE);
+}
+END_TEST
+
+START_TEST(several_machines_share_a_disk_that_none_writes)
+{
+    ck_assert_int_eq(parse(W("--disk=a"), W("--no-balloon"), W("true")), CONFIG_RUN);
+    ck_assert_str_eq(options.machine.disks->image.path, "a");
+    ck_assert(!options.machine.balloon);
+    ck_assert_int_eq(parse(W("--disk=a,ro,throw-away"), W("true")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("-j1"), W("--kernel=a"), W("--kernel=b"), W("--disk=a")), CONFIG_RUN);
+    ck_assert_int_eq(parse(W("-j2"), W("--kernel=a"), W("--kernel=b"), W("--disk=a")),
+                     CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("-j2"), W("--kernel=a"), W("--kernel=b"), W("--disk=a,ro"),
+                           W("--disk=b,throw-away")),
+                     CONFIG_RUN);
 }
 END_TEST
 
@@ -666,6 +682,7 @@ int main(void)
     tcase_add_test(tests, defaults);
     tcase_add_test(tests, two_dashes_end_the_options);
     tcase_add_test(tests, wrong_options);
+    tcase_add_test(tests, several_machines_share_a_disk_that_none_writes);
     tcase_add_test(tests, several_machines_cannot_share_a_tap_or_a_port);
     tcase_add_test(tests, agent_messages);
     tcase_add_test(tests, malformed_agent_messages);

@@ -131,7 +131,7 @@ class Completion:
 
     def test_options_of_run(self):
         self.check_offers_all_options("run")
-        self.assertNotIn("--disk", self.offered("minivmm run --", "--"))
+        self.assertNotIn("--port", self.offered("minivmm run --", "--"))
 
     def test_subcommand(self):
         self.check("minivmm ru", "minivmm run ")

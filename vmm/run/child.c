@@ -223,6 +223,7 @@ static int child_make_initramfs(struct config *config, const struct child_params
         .groups = child->user.groups,
         .group_count = child->user.group_count,
         .nic = config->nets,
+        .disk = config->disks,
         .balloon = config->balloon,
         .network = child_user_network(child->options),
         .etc = &etc,

@@ -24,13 +24,14 @@
 static const struct initramfs_module {
     const char *name;
     bool needed;
-    bool nic, balloon; /* only if the machine has one */
+    bool nic, disk, balloon; /* only if the machine has one */
 } initramfs_modules[] = {
     { .name = "virtio_mmio", .needed = true },
     { .name = "virtio_console", .needed = true },
     { .name = "virtiofs", .needed = true },
     { .name = "overlay", .needed = true },
     { .name = "virtio_net", .needed = true, .nic = true },
+    { .name = "virtio_blk", .needed = true, .disk = true },
     { .name = "virtio_rng" },
     { .name = "virtio_balloon", .balloon = true },
     { .name = "pvpanic" }, /* before Linux 5.12 it includes pvpanic_mmio */
@@ -132,7 +133,8 @@ static int initramfs_select_modules(struct modules *modules, const struct initra
     int error = 0;
 
     for (; module < initramfs_modules + ARRAY_SIZE(initramfs_modules) && !error; module++)
-        if ((spec->nic || !module->nic) && (spec->balloon || !module->balloon))
+        if ((spec->nic || !module->nic) && (spec->disk || !module->disk) &&
+            (spec->balloon || !module->balloon))
             error = modules_add(modules, module->name, module->needed);
     return error;
 }

@@ -39,10 +39,10 @@ struct initramfs {
 
     const struct initramfs_share *shares; /* besides the root, in the order of mounting */
     unsigned share_count;
-    const char *const *run; /* ends with NULL; NULL: none */
-    bool nic, balloon;      /* there is one: the kernel needs its driver */
-    const char *network;    /* "eth0": the first in the user-mode network; NULL: none */
-    const struct etc *etc;  /* NULL: the files of the root fit */
+    const char *const *run;  /* ends with NULL; NULL: none */
+    bool nic, disk, balloon; /* there is one: the kernel needs its driver */
+    const char *network;     /* "eth0": the first in the user-mode network; NULL: none */
+    const struct etc *etc;   /* NULL: the files of the root fit */
 };
 
 /* Appends the archive to `ret`. Prints errors and returns -errno; `ret` then holds part of it. */

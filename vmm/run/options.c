@@ -106,6 +106,12 @@ static const struct option run_options_list[] = {
       .help = "virtual CPUs (1)",
       .at = offsetof(struct run_options, machine),
       .forms = config_cpus_forms },
+    { .name = "disk",
+      .argument = "DISK",
+      .help = "raw image or block device, /dev/vda; can be repeated",
+      .more = "It is not mounted: CMD may do that.",
+      .at = offsetof(struct run_options, machine),
+      .forms = config_disk_forms },
     { .name = "net",
       .argument = "NIC",
       .help = "NIC; user is configured in the guest (none)",
@@ -218,19 +224,29 @@ static int run_options_set_defaults(struct run_options *options)
     return error;
 }
 
-/* Refuses to run several machines at once with one tap or one forwarded port. */
-static int run_options_check_jobs(const struct run_options *options)
+/* Refuses what only one machine at a time can use: a tap, a forwarded port, a disk to write. */
+static int run_options_check_shared(const struct config *machine)
 {
-    if (options->jobs == 1 || !options->kernels || !options->kernels->next)
-        return 0;
-    for (const struct net_config *net = options->machine.nets; net; net = net->next)
+    for (const struct net_config *net = machine->nets; net; net = net->next)
         if (net->kind == NET_TAP || net->user.network.forwards || net->user.fd >= 0)
             return log_refuse(EINVAL,
                               "--net %s: only one machine at a time can use it; use --jobs 1",
                               net->kind == NET_TAP ? "tap"
                               : net->user.fd >= 0  ? "user: fd"
                                                    : "user: hostfwd");
+    for (const struct disk_config *disk = machine->disks; disk; disk = disk->next)
+        if (!disk->image.read_only && !disk->image.throw_away)
+            return log_refuse(EINVAL,
+                              "--disk %s: only one machine at a time can write it; use --jobs 1, "
+                              "or give it with ,ro or ,throw-away",
+                              disk->image.path);
     return 0;
+}
+
+/* Will several machines run at once? */
+static bool run_options_at_once(const struct run_options *options)
+{
+    return options->jobs > 1 && options->kernels && options->kernels->next;
 }
 
 /* Options come first: the first other word begins the command. */
@@ -248,8 +264,9 @@ enum config_result run_options_parse(struct run_options *options, int argc, char
     if (*words && !strcmp(*words, "--"))
         words++;
     options->argv = words;
-    if (!result && !(result = config_check_nets(&options->machine)))
-        result = run_options_check_jobs(options);
+    if (!result && !(result = config_check_nets(&options->machine)) &&
+        !(result = config_check_disks(&options->machine)) && run_options_at_once(options))
+        result = run_options_check_shared(&options->machine);
     return result > 0 ? CONFIG_DONE : result < 0 ? CONFIG_USAGE : CONFIG_RUN;
 }
 
