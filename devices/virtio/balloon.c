@@ -28,6 +28,7 @@ struct virtio_balloon {
     const struct guest_memory *mem;
     uint32_t actual; /* pages in the balloon, as the driver says */
     size_t reported; /* bytes done of the report at the queue's front, in earlier turns */
+    uint64_t calls;  /* of madvise() */
     struct virtq_chain chain;
 };
 
@@ -43,6 +44,14 @@ static void balloon_spend(size_t *left, size_t length)
     *left -= cost < *left ? cost : *left;
 }
 
+static void balloon_give_back(struct virtio_balloon *balloon, void *host, size_t length,
+                              size_t *left)
+{
+    guest_memory_forget(balloon->mem, host, length);
+    balloon->calls++;
+    balloon_spend(left, length);
+}
+
 /* 5.5.6.7: the buffers are the free pages. False if some of them are left to the next turn. */
 static bool balloon_report(struct virtio_balloon *balloon, size_t *left)
 {
@@ -54,10 +63,9 @@ static bool balloon_report(struct virtio_balloon *balloon, size_t *left)
         struct iovec piece = sg_front(pages);
         size_t length = piece.iov_len < TURN ? piece.iov_len : TURN;
 
-        guest_memory_forget(balloon->mem, piece.iov_base, length);
+        balloon_give_back(balloon, piece.iov_base, length, left);
         sg_skip(pages, length);
         balloon->reported += length;
-        balloon_spend(left, length);
     }
     return pages->length == 0;
 }
@@ -73,8 +81,7 @@ static const char *balloon_inflate(struct virtio_balloon *balloon, size_t *left)
 
         if (!page)
             return "page outside RAM";
-        guest_memory_forget(balloon->mem, page, BALLOON_PAGE);
-        balloon_spend(left, BALLOON_PAGE);
+        balloon_give_back(balloon, page, BALLOON_PAGE, left);
     }
     return NULL;
 }
@@ -148,6 +155,11 @@ static void balloon_state(struct virtio_device *v, struct state *s)
     state_field(s, balloon, actual);
 }
 
+static uint64_t balloon_calls(const struct virtio_device *v)
+{
+    return container_of(v, const struct virtio_balloon, virtio)->calls;
+}
+
 static void balloon_destroy(struct virtio_device *v)
 {
     free(balloon_of(v));
@@ -162,6 +174,7 @@ static const struct virtio_ops balloon_ops = {
     .write_config = balloon_write_config,
     .kick = balloon_kick,
     .stop = balloon_stop,
+    .calls = balloon_calls,
     .destroy = balloon_destroy,
 };
 
