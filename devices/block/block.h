@@ -33,6 +33,8 @@ struct block_ops {
     void (*commit)(struct block *block);
     bool (*drain)(struct block *block, uint64_t deadline_ns);
     void (*close)(struct block *block);
+    int (*copy)(const struct block *block, int to, uint64_t max);
+    int (*descriptor)(const struct block *block);
 };
 
 struct block {
@@ -66,6 +68,22 @@ static inline void block_submit(struct block *block, struct block_request *reque
 static inline void block_commit(struct block *block)
 {
     block->ops->commit(block);
+}
+
+/*
+ * Copies a drained disk to an empty file: shares the image's blocks where the file system can
+ * (FICLONE), else writes what is not a hole. -EFBIG: more than `max` bytes to write; or another
+ * -errno. Any thread, while nobody submits.
+ */
+static inline int block_copy(const struct block *block, int to, uint64_t max)
+{
+    return block->ops->copy(block, to, max);
+}
+
+/* The image's descriptor, still the block's: to tell which file it is. */
+static inline int block_descriptor(const struct block *block)
+{
+    return block->ops->descriptor(block);
 }
 
 #define BLOCK_NO_DEADLINE UINT64_MAX

@@ -20,6 +20,10 @@ struct raw {
 int raw_uring_create(struct block **ret, const struct raw *raw);
 int raw_sync_create(struct block **ret, const struct raw *raw);
 
+/* Of both engines' ops; see block_copy() and block_descriptor(). */
+int raw_copy(const struct block *block, int to, uint64_t max);
+int raw_descriptor(const struct block *block);
+
 /* Executes one request with blocking calls; 0 or -errno. Does not call done(). */
 int raw_perform(const struct raw *raw, struct block_request *request);
 

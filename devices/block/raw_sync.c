@@ -65,6 +65,8 @@ static const struct block_ops raw_sync_ops = {
     .commit = raw_sync_commit,
     .drain = raw_sync_drain,
     .close = raw_sync_close,
+    .copy = raw_copy,
+    .descriptor = raw_descriptor,
 };
 
 int raw_sync_create(struct block **ret, const struct raw *raw)

@@ -218,6 +218,8 @@ static const struct block_ops raw_uring_ops = {
     .commit = raw_uring_commit,
     .drain = raw_uring_drain,
     .close = raw_uring_close,
+    .copy = raw_copy,
+    .descriptor = raw_descriptor,
 };
 
 /* liburing 2.3 does not export functions for all of these. */

@@ -2,6 +2,7 @@
 #include "devices/block/throw_away.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -344,11 +345,50 @@ static void throw_away_close(struct block *block)
     throw_away_free(t);
 }
 
+static int throw_away_write_piece(const struct throw_away_piece *piece, int to)
+{
+    const uint8_t *bytes = piece->bytes;
+
+    if (!bytes) /* zeros, which what was copied before may not be */
+        return fallocate(to, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)piece->offset,
+                         (off_t)piece->length) < 0
+                   ? -errno
+                   : 0;
+    for (size_t at = 0; at < piece->length;) {
+        ssize_t done = pwrite(to, bytes + at, piece->length - at, (off_t)(piece->offset + at));
+
+        if (done <= 0 && !(done < 0 && errno == EINTR))
+            return done < 0 ? -errno : -ENOSPC;
+        at += done > 0 ? (size_t)done : 0;
+    }
+    return 0;
+}
+
+/* The image, and what was written over it. */
+static int throw_away_copy(const struct block *block, int to, uint64_t max)
+{
+    const struct throw_away *t = container_of(block, struct throw_away, block);
+    struct throw_away_piece piece;
+    uint64_t at = 0;
+    int error = block_copy(t->image, to, max);
+
+    while (!error && throw_away_next(block, &at, &piece))
+        error = throw_away_write_piece(&piece, to);
+    return error;
+}
+
+static int throw_away_descriptor(const struct block *block)
+{
+    return block_descriptor(container_of(block, struct throw_away, block)->image);
+}
+
 static const struct block_ops throw_away_ops = {
     .submit = throw_away_submit,
     .commit = throw_away_commit,
     .drain = throw_away_drain,
     .close = throw_away_close,
+    .copy = throw_away_copy,
+    .descriptor = throw_away_descriptor,
 };
 
 /* Without huge pages, of which a single sector would fill one; and not for core files. */

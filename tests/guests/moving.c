@@ -54,12 +54,18 @@ static void fail(struct moving *m, const char *what)
 static void save(void *owner)
 {
     struct moving *m = owner;
+    struct snapshot_files files;
     char why[200];
 
     m->state = memfd_create("state", MFD_CLOEXEC);
     m->memory = memfd_create("memory", MFD_CLOEXEC);
-    if (snapshot_save(&m->machine, m->state, m->memory, why, sizeof(why)) < 0)
+    files = (struct snapshot_files){ .state = m->state, .memory = m->memory };
+    for (unsigned i = 0; i < m->machine.board.disk_count; i++)
+        files.disks[files.disk_count++] = memfd_create("disk", MFD_CLOEXEC);
+    if (snapshot_save(&m->machine, &files, why, sizeof(why)) < 0)
         fail(m, why);
+    while (files.disk_count > 0)
+        close(files.disks[--files.disk_count]); /* the next machine has the disks themselves */
 }
 
 static void saved(struct moving *m)

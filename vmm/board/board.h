@@ -14,6 +14,7 @@
  * The main board: buses, devices and consoles. It does not depend on KVM: interrupts and notifiers
  * are passed in, so a test can build a whole board without a virtual machine.
  */
+struct block;
 struct chip;
 struct config;
 struct device;
@@ -50,6 +51,8 @@ struct board {
     unsigned loop_count;
     struct share *shares[HARDWARE_MAX_VIRTIO]; /* owned by their devices */
     unsigned share_count;
+    struct block *disks[HARDWARE_MAX_VIRTIO]; /* likewise */
+    unsigned disk_count;
     struct net *user_nets[HARDWARE_MAX_VIRTIO]; /* by NIC, started; others NULL */
     unsigned nics;                              /* how many of them belong to a device */
     struct share_budget share_budget;           /* of all shared directories */

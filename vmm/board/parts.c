@@ -57,6 +57,7 @@ static int parts_create_disk(struct board *board, struct hardware_device *place,
         block_close(block);
         return log_error(-error, "%s", place->name);
     }
+    board->disks[board->disk_count++] = block;
     return board_add_virtio(board, place, virtio);
 }
 

@@ -32,6 +32,7 @@ struct console_config {
 
 struct disk_config {
     struct block_options image;
+    bool replaced;   /* of a snapshot: another image than the saved one */
     int poll_us;     /* microseconds to poll for requests before sleeping; -1: adaptive */
     char serial[21]; /* for VIRTIO_BLK_T_GET_ID; "": the default */
     struct disk_config *next;
@@ -104,7 +105,7 @@ struct config {
     bool dry_run;
     const char *control; /* path of the control socket, or NULL */
     bool restored;       /* loaded from a snapshot: ports may be connected to nothing */
-    struct arena arena; /* memory of the lists and strings above */
+    struct arena arena;  /* memory of the lists and strings above */
 };
 
 /*

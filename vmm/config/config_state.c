@@ -95,6 +95,8 @@ static void config_disk_state(struct config *config, struct disk_config *disk, s
     state_field(s, image, format_raw);
     state_field(s, image, read_only);
     state_field(s, image, direct);
+    state_field(s, image, throw_away);
+    state_field(s, image, max);
     image->engine = config_choice(s, "engine", image->engine, BLOCK_ENGINE_THREAD + 1);
     state_u32(s, "poll_us", &poll);
     disk->poll_us = (int)poll;

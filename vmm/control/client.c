@@ -12,7 +12,7 @@
 #include "vmm/control/json.h"
 #include "vmm/core/log.h"
 
-#define MAX_FDS 16
+#define MAX_FDS 64
 
 static int client_send(int socket, char *bytes, size_t size, const int *fds, unsigned count)
 {

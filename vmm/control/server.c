@@ -17,8 +17,8 @@
 #include "vmm/machine/machine.h"
 #include "vmm/machine/snapshot.h"
 
-#define CLIENTS     16 /* at a time; others wait in the socket's backlog */
-#define DESCRIPTORS 16 /* of a request */
+#define CLIENTS     16                        /* at a time; others wait in the socket's backlog */
+#define DESCRIPTORS (2 + HARDWARE_MAX_VIRTIO) /* of a request */
 #define PAUSE_MS    30000
 #define ANSWER_SIZE 16384 /* bytes */
 #define FAULT_SIZE  256
@@ -43,8 +43,8 @@ struct control {
     /* The request that is being carried out. */
     enum control_request { REQUEST_NONE, REQUEST_PAUSE, REQUEST_RESUME, REQUEST_SNAPSHOT } request;
     bool was_paused, stop; /* of REQUEST_SNAPSHOT */
-    int state, memory;     /* its files */
-    char why[FAULT_SIZE];  /* why it failed, or "" */
+    struct snapshot_files files;
+    char why[FAULT_SIZE]; /* why it failed, or "" */
 };
 
 static void client_close_fds(struct client *client)
@@ -163,8 +163,17 @@ static void control_save(void *owner)
 {
     struct control *control = owner;
 
-    snapshot_save(control->life->machine, control->state, control->memory, control->why,
-                  sizeof(control->why));
+    snapshot_save(control->life->machine, &control->files, control->why, sizeof(control->why));
+}
+
+static unsigned control_count_writable(const struct control *control)
+{
+    const struct disk_config *disk = control->life->machine->config->disks;
+    unsigned count = 0;
+
+    for (; disk; disk = disk->next)
+        count += !disk->image.read_only;
+    return count;
 }
 
 static void control_create_snapshot(struct client *client, const struct json *body)
@@ -176,15 +185,18 @@ static void control_create_snapshot(struct client *client, const struct json *bo
         client_fault(client, "snapshot_type: expected Full");
         return;
     }
-    if (client->fd_count != 2) {
-        client_fault(client, "expected the descriptors of two files, for state and memory");
+    if (client->fd_count != 2 + control_count_writable(control)) {
+        client_fault(client, "expected the descriptors of files for state, memory, and each disk "
+                             "that is not read-only");
         return;
     }
     control->request = REQUEST_SNAPSHOT;
     control->stop = json_flag(json_member(body, "stop"));
     control->was_paused = lifecycle_state(control->life) == LIFE_PAUSED;
-    control->state = client->fds[0];
-    control->memory = client->fds[1];
+    control->files.state = client->fds[0];
+    control->files.memory = client->fds[1];
+    control->files.disk_count = client->fd_count - 2;
+    memcpy(control->files.disks, client->fds + 2, control->files.disk_count * sizeof(int));
     client->fd_count = 0;
     lifecycle_pause(control->life, PAUSE_MS);
 }
@@ -364,7 +376,7 @@ struct control *control_serve(int listener, struct lifecycle *life, struct loop 
     control->life = life;
     control->loop = loop;
     control->user = geteuid();
-    control->state = control->memory = -1;
+    control->files.state = control->files.memory = -1;
     for (unsigned i = 0; i < CLIENTS; i++)
         control->clients[i].watch.fd = -1;
     control->listener = (struct watch){ .fd = listener, .events = POLLIN, .ready = control_accept };
@@ -393,11 +405,15 @@ static void control_finish(struct control *control)
 
 static void control_close_files(struct control *control)
 {
-    if (control->state >= 0)
-        close(control->state);
-    if (control->memory >= 0)
-        close(control->memory);
-    control->state = control->memory = -1;
+    struct snapshot_files *files = &control->files;
+
+    if (files->state < 0)
+        return;
+    close(files->state);
+    close(files->memory);
+    while (files->disk_count > 0)
+        close(files->disks[--files->disk_count]);
+    files->state = files->memory = -1;
 }
 
 /* The files are written, or not: `why` says so. */

@@ -13,11 +13,11 @@
  *     GET /                 {"id", "state": "Not started"|"Running"|"Paused", ...}
  *     GET /vm/config        {"machine-config", "drives": [...]}
  *     PATCH /vm             {"state": "Paused"|"Resumed"}
- *     PUT /snapshot/create  {"snapshot_type"?: "Full", "stop"?: bool}, with two descriptors
+ *     PUT /snapshot/create  {"snapshot_type"?: "Full", "stop"?: bool}, with descriptors
  *
  * Files are opened by the client and come as descriptors (SCM_RIGHTS) with the first bytes of a
- * request: the confined process opens none. A snapshot needs an empty state file and an empty
- * memory file, in this order. A running machine is paused meanwhile; with "stop" it ends then.
+ * request: the confined process opens none. A snapshot needs empty files for the state, the memory
+ * and each drive that is not read-only, in this order. A running machine is paused meanwhile; with "stop" it ends then.
  *
  * Answers are 200, 204 or, with {"fault_message"}, 400. A client must have the user's own id, or be
  * root. All on the main loop, which waits for no client.

@@ -167,6 +167,9 @@ static const struct seccomp_rule sandbox_control_table[] = {
     { SYS_lseek, .reason = "the same, of RAM that came from one" },
     { SYS_pwrite64, .reason = "a snapshot's files" },
     { SYS_pwritev2, .reason = "the same" },
+    SECCOMP_IOCTL(FICLONE, "a snapshot's disks"),
+    { SYS_ftruncate, .reason = "the same" },
+    { SYS_fallocate, .reason = "the same" },
 };
 
 /* A server of a share gives up more when its thread starts. */

@@ -9,9 +9,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/block/block.h"
 #include "vmm/board/board.h"
 #include "vmm/config/config.h"
 #include "vmm/config/config_state.h"
+#include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/core/memory_file.h"
@@ -111,16 +113,83 @@ int snapshot_check_memory(const struct snapshot *snap, unsigned long long size)
     return error ? log_error(-error, "%s: the memory beside it", snap->name) : 0;
 }
 
+/* Copied inside the pause, where the file system cannot share blocks. */
+#define SNAPSHOT_MAX_COPY (4 * GIB)
+
+/* A read-only image is not part of the snapshot: it must be the same when that is loaded. */
+static void snapshot_disk_state(const struct block *disk, bool trusted, struct state *s)
+{
+    uint64_t size = disk->size, saved = size, changed_s = 0, changed_ns = 0, now_s, now_ns;
+    struct stat st = { .st_size = 0 };
+
+    if (disk->read_only && fstat(block_descriptor(disk), &st) < 0)
+        state_fail(s, "a disk: %s", strerror(errno));
+    now_s = changed_s = (uint64_t)st.st_mtim.tv_sec;
+    now_ns = changed_ns = (uint64_t)st.st_mtim.tv_nsec;
+    state_u64(s, "size", &saved);
+    state_u64(s, "changed_s", &changed_s);
+    state_u64(s, "changed_ns", &changed_ns);
+    if (!s->loading || s->error)
+        return;
+    if (saved != size)
+        state_fail(s, "a disk has %llu bytes, and had %llu", (unsigned long long)size,
+                   (unsigned long long)saved);
+    else if (!trusted && (now_s != changed_s || now_ns != changed_ns))
+        state_fail(s, "a read-only disk has changed since the snapshot; --disk N:FILE names "
+                      "another, with the same contents");
+}
+
+static void snapshot_disks_state(struct machine *machine, struct state *s)
+{
+    const struct disk_config *config = machine->config->disks;
+    struct board *board = &machine->board;
+
+    state_section(s, "disks", 1);
+    for (unsigned i = 0; i < board->disk_count; i++, config = config->next)
+        snapshot_disk_state(board->disks[i], config->replaced, s);
+    state_end_section(s);
+}
+
 int snapshot_load(struct snapshot *snap, struct machine *machine)
 {
     machine->vm.real_time = snap->real_clock;
+    snapshot_disks_state(machine, &snap->state);
     arch_vm_state(&machine->vm, &snap->state);
     board_state(&machine->board, &snap->state);
     state_finish(&snap->state);
     return snapshot_check(snap);
 }
 
-int snapshot_save(struct machine *machine, int state, int memory, char *why, size_t size)
+static int snapshot_save_disks(struct machine *machine, const struct snapshot_files *files,
+                               char *why, size_t size)
+{
+    const struct board *board = &machine->board;
+    unsigned saved = 0;
+
+    for (unsigned i = 0; i < board->disk_count; i++) {
+        int error;
+
+        if (board->disks[i]->read_only)
+            continue;
+        error = saved < files->disk_count
+                    ? block_copy(board->disks[i], files->disks[saved], SNAPSHOT_MAX_COPY)
+                    : -EBADF;
+        saved++;
+        if (error == -EFBIG)
+            snprintf(why, size,
+                     "disk %u: more than %llu MiB to copy; on a file system that shares blocks, as "
+                     "btrfs and xfs do, nothing is copied",
+                     i, (unsigned long long)(SNAPSHOT_MAX_COPY / MIB));
+        else if (error)
+            snprintf(why, size, "disk %u: %s", i, strerror(-error));
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+int snapshot_save(struct machine *machine, const struct snapshot_files *files, char *why,
+                  size_t size)
 {
     uint8_t id[SNAPSHOT_ID_SIZE];
     struct state s;
@@ -130,15 +199,18 @@ int snapshot_save(struct machine *machine, int state, int memory, char *why, siz
         memset(id, 0, sizeof(id)); /* cannot fail */
     state_begin_save(&s);
     config_state((struct config *)machine->config, &s); /* saving changes nothing */
+    snapshot_disks_state(machine, &s);
     arch_vm_state(&machine->vm, &s);
     board_state(&machine->board, &s);
     error = s.error;
     if (error)
         snprintf(why, size, "%s", s.why);
-    else if ((error = state_file_write(state, &s, id)))
+    else if ((error = state_file_write(files->state, &s, id)))
         snprintf(why, size, "write the state: %s", strerror(-error));
-    else if ((error = memory_file_write(machine->memory, memory, machine->page_map, id)))
+    else if ((error = memory_file_write(machine->memory, files->memory, machine->page_map, id)))
         snprintf(why, size, "write the memory: %s", strerror(-error));
+    else
+        error = snapshot_save_disks(machine, files, why, size);
     state_finish(&s);
     return error;
 }

@@ -5,16 +5,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "firmware/hardware.h"
 #include "vmm/core/state.h"
 #include "vmm/core/state_file.h"
 
 /*
- * A machine frozen in two files: its state (state_file.h), in the order configuration, KVM,
- * devices; and its RAM (memory_file.h). A new process maps the RAM privately, builds the machine
- * from the configuration and loads the rest, so any number of machines may start from one snapshot.
+ * A machine frozen in files: its state (state_file.h), in the order configuration, disks, KVM,
+ * devices; its RAM (memory_file.h); and a raw image of each disk that the guest can write. A new
+ * process maps the RAM privately, builds the machine from the configuration and loads the rest, so
+ * any number of machines may start from one snapshot: each has its writes to disks in memory.
  */
 struct config;
 struct machine;
+
+#define SNAPSHOT_DISK "disk-%u" /* in the snapshot's directory, by the number of the disk */
 
 struct snapshot {
     char name[256];  /* for messages */
@@ -42,10 +46,18 @@ int snapshot_check_memory(const struct snapshot *snap, unsigned long long size);
 /* Loads everything else into a new machine with its vCPUs and devices. Prints; -errno. */
 int snapshot_load(struct snapshot *snap, struct machine *machine);
 
+/* Empty files to save to. */
+struct snapshot_files {
+    int state, memory;
+    int disks[HARDWARE_MAX_VIRTIO]; /* one for each disk that the guest can write, in their order */
+    unsigned disk_count;
+};
+
 /*
- * Saves a paused machine to two empty files. Waits for the devices' loops and for the files: not on
- * a loop's thread. Prints nothing; -errno, with the reason in `why`.
+ * Saves a paused machine. Waits for the devices' loops and for the files: not on a loop's thread.
+ * Prints nothing; -errno, with the reason in `why`.
  */
-int snapshot_save(struct machine *machine, int state, int memory, char *why, size_t size);
+int snapshot_save(struct machine *machine, const struct snapshot_files *files, char *why,
+                  size_t size);
 
 #endif

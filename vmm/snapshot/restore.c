@@ -39,6 +39,8 @@ static int restore_read_disk(struct option_reader *r, char *value, void *target)
     if (!disk)
         return option_refuse(r, "the machine has no disk %s", value);
     disk->image.path = path;
+    disk->image.throw_away = false;
+    disk->replaced = true;
     return 0;
 }
 
@@ -152,6 +154,30 @@ static void restore_drop_descriptors(struct console_config *console, const char 
     console->kind = CONSOLE_NONE;
 }
 
+/*
+ * A disk that the guest could write is the snapshot's copy, of which any number of machines may
+ * start: each keeps its own writes in memory.
+ */
+static int restore_choose_disks(struct config *config, const char *directory)
+{
+    unsigned number = 0;
+
+    for (struct disk_config *disk = config->disks; disk; disk = disk->next, number++) {
+        size_t size = strlen(directory) + 32;
+        char *path;
+
+        if (disk->image.read_only)
+            continue;
+        path = arena_alloc(&config->arena, size);
+        if (!path)
+            return log_error(ENOMEM, "disk %u", number);
+        snprintf(path, size, "%s/" SNAPSHOT_DISK, directory, number);
+        disk->image.path = path;
+        disk->image.throw_away = disk->image.format_raw = true;
+    }
+    return 0;
+}
+
 /* The options change what the snapshot says. */
 static int restore_read_options(struct restore_options *options, char **words)
 {
@@ -195,7 +221,8 @@ int restore_main(int argc, char **argv)
         return STATUS_USAGE;
     }
     if (config_set_defaults(&options.config) == 0 && snapshot_open(&snap, argv[1]) == 0 &&
-        snapshot_load_config(&snap, &options.config) == 0) {
+        snapshot_load_config(&snap, &options.config) == 0 &&
+        restore_choose_disks(&options.config, argv[1]) == 0) {
         result = restore_read_options(&options, argv + 2);
         log_set_level(options.config.log_level);
         snap.real_clock = options.real_clock;

@@ -15,6 +15,7 @@
 #include "vmm/core/arena.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/machine/snapshot.h"
 #include "vmm/snapshot/directory.h"
 #include "vmm/snapshot/show.h"
 
@@ -46,22 +47,64 @@ const struct option_table snapshot_table = {
     .options = snapshot_options,
 };
 
-/* Asks the machine to write both files. */
+#define MAX_FILES 64
+
+/* The files of a snapshot, while they are written. */
+struct snapshot_outputs {
+    int fds[MAX_FILES];
+    unsigned count;
+};
+
+static int snapshot_add(struct snapshot_outputs *outputs, struct directory *d, const char *name)
+{
+    int fd = outputs->count < MAX_FILES ? directory_create(d, name) : -EMFILE;
+
+    if (fd < 0)
+        return fd;
+    outputs->fds[outputs->count++] = fd;
+    return 0;
+}
+
+/* Files for the state, the memory, and each disk that the machine may write. */
+static int snapshot_add_all(struct snapshot_outputs *outputs, struct directory *d,
+                            const struct json *config)
+{
+    const struct json *drives = json_member(config, "drives"), *drive;
+    int error = snapshot_add(outputs, d, "state");
+    char name[32];
+
+    if (!error)
+        error = snapshot_add(outputs, d, "memory");
+    for (unsigned i = 0; !error && (drive = json_entry(drives, i)); i++) {
+        snprintf(name, sizeof(name), SNAPSHOT_DISK, i);
+        if (!json_flag(json_member(drive, "is_read_only")))
+            error = snapshot_add(outputs, d, name);
+    }
+    return error;
+}
+
+/* Has the machine fill the directory. */
 static int snapshot_write(int socket, struct directory *d, bool stop)
 {
     cleanup_free char *answer = malloc(CONTROL_ANSWER_SIZE);
-    cleanup_close int state = directory_create(d, "state");
-    cleanup_close int memory = state < 0 ? -1 : directory_create(d, "memory");
-    const int files[] = { state, memory };
+    struct snapshot_outputs outputs = { .count = 0 };
+    struct json *config = NULL;
+    char why[128];
+    int error = answer ? control_ask(socket, "GET", "/vm/config", NULL, NULL, 0, answer) : -ENOMEM;
 
-    int error;
-
-    if (!answer || state < 0 || memory < 0)
-        return -EIO;
-    error = control_ask(socket, "PUT", "/snapshot/create", stop ? "{\"stop\":true}" : "{}", files,
-                        2, answer);
-    if (!error && (fsync(state) < 0 || fsync(memory) < 0))
-        error = log_error(errno, "write %s", d->path);
+    if (!error && !(config = json_read(answer, strlen(answer), why, sizeof(why))))
+        error = log_refuse(EBADMSG, "the machine's answer cannot be understood: %s", why);
+    if (!error)
+        error = snapshot_add_all(&outputs, d, config);
+    json_free(config);
+    if (!error)
+        error = control_ask(socket, "PUT", "/snapshot/create", stop ? "{\"stop\":true}" : "{}",
+                            outputs.fds, outputs.count, answer);
+    for (unsigned i = 0; i < outputs.count; i++) {
+        if (!error && fsync(outputs.fds[i]) < 0)
+            error = log_error(errno, "write %s", d->path);
+        close(outputs.fds[i]);
+    }
     return error;
 }
 
