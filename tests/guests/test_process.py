@@ -33,7 +33,8 @@ NOBODY = 65534
 SYSTEM_CALLS = {"unshare": (272, 97), "io_uring_setup": (425, 425), "capset": (126, 91),
                 "landlock_create_ruleset": (444, 444), "landlock_restrict_self": (446, 446),
                 "seccomp": (317, 277), "openat2": (437, 437), "close_range": (436, 436),
-                "statx": (332, 291), "clone3": (435, 435)}
+                "statx": (332, 291), "clone3": (435, 435), "prctl": (157, 167)}
+PR_SCHED_CORE = 62
 
 # Offset and value of the magic number of the other architecture's kernels.
 FOREIGN = {"x86_64": (56, b"ARM\x64", "arm64"), "aarch64": (0x202, b"HdrS", "x86")}
@@ -240,12 +241,17 @@ class Containers(GuestTest):
     """System calls that a container may forbid, by EPERM or, if it does not know them, ENOSYS."""
 
     @staticmethod
-    def forbid(error: int, *names: str):
-        """A function for preexec_fn, which installs a seccomp filter."""
+    def forbid(error: int, *names: str, prctl: int | None = None):
+        """A function for preexec_fn, which installs a seccomp filter. PRCTL: only this of prctl()."""
         allow, fail = 0x7fff0000, 0x50000 | error
         program = struct.pack("<HBBI", 0x20, 0, 0, 0)  # load the number
         for name in names:
             program += struct.pack("<HBBI", 0x15, 0, 1, SYSTEM_CALLS[name][MACHINE == "aarch64"])
+            program += struct.pack("<HBBI", 0x06, 0, 0, fail)
+        if prctl:
+            program += struct.pack("<HBBI", 0x15, 0, 3, SYSTEM_CALLS["prctl"][MACHINE == "aarch64"])
+            program += struct.pack("<HBBI", 0x20, 0, 0, 16)  # load the first argument
+            program += struct.pack("<HBBI", 0x15, 0, 1, prctl)
             program += struct.pack("<HBBI", 0x06, 0, 0, fail)
         program += struct.pack("<HBBI", 0x06, 0, 0, allow)
         filters = ctypes.create_string_buffer(program)
@@ -318,6 +324,13 @@ class Containers(GuestTest):
                     self.assertEqual({fd for fd, name in names.items() if name in held}, kept)
         for fd in itertools.chain(*pipes):
             os.close(fd)
+
+    def test_core_scheduling_is_asked_for(self):
+        """Most hosts do not have it: the filter's error shows that the call is made."""
+        done = self.boot("hello", "--log-level", "debug",
+                         preexec_fn=self.forbid(errno.ENOTTY, prctl=PR_SCHED_CORE))
+        self.check_status(done, 0)
+        self.assertIn(f"no core scheduling: {os.strerror(errno.ENOTTY)}", done.stderr.decode())
 
     def test_what_is_needed_is_named(self):
         for error in (errno.EPERM, errno.ENOSYS):
