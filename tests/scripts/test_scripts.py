@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -106,6 +107,11 @@ class Refusals(ScriptTest):
     def test_lab_finds_the_same_cache(self):
         words = "../tests/lab/lab", "run", "--lane", "nested", "--", "true"
         self.check_refused(self.run_script(*words, MINIVMM_CACHE="folder"), "lab: the cache's path")
+
+    def test_lab_tells_why_it_cannot_compile(self):
+        self.program("cc", "echo no space left >&2; exit 1")
+        done = self.run_script("../tests/lab/lab", "probe")
+        self.assertRegex(done.stderr, r"\Ano space left\nlab: cannot compile \S+probe.c to \S+, see above\n\Z")
 
     def test_options_without_a_value(self):
         for words in (("demo", "--lane"), ("test", "--fresh"), ("fetch-kernel", "--arch"),
