@@ -104,10 +104,19 @@ static void print_form(const struct option *form)
     printf(".El\n");
 }
 
-/* Prints the forms of an option, unless they are those of the option before. */
+/* Has an earlier option the same forms? Those of `minivmm run` come after all others. */
+static bool forms_are_known(const struct option *option)
+{
+    const struct option *other = config_table.options;
+
+    while (other->name && other != option && other->forms != option->forms)
+        other++;
+    return other->name && other != option;
+}
+
 static void print_forms(const struct option *option)
 {
-    if (!option->forms || option->forms == option[-1].forms)
+    if (!option->forms || forms_are_known(option))
         return;
     printf(".Pp\n.Bl -tag -width Ds -compact\n");
     for (const struct option *form = option->forms; form->name; form++)

@@ -329,8 +329,8 @@ const struct option config_cpus_forms[] = {
       .bare = true,
       .rare = true,
       .argument = "N",
-      .help = "how many; they share the host's cores with no other process, where it can see to "
-              "that (core scheduling)",
+      .help = "how many; where the host has core scheduling, they share a core with no other "
+              "process",
       .read = config_read_cpus,
       .min = 1,
       .max = 1024,
@@ -506,7 +506,7 @@ static const struct option config_options[] = {
           "that belong to further users of the guest, is remembered for the guest until minivmm "
           "ends, for at most 262144 files. So are set-ID bits of files, which are never set on "
           "the host; a warning says so once. Pipes and sockets are the guest's own, devices "
-          "cannot be created. Extended attributes of the kind user. and access control lists are "
+          "cannot be created. Extended attributes named user.* and access control lists are "
           "the host's; others are neither shown nor set. Changes made on the host are visible "
           "after a second at most. All shares "
           "together keep at most half of the process's file descriptors (ulimit -n) open, and at "
@@ -566,10 +566,10 @@ static const struct option config_options[] = {
       .argument = "auto|on|off|strict",
       .help = "what minivmm itself may do while a guest runs (auto)",
       .more =
-          "Before the guest runs minivmm opens all that it needs and gives up the rest: "
-          "privileges, "
-          "files but shared directories (Landlock), and system calls but those in its tables "
-          "(seccomp), each vCPU most of all; it cannot be traced and leaves no core dump. auto "
+          "Before the guest runs, minivmm opens all that it needs and gives up the rest: "
+          "privileges; all files but shared directories (Landlock); all system calls but those in "
+          "its tables (seccomp), of which the threads of vCPUs keep fewest. It cannot be traced "
+          "and leaves no core dump. auto "
           "does without what the host lacks and warns; on refuses to start then. strict adds "
           "namespaces without files, networks and other processes' objects, which not every host "
           "allows an ordinary user; files of further users then are nobody's (65534) in the guest. "

@@ -47,17 +47,14 @@ static const struct option run_options_list[] = {
     { .name = "kernel",
       .argument = "FILE",
       .help = "kernel to boot; can be repeated (this host's)",
-      .more = "The default is the running kernel, if its file in /boot or /lib/modules is "
-              "readable, else "
-              "the newest readable one there, whatever the files' names are; --verbose tells "
-              "which. With "
-              "several kernels, the command is run once under each.",
+      .more = "The default is the running kernel, else the newest that is readable; --verbose "
+              "tells which. With several kernels, the command is run once under each.",
       .read = run_options_read_word,
       .at = offsetof(struct run_options, kernels),
       .min = 1 },
     { .name = "modules",
       .argument = "DIR",
-      .help = "the kernel's modules (lib/modules beside it); none",
+      .help = "the kernel's modules, or none (lib/modules beside it)",
       .more = "The directory itself, or one with lib/modules/VERSION in it. none is for a kernel "
               "that has "
               "all drivers built in; with another one the run fails, with status 125.",
@@ -104,6 +101,7 @@ static const struct option run_options_list[] = {
       .letter = 'c',
       .argument = "N",
       .help = "virtual CPUs (1)",
+      .more = "As without run.",
       .at = offsetof(struct run_options, machine),
       .forms = config_cpus_forms },
     { .name = "disk",
@@ -115,6 +113,7 @@ static const struct option run_options_list[] = {
     { .name = "net",
       .argument = "NIC",
       .help = "NIC; user is configured in the guest (none)",
+      .more = "Its values are those without run.",
       .at = offsetof(struct run_options, machine),
       .forms = config_net_forms },
     { .name = "timeout",
