@@ -24,6 +24,21 @@ def host_caches() -> list[str]:
 
 
 class Board(GuestTest):
+    def test_dry_run_prints_it(self):
+        done = self.boot("hello", "--memory", "6G", "--disk", "no-such-disk", "--dry-run")
+        self.check_status(done, 0)
+        cpus, kernel, cmdline, memory, *lines = done.stdout.decode().splitlines()
+        ranges = lines[:lines.index("devices")]
+        devices = lines[len(ranges) + 1:]
+        self.assertEqual((cpus, memory), ("cpus     1", "memory"))
+        self.assertTrue(kernel.startswith("kernel   ") and cmdline.startswith("cmdline  "))
+        for line in ranges:
+            self.assertRegex(line, r"\A  0x[0-9a-f]{10} - 0x[0-9a-f]{10}  \d+ MiB\Z")
+        for line in devices:
+            self.assertRegex(line, r"\A  0x[0-9a-f]{10}  (\w+|(?=.{11} )\w+ +irq \d+)\Z")
+        self.assertEqual(sum(int(line.split()[-2]) for line in ranges), 6144)
+        self.assertIn("blk0", [line.split()[1] for line in devices])
+
     def test_memory(self):
         for mib, end in RAM_ENDS[MACHINE]:
             with self.subTest(mib=mib):

@@ -543,11 +543,11 @@ START_TEST(contradicting_options_are_refused)
             { "--kernel k --share d --share e/d/",
               "share e/d/: another share has the tag 'd' (use tag=NAME)" },
             { "--kernel k --serial stdio --console stdio",
-              "console and serial are connected to the same; change one" },
+              "console and serial use the same input or output; change one" },
             { "--kernel k --serial fd=3 --console fd=3",
-              "console and serial are connected to the same; change one" },
+              "console and serial use the same input or output; change one" },
             { "--kernel k --serial file=a --console file=a,append",
-              "console and serial are connected to the same; change one" },
+              "console and serial use the same input or output; change one" },
         });
 }
 END_TEST
@@ -647,7 +647,7 @@ static const struct {
     { break_tag_of_root, "share /: " NO_TAG },
     { break_port, "port p: needs a descriptor (fd=N)" },
     { break_port_name, "port p: another port has this name" },
-    { break_console, "console and serial are connected to the same; change one" },
+    { break_console, "console and serial use the same input or output; change one" },
 };
 
 START_TEST(rules_are_checked_without_a_command_line)

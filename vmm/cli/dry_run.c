@@ -13,10 +13,11 @@ static void dry_run_print_device(const struct hardware_device *device)
 {
     if (device->size == 0)
         return;
-    printf("  %#012" PRIx64 "  %-11s", device->base, device->name);
+    printf("  0x%010" PRIx64 "  ", device->base);
     if (device->gsi)
-        printf(" irq %u", device->gsi);
-    putchar('\n');
+        printf("%-11s irq %u\n", device->name, device->gsi);
+    else
+        printf("%s\n", device->name);
 }
 
 int dry_run_print(const struct machine *machine)
@@ -28,7 +29,7 @@ int dry_run_print(const struct machine *machine)
         printf("initrd   %s\n", machine->config->initrd);
     printf("cmdline  %s\nmemory\n", machine->cmdline);
     for (unsigned i = 0; i < hw->ram_ranges; i++)
-        printf("  %#012" PRIx64 " - %#012" PRIx64 "  %" PRIu64 " MiB\n", hw->ram[i].base,
+        printf("  0x%010" PRIx64 " - 0x%010" PRIx64 "  %" PRIu64 " MiB\n", hw->ram[i].base,
                hw->ram[i].base + hw->ram[i].size - 1, hw->ram[i].size >> 20);
     printf("devices\n");
     dry_run_print_device(&hw->gic);

@@ -184,7 +184,7 @@ int config_check(const struct config *config)
         return log_refuse(EINVAL, "nothing to boot: kernel is missing "
                                   "(--kernel FILE; see minivmm --help)");
     if (config_same_console(&config->serial, &config->console))
-        return log_refuse(EINVAL, "console and serial are connected to the same; change one");
+        return log_refuse(EINVAL, "console and serial use the same input or output; change one");
     if (config->sandbox == SANDBOX_STRICT && (config->dump_acpi || config->dump_dtb))
         return log_refuse(EINVAL, "sandbox=strict leaves no file to write %s to; use --sandbox=on",
                           config->dump_acpi ? "dump-acpi" : "dump-dtb");

@@ -123,8 +123,8 @@ int user_find(struct user *ret, struct run_options *options, const char *root)
         return error;
     if (given && !user_by_number(&user, options, root, given) &&
         !user_look_up(&user, options, root, given))
-        return log_refuse(EINVAL, "--user %s: no such user in %s/etc/passwd; give a number", given,
-                          strcmp(root, "/") != 0 ? root : "");
+        return log_refuse(EINVAL, "--user %s: no such user in %s/etc/passwd; give UID or UID:GID",
+                          given, strcmp(root, "/") != 0 ? root : "");
     if (!user.name)
         return -ENOMEM;
     if ((error = user_find_groups(&user, options, root)))
