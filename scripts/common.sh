@@ -62,7 +62,7 @@ made_once() {
     local kind=$1-$release path making
     path=$cache/$kind-${2//:/.}
     [[ $2 ]] || path=$(find "$cache" -maxdepth 1 -type d -name "$kind-*" | sort -V | tail -n 1)
-    [[ $path ]] || fail "the network is needed: there is no $1 for $release in $cache"
+    [[ $path ]] || fail "there is no $1 for $release in $cache, and none can be fetched"
     exec 8>"$cache/$kind.lock"
     flock 8
     if [[ ! -e $path/.made || $(weigh "$path") != "$(<"$path/.made")" ]]; then

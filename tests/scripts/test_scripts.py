@@ -108,6 +108,12 @@ class Refusals(ScriptTest):
         words = "../tests/lab/lab", "run", "--lane", "nested", "--", "true"
         self.check_refused(self.run_script(*words, MINIVMM_CACHE="folder"), "lab: the cache's path")
 
+    def test_no_room_for_package_lists(self):
+        self.program("df", "echo Avail; echo '   99'")
+        self.program("apt-get", "exit 1")
+        done = self.run_script("unpack-packages", "--version", "x")
+        self.check_refused(done, "has 99: make room, or set MINIVMM_CACHE")
+
     def test_lab_tells_why_it_cannot_compile(self):
         self.program("cc", "echo no space left >&2; exit 1")
         done = self.run_script("../tests/lab/lab", "probe")
@@ -235,7 +241,7 @@ class Cache(ScriptTest):
     def test_without_network_and_cache(self):
         done = self.run_script("fetch-kernel", scripts=self.scripts, OFFLINE="1")
         self.assertNotEqual(done.returncode, 0)
-        self.assertIn("the network is needed", done.stderr)
+        self.assertIn("none can be fetched", done.stderr)
 
     def test_lost_files_are_fetched_again(self):
         for name in "vmlinuz", "config":
