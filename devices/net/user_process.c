@@ -122,7 +122,8 @@ static int user_process_exec(void *arg)
     sigset_t none;
 
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        dup2(null, fd);
+        if (dup2(null, fd) < 0)
+            _exit(126); /* it must not get ours */
     dup2(socket, CHILD_SOCKET);
     dup2(log, CHILD_LOG);
     open_close_range(CHILD_DESCRIPTORS, ~0u);
