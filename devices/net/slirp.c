@@ -38,6 +38,7 @@
 #define SLIRP_FRAME_MAX (ETH_HLEN + 4 /* VLAN tag */ + SLIRP_MTU)
 #define SLIRP_QUEUE     (512 << 10) /* bytes, including struct slirp_frame */
 #define SLIRP_ACCEPT_MS 100         /* between tries when there is no descriptor for a client */
+#define SLIRP_CLIENTS   768 /* descriptors from here on, of 1024, are for the guest's own use */
 
 struct slirp_frame {
     struct slirp_frame *next;
@@ -195,15 +196,15 @@ static int slirp_add_poll(int fd, int events, void *opaque)
     return index < 0 ? -1 : index;
 }
 
-/* Whether accept() will get a descriptor. If not, clients wait until there is one. */
+/* Whether there is a descriptor for another client. If not, clients wait until there is one. */
 static bool slirp_may_accept(struct slirp_net *s)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+    if (fd >= SLIRP_CLIENTS || (fd < 0 && (errno == EMFILE || errno == ENFILE)))
+        s->accept_at_ms = slirp_clock_ms(s) + SLIRP_ACCEPT_MS;
     if (fd >= 0)
         close(fd);
-    else if (errno == EMFILE || errno == ENFILE)
-        s->accept_at_ms = slirp_clock_ms(s) + SLIRP_ACCEPT_MS;
     return s->accept_at_ms == 0;
 }
 

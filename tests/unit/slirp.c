@@ -738,6 +738,24 @@ START_TEST(more_clients_than_descriptors)
 }
 END_TEST
 
+/* Whoever may connect to a forwarded port must not be able to take the guest's network away. */
+START_TEST(clients_leave_descriptors_to_the_guest)
+{
+    enum { FIRST_OF_THE_GUEST = 768 };
+    int client = connect_to(SOCK_STREAM, tcp_forward.host_port), fd;
+    uint8_t frame[RX_STEP];
+
+    while ((fd = dup(client)) >= 0 && fd < FIRST_OF_THE_GUEST - 1)
+        ;
+    ck_assert_int_eq(fd, FIRST_OF_THE_GUEST - 1);
+    while (receive_frame(frame, 300)) /* no connection among them */
+        ck_assert_uint_ne(frame[ETH + 9], IPPROTO_TCP);
+    close(fd);
+    ck_assert(receive_kind(frame, 0x0800, IPPROTO_TCP, 22));
+    close(client);
+}
+END_TEST
+
 /* Without receive buffers a bounded number of frames is queued; the rest stays in the sender. */
 START_TEST(guest_without_buffers)
 {
@@ -954,6 +972,7 @@ int main(int argc, char **argv)
     tcase_add_test(forward, forwarded_udp_port);
     if (!in_process) {
         tcase_add_test(forward, more_clients_than_descriptors);
+        tcase_add_test(forward, clients_leave_descriptors_to_the_guest);
         /* The kernel drops datagrams if the other process is slow. */
         tcase_add_test(forward, guest_without_buffers);
     }
