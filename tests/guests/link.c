@@ -100,7 +100,7 @@ int main(void)
 {
     net = virtio_find(VIRTIO_ID_NET, 0);
     virtio_start(&net, ~0ull, queues, 2);
-    for (unsigned i = 0; i < word_number(1); i++)
+    for (unsigned i = 0; i < word_number(0); i++)
         flood(i);
     expect_equal(*(volatile uint8_t *)(net.base + STATUS), VIRTIO_NET_S_LINK_UP);
     print("up\n");
