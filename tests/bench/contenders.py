@@ -30,7 +30,7 @@ class Guest:
 def minivmm(path: str, guest: Guest) -> list:
     vhost = "on" if guest.vhost else "off"
     net = (f"tap,name={guest.tap},vhost={vhost}" if guest.tap
-           else "user" if guest.user_net else "none")
+           else "user,host-loopback" if guest.user_net else "none")
     words = [path, "--no-reboot", "--memory", f"{guest.memory}M", "--cpus", guest.cpus,
              "--net", net, "--no-rng",
              "--kernel", guest.kernel, "--cmdline", guest.cmdline]
