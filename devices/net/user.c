@@ -34,7 +34,7 @@ struct user_net {
     struct watch socket;  /* fd -1: lost */
     struct watch process; /* its pidfd */
     struct user_process child;
-    bool optional, ready, failed;
+    bool optional, awaited, ready, failed;
     bool ended; /* the end of the socket's data has been read */
     bool want_receive;
     bool paused, told_paused; /* what minivmm-net should know, and does */
@@ -330,6 +330,7 @@ int user_start(struct net **ret, const struct user_options *options)
     }
     u->net = (struct net){ .ops = &user_ops, .offloads = USER_OFFLOADS, .mtu = USER_MTU };
     u->optional = options->optional;
+    u->awaited = !u->optional && (options->fd >= 0 || options->network.forwards);
     u->socket = (struct watch){ .fd = fd, .ready = user_on_socket };
     u->process = (struct watch){ .fd = u->child.pidfd, .events = POLLIN, .ready = user_on_end };
     user_watch(u);
@@ -370,7 +371,7 @@ int user_wait(struct net *net)
 {
     struct user_net *u = user_of(net);
 
-    if (u->optional)
+    if (!u->awaited)
         return 0;
     loop_call(u->loop, user_do_wait, u);
     return u->failed && !u->ready ? -EIO : 0;

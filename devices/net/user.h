@@ -31,19 +31,23 @@ struct net;
 struct user_options {
     struct slirp_options network;
     int fd;        /* the socket to a minivmm-net that somebody else has started; -1: none */
-    bool optional; /* the machine runs without a network, too: user_wait() does not wait */
+    bool optional; /* not asked for: the machine runs without a network, too */
 };
 
 /*
- * Starts minivmm-net, which is beside this program, or takes ownership of the socket options->fd.
- * Early, while this process is small and has nothing open that is not for the other. Does not wait
- * for it. Prints why not and returns -errno; options->fd is then still the caller's.
+ * Forks the process that becomes minivmm-net, which is beside this program, with the guest's first
+ * frame, or at once if ports are forwarded. Or takes ownership of the socket options->fd. Early,
+ * while this process is small and has nothing open that is not for the other. Does not wait for it.
+ * Prints why not and returns -errno; options->fd is then still the caller's.
  */
 int user_start(struct net **ret, const struct user_options *options);
 
 void user_attach(struct net *net, struct loop *loop); /* from now on `net` runs on the loop */
 
-/* Waits until the network is ready. Prints why it will not be and returns -errno. Any thread. */
+/*
+ * Waits until the network is ready if that can be known before the guest runs: with forwarded ports
+ * or options->fd, unless it is optional. Prints why it will not be and returns -errno. Any thread.
+ */
 int user_wait(struct net *net);
 
 #endif

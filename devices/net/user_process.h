@@ -16,8 +16,9 @@ struct user_process {
 };
 
 /*
- * Starts it with one end of a socket pair and returns the other end, close-on-exec. It dies with
- * the calling thread. Prints; -errno. user_process_finish() is due anyway.
+ * Starts it, to wait for the first packet unless ports are forwarded, with one end of a socket pair
+ * and returns the other end, close-on-exec. It dies with the calling thread. Prints; -errno.
+ * user_process_finish() is due anyway.
  */
 int user_process_start(struct user_process *ret, const struct slirp_options *options);
 

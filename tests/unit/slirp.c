@@ -2,6 +2,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/kcmp.h>
 #include <linux/virtio_net.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
@@ -870,6 +872,38 @@ static pid_t find_process(void)
     return (pid_t)atoi(text);
 }
 
+/* The name of the program that the process runs, without its directory. */
+static void find_program(pid_t process, char program[NAME_MAX + 1])
+{
+    char link[64], path[PATH_MAX];
+    ssize_t length;
+
+    snprintf(link, sizeof(link), "/proc/%d/exe", process);
+    length = readlink(link, path, sizeof(path) - 1);
+    ck_assert_int_gt(length, 0);
+    path[length] = '\0';
+    snprintf(program, NAME_MAX + 1, "%s", strrchr(path, '/') + 1);
+}
+
+/* Without a sandbox. So what it does then must not be for this process to write. */
+START_TEST(the_process_waits_for_the_first_frame)
+{
+    char program[NAME_MAX + 1];
+    pid_t process;
+
+    ck_assert_int_eq(open_net(&(struct slirp_options){ 0 }), 0);
+    post_all();
+    process = find_process();
+    find_program(process, program);
+    ck_assert_str_ne(program, "minivmm-net");
+    ck_assert_int_ne(syscall(SYS_kcmp, getpid(), process, KCMP_VM, 0, 0), 0);
+    ck_assert(arp_answered());
+    find_program(process, program);
+    ck_assert_str_eq(program, "minivmm-net");
+    finish();
+}
+END_TEST
+
 START_TEST(the_end_of_the_process_is_the_end_of_the_link)
 {
     uint8_t config[VIRTIO_MAX_CONFIG];
@@ -938,7 +972,7 @@ int main(int argc, char **argv)
 {
     Suite *suite = suite_create(argc > 1 ? argv[1] : "slirp");
     TCase *plain = tcase_create("plain"), *loopback = tcase_create("loopback");
-    TCase *forward = tcase_create("forward"), *refused = tcase_create("refused");
+    TCase *forward = tcase_create("forward"), *start = tcase_create("start");
 
     in_process = argc > 1 && !strcmp(argv[1], "process");
     signal(SIGPIPE, SIG_IGN);
@@ -978,7 +1012,9 @@ int main(int argc, char **argv)
     }
     suite_add_tcase(suite, forward);
 
-    tcase_add_loop_test(refused, a_forwarded_port_in_use_is_refused, 0, 2);
-    suite_add_tcase(suite, refused);
+    tcase_add_loop_test(start, a_forwarded_port_in_use_is_refused, 0, 2);
+    if (in_process)
+        tcase_add_test(start, the_process_waits_for_the_first_frame);
+    suite_add_tcase(suite, start);
     return unit_run(suite);
 }
