@@ -12,6 +12,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/open.h"
 
 #if HAVE_LIBURING
 
@@ -260,12 +261,10 @@ static int raw_uring_restrict(struct raw_uring *u, int fd)
 static int raw_uring_reopen(int fd)
 {
     struct stat st;
-    char path[32];
 
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return -1;
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    return open(path, (fcntl(fd, F_GETFL) & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC);
+    return open(fd_path(fd).text, (fcntl(fd, F_GETFL) & (O_ACCMODE | O_DIRECT)) | O_CLOEXEC);
 }
 
 static int raw_uring_open(struct raw_uring *u, int fd)

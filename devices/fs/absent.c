@@ -10,6 +10,7 @@
 #include "vmm/core/alarm.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/core/open.h"
 
 #define LINE        "names\n"
 #define WATCHES_MAX 1024u /* of the user's limit, fs.inotify.max_user_watches */
@@ -83,7 +84,6 @@ static bool absent_open(struct absent *absent)
 bool absent_watch(struct absent *absent, int directory_fd, uint32_t *round)
 {
     uint32_t current;
-    char path[32];
     int watch = -1, fd;
 
     if (absent->port < 0 || *round == absent->round)
@@ -94,11 +94,11 @@ bool absent_watch(struct absent *absent, int directory_fd, uint32_t *round)
     }
     *round = current = absent->round;
     absent->count++;
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", directory_fd);
     fd = absent_open(absent) ? absent->inotify.fd : -1;
     if (fd >= 0) {
         loop_release(absent->loop); /* the directory's filesystem is asked for permission */
-        watch = inotify_add_watch(fd, path, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+        watch =
+            inotify_add_watch(fd, fd_path(directory_fd).text, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
         loop_acquire(absent->loop);
     }
     if (absent->round != current) /* all watches ended meanwhile */

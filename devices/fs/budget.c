@@ -33,7 +33,7 @@ int budget_init(struct share_budget *budget, uint64_t ram, unsigned shares)
     if (objects < OBJECTS_MIN)
         objects = OBJECTS_MIN;
     *budget = (struct share_budget){
-        .objects_max = objects < OBJECTS_MAX ? (uint32_t)objects : OBJECTS_MAX,
+        .objects.max = objects < OBJECTS_MAX ? (uint32_t)objects : OBJECTS_MAX,
     };
     if (shares == 0)
         return 0;
@@ -42,27 +42,17 @@ int budget_init(struct share_budget *budget, uint64_t ram, unsigned shares)
     budget->directories = (unsigned)(descriptors / shares / 4);
     if (budget->directories > DIRECTORIES_MAX)
         budget->directories = DIRECTORIES_MAX;
-    budget->descriptors_max =
+    budget->descriptors.max =
         (unsigned)descriptors - (budget->directories + BUDGET_OWN_DESCRIPTORS) * shares;
     return 0;
 }
 
-bool budget_take_object(struct share_budget *budget)
+bool budget_take(struct budget_part *part)
 {
-    return __atomic_add_fetch(&budget->objects, 1, __ATOMIC_RELAXED) <= budget->objects_max;
+    return __atomic_add_fetch(&part->used, 1, __ATOMIC_RELAXED) <= part->max;
 }
 
-void budget_put_object(struct share_budget *budget)
+void budget_put(struct budget_part *part)
 {
-    __atomic_sub_fetch(&budget->objects, 1, __ATOMIC_RELAXED);
-}
-
-bool budget_take_descriptor(struct share_budget *budget)
-{
-    return __atomic_add_fetch(&budget->descriptors, 1, __ATOMIC_RELAXED) <= budget->descriptors_max;
-}
-
-void budget_put_descriptor(struct share_budget *budget)
-{
-    __atomic_sub_fetch(&budget->descriptors, 1, __ATOMIC_RELAXED);
+    __atomic_sub_fetch(&part->used, 1, __ATOMIC_RELAXED);
 }

@@ -13,12 +13,11 @@
  * reckoned here. So only a guest that asks for more than it can hold meets the limit of objects.
  */
 struct share_budget {
-    uint32_t objects_max;                  /* nodes and handles */
-    unsigned descriptors_max, directories; /* of open files; of directories, for each share */
-
-    /* In use. Atomic: the shares run on different threads. */
-    uint32_t objects;
-    unsigned descriptors;
+    struct budget_part {
+        uint32_t used, max; /* `used` is atomic: the shares run on different threads */
+    } objects,              /* nodes and handles */
+        descriptors;        /* of open files */
+    unsigned directories;   /* descriptors of them, for each share */
 };
 
 #define BUDGET_OWN_DESCRIPTORS 4u /* for open files, which each share has in any case */
@@ -30,9 +29,7 @@ struct share_budget {
 int budget_init(struct share_budget *budget, uint64_t ram, unsigned shares);
 
 /* False: none is left; the caller still has to put back what it did not get. */
-bool budget_take_object(struct share_budget *budget);
-void budget_put_object(struct share_budget *budget);
-bool budget_take_descriptor(struct share_budget *budget);
-void budget_put_descriptor(struct share_budget *budget);
+bool budget_take(struct budget_part *part);
+void budget_put(struct budget_part *part);
 
 #endif

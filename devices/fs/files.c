@@ -39,7 +39,7 @@ static void files_set_fd(struct tree *tree, struct open_file *file, int fd)
 static void files_put_descriptor(struct tree *tree)
 {
     tree->descriptors--;
-    budget_put_descriptor(tree->nodes.budget);
+    budget_put(&tree->nodes.budget->descriptors);
 }
 
 /* Closes the descriptor. Last, since the loop is released meanwhile. */
@@ -83,8 +83,8 @@ static bool files_take_descriptor(struct tree *tree)
 {
     struct share_budget *budget = tree->nodes.budget;
 
-    while (!budget_take_descriptor(budget) && tree->descriptors >= BUDGET_OWN_DESCRIPTORS) {
-        budget_put_descriptor(budget);
+    while (!budget_take(&budget->descriptors) && tree->descriptors >= BUDGET_OWN_DESCRIPTORS) {
+        budget_put(&budget->descriptors);
         if (!files_evict(tree))
             return false;
     }

@@ -184,8 +184,8 @@ static int fuse_put_open(struct fuse_call *call, int error, const struct share_o
 static int fuse_do_init(struct fuse_call *call)
 {
     const struct fuse_init_in *in = &call->args.init;
-    uint32_t features = FEATURES | (share_has_xattrs(call->share) ? XATTR_FEATURES : 0) |
-                        (share_is_overlaid(call->share) ? 0 : FUSE_CACHE_SYMLINKS);
+    uint32_t features =
+        FEATURES | (share_is_overlaid(call->share) ? 0 : XATTR_FEATURES | FUSE_CACHE_SYMLINKS);
     struct fuse_init_out out = {
         .major = FUSE_KERNEL_VERSION,
         .minor = FUSE_KERNEL_MINOR_VERSION,
@@ -324,7 +324,7 @@ static int fuse_do_getxattr(struct fuse_call *call)
     cleanup_free char *value = NULL;
     int length;
 
-    if (!share_has_xattrs(call->share))
+    if (share_is_overlaid(call->share))
         return -ENOSYS;
     if (room > 0 && !(value = malloc(room)))
         return -ENOMEM;
@@ -336,7 +336,7 @@ static int fuse_do_listxattr(struct fuse_call *call)
 {
     cleanup_free char *list = NULL;
 
-    if (!share_has_xattrs(call->share))
+    if (share_is_overlaid(call->share))
         return -ENOSYS;
     list = malloc(SHARE_XATTR_MAX);
     if (!list)
@@ -352,7 +352,7 @@ static int fuse_do_setxattr(struct fuse_call *call)
     size_t left = call->payload.length, length;
     cleanup_free char *text = NULL;
 
-    if (!share_has_xattrs(call->share))
+    if (share_is_overlaid(call->share))
         return -ENOSYS;
     if (left > XATTR_NAME_MAX + 1 + SHARE_XATTR_MAX)
         return -E2BIG;
@@ -369,7 +369,7 @@ static int fuse_do_setxattr(struct fuse_call *call)
 
 static int fuse_do_removexattr(struct fuse_call *call)
 {
-    if (!share_has_xattrs(call->share))
+    if (share_is_overlaid(call->share))
         return -ENOSYS;
     return share_removexattr(call->share, call->in.nodeid, call->names[0]);
 }
@@ -739,8 +739,7 @@ bool fuse_target(const struct fuse *fuse, const struct sg *request, struct fuse_
         return in.opcode != FUSE_FORGET && in.opcode != FUSE_BATCH_FORGET;
     length = rest.length < sizeof(name) ? rest.length : sizeof(name);
     sg_read(&rest, name, length);
-    for (size_t i = 0; i < length; i++)
-        ret->name_hash = (ret->name_hash ^ (uint8_t)name[i]) * 0x100000001b3u; /* FNV-1 */
+    ret->name_hash = hash_bytes(0, name, length);
     ret->lookup = true;
     return true;
 }

@@ -10,6 +10,7 @@
 
 #include "devices/fs/budget.h"
 #include "devices/fs/files.h"
+#include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/state.h"
 
@@ -67,11 +68,7 @@ static struct node **nodes_identity_bucket(const struct nodes *nodes,
 static struct node **nodes_place_bucket(const struct nodes *nodes, const struct node *parent,
                                         const char *name)
 {
-    uint64_t key = parent->id;
-
-    while (*name)
-        key = (key ^ (uint8_t)*name++) * 0x100000001b3u; /* FNV-1a */
-    return nodes_bucket(nodes, key);
+    return nodes_bucket(nodes, hash_bytes(parent->id, name, strlen(name)));
 }
 
 /* The chain in which a lookup finds the node; NULL: none, as with `by_place` it has no place. */
@@ -149,10 +146,10 @@ struct node *nodes_find_place(const struct nodes *nodes, const struct node *pare
 /* Creates a node that no lookup finds yet. NULL: out of memory, or of budget. */
 static struct node *nodes_create(struct nodes *nodes, const struct statx *attr)
 {
-    struct node *node = budget_take_object(nodes->budget) ? calloc(1, sizeof(*node)) : NULL;
+    struct node *node = budget_take(&nodes->budget->objects) ? calloc(1, sizeof(*node)) : NULL;
 
     if (!node || !(node->id = slots_add(&nodes->slots, node))) {
-        budget_put_object(nodes->budget);
+        budget_put(&nodes->budget->objects);
         free(node);
         return NULL;
     }
@@ -238,7 +235,7 @@ static void nodes_destroy(struct nodes *nodes, struct node *node)
     if (node->former_fd >= 0)
         close(node->former_fd);
     slots_remove(&nodes->slots, node->id);
-    budget_put_object(nodes->budget);
+    budget_put(&nodes->budget->objects);
     nodes->count--;
     free(node->name);
     free(node);
@@ -373,7 +370,7 @@ int nodes_init(struct nodes *nodes, const struct statx *root, int root_fd, bool 
 {
     *nodes =
         (struct nodes){ .bucket_mask = FIRST_BUCKETS - 1, .by_place = by_place, .budget = budget };
-    slots_init(&nodes->slots, budget->objects_max);
+    slots_init(&nodes->slots, budget->objects.max);
     nodes->buckets = calloc(FIRST_BUCKETS, sizeof(struct node *));
     if (nodes->buckets)
         nodes->root = nodes_create(nodes, root);
@@ -515,8 +512,8 @@ static bool nodes_adopt(struct nodes *nodes, struct node *node, uint64_t parent_
         return false;
     if (parent && !(node->name = strdup(name)))
         return false;
-    if (!budget_take_object(nodes->budget) || !slots_restore(&nodes->slots, node->id, node)) {
-        budget_put_object(nodes->budget);
+    if (!budget_take(&nodes->budget->objects) || !slots_restore(&nodes->slots, node->id, node)) {
+        budget_put(&nodes->budget->objects);
         return false;
     }
     node->parent = parent;

@@ -35,12 +35,11 @@ int share_open(struct share **ret, const struct share_options *options, struct s
     error = tree_open(&share->tree, options, budget, loop);
     if (error)
         return error;
-    slots_init(&share->handles, budget->objects_max);
+    slots_init(&share->handles, budget->objects.max);
     owners_init(&share->owners, options);
     share->budget = budget;
     share->writable = options->writable;
     share->guarded = options->guarded;
-    share->xattrs = !options->overlaid;
     pthread_mutex_init(&share->names, NULL);
     if (share->writable)
         umask(0); /* modes come from the guest, which applied its umask */
@@ -52,7 +51,7 @@ int share_open(struct share **ret, const struct share_options *options, struct s
 static void share_free_handle(struct share *share, struct handle *handle)
 {
     files_put(&share->tree, handle->file);
-    budget_put_object(share->budget);
+    budget_put(&share->budget->objects);
     free(handle);
 }
 
@@ -86,11 +85,6 @@ bool share_writable(const struct share *share)
 bool share_is_overlaid(const struct share *share)
 {
     return share->tree.nodes.by_place;
-}
-
-bool share_has_xattrs(const struct share *share)
-{
-    return share->xattrs;
 }
 
 struct landlock_tree share_tree(const struct share *share)
@@ -204,7 +198,8 @@ uint64_t share_device(const struct share *share, uint64_t id)
 
 /* Handles. */
 
-struct handle *share_find_handle(const struct share *share, uint64_t node, uint64_t id)
+/* NULL: there is no such handle of this node. */
+static struct handle *share_find_handle(const struct share *share, uint64_t node, uint64_t id)
 {
     struct handle *handle = slots_find(&share->handles, id);
 
@@ -226,10 +221,11 @@ struct open_file *share_find_file(const struct share *share, uint64_t node, uint
 int share_add_handle(struct share *share, struct open_file *file, uint32_t flags,
                      struct share_opened *ret)
 {
-    struct handle *handle = budget_take_object(share->budget) ? calloc(1, sizeof(*handle)) : NULL;
+    struct handle *handle =
+        budget_take(&share->budget->objects) ? calloc(1, sizeof(*handle)) : NULL;
 
     if (!handle || !(handle->id = slots_add(&share->handles, handle))) {
-        budget_put_object(share->budget);
+        budget_put(&share->budget->objects);
         files_put(&share->tree, file);
         free(handle);
         return -ENFILE;
@@ -445,9 +441,9 @@ static struct handle *share_load_handle(struct share *share, struct state *s)
     struct node *node;
     uint64_t id = 0;
 
-    if (!budget_take_object(share->budget) || !handle) {
+    if (!budget_take(&share->budget->objects) || !handle) {
         state_fail(s, "out of memory");
-        budget_put_object(share->budget);
+        budget_put(&share->budget->objects);
         free(handle);
         return NULL;
     }
@@ -461,7 +457,7 @@ static struct handle *share_load_handle(struct share *share, struct state *s)
     }
     state_fail(s, "handle %#llx is not valid for node %#llx", (unsigned long long)handle->id,
                (unsigned long long)id);
-    budget_put_object(share->budget);
+    budget_put(&share->budget->objects);
     free(handle);
     return NULL;
 }

@@ -43,8 +43,12 @@ int share_open(struct share **ret, const struct share_options *options, struct s
 void share_close(struct share *share);
 
 bool share_writable(const struct share *share);
-bool share_is_overlaid(const struct share *share); /* links may change under the same node */
-bool share_has_xattrs(const struct share *share);
+
+/*
+ * Below an overlay links may change under the same node, and there are no extended attributes: the
+ * overlay would ask for one at each lookup.
+ */
+bool share_is_overlaid(const struct share *share);
 
 /*
  * confine_thread() for this share. Called on the serving thread, before its first request, as a

@@ -20,7 +20,7 @@ struct share {
 
     /* Not saved. */
     struct share_budget *budget;
-    bool writable, guarded, xattrs;
+    bool writable, guarded;
     pthread_mutex_t names; /* if guarded, of who makes names: see share_write.c */
 };
 
@@ -36,10 +36,7 @@ static inline struct node *share_find_node(const struct share *share, uint64_t i
     return nodes_find(&share->tree.nodes, id);
 }
 
-/* NULL: there is no such handle of this node. */
-struct handle *share_find_handle(const struct share *share, uint64_t node, uint64_t id);
-
-/* The file of such a handle, or NULL; `flags`, unless NULL, gets the handle's. */
+/* The file of a handle of this node, or NULL; `flags`, unless NULL, gets the handle's. */
 struct open_file *share_find_file(const struct share *share, uint64_t node, uint64_t id,
                                   uint32_t *flags);
 

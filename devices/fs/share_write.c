@@ -73,8 +73,7 @@ static int share_check_link(struct share *share, int directory, const char *targ
 static mode_t share_new_mode(struct share *share, int directory, mode_t mode,
                              struct share_user user)
 {
-    if (mode & user.umask &&
-        !(share->xattrs && TREE_WAIT(&share->tree, share_has_default_acl(directory))))
+    if (mode & user.umask && !TREE_WAIT(&share->tree, share_has_default_acl(directory)))
         mode &= ~user.umask;
     return mode;
 }

@@ -18,6 +18,7 @@
 
 #include "devices/fs/share_internal.h"
 #include "vmm/core/cleanup.h"
+#include "vmm/core/open.h"
 
 #define ACL_ACCESS  "system.posix_acl_access"
 #define ACL_DEFAULT "system.posix_acl_default"
@@ -25,18 +26,6 @@
 /* <linux/posix_acl.h>: tags of entries with an id */
 #define ACL_USER  0x02
 #define ACL_GROUP 0x08
-
-struct xattr_path {
-    char text[32];
-};
-
-static struct xattr_path xattr_path_of(int fd)
-{
-    struct xattr_path path;
-
-    snprintf(path.text, sizeof(path.text), "/proc/self/fd/%d", fd);
-    return path;
-}
 
 static bool xattr_is_acl(const char *name)
 {
@@ -89,7 +78,7 @@ int share_getxattr(struct share *share, uint64_t node, const char *name, void *v
 
     if (fd < 0)
         return fd;
-    length = TREE_CALL(&share->tree, getxattr(xattr_path_of(fd).text, name, value, size));
+    length = TREE_CALL(&share->tree, getxattr(fd_path(fd).text, name, value, size));
     if (length < 0)
         return (int)length;
     if (size > 0 && xattr_is_acl(name))
@@ -106,8 +95,7 @@ int share_setxattr(struct share *share, uint64_t node, const char *name, void *v
         return fd;
     if (xattr_is_acl(name))
         xattr_map_acl(&share->owners, value, size, false);
-    return (int)TREE_CALL(&share->tree,
-                          setxattr(xattr_path_of(fd).text, name, value, size, (int)flags));
+    return (int)TREE_CALL(&share->tree, setxattr(fd_path(fd).text, name, value, size, (int)flags));
 }
 
 int share_removexattr(struct share *share, uint64_t node, const char *name)
@@ -116,7 +104,7 @@ int share_removexattr(struct share *share, uint64_t node, const char *name)
 
     if (fd < 0)
         return fd;
-    return (int)TREE_CALL(&share->tree, removexattr(xattr_path_of(fd).text, name));
+    return (int)TREE_CALL(&share->tree, removexattr(fd_path(fd).text, name));
 }
 
 /* Removes the names that are not shared from a list. Returns its new length. */
@@ -145,11 +133,11 @@ int share_listxattr(struct share *share, uint64_t node, char list[SHARE_XATTR_MA
         return 0;
     if (fd < 0)
         return fd;
-    length = TREE_CALL(&share->tree, listxattr(xattr_path_of(fd).text, list, SHARE_XATTR_MAX));
+    length = TREE_CALL(&share->tree, listxattr(fd_path(fd).text, list, SHARE_XATTR_MAX));
     return length < 0 ? (int)length : (int)xattr_filter(list, (size_t)length);
 }
 
 bool share_has_default_acl(int directory)
 {
-    return getxattr(xattr_path_of(directory).text, ACL_DEFAULT, NULL, 0) > 0;
+    return getxattr(fd_path(directory).text, ACL_DEFAULT, NULL, 0) > 0;
 }

@@ -301,7 +301,7 @@ static void renew_tree(void)
     snprintf(path, sizeof(path), "%s/share", top);
     server.options = &options;
     start(&server);
-    server.kept = server.budget.objects;
+    server.kept = server.budget.objects.used;
 }
 
 static void begin(void)
@@ -342,7 +342,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             changed |= step(server.fuse, &known, &in);
         }
     share_forget_all(server.share);
-    demand(server.budget.objects == server.kept && server.budget.descriptors == 0);
+    demand(server.budget.objects.used == server.kept && server.budget.descriptors.used == 0);
     check_outside(top);
     if (changed)
         remove_tree();

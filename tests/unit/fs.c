@@ -506,7 +506,7 @@ START_TEST(handles_are_limited)
 
     client_init(&small, false);
     client_write_file(&small, "file", "text");
-    small.budget.objects_max = small.budget.objects + 100;
+    small.budget.objects.max = small.budget.objects.used + 100;
     file = client_lookup(&small, ROOT, "file");
     while (!(error = client_open_as(&small, FUSE_OPEN, file, O_RDONLY, &handle)))
         opened++;
@@ -559,8 +559,8 @@ START_TEST(nodes_are_limited_by_the_guests_memory)
     unsigned i;
 
     client_init(&small, false);
-    ck_assert_uint_ge(small.budget.objects_max, 1u << 20); /* of 1 GiB */
-    small.budget.objects_max = 200;
+    ck_assert_uint_ge(small.budget.objects.max, 1u << 20); /* of 1 GiB */
+    small.budget.objects.max = 200;
     for (i = 0; i < 300; i++) {
         snprintf(name, sizeof(name), "f%u", i);
         client_write_file(&small, name, "");
@@ -671,7 +671,7 @@ START_TEST(the_soft_limit_of_descriptors_is_raised)
     ck_assert_int_eq(budget_init(&budget, 1u << 30, 1), 0);
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
     ck_assert_uint_eq(limit.rlim_cur, 1024);
-    ck_assert_uint_gt(budget.descriptors_max, 500);
+    ck_assert_uint_gt(budget.descriptors.max, 500);
 }
 END_TEST
 

@@ -101,8 +101,8 @@ static inline void client_stop(struct client *c)
     fuse_destroy(c->fuse);
     share_close(c->share);
     loop_destroy(c->loop);
-    ck_assert_uint_eq(c->budget.objects, 0);
-    ck_assert_uint_eq(c->budget.descriptors, 0);
+    ck_assert_uint_eq(c->budget.objects.used, 0);
+    ck_assert_uint_eq(c->budget.descriptors.used, 0);
 }
 
 static inline void client_finish(struct client *c)

@@ -39,6 +39,16 @@
 #define UNINITIALIZED
 #endif
 
+/* FNV-1a, continued from `hash`. */
+static inline uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
+{
+    const uint8_t *byte = bytes;
+
+    while (size-- > 0)
+        hash = (hash ^ *byte++) * 0x100000001b3u;
+    return hash;
+}
+
 /* Round to a multiple of `unit`, a power of two. align_up() may wrap: check `value` first. */
 static inline uint64_t align_down(uint64_t value, uint64_t unit)
 {

@@ -101,3 +101,11 @@ int open_error(const char *what, const char *path)
         return log_error(ENXIO, "%s %s (of a pipe, the reader must be there first)", what, path);
     return log_error(errno, "%s %s", what, path);
 }
+
+struct fd_path fd_path(int fd)
+{
+    struct fd_path path;
+
+    snprintf(path.text, sizeof(path.text), "/proc/self/fd/%d", fd);
+    return path;
+}

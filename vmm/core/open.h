@@ -30,4 +30,10 @@ void open_close_range(unsigned first, unsigned last);
 /* Prints why open_output() failed, and what helps. Returns -errno. */
 int open_error(const char *what, const char *path);
 
+/* A path of the file of a descriptor, for system calls that take none. */
+struct fd_path {
+    char text[32];
+};
+struct fd_path fd_path(int fd);
+
 #endif

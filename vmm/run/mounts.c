@@ -14,6 +14,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/open.h"
 #include "vmm/run/guest_file.h"
 #include "vmm/run/options.h"
 
@@ -103,12 +104,11 @@ static const char *mounts_follow(struct run_options *options, const struct mount
 {
     cleanup_close int fd = -1;
     size_t existing = mounts_existing(root->host, guest, &fd);
-    char link[32], real[PATH_MAX];
+    char real[PATH_MAX];
     const char *below;
     ssize_t length;
 
-    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    length = fd < 0 ? -1 : readlink(link, real, sizeof(real) - 1);
+    length = fd < 0 ? -1 : readlink(fd_path(fd).text, real, sizeof(real) - 1);
     if (length < 0)
         return guest;
     real[length] = '\0';
