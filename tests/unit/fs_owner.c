@@ -74,20 +74,16 @@ static struct stat host_stat(const char *name)
     return stat;
 }
 
-static int setattr(uint64_t node, struct fuse_setattr_in in)
-{
-    return client_ask(&c, FUSE_SETATTR, node, &in, sizeof(in), NULL, NULL);
-}
-
 static int change_owner(uint64_t node, uint32_t uid, uint32_t gid)
 {
-    return setattr(
-        node, (struct fuse_setattr_in){ .valid = FATTR_UID | FATTR_GID, .uid = uid, .gid = gid });
+    return client_setattr(
+        &c, node,
+        (struct fuse_setattr_in){ .valid = FATTR_UID | FATTR_GID, .uid = uid, .gid = gid });
 }
 
 static int change_mode(uint64_t node, mode_t mode)
 {
-    return setattr(node, (struct fuse_setattr_in){ .valid = FATTR_MODE, .mode = mode });
+    return client_setattr(&c, node, (struct fuse_setattr_in){ .valid = FATTR_MODE, .mode = mode });
 }
 
 /* Are these what the guest is shown? */
@@ -162,7 +158,8 @@ START_TEST(owners_that_the_host_refuses_are_remembered)
     ck_assert_int_eq(change_owner(file, 0, 0), 0);
     check_shown(file, 0, 0, 0644);
     ck_assert_int_eq(change_owner(file, 77, 88), 0);
-    ck_assert_int_eq(setattr(folder, (struct fuse_setattr_in){ .valid = FATTR_GID, .gid = 99 }), 0);
+    ck_assert_int_eq(
+        client_setattr(&c, folder, (struct fuse_setattr_in){ .valid = FATTR_GID, .gid = 99 }), 0);
     client_forget(&c, file, 1);
     file = client_lookup(&c, ROOT, "file");
     check_shown(file, 77, 88, 0644);
@@ -342,7 +339,8 @@ START_TEST(set_id_bits_stay_out_of_the_host)
     ck_assert_int_eq(client_getattr(&c, file), 0);
     ck_assert_uint_eq(client_attr(&c)->mode, S_IFREG | 0755);
     ck_assert_int_eq(change_mode(file, 04711), 0);
-    ck_assert_int_eq(setattr(file, (struct fuse_setattr_in){ .valid = FATTR_UID, .uid = 0 }), 0);
+    ck_assert_int_eq(
+        client_setattr(&c, file, (struct fuse_setattr_in){ .valid = FATTR_UID, .uid = 0 }), 0);
     ck_assert_uint_eq(client_attr(&c)->mode, S_IFREG | 0711);
     ck_assert_int_eq(change_mode(file, 04711), 0);
     ck_assert_int_eq(change_mode(file, 0711), 0);
@@ -430,8 +428,9 @@ START_TEST(set_id_bits_of_the_host_are_cleared_by_a_write)
     ck_assert_int_eq(chmod(client_path(&c, "file"), 06755), 0);
     handle = client_open(&c, file, O_WRONLY);
     ck_assert_int_eq(
-        setattr(file, (struct fuse_setattr_in){ .valid = FATTR_SIZE | FATTR_FH | FATTR_KILL_SUIDGID,
-                                                .fh = handle }),
+        client_setattr(&c, file,
+                       (struct fuse_setattr_in){
+                           .valid = FATTR_SIZE | FATTR_FH | FATTR_KILL_SUIDGID, .fh = handle }),
         0);
     ck_assert_uint_eq(host_stat("file").st_mode, S_IFREG | 0755);
     ck_assert_int_eq(chmod(client_path(&c, "file"), 06755), 0);

@@ -65,14 +65,6 @@ static void teardown(void)
     client_finish(&c);
 }
 
-static int rename_to(uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
-                     uint32_t flags)
-{
-    const struct fuse_rename2_in in = { .newdir = new_parent, .flags = flags };
-
-    return client_ask(&c, FUSE_RENAME2, parent, &in, sizeof(in), name, new_name);
-}
-
 /* The name has changed on the host, but the request that did it has not returned yet. */
 static void use_what_is_renamed(long number)
 {
@@ -98,11 +90,11 @@ START_TEST(files_are_known_while_they_are_renamed)
     char now[128];
 
     after_call = use_what_is_renamed;
-    ck_assert_int_eq(rename_to(ROOT, "folder", ROOT, "moved", 0), 0);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "folder", ROOT, "moved", 0), 0);
     after_call = use_what_is_renamed;
-    ck_assert_int_eq(rename_to(ROOT, "file", folder, "renamed", 0), 0);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "file", folder, "renamed", 0), 0);
     after_call = use_what_is_renamed;
-    ck_assert_int_eq(rename_to(folder, "renamed", ROOT, "other", EXCHANGE), 0);
+    ck_assert_int_eq(client_rename2(&c, folder, "renamed", ROOT, "other", EXCHANGE), 0);
     ck_assert_uint_eq(served, 3);
 
     /* Afterwards a file is found by its name again. */
@@ -122,9 +114,9 @@ static void rename_what_is_used(long number)
         return;
     before_call = NULL;
     waiting = c;
-    ck_assert_int_eq(
-        rename_to(ROOT, served % 2 ? "moved" : "folder", ROOT, served % 2 ? "folder" : "moved", 0),
-        0);
+    ck_assert_int_eq(client_rename2(&c, ROOT, served % 2 ? "moved" : "folder", ROOT,
+                                    served % 2 ? "folder" : "moved", 0),
+                     0);
     c = waiting;
     served++;
 }

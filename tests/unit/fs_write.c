@@ -67,24 +67,11 @@ static int create(uint64_t parent, const char *name, uint32_t flags, uint64_t *r
     return error;
 }
 
-static int rename_to(uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
-                     uint32_t flags)
-{
-    const struct fuse_rename2_in in = { .newdir = new_parent, .flags = flags };
-
-    return client_ask(&c, FUSE_RENAME2, parent, &in, sizeof(in), name, new_name);
-}
-
 static int make_directory(uint64_t parent, const char *name)
 {
     const struct fuse_mkdir_in in = { .mode = 0755 };
 
     return client_ask(&c, FUSE_MKDIR, parent, &in, sizeof(in), name, NULL);
-}
-
-static int setattr(uint64_t node, struct fuse_setattr_in in)
-{
-    return client_ask(&c, FUSE_SETATTR, node, &in, sizeof(in), NULL, NULL);
 }
 
 START_TEST(create_write_read)
@@ -171,8 +158,8 @@ START_TEST(invalid_names_are_refused)
                          0);
         ck_assert_int_ne(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, names[i], NULL), 0);
         ck_assert_int_ne(client_ask(&c, FUSE_RMDIR, ROOT, NULL, 0, names[i], NULL), 0);
-        ck_assert_int_ne(rename_to(ROOT, names[i], ROOT, "new", 0), 0);
-        ck_assert_int_ne(rename_to(ROOT, "file", ROOT, names[i], 0), 0);
+        ck_assert_int_ne(client_rename2(&c, ROOT, names[i], ROOT, "new", 0), 0);
+        ck_assert_int_ne(client_rename2(&c, ROOT, "file", ROOT, names[i], 0), 0);
     }
     ck_assert_uint_eq(host_mode("../evil"), 0);
     check_host_text("file", "the file's text");
@@ -185,11 +172,12 @@ START_TEST(links_out_of_the_share_are_not_written_through)
 
     ck_assert_int_ne(client_open_as(&c, FUSE_OPEN, link, O_WRONLY | O_TRUNC, NULL), 0);
     ck_assert_int_ne(create(ROOT, "link", O_WRONLY | O_TRUNC, &node, &handle), 0);
-    ck_assert_int_ne(setattr(link, (struct fuse_setattr_in){ .valid = FATTR_SIZE }), 0);
-    ck_assert_int_eq(setattr(link, (struct fuse_setattr_in){ .valid = FATTR_MODE, .mode = 0777 }),
-                     EOPNOTSUPP);
-    ck_assert_int_eq(setattr(link, (struct fuse_setattr_in){ .valid = FATTR_MTIME, .mtime = 1 }),
-                     0);
+    ck_assert_int_ne(client_setattr(&c, link, (struct fuse_setattr_in){ .valid = FATTR_SIZE }), 0);
+    ck_assert_int_eq(
+        client_setattr(&c, link, (struct fuse_setattr_in){ .valid = FATTR_MODE, .mode = 0777 }),
+        EOPNOTSUPP);
+    ck_assert_int_eq(
+        client_setattr(&c, link, (struct fuse_setattr_in){ .valid = FATTR_MTIME, .mtime = 1 }), 0);
     ck_assert_uint_eq(client_attr(&c)->mtime, 1); /* of the link itself */
     ck_assert_int_eq(make_directory(link, "d"), ENOTDIR);
     ck_assert_int_eq(client_ask(&c, FUSE_UNLINK, ROOT, NULL, 0, "link", NULL), 0);
@@ -226,8 +214,8 @@ START_TEST(directories_and_names)
     ck_assert_int_eq(make_directory(folder, "inner"), 0);
     inner = client_entry(&c)->nodeid;
     ck_assert_int_eq(client_ask(&c, FUSE_RMDIR, ROOT, NULL, 0, "made", NULL), ENOTEMPTY);
-    ck_assert_int_eq(rename_to(ROOT, "made", inner, "loop", 0), EINVAL);
-    ck_assert_int_eq(rename_to(ROOT, "made", ROOT, "moved", 0), 0);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "made", inner, "loop", 0), EINVAL);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "made", ROOT, "moved", 0), 0);
     ck_assert_int_eq(client_getattr(&c, inner), 0); /* the node's path was updated */
     ck_assert_int_eq(client_getattr(&c, file), 0);
     ck_assert_int_eq(client_ask(&c, FUSE_RMDIR, folder, NULL, 0, "inner", NULL), 0);
@@ -242,10 +230,10 @@ START_TEST(rename_flags)
 {
     uint64_t file = client_lookup(&c, ROOT, "file"), folder = client_lookup(&c, ROOT, "folder");
 
-    ck_assert_int_eq(rename_to(ROOT, "file", ROOT, "folder", RENAME_NOREPLACE), EEXIST);
-    ck_assert_int_eq(rename_to(ROOT, "file", ROOT, "white", RENAME_WHITEOUT), EINVAL);
-    ck_assert_int_eq(rename_to(ROOT, "file", ROOT, "x", 0x80), EINVAL);
-    ck_assert_int_eq(rename_to(ROOT, "file", ROOT, "folder", RENAME_EXCHANGE), 0);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "file", ROOT, "folder", RENAME_NOREPLACE), EEXIST);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "file", ROOT, "white", RENAME_WHITEOUT), EINVAL);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "file", ROOT, "x", 0x80), EINVAL);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "file", ROOT, "folder", RENAME_EXCHANGE), 0);
     ck_assert(S_ISDIR(host_mode("file")));
     ck_assert(S_ISREG(host_mode("folder")));
     ck_assert_int_eq(client_getattr(&c, file), 0);
@@ -259,7 +247,7 @@ START_TEST(replaced_by_rename)
     uint64_t file = client_lookup(&c, ROOT, "file"), node, handle;
 
     ck_assert_int_eq(create(ROOT, "new", O_RDWR, &node, &handle), 0);
-    ck_assert_int_eq(rename_to(ROOT, "new", ROOT, "file", 0), 0);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "new", ROOT, "file", 0), 0);
     ck_assert_int_eq(client_getattr(&c, file), ESTALE);
     ck_assert_uint_eq(client_lookup(&c, ROOT, "file"), node);
 }
@@ -276,7 +264,8 @@ START_TEST(unlinked_and_open)
     ck_assert_int_eq(client_getattr(&c, node), 0);
     ck_assert_uint_eq(client_attr(&c)->size, 5);
     ck_assert_uint_eq(client_attr(&c)->nlink, 0);
-    ck_assert_int_eq(setattr(node, (struct fuse_setattr_in){ .valid = FATTR_SIZE, .size = 2 }), 0);
+    ck_assert_int_eq(
+        client_setattr(&c, node, (struct fuse_setattr_in){ .valid = FATTR_SIZE, .size = 2 }), 0);
     ck_assert_uint_eq(client_attr(&c)->size, 2);
     ck_assert_int_eq(client_release(&c, node, handle), 0);
     ck_assert_int_eq(client_getattr(&c, node), ESTALE);
@@ -290,32 +279,42 @@ START_TEST(attributes)
         .valid = FATTR_ATIME | FATTR_MTIME, .atime = 1, .mtime = 2, .mtimensec = 3
     };
 
-    ck_assert_int_eq(setattr(file, (struct fuse_setattr_in){ .valid = FATTR_MODE, .mode = 0600 }),
-                     0);
+    ck_assert_int_eq(
+        client_setattr(&c, file, (struct fuse_setattr_in){ .valid = FATTR_MODE, .mode = 0600 }), 0);
     ck_assert_uint_eq(client_attr(&c)->mode, S_IFREG | 0600);
-    ck_assert_int_eq(setattr(file, (struct fuse_setattr_in){ .valid = FATTR_SIZE, .size = 3 }), 0);
+    ck_assert_int_eq(
+        client_setattr(&c, file, (struct fuse_setattr_in){ .valid = FATTR_SIZE, .size = 3 }), 0);
     check_host_text("file", "the");
-    ck_assert_int_eq(setattr(file, (struct fuse_setattr_in){ .valid = FATTR_SIZE | FATTR_FH,
-                                                             .fh = client_open(&c, file, O_RDWR),
-                                                             .size = 2 }),
+    ck_assert_int_eq(client_setattr(&c, file,
+                                    (struct fuse_setattr_in){ .valid = FATTR_SIZE | FATTR_FH,
+                                                              .fh = client_open(&c, file, O_RDWR),
+                                                              .size = 2 }),
                      0);
     check_host_text("file", "th");
     ck_assert_int_eq(
-        setattr(file, (struct fuse_setattr_in){ .valid = FATTR_SIZE | FATTR_FH, .fh = 77 }), EBADF);
-    ck_assert_int_eq(setattr(file, times), 0);
+        client_setattr(&c, file,
+                       (struct fuse_setattr_in){ .valid = FATTR_SIZE | FATTR_FH, .fh = 77 }),
+        EBADF);
+    ck_assert_int_eq(client_setattr(&c, file, times), 0);
     ck_assert_uint_eq(client_attr(&c)->atime, 1);
     ck_assert_uint_eq(client_attr(&c)->mtime, 2);
     ck_assert_uint_eq(client_attr(&c)->mtimensec, 3);
     ck_assert_int_eq(
-        setattr(file, (struct fuse_setattr_in){ .valid = FATTR_MTIME | FATTR_MTIME_NOW }), 0);
+        client_setattr(&c, file,
+                       (struct fuse_setattr_in){ .valid = FATTR_MTIME | FATTR_MTIME_NOW }),
+        0);
     ck_assert_uint_gt(client_attr(&c)->mtime, 1000);
-    ck_assert_int_eq(setattr(folder, (struct fuse_setattr_in){ .valid = FATTR_SIZE }), EINVAL);
+    ck_assert_int_eq(client_setattr(&c, folder, (struct fuse_setattr_in){ .valid = FATTR_SIZE }),
+                     EINVAL);
     ck_assert_int_eq(
-        setattr(file, (struct fuse_setattr_in){ .valid = FATTR_SIZE, .size = UINT64_MAX }), EINVAL);
-    ck_assert_int_eq(
-        setattr(file, (struct fuse_setattr_in){ .valid = FATTR_MTIME, .mtimensec = UINT32_MAX }),
+        client_setattr(&c, file,
+                       (struct fuse_setattr_in){ .valid = FATTR_SIZE, .size = UINT64_MAX }),
         EINVAL);
-    ck_assert_int_eq(setattr(file, (struct fuse_setattr_in){ .valid = 0 }), 0);
+    ck_assert_int_eq(
+        client_setattr(&c, file,
+                       (struct fuse_setattr_in){ .valid = FATTR_MTIME, .mtimensec = UINT32_MAX }),
+        EINVAL);
+    ck_assert_int_eq(client_setattr(&c, file, (struct fuse_setattr_in){ .valid = 0 }), 0);
 }
 END_TEST
 
@@ -391,20 +390,20 @@ START_TEST(a_guarded_share_holds_no_traps)
     ck_assert_int_eq(make_link(folder, "up", "../file"), 0);
     ck_assert_int_eq(make_link(folder, "trap", "../../x"), EPERM);
     link = client_lookup(&c, folder, "up");
-    ck_assert_int_eq(rename_to(folder, "up", ROOT, "trap", 0), EXDEV);
+    ck_assert_int_eq(client_rename2(&c, folder, "up", ROOT, "trap", 0), EXDEV);
     ck_assert_int_eq(client_ask(&c, FUSE_LINK, ROOT, &link, sizeof(link), "trap", NULL), EPERM);
     ck_assert_int_eq(make_directory(folder, "inner"), 0);
     inner = client_entry(&c)->nodeid;
     ck_assert_int_eq(make_link(inner, "up", "../../file"), 0);
-    ck_assert_int_eq(rename_to(folder, "inner", ROOT, "trap", 0), EXDEV);
-    ck_assert_int_eq(rename_to(ROOT, "file", folder, "inner", RENAME_EXCHANGE), EXDEV);
-    ck_assert_int_eq(rename_to(folder, "inner", folder, "renamed", 0), 0);
-    ck_assert_int_eq(rename_to(ROOT, "file", inner, "file", 0), 0);
-    ck_assert_int_eq(rename_to(inner, "file", ROOT, "file", 0), 0); /* files are no trap */
+    ck_assert_int_eq(client_rename2(&c, folder, "inner", ROOT, "trap", 0), EXDEV);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "file", folder, "inner", RENAME_EXCHANGE), EXDEV);
+    ck_assert_int_eq(client_rename2(&c, folder, "inner", folder, "renamed", 0), 0);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "file", inner, "file", 0), 0);
+    ck_assert_int_eq(client_rename2(&c, inner, "file", ROOT, "file", 0), 0); /* files are no trap */
 
     ck_assert_int_eq(create(ROOT, "a\033[2J", O_RDWR, &node, &handle), EINVAL);
     ck_assert_int_eq(make_directory(ROOT, "a\nb"), EINVAL);
-    ck_assert_int_eq(rename_to(ROOT, "file", ROOT, "a\tb", 0), EINVAL);
+    ck_assert_int_eq(client_rename2(&c, ROOT, "file", ROOT, "a\tb", 0), EINVAL);
     ck_assert_int_eq(make_directory(ROOT, "\xc3\xa4"), 0);
 }
 END_TEST

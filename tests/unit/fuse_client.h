@@ -246,6 +246,20 @@ static inline int client_rename(struct client *c, uint64_t parent, const char *n
     return client_ask(c, FUSE_RENAME, parent, &in, sizeof(in), name, new_name);
 }
 
+/* With flags of renameat2(). */
+static inline int client_rename2(struct client *c, uint64_t parent, const char *name,
+                                 uint64_t new_parent, const char *new_name, uint32_t flags)
+{
+    const struct fuse_rename2_in in = { .newdir = new_parent, .flags = flags };
+
+    return client_ask(c, FUSE_RENAME2, parent, &in, sizeof(in), name, new_name);
+}
+
+static inline int client_setattr(struct client *c, uint64_t node, struct fuse_setattr_in in)
+{
+    return client_ask(c, FUSE_SETATTR, node, &in, sizeof(in), NULL, NULL);
+}
+
 static inline int client_write(struct client *c, uint64_t node, uint64_t handle, uint64_t offset,
                                const char *text)
 {
