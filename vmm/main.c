@@ -40,6 +40,7 @@ int main(int argc, char **argv)
         { "run", supervisor_main },
         { "snapshot", snapshot_main },
         { "restore", restore_main },
+        { "fork", fork_main },
     };
     struct config config;
     int status = STATUS_USAGE;

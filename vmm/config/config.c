@@ -124,7 +124,7 @@ static bool config_same_console(const struct console_config *a, const struct con
 {
     if (a->kind != b->kind || a->kind == CONSOLE_NONE)
         return false;
-    return a->kind == CONSOLE_STDIO || (a->kind == CONSOLE_FD && a->fd == b->fd) ||
+    return a->kind == CONSOLE_STDIO || (a->kind == CONSOLE_FD && a->fd >= 0 && a->fd == b->fd) ||
            (a->kind == CONSOLE_FILE && !strcmp(a->path, b->path));
 }
 

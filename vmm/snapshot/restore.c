@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "vmm/snapshot/snapshot_command.h"
 
 /* `minivmm restore`. */
+#define MAX_FILES 64
 
 struct restore_options {
     struct config config;
@@ -145,25 +147,60 @@ static unsigned restore_count_nets(const struct config *config)
     return count;
 }
 
-/* Descriptors are not in a snapshot. */
-static void restore_drop_descriptors(struct console_config *console, const char *name)
+/* A virtio console cannot come or go; connected to nothing it is a descriptor that is not there. */
+static int restore_check_console(struct console_config *console, bool had_one)
 {
-    if (console->kind != CONSOLE_FD)
-        return;
-    log_info("%s was a descriptor and is connected to nothing now", name);
-    console->kind = CONSOLE_NONE;
+    if (console->kind != CONSOLE_NONE && !had_one)
+        return log_refuse(EINVAL, "--console: the machine has no virtio console");
+    if (console->kind == CONSOLE_NONE && had_one)
+        *console = (struct console_config){ .kind = CONSOLE_FD, .fd = -1 };
+    return 0;
+}
+
+/* Where a snapshot is: a directory, or open files. */
+struct restore_place {
+    const char *directory; /* NULL: files */
+    int files[MAX_FILES];  /* state, memory, disks */
+    unsigned count;
+};
+
+/* DIR, or "fd=STATE,fd=MEMORY[,fd=DISK]...". */
+static int restore_find(struct restore_place *ret, const char *word)
+{
+    *ret = (struct restore_place){ .directory = word };
+    if (strncmp(word, "fd=", 3) != 0)
+        return 0;
+    ret->directory = NULL;
+    for (; *word; word += *word == ',') {
+        char *end;
+        long fd = strncmp(word, "fd=", 3) ? -1 : strtol(word + 3, &end, 10);
+
+        if (fd < 0 || fd > INT_MAX || end == word + 3 || (*end && *end != ',') ||
+            ret->count == MAX_FILES)
+            return log_refuse(EINVAL, "expected fd=STATE,fd=MEMORY[,fd=DISK]..., not '%s'", word);
+        ret->files[ret->count++] = (int)fd;
+        word = end;
+    }
+    return ret->count >= 2 ? 0 : log_refuse(EINVAL, "expected fd=STATE,fd=MEMORY");
+}
+
+static int restore_open(struct snapshot *snap, const struct restore_place *place)
+{
+    return place->directory
+               ? snapshot_open(snap, place->directory)
+               : snapshot_open_files(snap, place->files[0], place->files[1], "the snapshot");
 }
 
 /*
  * A disk that the guest could write is the snapshot's copy, of which any number of machines may
  * start: each keeps its own writes in memory.
  */
-static int restore_choose_disks(struct config *config, const char *directory)
+static int restore_choose_disks(struct config *config, const struct restore_place *place)
 {
-    unsigned number = 0;
+    unsigned number = 0, copy = 2;
 
     for (struct disk_config *disk = config->disks; disk; disk = disk->next, number++) {
-        size_t size = strlen(directory) + 32;
+        size_t size = (place->directory ? strlen(place->directory) : 0) + 32;
         char *path;
 
         if (disk->image.read_only)
@@ -171,7 +208,12 @@ static int restore_choose_disks(struct config *config, const char *directory)
         path = arena_alloc(&config->arena, size);
         if (!path)
             return log_error(ENOMEM, "disk %u", number);
-        snprintf(path, size, "%s/" SNAPSHOT_DISK, directory, number);
+        if (place->directory)
+            snprintf(path, size, "%s/" SNAPSHOT_DISK, place->directory, number);
+        else if (copy < place->count)
+            snprintf(path, size, "/proc/self/fd/%d", place->files[copy++]);
+        else
+            return log_refuse(EINVAL, "no file for disk %u", number);
         disk->image.path = path;
         disk->image.throw_away = disk->image.format_raw = true;
     }
@@ -186,6 +228,7 @@ static int restore_read_options(struct restore_options *options, char **words)
                                     .arena = &options->config.arena };
     struct net_config *saved = options->config.nets;
     unsigned count = restore_count_nets(&options->config);
+    bool had_console = options->config.console.kind != CONSOLE_NONE;
     int result = 0;
 
     options->config.nets = NULL;
@@ -197,15 +240,15 @@ static int restore_read_options(struct restore_options *options, char **words)
         options->config.nets = saved;
     else if (restore_count_nets(&options->config) != count)
         return log_refuse(EINVAL, "--net: the machine has %u NICs; name each", count);
-    restore_drop_descriptors(&options->config.serial, "--serial");
-    restore_drop_descriptors(&options->config.console, "--console");
-    return config_check(&options->config);
+    result = restore_check_console(&options->config.console, had_console);
+    return result ? result : config_check(&options->config);
 }
 
 int restore_main(int argc, char **argv)
 {
     struct restore_options options = { .real_clock = 0 };
     struct snapshot snap = { .memory = -1 };
+    struct restore_place place;
     int status = STATUS_FAILED, result;
 
     if (argc > 1 && argv[1][0] == '-') {
@@ -220,9 +263,11 @@ int restore_main(int argc, char **argv)
                    restore_table.program);
         return STATUS_USAGE;
     }
-    if (config_set_defaults(&options.config) == 0 && snapshot_open(&snap, argv[1]) == 0 &&
+    if (restore_find(&place, argv[1]) < 0)
+        return STATUS_USAGE;
+    if (config_set_defaults(&options.config) == 0 && restore_open(&snap, &place) == 0 &&
         snapshot_load_config(&snap, &options.config) == 0 &&
-        restore_choose_disks(&options.config, argv[1]) == 0) {
+        restore_choose_disks(&options.config, &place) == 0) {
         result = restore_read_options(&options, argv + 2);
         log_set_level(options.config.log_level);
         snap.real_clock = options.real_clock;

@@ -9,15 +9,14 @@
 #include <unistd.h>
 
 #include "vmm/cli/status.h"
-#include "vmm/control/client.h"
 #include "vmm/control/json.h"
 #include "vmm/control/socket.h"
 #include "vmm/core/arena.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
-#include "vmm/machine/snapshot.h"
 #include "vmm/snapshot/directory.h"
 #include "vmm/snapshot/show.h"
+#include "vmm/snapshot/take.h"
 
 struct snapshot_options {
     bool stop, show, check;
@@ -47,78 +46,20 @@ const struct option_table snapshot_table = {
     .options = snapshot_options,
 };
 
-#define MAX_FILES 64
-
-/* The files of a snapshot, while they are written. */
-struct snapshot_outputs {
-    int fds[MAX_FILES];
-    unsigned count;
-};
-
-static int snapshot_add(struct snapshot_outputs *outputs, struct directory *d, const char *name)
-{
-    int fd = outputs->count < MAX_FILES ? directory_create(d, name) : -EMFILE;
-
-    if (fd < 0)
-        return fd;
-    outputs->fds[outputs->count++] = fd;
-    return 0;
-}
-
-/* Files for the state, the memory, and each disk that the machine may write. */
-static int snapshot_add_all(struct snapshot_outputs *outputs, struct directory *d,
-                            const struct json *config)
-{
-    const struct json *drives = json_member(config, "drives"), *drive;
-    int error = snapshot_add(outputs, d, "state");
-    char name[32];
-
-    if (!error)
-        error = snapshot_add(outputs, d, "memory");
-    for (unsigned i = 0; !error && (drive = json_entry(drives, i)); i++) {
-        snprintf(name, sizeof(name), SNAPSHOT_DISK, i);
-        if (!json_flag(json_member(drive, "is_read_only")))
-            error = snapshot_add(outputs, d, name);
-    }
-    return error;
-}
-
-/* Has the machine fill the directory. */
-static int snapshot_write(int socket, struct directory *d, bool stop)
-{
-    cleanup_free char *answer = malloc(CONTROL_ANSWER_SIZE);
-    struct snapshot_outputs outputs = { .count = 0 };
-    struct json *config = NULL;
-    char why[128];
-    int error = answer ? control_ask(socket, "GET", "/vm/config", NULL, NULL, 0, answer) : -ENOMEM;
-
-    if (!error && !(config = json_read(answer, strlen(answer), why, sizeof(why))))
-        error = log_refuse(EBADMSG, "the machine's answer cannot be understood: %s", why);
-    if (!error)
-        error = snapshot_add_all(&outputs, d, config);
-    json_free(config);
-    if (!error)
-        error = control_ask(socket, "PUT", "/snapshot/create", stop ? "{\"stop\":true}" : "{}",
-                            outputs.fds, outputs.count, answer);
-    for (unsigned i = 0; i < outputs.count; i++) {
-        if (!error && fsync(outputs.fds[i]) < 0)
-            error = log_error(errno, "write %s", d->path);
-        close(outputs.fds[i]);
-    }
-    return error;
-}
-
 static int snapshot_take(const char *path, const char *to, bool stop)
 {
-    struct directory directory;
+    struct directory directory = { .fd = -1 };
+    struct take_files files = { .directory = &directory };
     int error = json_open();
     cleanup_close int socket = error ? -1 : control_connect(path);
 
     if (socket < 0)
         return error ? error : socket;
     error = directory_begin(&directory, to);
-    if (!error && !(error = snapshot_write(socket, &directory, stop)))
+    if (!error && !(error = take_snapshot(socket, &files, stop)) &&
+        !(error = take_sync(&files, to)))
         error = directory_commit(&directory);
+    take_close(&files);
     directory_finish(&directory);
     return error;
 }

@@ -4,10 +4,11 @@
 
 #include "vmm/config/option.h"
 
-/* `minivmm snapshot` and `minivmm restore`: these return the exit status. */
+/* `minivmm snapshot`, `restore` and `fork`: these return the exit status. */
 int snapshot_main(int argc, char **argv);
 int restore_main(int argc, char **argv);
+int fork_main(int argc, char **argv);
 
-extern const struct option_table snapshot_table, restore_table;
+extern const struct option_table snapshot_table, restore_table, fork_table;
 
 #endif
