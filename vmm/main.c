@@ -13,6 +13,7 @@
 #include "vmm/core/log.h"
 #include "vmm/run/options.h"
 #include "vmm/run/supervisor.h"
+#include "vmm/run/warm_command.h"
 #include "vmm/snapshot/snapshot_command.h"
 
 #define STACK_SIZE (1 * MIB) /* address space; ThreadSanitizer needs more than half of it */
@@ -41,6 +42,7 @@ int main(int argc, char **argv)
         { "snapshot", snapshot_main },
         { "restore", restore_main },
         { "fork", fork_main },
+        { "warm", warm_main },
     };
     struct config config;
     int status = STATUS_USAGE;

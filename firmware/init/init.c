@@ -16,6 +16,7 @@
 #include "firmware/init/network.h"
 #include "firmware/init/ports.h"
 #include "firmware/init/pump.h"
+#include "firmware/init/random.h"
 #include "firmware/init/root.h"
 #include "firmware/init/spawn.h"
 #include "firmware/init/sys.h"
@@ -39,24 +40,74 @@ struct init {
     struct root_names names;
 };
 
+/* The strings must stay. */
+static void init_parse_job(struct init *init, const char *bytes, size_t size)
+{
+    void *scratch = sys_map(job_scratch_size(bytes, size), -1);
+    const char *unknown;
+
+    if (!scratch)
+        message_fail(&init->sink, -ENOMEM, "read the job", "");
+    unknown = job_read(&init->job, bytes, size, scratch);
+    if (unknown)
+        message_fail(&init->sink, 0, "unknown key in the job: ", unknown);
+}
+
 static void init_read_job(struct init *init)
 {
     int fd = sys_open(JOB_FILE, O_RDONLY);
     long size = fd < 0 ? fd : sys_size(fd);
     const char *bytes = size > 0 ? sys_map((size_t)size, fd) : NULL;
-    const char *unknown;
-    void *scratch;
 
     if (!bytes || bytes[size - 1])
         message_fail(&init->sink, size < 0 ? (int)size : 0, "the initramfs has no valid " JOB_FILE,
                      "");
-    scratch = sys_map(job_scratch_size(bytes, (size_t)size), -1);
-    if (!scratch)
-        message_fail(&init->sink, -ENOMEM, "read " JOB_FILE, "");
-    unknown = job_read(&init->job, bytes, (size_t)size, scratch);
-    if (unknown)
-        message_fail(&init->sink, 0, "unknown key in " JOB_FILE ": ", unknown);
+    init_parse_job(init, bytes, (size_t)size);
     sys_close(fd);
+}
+
+static void init_receive(struct init *init, char *bytes, size_t size)
+{
+    long got = 1;
+
+    for (size_t at = 0; at < size && got > 0; at += (size_t)got)
+        got = sys_read(init->sink.port, bytes + at, size - at);
+    if (got <= 0)
+        sys_power_off(); /* the supervisor is gone */
+}
+
+/*
+ * The warm point: no user process, nothing mounted, no random number drawn. What follows may happen
+ * in many machines.
+ */
+static void init_wait_for_job(struct init *init)
+{
+    const char **nodes = init->job.lists[JOB_NODE];
+    char line[32], *bytes = NULL;
+    const char *number = NULL;
+    size_t used = 0, size;
+    int error;
+
+    message_send(&init->sink, "warm");
+    do
+        init_receive(init, &line[used], 1);
+    while (line[used++] != '\n' && used < sizeof(line));
+    line[used - 1] = '\0';
+    number = text_after(line, "job ");
+    size = number ? text_number(number) : 0;
+    if (size > 0)
+        bytes = sys_map(size, -1);
+    if (!bytes)
+        message_fail(&init->sink, 0, "no job after \"warm\" but: ", line);
+    init_receive(init, bytes, size);
+    if (bytes[size - 1])
+        message_fail(&init->sink, 0, "the job does not end", "");
+    init_parse_job(init, bytes, size);
+    init->job.lists[JOB_NODE] = nodes; /* of the modules, which were loaded before */
+    error = init->job.seed ? random_reseed(init->job.seed) : -EINVAL;
+    if (error)
+        message_fail(&init->sink, error, "draw random numbers of its own", "");
+    message_send(&init->sink, "forked");
 }
 
 /* An error is only logged: what needs the module fails with a message of its own. */
@@ -230,6 +281,8 @@ static void init_set_up(struct init *init)
     ports_check(&init->sink);
     init->sink.port = ports_open(&init->sink, JOB_PORT_AGENT, O_RDWR);
     message_send(&init->sink, "ready");
+    if (init->job.warm)
+        init_wait_for_job(init);
     clock_set(&init->sink);
 
     root_build(&init->sink, &init->job, &init->names);

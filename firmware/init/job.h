@@ -9,6 +9,8 @@
  * order of keys does not matter; a key that may be repeated keeps the order of its values.
  *
  *     module=FILE            to load from JOB_MODULES_DIRECTORY, in this order
+ *     warm=yes               load these and say "warm"; the rest of the job comes by the port
+ *     seed=HEX               of such a rest: 32 bytes for the kernel's random number generator
  *     hostname=NAME
  *     share=ro:TAG:DIRECTORY a virtio-fs mount besides the root; rw: for a writable one
  *     node=TYPE:MAJOR:MINOR:NAME a device node in /dev, c or b, whose driver is not loaded yet
@@ -33,6 +35,9 @@
  * started, a word, and its arguments. ERRNO is a number, 0 if there is none.
  *
  *     MS ready               the agent runs and its port is open
+ *     MS warm                the job comes by the port, and nothing of it is in the machine yet:
+ *                            from here any number of machines can go on
+ *     MS forked              the job is there, and the random numbers are this machine's own
  *     MS clock               a question: the supervisor answers with its time
  *     MS running             the command was executed
  *     MS note ERRNO TEXT     an error that does not prevent the command from running
@@ -51,6 +56,7 @@
  *     time SECONDS NANOSECONDS   since 1970, the answer to "clock"
  *     signal N                   send this signal to the command's process group
  *     names                      drop the names cached of the root: the host changed some
+ *     job SIZE                   the answer to "warm"; SIZE bytes follow, strings as in the file
  *
  * JOB_PORT_AGENT must be an `ordered` port (struct port_config): the host reads a message only
  * after the command's output before it. The guest must learn that a port is open before it learns

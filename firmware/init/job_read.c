@@ -25,6 +25,8 @@ static const struct {
     { "hostname=", JOB_VALUE_STRING, offsetof(struct job, hostname) },
     { "network=", JOB_VALUE_STRING, offsetof(struct job, network) },
     { "ipv6=", JOB_VALUE_STRING, offsetof(struct job, ipv6) },
+    { "warm=", JOB_VALUE_STRING, offsetof(struct job, warm) },
+    { "seed=", JOB_VALUE_STRING, offsetof(struct job, seed) },
     { "tty=", JOB_VALUE_STRING, offsetof(struct job, tty) },
     { "winsize=", JOB_VALUE_STRING, offsetof(struct job, winsize) },
     { "stdin=", JOB_VALUE_STRING, offsetof(struct job, streams[0]) },

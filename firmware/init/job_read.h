@@ -23,6 +23,7 @@ struct job {
     const char **lists[JOB_LISTS];  /* each ends with NULL */
     const char *hostname, *network; /* NULL: not in the job, as the next three */
     const char *ipv6;
+    const char *warm, *seed;
     const char *tty, *winsize;
     const char *streams[3]; /* default "null" */
     const char *cwd;        /* default "/" */

@@ -20,6 +20,7 @@ TABLES = [
     ('vmm/machine/sandbox.c', 'sandbox_vhost_table', '... if there is a tap with vhost'),
     ('vmm/machine/sandbox.c', 'sandbox_user_net_table', '... if there is a user-mode network'),
     ('vmm/machine/sandbox.c', 'sandbox_control_table', '... with --control'),
+    ('vmm/machine/sandbox.c', 'sandbox_save_table', '... the same, and for a warm machine: to save it'),
     ('arch/x86_64/confine.c', 'save_table', '... the same, on x86_64'),
     ('arch/x86_64/confine.c', 'load_table', '... if it starts from a snapshot, on x86_64'),
     ('vmm/machine/sandbox.c', 'sandbox_dump_table', '... with --dump-acpi or --dump-dtb'),

@@ -66,6 +66,8 @@ static void front_end_on_event(void *owner, enum life_event event, const char *n
     struct front_end *f = owner;
 
     control_on_event(f->control, event, name);
+    if (f->ops->event)
+        f->ops->event(f, event, name);
     if (event == LIFE_HAS_STOPPED)
         loop_stop(f->loop);
 }

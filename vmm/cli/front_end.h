@@ -23,6 +23,7 @@ struct front_end_ops {
     void (*signal)(struct front_end *f, int signal); /* one of the `signals` has arrived */
     void (*quit)(struct front_end *f);               /* the user typed Ctrl-A x */
     int (*status)(struct front_end *f, const struct life_end *end); /* returns the exit status */
+    void (*event)(struct front_end *f, enum life_event event, const char *name); /* or NULL */
     int (*prepare)(struct front_end *f); /* before the machine is built; -errno; may be NULL */
     void (*finish)(struct front_end *f); /* undoes prepare(), failed or not; may be NULL */
 };

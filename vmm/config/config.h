@@ -104,6 +104,7 @@ struct config {
     bool stats;
     bool dry_run;
     const char *control; /* path of the control socket, or NULL */
+    bool saves;          /* the machine may be saved while it runs */
     bool restored;       /* loaded from a snapshot: ports may be connected to nothing */
     struct arena arena;  /* memory of the lists and strings above */
 };

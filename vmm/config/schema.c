@@ -148,6 +148,7 @@ int config_read_control(struct option_reader *r, char *value, void *target)
     if (!copy)
         return log_error(ENOMEM, "--control");
     config->directory = strcpy(copy, directory);
+    config->saves = true;
     return option_read_text(r, value, target);
 }
 

@@ -151,7 +151,7 @@ int machine_create(struct machine *machine, const struct machine_host *host)
     int error;
 
     timeline_mark(&machine->timeline, PHASE_BEGIN);
-    if (machine->config->control && (machine->page_map = page_map_open()) < 0)
+    if (machine->config->saves && (machine->page_map = page_map_open()) < 0)
         return log_error(-machine->page_map, "open the page map");
     if ((error = parts_start(board)) || (error = machine_open_images(machine)) ||
         (error = machine_add_memory(machine)))

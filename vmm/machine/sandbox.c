@@ -157,12 +157,15 @@ static const struct seccomp_rule sandbox_dump_table[] = {
     { SYS_fcntl, .argument = { 1, UINT32_MAX, F_GETFL }, .reason = "the same" },
 };
 
-/* --control; a snapshot's files are opened by the client. */
 static const struct seccomp_rule sandbox_control_table[] = {
     { SYS_accept4, .reason = "a client" },
     { SYS_getsockopt, .reason = "its user" },
     { SYS_recvmsg, .reason = "its requests, with descriptors" },
     { SYS_sendto, .reason = "answers" },
+};
+
+/* A snapshot; its files are open already, or come from a client of the control socket. */
+static const struct seccomp_rule sandbox_save_table[] = {
     SECCOMP_IOCTL(PAGEMAP_SCAN, "which pages a snapshot needs"),
     { SYS_lseek, .reason = "the same, of RAM that came from one" },
     { SYS_pwrite64, .reason = "a snapshot's files" },
@@ -220,8 +223,10 @@ static int sandbox_load_filter(const struct board *board)
         lists[count++] = (struct seccomp_list)LIST(sandbox_share_table);
         lists[count++] = confine_rules;
     }
-    if (board->config->control) {
+    if (board->config->control)
         lists[count++] = (struct seccomp_list)LIST(sandbox_control_table);
+    if (board->config->saves) {
+        lists[count++] = (struct seccomp_list)LIST(sandbox_save_table);
         lists[count++] = arch_save_rules;
     }
     if (board->config->restored)

@@ -15,6 +15,8 @@ static const struct {
     bool error, text;
 } agent_words[] = {
     [AGENT_READY] = { .word = "ready" },
+    [AGENT_WARM] = { .word = "warm" },
+    [AGENT_FORKED] = { .word = "forked" },
     [AGENT_CLOCK] = { .word = "clock" },
     [AGENT_RUNNING] = { .word = "running" },
     [AGENT_NOTE] = { .word = "note", .error = true, .text = true },

@@ -13,6 +13,8 @@
 
 enum agent_message_kind {
     AGENT_READY,
+    AGENT_WARM,
+    AGENT_FORKED,
     AGENT_CLOCK,
     AGENT_RUNNING,
     AGENT_NOTE,

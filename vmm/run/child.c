@@ -27,6 +27,7 @@
 #include "vmm/run/initramfs.h"
 #include "vmm/run/modules.h"
 #include "vmm/run/options.h"
+#include "vmm/run/warm_start.h"
 
 #define HOSTNAME "minivmm"
 
@@ -207,40 +208,55 @@ static int child_make_etc(struct etc *ret, const struct child_params *child, con
                                                    : ETC_NO_NETWORK);
 }
 
-static int child_make_initramfs(struct config *config, const struct child_params *child,
-                                const struct child_streams *streams)
-{
-    struct etc etc = { .hosts = NULL };
-    struct initramfs initramfs = {
-        .version = child->version,
-        .argv = (const char *const *)child->argv,
-        .env = child->environment,
-        .cwd = child->mounts.cwd,
-        .run = child->mounts.run,
-        .hostname = HOSTNAME,
-        .uid = child->user.uid,
-        .gid = child->user.gid,
-        .groups = child->user.groups,
-        .group_count = child->user.group_count,
-        .nic = config->nets,
-        .disk = config->disks,
-        .balloon = config->balloon,
-        .network = child_user_network(child->options),
-        .etc = &etc,
-    };
-    cleanup_free char *modules = NULL;
-    int error = modules_find(&modules, child->options->modules, child->kernel, child->version);
+/* What the agent is to do, and what the machine needs for it. */
+struct child_job {
+    struct initramfs initramfs;
+    struct etc etc;
+    char *modules; /* owned, as `etc` */
+};
 
-    if (error)
-        return error;
-    initramfs.modules = modules;
-    child_describe_terminal(&initramfs, streams);
-    config->initrd = run_options_format(child->options, "the initramfs");
-    if (!(error = child_add_shares(child, &initramfs)) &&
-        !(error = child_make_etc(&etc, child, initramfs.network)))
-        error = initramfs_create(&config->initrd_fd, &initramfs);
-    etc_finish(&etc);
-    return error;
+static int child_describe_job(struct child_job *ret, struct config *config,
+                              const struct child_params *child, const struct child_streams *streams)
+{
+    struct initramfs *initramfs = &ret->initramfs;
+    int error;
+
+    *ret = (struct child_job){ .initramfs = {
+                                   .version = child->version,
+                                   .argv = (const char *const *)child->argv,
+                                   .env = child->environment,
+                                   .cwd = child->mounts.cwd,
+                                   .run = child->mounts.run,
+                                   .hostname = HOSTNAME,
+                                   .uid = child->user.uid,
+                                   .gid = child->user.gid,
+                                   .groups = child->user.groups,
+                                   .group_count = child->user.group_count,
+                                   .nic = config->nets,
+                                   .disk = config->disks,
+                                   .balloon = config->balloon,
+                                   .network = child_user_network(child->options),
+                                   .etc = &ret->etc,
+                               } };
+    error = modules_find(&ret->modules, child->options->modules, child->kernel, child->version);
+    initramfs->modules = ret->modules;
+    child_describe_terminal(initramfs, streams);
+    if (!error)
+        error = child_add_shares(child, initramfs);
+    return error ? error : child_make_etc(&ret->etc, child, initramfs->network);
+}
+
+static void child_finish_job(struct child_job *job)
+{
+    etc_finish(&job->etc);
+    free(job->modules);
+}
+
+static int child_make_initramfs(struct config *config, struct run_options *options,
+                                const struct initramfs *initramfs)
+{
+    config->initrd = run_options_format(options, "the initramfs");
+    return config->initrd ? initramfs_create(&config->initrd_fd, initramfs) : -ENOMEM;
 }
 
 /*
@@ -257,12 +273,29 @@ static char *child_cmdline(struct run_options *options)
         options->cmdline ? options->cmdline : "");
 }
 
+struct child_machine {
+    struct front_end front;
+    struct warm_start warm;
+};
+
+static struct child_machine *child_of(struct front_end *f)
+{
+    return container_of(f, struct child_machine, front);
+}
+
 static void child_signal(struct front_end *f, int signal)
 {
     if (signal == SIGUSR2)
         front_end_stop(f, STATUS_POWER_OFF);
     else if (signal == SIGURG)
         consoles_each(&f->machine.board, terminal_pass_interrupts);
+    else if (signal == SIGPROF)
+        warm_asked(&child_of(f)->warm, &f->life);
+}
+
+static void child_event(struct front_end *f, enum life_event event, const char *name)
+{
+    warm_on_event(&child_of(f)->warm, event, name);
 }
 
 static void child_quit(struct front_end *f)
@@ -289,39 +322,72 @@ static const struct front_end_ops child_ops = {
     .signal = child_signal,
     .quit = child_quit,
     .status = child_status,
+    .event = child_event,
 };
+
+/* The machine's console is of this shape: it is a part of what a warm machine is kept by. */
+static const char *child_shape(struct run_options *options, const struct child_streams *streams)
+{
+    return run_options_format(options, "%d %d %d tty %d", streams->kind[0], streams->kind[1],
+                              streams->kind[2], streams->terminal);
+}
+
+/* Finds a warm machine, or prepares to make one, or to boot. */
+static int child_choose_start(struct warm_start *warm, const struct child_params *child,
+                              const struct child_streams *streams, const struct child_job *job,
+                              int port)
+{
+    struct run_options *options = child->options;
+    struct config *config = &options->machine;
+    struct initramfs initramfs = job->initramfs;
+    const char *shape = options->warm ? child_shape(options, streams) : NULL;
+
+    warm_choose(warm, shape ? warm_key(config, shape) : NULL);
+    if (warm->mode != WARM_OFF && initramfs_send_job(&warm->job, &initramfs) == 0)
+        warm_prepare(warm, config, port);
+    initramfs.warm = warm->mode == WARM_MAKE;
+    return warm->mode == WARM_FORK ? 0 : child_make_initramfs(config, options, &initramfs);
+}
 
 /*
  * Signals of the terminal reach the supervisor, too, which decides: child_signal() ignores them.
- * The supervisor sends SIGUSR2 to stop the machine, and SIGURG when the command starts: from then
- * on Ctrl-C goes to the command.
+ * The supervisor sends SIGUSR2 to stop the machine, SIGPROF when the agent waits for its job, and
+ * SIGURG when the command starts: from then on Ctrl-C goes to the command.
  */
-static int child_boot(const struct config *config)
+static int child_boot(struct child_machine *machine, const struct config *config)
 {
-    struct front_end front = { .ops = NULL };
     sigset_t signals;
 
     front_end_stop_signals(&signals);
     sigaddset(&signals, SIGUSR2);
     sigaddset(&signals, SIGURG);
-    return front_end_run(&front, &child_ops, config, &signals, true);
+    sigaddset(&signals, SIGPROF);
+    if (machine->warm.mode == WARM_FORK)
+        machine->front.snapshot = &machine->warm.snap;
+    return front_end_run(&machine->front, &child_ops, config, &signals, true);
 }
 
 int child_run(const struct child_params *child, const struct session_ends *ends)
 {
     struct config *config = &child->options->machine;
     struct child_streams streams = { .terminal = -1 };
-    int error = child_take_streams(&streams);
+    struct child_machine machine = { .front.snapshot = NULL };
+    struct child_job job = { .modules = NULL };
+    int error = child_take_streams(&streams), status = STATUS_FAILED;
 
     config->kernel = child->kernel;
     config->cmdline = child_cmdline(child->options);
     config->serial = (struct console_config){ .kind = CONSOLE_FD, .fd = ends->log };
     config->console.kind = CONSOLE_NONE;
     config->reboot = false;
-    if (error || !config->cmdline || child_make_initramfs(config, child, &streams) ||
-        child_add_ports(config, &streams, ends->agent))
-        return STATUS_FAILED;
-    config->shares->directory.overlaid = true; /* the first one, the root */
-    config->shares->directory.names_fd = ends->names;
-    return child_boot(config);
+    if (!error && config->cmdline && !child_describe_job(&job, config, child, &streams) &&
+        !child_choose_start(&machine.warm, child, &streams, &job, ends->names) &&
+        !child_add_ports(config, &streams, ends->agent)) {
+        config->shares->directory.overlaid = true; /* the first one, the root */
+        config->shares->directory.names_fd = ends->names;
+        status = child_boot(&machine, config);
+    }
+    child_finish_job(&job);
+    warm_finish(&machine.warm);
+    return status;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 
 #include "firmware/buffer.h"
 #include "firmware/init/embedded.h"
@@ -18,6 +19,7 @@
 #include "vmm/run/modules.h"
 
 #define INITRAMFS_MAX (256 * MIB)
+#define SEED_SIZE     32         /* bytes; as in firmware/init/random.c */
 #define JOB_MAX       (16 * MIB) /* execve(2) accepts at most 6 MiB of arguments and environment */
 
 /* Drivers for our devices, and overlayfs. Not needed: drivers that older kernels do not have. */
@@ -189,6 +191,35 @@ static int initramfs_add_modules(struct buffer *ret, struct buffer *job,
     return error;
 }
 
+static int initramfs_put_seed(struct buffer *job)
+{
+    char digits[2 * SEED_SIZE + 1];
+    uint8_t seed[SEED_SIZE];
+
+    if (getrandom(seed, sizeof(seed), 0) != sizeof(seed))
+        return log_error(errno, "draw random numbers");
+    for (unsigned i = 0; i < SEED_SIZE; i++)
+        snprintf(digits + 2 * i, 3, "%02x", seed[i]);
+    initramfs_put(job, "seed", digits);
+    return 0;
+}
+
+int initramfs_send_job(struct buffer *ret, const struct initramfs *spec)
+{
+    struct buffer job = { .limit = JOB_MAX };
+    int error = initramfs_put_seed(&job);
+    char line[32];
+
+    initramfs_put_job(&job, spec);
+    snprintf(line, sizeof(line), "job %zu\n", job.used);
+    buffer_put_text(ret, line);
+    buffer_put_bytes(ret, job.data, job.used);
+    if (!error && (job.full || ret->full))
+        error = log_error(ENOMEM, "the command and its environment");
+    buffer_finish(&job);
+    return error;
+}
+
 int initramfs_build(struct buffer *ret, const struct initramfs *spec)
 {
     struct buffer job = { .limit = JOB_MAX };
@@ -197,7 +228,10 @@ int initramfs_build(struct buffer *ret, const struct initramfs *spec)
     cpio_add_directory(ret, "modules");
     cpio_add_file(ret, "init", init_program, init_program_size, 0755);
     error = initramfs_add_modules(ret, &job, spec);
-    initramfs_put_job(&job, spec);
+    if (spec->warm)
+        initramfs_put(&job, "warm", "yes");
+    else
+        initramfs_put_job(&job, spec);
     cpio_add_file(ret, &JOB_FILE[1], job.data, job.used, 0600);
     cpio_end(ret);
     if (!error && (ret->full || job.full))

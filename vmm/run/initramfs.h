@@ -22,6 +22,7 @@ struct initramfs_share {
 };
 
 struct initramfs {
+    bool warm;           /* the agent gets its job by its port: initramfs_send_job() */
     const char *version; /* of the kernel, from kernel_version() */
     const char *modules; /* directory, from modules_find(); NULL: add none */
 
@@ -44,6 +45,12 @@ struct initramfs {
     const char *network;     /* "eth0": the first in the user-mode network; NULL: none */
     const struct etc *etc;   /* NULL: the files of the root fit */
 };
+
+/*
+ * Appends what the agent gets by its port, if `spec->warm`: a line and the job, with a seed for the
+ * guest's random numbers.
+ */
+int initramfs_send_job(struct buffer *ret, const struct initramfs *spec);
 
 /* Appends the archive to `ret`. Prints errors and returns -errno; `ret` then holds part of it. */
 int initramfs_build(struct buffer *ret, const struct initramfs *spec);

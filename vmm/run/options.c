@@ -116,6 +116,16 @@ static const struct option run_options_list[] = {
       .more = "Its values are those without run.",
       .at = offsetof(struct run_options, machine),
       .forms = config_net_forms },
+    { .name = "warm",
+      .help = "start from a machine that has booted, if there is one; else leave one",
+      .more =
+          "The first such run boots, and saves the machine before it knows anything of the "
+          "command; later ones with the same kernel, memory, CPUs, NICs and kind of terminal "
+          "go on from there. Each gets random numbers and the time of its own. The machines are "
+          "in $XDG_CACHE_HOME/minivmm/warm (~/.cache), at most 1 GiB together; minivmm warm "
+          "lists and removes them. If that is not possible the run boots; --verbose says why.",
+      .read = option_read_flag,
+      .at = offsetof(struct run_options, warm) },
     { .name = "timeout",
       .argument = "TIME",
       .help = "end a run after 30s, 500ms, 5m (never)",

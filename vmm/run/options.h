@@ -29,6 +29,7 @@ struct run_options {
     uint64_t grace_ms;
     unsigned jobs;
     bool verbose;
+    bool warm;
     bool guarded; /* of --rw: see struct share_options */
     char **argv;  /* the command, in the caller's argv; argv[0] NULL: none given */
 };

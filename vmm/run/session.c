@@ -145,6 +145,12 @@ static void session_handle_message(struct session *session, const struct agent_m
         if (session->times.init < 0)
             session_record_ready(session, message->ms);
         break;
+    case AGENT_WARM:
+        if (session->state == SESSION_BOOTING && session->child)
+            kill(session->child, SIGPROF);
+        break;
+    case AGENT_FORKED:
+        break;
     case AGENT_CLOCK:
         session_tell_time(session);
         break;
@@ -394,6 +400,7 @@ static void session_set_up_child_signals(pid_t supervisor)
     sigemptyset(&set);
     sigaddset(&set, SIGUSR2);
     sigaddset(&set, SIGURG);
+    sigaddset(&set, SIGPROF);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     sigemptyset(&set);
     sigaddset(&set, SIGPWR);

@@ -17,7 +17,8 @@
  * outcome; then SIGUSR2 asks the child to stop its machine. Or the child ends by itself; then its
  * exit status decides, and the kernel's log explains. A child that is killed, or has exited but for
  * a thread that the host keeps waiting, is given a few seconds and then left alone. SIGURG tells
- * the child that the command runs: from then on Ctrl-C goes to the command.
+ * the child that the command runs: from then on Ctrl-C goes to the command. SIGPROF tells it that
+ * the agent waits for its job.
  */
 struct loop;
 struct session;

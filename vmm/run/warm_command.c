@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/run/warm_command.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vmm/cli/status.h"
+#include "vmm/core/arena.h"
+#include "vmm/core/log.h"
+#include "vmm/run/warm.h"
+
+struct warm_options {
+    bool list;
+    const char *drop;
+};
+
+static const struct option warm_options[] = {
+    { .name = "list",
+      .help = "print the warm machines: name, size, last use, and what they are kept by",
+      .read = option_read_flag,
+      .at = offsetof(struct warm_options, list) },
+    { .name = "drop",
+      .argument = "NAME|all",
+      .help = "remove one, or all; machines that run from it keep what they need",
+      .read = option_read_text,
+      .at = offsetof(struct warm_options, drop),
+      .min = 1 },
+    { .name = "help", .letter = 'h', .help = "print this help", .read = option_print_help },
+    { .name = NULL },
+};
+
+const struct option_table warm_table = {
+    .program = "minivmm warm",
+    .usage = "--list | --drop NAME  (of minivmm run --warm)",
+    .options = warm_options,
+};
+
+int warm_main(int argc, char **argv)
+{
+    struct warm_options options = { .drop = NULL };
+    struct arena arena = { NULL };
+    struct option_reader reader = { .table = &warm_table, .base = &options, .arena = &arena };
+    char **words = argv + 1;
+    int result = 0;
+
+    while (!result && *words)
+        result = option_read_next(&reader, &words);
+    arena_free(&arena);
+    if (result)
+        return result > 0 ? EXIT_SUCCESS : STATUS_USAGE;
+    if (options.list == !!options.drop) {
+        log_refuse(EINVAL, "expected --list or --drop (see %s --help)", warm_table.program);
+        return STATUS_USAGE;
+    }
+    return (options.list ? warm_list() : warm_drop(options.drop)) ? STATUS_FAILED : EXIT_SUCCESS;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/run/warm_start.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "settings.h"
+#include "vmm/config/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/cleanup.h"
+#include "vmm/core/log.h"
+
+#define KEY_SIZE 8192
+#define JOB_MAX  (96 * KIB) /* what surely fits into the port's socket */
+#define PAUSE_MS 10000
+
+struct key {
+    char text[KEY_SIZE];
+    size_t used;
+};
+
+static void __attribute__((format(printf, 2, 3))) key_add(struct key *key, const char *fmt, ...)
+{
+    va_list args;
+    int size;
+
+    va_start(args, fmt);
+    size = vsnprintf(key->text + key->used, sizeof(key->text) - key->used, fmt, args);
+    va_end(args);
+    key->used += size > 0 ? (size_t)size : 0;
+    if (key->used >= sizeof(key->text))
+        key->used = sizeof(key->text) - 1; /* cut off: warm_key() refuses it */
+}
+
+/* Which file it is, and whether it has changed. */
+static void key_add_file(struct key *key, const char *name, const char *path)
+{
+    struct stat st = { .st_ino = 0 };
+
+    if (stat(path, &st) < 0)
+        log_debug("%s: %s", path, strerror(errno));
+    key_add(key, "%s %s %llu:%llu %lld %lld.%09ld; ", name, path, (unsigned long long)st.st_dev,
+            (unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
+            st.st_mtim.tv_nsec);
+}
+
+/* A host that has booted anew may have other CPUs, another kernel or other microcode. */
+static void key_add_host(struct key *key)
+{
+    cleanup_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    char id[64] = "";
+    ssize_t size = fd < 0 ? 0 : read(fd, id, sizeof(id) - 1);
+
+    id[size > 0 ? strcspn(id, "\n") : 0] = '\0';
+    key_add(key, "host %s; ", id);
+}
+
+/* Why a machine cannot start from a snapshot, or several at once not from the same; NULL: it can.
+ */
+static const char *warm_obstacle(const struct config *config)
+{
+    if (config->disks)
+        return "--disk";
+    if (config->nested)
+        return "--cpus N,nested";
+    for (const struct net_config *net = config->nets; net; net = net->next)
+        if (net->kind == NET_TAP || net->user.fd >= 0)
+            return "--net with a tap or a descriptor";
+    return NULL;
+}
+
+const char *warm_key(struct config *config, const char *shape)
+{
+    const char *obstacle = warm_obstacle(config);
+    struct key key = { .used = 0 };
+    char *copy;
+
+    if (obstacle) {
+        log_info("no warm machine: not with %s", obstacle);
+        return NULL;
+    }
+    key_add_file(&key, "kernel", config->kernel);
+    key_add(&key, "%s; cpus %u%s; memory %llu; balloon %d; shares ", config->cmdline, config->cpus,
+            config->pmu ? " pmu" : "", (unsigned long long)config->memory, config->balloon);
+    for (const struct share_config *share = config->shares; share; share = share->next)
+        key_add(&key, "%s ", share->tag);
+    key_add(&key, "; nics ");
+    for (const struct net_config *net = config->nets; net; net = net->next)
+        key_add(&key, "%02x%02x%02x%02x%02x%02x ", net->mac[0], net->mac[1], net->mac[2],
+                net->mac[3], net->mac[4], net->mac[5]);
+    key_add(&key, "; ports %s; ", shape);
+    key_add_file(&key, "minivmm " MINIVMM_VERSION, "/proc/self/exe");
+    key_add_host(&key);
+    if (key.used == sizeof(key.text) - 1)
+        return NULL;
+    copy = arena_alloc(&config->arena, key.used + 1);
+    return copy ? strcpy(copy, key.text) : NULL;
+}
+
+void warm_choose(struct warm_start *w, const char *key)
+{
+    *w = (struct warm_start){ .snap.memory = -1, .warm.commit = -1, .job.limit = 2 * JOB_MAX };
+    if (!key)
+        return;
+    if (warm_open(&w->snap, key) == 0)
+        w->mode = WARM_FORK;
+    else if (warm_begin(&w->warm, key) == 0)
+        w->mode = WARM_MAKE;
+}
+
+/* The agent reads it when it runs. */
+static bool warm_send_job(struct warm_start *w)
+{
+    const uint8_t *at = w->job.data;
+    size_t left = w->job.used;
+
+    while (left > 0) {
+        ssize_t done = write(w->port, at, left);
+
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return false;
+        at += done;
+        left -= (size_t)done;
+    }
+    return true;
+}
+
+/* The configuration that was saved is this one's: the key says so. */
+static bool warm_skip_config(struct warm_start *w, uint64_t memory)
+{
+    struct config saved;
+    bool good = config_set_defaults(&saved) == 0 && snapshot_load_config(&w->snap, &saved) == 0 &&
+                snapshot_check_memory(&w->snap, memory) == 0;
+
+    config_finish(&saved);
+    return good;
+}
+
+bool warm_prepare(struct warm_start *w, struct config *config, int port)
+{
+    w->port = port;
+    if (w->job.used > JOB_MAX || w->job.full) {
+        log_info("no warm machine: arguments and environment are too long");
+        w->mode = WARM_OFF;
+    } else if (w->mode == WARM_FORK) {
+        config->restored = true;
+        if (!warm_skip_config(w, config->memory) || !warm_send_job(w))
+            w->mode = WARM_OFF;
+    } else {
+        config->saves = true;
+    }
+    return w->mode != WARM_OFF;
+}
+
+/* On the worker's thread. */
+static void warm_save(void *owner)
+{
+    struct warm_start *w = owner;
+
+    if (snapshot_save(w->life->machine, &w->warm.files, w->why, sizeof(w->why)) == 0)
+        warm_commit(&w->warm);
+}
+
+/* Kept or not, this machine goes on as the first. */
+static void warm_go_on(struct warm_start *w)
+{
+    if (*w->why)
+        log_info("the warm machine was not kept: %s", w->why);
+    w->mode = WARM_OFF;
+    if (!warm_send_job(w))
+        log_error(EPIPE, "send the agent its job");
+    lifecycle_resume(w->life);
+}
+
+void warm_asked(struct warm_start *w, struct lifecycle *life)
+{
+    if (w->mode != WARM_MAKE || w->asked)
+        return;
+    w->asked = true;
+    w->life = life;
+    lifecycle_pause(life, PAUSE_MS);
+}
+
+void warm_on_event(struct warm_start *w, enum life_event event, const char *name)
+{
+    if (w->mode != WARM_MAKE || !w->asked)
+        return;
+    if (event == LIFE_HAS_PAUSED && lifecycle_work(w->life, warm_save, w))
+        return;
+    if (event != LIFE_HAS_WORKED && !*w->why)
+        snprintf(w->why, sizeof(w->why), "%s", name ? name : "it did not come to rest");
+    warm_go_on(w);
+}
+
+void warm_finish(struct warm_start *w)
+{
+    snapshot_close(&w->snap);
+    buffer_finish(&w->job);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef VMM_RUN_WARM_START_H
+#define VMM_RUN_WARM_START_H
+
+#include <stdbool.h>
+
+#include "firmware/buffer.h"
+#include "vmm/machine/lifecycle.h"
+#include "vmm/run/warm.h"
+
+/*
+ * How the child of `minivmm run --warm` starts its machine: from a warm one or, if there is none
+ * yet, by a boot that leaves one for later runs. Whatever prevents both makes it an ordinary boot.
+ */
+struct config;
+
+enum warm_mode {
+    WARM_OFF,
+    WARM_MAKE, /* boots; saves the machine when the agent says "warm" */
+    WARM_FORK, /* goes on from a warm machine */
+};
+
+struct warm_start {
+    enum warm_mode mode;
+    struct snapshot snap; /* WARM_FORK */
+    struct warm warm;     /* WARM_MAKE */
+    struct buffer job;    /* what the agent gets by its port */
+    int port;             /* where that is written to */
+    struct lifecycle *life;
+    bool asked; /* the agent has said "warm" */
+    char why[200];
+};
+
+/*
+ * What a warm machine is kept by: everything that is decided when `config`'s machine boots. `shape`
+ * says the same of the console's ports. In the configuration's arena. NULL: such a machine cannot
+ * be kept, for the reason that is printed at LOG_LEVEL_INFO.
+ */
+const char *warm_key(struct config *config, const char *shape);
+
+/* Chooses the mode. */
+void warm_choose(struct warm_start *w, const char *key);
+
+/*
+ * Before the machine is created, after the mode was chosen and `job` was filled: prepares the
+ * configuration. False: the job is too long for the port, or the warm machine is no good; the
+ * mode is WARM_OFF then.
+ */
+bool warm_prepare(struct warm_start *w, struct config *config, int port);
+
+/* On the main loop: the supervisor says that the agent has said "warm"; what became of the pause.
+ */
+void warm_asked(struct warm_start *w, struct lifecycle *life);
+void warm_on_event(struct warm_start *w, enum life_event event, const char *name);
+
+void warm_finish(struct warm_start *w);
+
+#endif
