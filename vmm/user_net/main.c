@@ -2,6 +2,7 @@
 
 /* minivmm-net: the user-mode network of one NIC. devices/net/user.h describes its socket. */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <slirp/libslirp.h>
 #include <stdlib.h>
@@ -76,6 +77,8 @@ int main(int argc, char **argv)
         close(options.messages);
     }
     signal(SIGPIPE, SIG_IGN);
+    /* Not to take the CPU from the NIC's thread at each frame that it sends, if both have one. */
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){ 0 });
     loop = loop_create();
     if (!loop) {
         log_error(errno, "create an event loop");
