@@ -84,9 +84,9 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
     va_start(list, request);
     cpuid = va_arg(list, void *);
     va_end(list);
-    if (request == KVM_GET_SUPPORTED_CPUID)
+    if ((uint32_t)request == KVM_GET_SUPPORTED_CPUID) /* musl's request is an int */
         supported(cpuid);
-    if (request == KVM_SET_CPUID2)
+    if ((uint32_t)request == KVM_SET_CPUID2)
         memcpy(&got, cpuid, sizeof(*cpuid) + cpuid->nent * sizeof(cpuid->entries[0]));
     return 0;
 }
