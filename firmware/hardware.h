@@ -12,7 +12,7 @@
  * made. Filled in while the machine is built; --dry-run prints it, too.
  */
 
-#define HARDWARE_MAX_VIRTIO 16
+#define HARDWARE_MAX_VIRTIO 17
 
 struct hardware_range {
     gpa_t base;

@@ -46,7 +46,7 @@
 
 #define HIGH_RAM_BASE      (4 * GIB)
 #define VIRTIO_MMIO_BASE   PC_LOW_RAM_END
-#define VIRTIO_PAGES_SIZE  0x10000
+#define VIRTIO_PAGES_SIZE  0x11000
 #define VIRTIO_MMIO_STRIDE 0x1000 /* each */
 #define IOAPIC_BASE        0xfec00000
 #define LAPIC_BASE         0xfee00000

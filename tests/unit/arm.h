@@ -21,7 +21,9 @@ static inline struct hardware made_arm(uint64_t memory, unsigned cpus, unsigned 
         .serial = { .base = PL011_BASE, .size = 0x1000, .gsi = PL011_SPI },
         .rtc = { .base = PL031_BASE, .size = 0x1000 },
         .pvpanic = { .base = PVPANIC_BASE, .size = 1 },
-        .power = { .base = VIRTIO_MMIO_BASE + 0x10000, .size = VIRTIO_MMIO_STRIDE, .gsi = 18 },
+        .power = { .base = VIRTIO_MMIO_BASE + HARDWARE_MAX_VIRTIO * VIRTIO_MMIO_STRIDE,
+                   .size = VIRTIO_MMIO_STRIDE,
+                   .gsi = VIRTIO_SPI_FIRST + HARDWARE_MAX_VIRTIO },
         .virtio_count = virtio,
     };
 

@@ -85,6 +85,7 @@ static void configure(void)
     ck_assert_int_eq(config_set_defaults(&config), 0);
     config.kernel = "none";
     config.memory = MEMORY;
+    config.balloon = true;
     config.serial.kind = config.console.kind = CONSOLE_FD;
     config.serial.fd = config.console.fd = -1;
     ck_assert_ptr_nonnull(image = config_add_disk(&config));
@@ -369,6 +370,29 @@ START_TEST(two_ports_share_an_output)
 }
 END_TEST
 
+START_TEST(as_many_devices_as_there_are_places)
+{
+    struct board board;
+    const struct hardware *hw = &board.hardware;
+
+    ck_assert_int_eq(parts_describe(&board, &config), 0);
+    while (hw->virtio_count < HARDWARE_MAX_VIRTIO) {
+        ck_assert_ptr_nonnull(config_add_disk(&config));
+        ck_assert_int_eq(parts_describe(&board, &config), 0);
+    }
+    for (unsigned i = 0; i < hw->virtio_count; i++) {
+        const struct hardware_device *place = &hw->virtio[i];
+
+        ck_assert_uint_ge(place->base, hw->virtio_pages.base);
+        ck_assert_uint_le(place->base - hw->virtio_pages.base + place->size, hw->virtio_pages.size);
+        for (unsigned j = 0; j < i; j++)
+            ck_assert(place->base != hw->virtio[j].base && place->gsi != hw->virtio[j].gsi);
+    }
+    ck_assert_ptr_nonnull(config_add_disk(&config));
+    ck_assert_int_eq(parts_describe(&board, &config), -ENOSPC);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("board");
@@ -381,6 +405,7 @@ int main(void)
     tcase_add_test(tcase, a_driver_continues_on_the_second_board);
     tcase_add_test(tcase, the_state_of_a_different_board_is_refused);
     tcase_add_test(tcase, two_ports_share_an_output);
+    tcase_add_test(tcase, as_many_devices_as_there_are_places);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

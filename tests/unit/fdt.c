@@ -79,7 +79,7 @@ START_TEST(describes_the_machine)
     expect("/pmu", "interrupts", 1, 7, 4);
     expect("/serial@9000000", "interrupts", 0, PL011_SPI, 4);
     expect("/virtio_mmio@e002000", "interrupts", 0, VIRTIO_SPI_FIRST + 2, 1);
-    expect("/virtio_mmio@e010000", "interrupts", 0, 18, 1);
+    expect("/virtio_mmio@e011000", "interrupts", 0, 19, 1);
     ck_assert(has("/virtio_mmio@e000000", "dma-coherent"));
     expect_text("/psci", "method", "hvc");
     expect_text("/pvpanic@9020000", "compatible", "qemu,pvpanic-mmio");
