@@ -416,14 +416,14 @@ START_TEST(as_a_plain_image)
 }
 END_TEST
 
-/* 8 TiB: only what is written costs memory. */
+/* 64 GiB: only what is written costs memory. */
 START_TEST(a_huge_image)
 {
-    uint64_t size = 8ull << 40;
+    uint64_t size = 64 * GIB;
     uint8_t data[2 * SECTOR], got[2 * SECTOR];
 
     if (truncate(path, (off_t)size) < 0)
-        unit_skip("no file of 8 TiB");
+        unit_skip("no file of 64 GiB");
     open_disk((unsigned)_i, 4 * PAGE);
     ck_assert_uint_eq(disk->size, size);
     memset(data, 7, sizeof(data));
@@ -432,7 +432,7 @@ START_TEST(a_huge_image)
     memset(data, 0, SECTOR);
     ck_assert_mem_eq(got, data, 2 * SECTOR);
     ck_assert_int_eq(perform(disk, BLOCK_DISCARD, size - (2ull << 30), 2ull << 30, NULL), 0);
-    ck_assert_int_eq(perform(disk, BLOCK_WRITE, 1ull << 40, SECTOR, data), 0);
+    ck_assert_int_eq(perform(disk, BLOCK_WRITE, size / 2, SECTOR, data), 0);
     ck_assert_int_eq(truncate(path, SIZE), 0);
 }
 END_TEST
