@@ -35,6 +35,7 @@ struct hardware {
     struct hardware_range fdt;       /* aarch64: room for the device tree */
     gpa_t lapic, ioapic;             /* x86 */
     uint32_t tsc_khz;                /* x86: of the guest; 0: unknown */
+    bool la57;                       /* x86: the guest's CPUs have five levels of page tables */
     unsigned gic_version;            /* aarch64: 2 or 3 */
     struct hardware_device gic;      /* aarch64: the distributor */
     struct hardware_device gic_cpus; /* redistributors, or version 2: CPU interfaces */

@@ -11,6 +11,7 @@
 #include "firmware/boot/file_kind.h"
 #include "firmware/boot/pc.h"
 #include "firmware/boot/pvh.h"
+#include "firmware/boot/vmlinux.h"
 #include "firmware/boot/zero_page.h"
 #include "firmware/hardware.h"
 #include "firmware/image.h"
@@ -41,8 +42,41 @@ struct boot {
     struct pc_kernel kernel;
     struct setup_header header; /* of a bzImage */
     bool has_header;
+    bool la57; /* the kernel begins with five levels of page tables */
     struct pc_boot_data data;
 };
+
+static bool boot_has_word(const char *cmdline, const char *word)
+{
+    size_t length = strlen(word);
+
+    for (const char *at = cmdline; (at = strstr(at, word)); at += length)
+        if ((at == cmdline || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
+            return true;
+    return false;
+}
+
+/*
+ * Loads a bzImage's kernel that was unpacked before. Its own decompressor, which does not run then,
+ * also reads the command line: words that limit memory would decide where the kernel may be, so
+ * with them it is left to it.
+ */
+static int boot_load_unpacked(struct boot *boot)
+{
+    const struct boot_files *files = boot->files;
+    uint64_t initrd_size = files->initrd ? files->initrd->size : 0;
+    int error = bzimage_read_header(files->kernel, &boot->header);
+
+    if (error)
+        return error;
+    if (strstr(files->cmdline, "mem") || strstr(files->cmdline, "hugepage"))
+        return -ENOEXEC;
+    error = vmlinux_load(files->unpacked, !boot_has_word(files->cmdline, "nokaslr"), initrd_size,
+                         boot->mem, boot->hw, &boot->header, &boot->kernel);
+    boot->la57 = !error && boot->hw->la57 && (boot->header.xloadflags & XLF_5LEVEL_ENABLED) &&
+                 !boot_has_word(files->cmdline, "no5lvl");
+    return error;
+}
 
 /* Chooses the loader by the file's contents. */
 static int boot_load_kernel(struct boot *boot)
@@ -60,6 +94,12 @@ static int boot_load_kernel(struct boot *boot)
         return file_kind_refuse(image->path, head, "a bzImage or an ELF vmlinux for x86_64");
 
     boot->has_header = true;
+    if (boot->files->unpacked) {
+        error = boot_load_unpacked(boot);
+        if (error != -ENOEXEC)
+            return error;
+        log_info("%s unpacks itself", image->path);
+    }
     return bzimage_load(image, boot->mem, boot->hw, &boot->kernel, &boot->header);
 }
 
@@ -83,16 +123,6 @@ static int boot_load_initrd(struct boot *boot)
     boot->data.initrd = align_down(top - initrd->size, PAGE_SIZE);
     boot->data.initrd_size = initrd->size;
     return image_load(initrd, 0, initrd->size, boot->mem, boot->data.initrd);
-}
-
-static bool boot_has_word(const char *cmdline, const char *word)
-{
-    size_t length = strlen(word);
-
-    for (const char *at = cmdline; (at = strstr(at, word)); at += length)
-        if ((at == cmdline || at[-1] == ' ') && (at[length] == ' ' || !at[length]))
-            return true;
-    return false;
 }
 
 /*
@@ -150,13 +180,14 @@ static int boot_write_gdt(struct boot *boot)
 }
 
 /*
- * An identity mapping with 2 MiB pages: PML4, PDPT and page directories, in this order in memory.
- * PVH starts without paging.
+ * An identity mapping with 2 MiB pages: PML4, PDPT, page directories and PML5, in this order in
+ * memory. PVH starts without paging.
  */
 static int boot_write_page_tables(struct boot *boot)
 {
     struct {
         le64 pml4[PAGE_ENTRIES], pdpt[PAGE_ENTRIES], pd[DIRECTORIES * PAGE_ENTRIES];
+        le64 pml5[PAGE_ENTRIES];
     } *tables = guest_ptr(boot->mem, PAGE_TABLES_BASE, sizeof(*tables));
     gpa_t next = PAGE_TABLES_BASE + PAGE_SIZE;
     const unsigned flags = PAGE_PRESENT | PAGE_WRITABLE;
@@ -170,6 +201,8 @@ static int boot_write_page_tables(struct boot *boot)
         le64_store(&tables->pdpt[i], (next += PAGE_SIZE) | flags);
     for (unsigned i = 0; i < DIRECTORIES * PAGE_ENTRIES; i++)
         le64_store(&tables->pd[i], i * (2 * MIB) | flags | PAGE_LARGE);
+    if (boot->la57)
+        le64_store(&tables->pml5[0], PAGE_TABLES_BASE | flags);
     return 0;
 }
 
@@ -208,6 +241,8 @@ int boot_load(struct guest_memory *mem, const struct hardware *hw, const struct 
         .protocol = boot.kernel.pvh ? BOOT_PVH : BOOT_LINUX64,
         .rip = boot.kernel.entry,
         .argument = BOOT_PARAMS_BASE,
+        .la57 = boot.la57,
+        .page_tables = boot.la57 ? PML5_BASE : PAGE_TABLES_BASE,
     };
     return acpi_build(mem, hw);
 }

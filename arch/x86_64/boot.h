@@ -2,6 +2,8 @@
 #ifndef ARCH_X86_64_BOOT_H
 #define ARCH_X86_64_BOOT_H
 
+#include <stdbool.h>
+
 #include "vmm/core/memory.h"
 
 struct boot_files;
@@ -17,6 +19,8 @@ struct boot_entry {
     enum boot_protocol protocol;
     gpa_t rip;
     gpa_t argument;
+    bool la57; /* five levels of page tables; BOOT_LINUX64 only */
+    gpa_t page_tables;
 };
 
 /*

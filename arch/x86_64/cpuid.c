@@ -24,8 +24,9 @@
 #define AMD_TOPOLOGY_EXTENSIONS (1u << 22)  /* leaf 0x80000001, ECX: there is 0x8000001d */
 #define AMD_MAX_CACHES          8           /* levels and kinds; CPUs have four */
 
-#define CPUID_VMX (1u << 5) /* leaf 1, ECX */
-#define CPUID_SVM (1u << 2) /* leaf 0x80000001, ECX */
+#define CPUID_VMX  (1u << 5)  /* leaf 1, ECX */
+#define CPUID_SVM  (1u << 2)  /* leaf 0x80000001, ECX */
+#define CPUID_LA57 (1u << 16) /* leaf 7, ECX */
 
 #define APIC_TIMER_KHZ 1000000u /* KVM's local APIC counts nanoseconds */
 
@@ -338,4 +339,11 @@ int cpuid_set(struct vcpu *vcpu)
     if (vm_ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
         return log_error(errno, "vCPU %u: set CPUID", vcpu->index);
     return 0;
+}
+
+bool cpuid_has_la57(const struct vm *vm)
+{
+    const struct kvm_cpuid_entry2 *features = cpuid_find(vm->cpuid, 0x7, 0);
+
+    return features && features->ecx & CPUID_LA57;
 }

@@ -2,6 +2,7 @@
 #ifndef ARCH_X86_64_CPUID_H
 #define ARCH_X86_64_CPUID_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct vcpu;
@@ -20,5 +21,8 @@ int cpuid_set(struct vcpu *vcpu);
 
 /* The frequency of the vCPUs' TSC; 0: unknown. */
 uint32_t cpuid_tsc_khz(const struct vm *vm);
+
+/* Whether vCPUs can have five levels of page tables. After cpuid_ask_host(). */
+bool cpuid_has_la57(const struct vm *vm);
 
 #endif

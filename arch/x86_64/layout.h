@@ -13,7 +13,7 @@
  *     0x0000_6000  setup data (RNG seed)      entry; ordinary RAM for the guest
  *     0x0000_7000  zero page, or PVH start    afterwards
  *     0x0000_8000  stack, up to 0x8ff0
- *     0x0000_9000  page tables: PML4, PDPT, four directories
+ *     0x0000_9000  page tables: PML4, PDPT, four directories, PML5
  *     0x0002_0000  command line
  *     0x000a_0000  not reported as RAM, as on any PC
  *     0x000e_0000  ACPI: RSDP, then the tables
@@ -37,7 +37,8 @@
 #define SETUP_DATA_BASE  0x6000
 #define BOOT_PARAMS_BASE 0x7000
 #define BOOT_STACK_TOP   0x8ff0
-#define PAGE_TABLES_BASE 0x9000 /* the PML4: what CR3 holds */
+#define PAGE_TABLES_BASE 0x9000 /* the PML4: what CR3 holds with four levels */
+#define PML5_BASE        0xf000 /* ... with five */
 #define CMDLINE_BASE     0x20000
 #define CMDLINE_SIZE     (64 * KIB)
 #define ACPI_BASE        0xe0000

@@ -133,6 +133,7 @@ int arch_boot(struct vm *vm, struct guest_memory *mem, struct hardware *hw,
     int error;
 
     hw->tsc_khz = cpuid_tsc_khz(vm);
+    hw->la57 = files->unpacked && cpuid_has_la57(vm);
     error = boot_load(mem, hw, files, &entry);
     if (!error && files->dump)
         error = acpi_dump(mem, hw, files->dump);

@@ -22,6 +22,7 @@
 #define CR0_ET       (1u << 4)
 #define CR0_PG       (1u << 31)
 #define CR4_PAE      (1u << 5)
+#define CR4_LA57     (1u << 12)
 #define EFER_LME     (1u << 8)
 #define EFER_LMA     (1u << 10)
 #define RFLAGS_FIXED (1u << 1)
@@ -140,8 +141,8 @@ int vcpu_set_entry(struct vcpu *vcpu, const struct boot_entry *entry)
     sregs.cr0 = CR0_PE | CR0_ET;
     if (long_mode) {
         sregs.cr0 |= CR0_PG;
-        sregs.cr3 = PAGE_TABLES_BASE;
-        sregs.cr4 = CR4_PAE;
+        sregs.cr3 = entry->page_tables;
+        sregs.cr4 = CR4_PAE | (entry->la57 ? CR4_LA57 : 0);
         sregs.efer = EFER_LME | EFER_LMA;
         regs.rsi = entry->argument;
         regs.rsp = BOOT_STACK_TOP;

@@ -55,7 +55,7 @@ static const char *bzimage_check(const struct setup_header *header)
     return NULL;
 }
 
-static int bzimage_read_header(const struct image *image, struct setup_header *ret_header)
+int bzimage_read_header(const struct image *image, struct setup_header *ret_header)
 {
     const char *problem;
     size_t size;

@@ -13,6 +13,9 @@
 /* True if the file has a bzImage's magic numbers. `head` holds FILE_KIND_HEAD bytes. */
 bool bzimage_match(const uint8_t *head);
 
+/* Reads and checks the setup header. Logs the reason of a failure and returns -errno. */
+int bzimage_read_header(const struct image *image, struct setup_header *ret_header);
+
 /*
  * Checks the image and loads it at its preferred address. `ret_header` receives its setup header,
  * for the zero page. Logs the reason of a failure and returns -errno.

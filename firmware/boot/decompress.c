@@ -23,6 +23,7 @@
 #include "settings.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
+#include "vmm/core/endian.h"
 #include "vmm/core/log.h"
 #include "vmm/core/open.h"
 #include "vmm/core/seccomp.h"
@@ -63,6 +64,19 @@ struct xz {
     lzma_stream stream;
 };
 
+/* LZ4's legacy format, lz4_Frame_format.md: blocks, each behind its compressed size. */
+#define LZ4_BLOCK     (8 * MIB) /* unpacked, at most */
+#define LZ4_MIN_MATCH 4
+#define LZ4_MAX_INPUT \
+    (LZ4_BLOCK + LZ4_BLOCK / 255 + 16) /* of a block that could not be compressed */
+
+struct lz4 {
+    uint8_t *in, *out;
+    size_t want, have; /* bytes of `in`: of a size, or of a block */
+    bool in_block;
+    size_t size, pos; /* of `out`: unpacked, taken */
+};
+
 struct decompressor {
     const struct image *image;
     uint64_t next, end; /* file offsets still to be read */
@@ -72,6 +86,7 @@ struct decompressor {
         struct gzip gzip;
         struct zstd zstd;
         struct xz xz;
+        struct lz4 lz4;
     };
     pid_t child; /* 0: none, as the file is not compressed */
     int pipe;    /* what it unpacks */
@@ -88,7 +103,7 @@ struct symbol {
 };
 
 struct codec {
-    const char *library, *package;
+    const char *library, *package;   /* NULL: needs none */
     const char *magic, *other_magic; /* of a member; NULL: there is one only */
     size_t magic_size;
     struct symbol symbols[4];
@@ -171,6 +186,125 @@ static void xz_finish(struct decompressor *d)
     d->xz.end(&d->xz.stream);
 }
 
+static bool lz4_start(struct decompressor *d)
+{
+    d->lz4 = (struct lz4){ .in = malloc(LZ4_MAX_INPUT),
+                           .out = malloc(LZ4_BLOCK),
+                           .want = sizeof(LZ4_MAGIC) - 1 };
+    return d->lz4.in && d->lz4.out;
+}
+
+/* A length of 15 goes on in bytes, up to one below 255. SIZE_MAX: the data end before. */
+static size_t lz4_length(const uint8_t **at, const uint8_t *end, size_t length)
+{
+    uint8_t more = 255;
+
+    while (length >= 15 && more == 255) {
+        if (*at == end)
+            return SIZE_MAX;
+        more = *(*at)++;
+        length += more;
+    }
+    return length;
+}
+
+/* Appends what a match repeats to the `used` bytes of a block. False: the data are damaged. */
+static bool lz4_repeat(uint8_t *out, size_t *used, size_t distance, size_t length)
+{
+    if (distance == 0 || distance > *used || length > LZ4_BLOCK - *used ||
+        LZ4_BLOCK - *used - length < LZ4_MIN_MATCH)
+        return false;
+    for (length += LZ4_MIN_MATCH; length > 0; length--, ++*used)
+        out[*used] = out[*used - distance];
+    return true;
+}
+
+/* Unpacks a block (lz4_Block_format.md) and returns its size; 0: the data are damaged. */
+static size_t lz4_unpack(const uint8_t *at, size_t size, uint8_t *out)
+{
+    const uint8_t *end = at + size;
+    size_t used = 0;
+
+    while (at < end) {
+        unsigned token = *at++, distance;
+        size_t length = lz4_length(&at, end, token >> 4);
+
+        if (length > (size_t)(end - at) || length > LZ4_BLOCK - used)
+            return 0;
+        memcpy(out + used, at, length);
+        used += length;
+        at += length;
+        if (at == end)
+            return used; /* the last literals */
+        if (end - at < 2)
+            return 0;
+        distance = at[0] | (unsigned)at[1] << 8;
+        at += 2;
+        if (!lz4_repeat(out, &used, distance, lz4_length(&at, end, token & 15)))
+            return 0;
+    }
+    return 0;
+}
+
+/* Takes a complete size, or block. The magic number is like a size of which nothing comes. */
+static bool lz4_take(struct lz4 *l)
+{
+    size_t size = l->want;
+
+    l->have = 0;
+    l->want = sizeof(le32);
+    if (l->in_block) {
+        l->in_block = false;
+        l->pos = 0;
+        l->size = lz4_unpack(l->in, size, l->out);
+        return l->size > 0;
+    }
+    if (!memcmp(l->in, LZ4_MAGIC, sizeof(LZ4_MAGIC) - 1))
+        return true;
+    l->in_block = true;
+    l->want = le32_load((const le32 *)(const void *)l->in);
+    return l->want > 0 && l->want <= LZ4_MAX_INPUT;
+}
+
+static size_t lz4_copy(uint8_t *dst, size_t room, const uint8_t *src, size_t size)
+{
+    size_t n = room < size ? room : size;
+
+    memcpy(dst, src, n);
+    return n;
+}
+
+/* The format has no end mark: it ends with the file, after a block. */
+static bool lz4_step(struct decompressor *d, ZSTD_inBuffer *in, ZSTD_outBuffer *out)
+{
+    struct lz4 *l = &d->lz4;
+
+    for (;;) {
+        size_t n = lz4_copy((uint8_t *)out->dst + out->pos, out->size - out->pos, l->out + l->pos,
+                            l->size - l->pos);
+
+        out->pos += n;
+        l->pos += n;
+        if (l->pos < l->size)
+            return true;
+        n = lz4_copy(l->in + l->have, l->want - l->have, d->input + in->pos, in->size - in->pos);
+        in->pos += n;
+        l->have += n;
+        if (l->have < l->want) {
+            d->ended = !l->in_block && l->have == 0 && d->next == d->end;
+            return true;
+        }
+        if (!lz4_take(l))
+            return false;
+    }
+}
+
+static void lz4_finish(struct decompressor *d)
+{
+    free(d->lz4.in);
+    free(d->lz4.out);
+}
+
 #if STATIC
 #define SYMBOL_LINKED(function) ((void (*)(void))(function))
 #else
@@ -213,6 +347,7 @@ static const struct codec codecs[] = {
                          .start = xz_start,
                          .step = xz_step,
                          .finish = xz_finish },
+    [COMPRESSION_LZ4] = { .start = lz4_start, .step = lz4_step, .finish = lz4_finish },
 };
 
 /* In the child. Its exit status says what went wrong, for the parent to print. */
@@ -466,6 +601,8 @@ static int decompress_find_symbols(struct decompressor *d, const struct codec *c
 #else
 static int decompress_find_symbols(struct decompressor *d, const struct codec *codec)
 {
+    if (!codec->library)
+        return 0;
     d->library = dlopen(codec->library, RTLD_NOW | RTLD_LOCAL);
     if (!d->library)
         return log_refuse(ENOSYS, "cannot decompress %s: install the package %s (%s)",

@@ -13,13 +13,20 @@
 struct image;
 struct decompressor;
 
-enum compression { COMPRESSION_NONE, COMPRESSION_GZIP, COMPRESSION_ZSTD, COMPRESSION_XZ };
+enum compression {
+    COMPRESSION_NONE,
+    COMPRESSION_GZIP,
+    COMPRESSION_ZSTD,
+    COMPRESSION_XZ,
+    COMPRESSION_LZ4, /* its legacy format, which kernels use */
+};
 
 /* The magic bytes at the start of such a file, without the string's final NUL. */
 #define GZIP_MAGIC "\x1f\x8b"
 #define ZSTD_MAGIC "\x28\xb5\x2f\xfd"
 #define ZSTD_SKIP  "\x50\x2a\x4d\x18" /* a frame without data, with which pzstd's files begin */
 #define XZ_MAGIC   "\xfd\x37zXZ\0"
+#define LZ4_MAGIC  "\x02\x21\x4c\x18"
 
 /*
  * Opens [offset, offset + size) of `image`, which must outlive the decompressor. Logs the reason

@@ -526,6 +526,33 @@ PANICS = {
 }
 
 
+@unittest.skipIf(MACHINE == "aarch64", "arm64 kernels are no bzImages")
+class Unpacked(GuestTest):
+    """The host unpacks a bzImage, and its address is still random."""
+
+    LINKED_AT = "ffffffff81000000"
+
+    def address(self, *options: str) -> str:
+        done = run(*options, "sh", "-c", "grep ' _text$' /proc/kallsyms",
+                   env=os.environ | {"XDG_CACHE_HOME": str(self.directory / "cache")})
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        return done.stdout.decode().split()[0]
+
+    def test_unpacked(self):
+        addresses = {self.address(), self.address()}
+        self.assertNotEqual(addresses, {self.LINKED_AT})
+        directory = self.directory / "cache/minivmm/kernels"
+        kept, = directory.iterdir()
+        self.assertEqual((directory.stat().st_mode & 0o777, kept.stat().st_mode & 0o777),
+                         (0o700, 0o400))
+        self.assertEqual(kept.read_bytes()[:4], b"\x7fELF")
+        self.assertEqual(self.address("--cmdline", "nokaslr"), self.LINKED_AT)
+
+        kept.chmod(0o600)
+        kept.write_bytes(bytes(kept.stat().st_size))
+        self.assertEqual(self.address("--cmdline", "nokaslr"), self.LINKED_AT)
+
+
 class Panics(Ends):
     def test_panics(self):
         self.check_ends(PANICS)

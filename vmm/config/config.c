@@ -12,6 +12,7 @@ int config_set_defaults(struct config *config)
 
     *config = (struct config){
         .initrd_fd = -1,
+        .unpacked_fd = -1,
         .memory = 512 * MIB,
         .cpus = 1,
         .serial = { .kind = CONSOLE_STDIO, .implied = true, .fd = -1 },

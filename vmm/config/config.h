@@ -81,6 +81,7 @@ struct config {
     const char *directory;       /* the working directory, of relative paths; NULL: not needed */
     const char *kernel, *initrd; /* initrd may be NULL */
     int initrd_fd;               /* the initrd, already open; -1: open `initrd` */
+    int unpacked_fd;             /* x86: what a bzImage contains, unpacked; -1: unpacks itself */
     const char *cmdline;         /* NULL: the default */
     const char *dtb;             /* aarch64: replaces the generated device tree; or NULL */
     const char *dump_dtb;        /* aarch64: file to write, or NULL */

@@ -33,8 +33,9 @@ int arch_add_platform(struct board *board);
 /* What to boot. The images stay open: every reset loads them again. */
 struct boot_files {
     const struct image *kernel;
-    const struct image *initrd; /* or NULL */
-    const struct image *dtb;    /* aarch64: replaces the generated device tree; or NULL */
+    const struct image *unpacked; /* x86: what a bzImage contains, or NULL */
+    const struct image *initrd;   /* or NULL */
+    const struct image *dtb;      /* aarch64: replaces the generated device tree; or NULL */
     const char *cmdline;
     const char *dump; /* path to write the guest's ACPI tables or device tree to, or NULL */
 };

@@ -39,6 +39,7 @@ int machine_describe(struct machine *machine, const struct config *config)
                                  .board = { .serial_fd = -1, .console_fd = -1 },
                                  .vm = { .kvm = -1, .fd = -1, .all_parked = -1 },
                                  .kernel = { .fd = -1 },
+                                 .unpacked = { .fd = -1 },
                                  .initrd = { .fd = -1 },
                                  .dtb = { .fd = -1 },
                                  .page_map = -1 };
@@ -61,6 +62,8 @@ static int machine_open_files(struct machine *machine)
 
     if (!error)
         error = unwrap_image(&machine->kernel, config->memory);
+    if (!error && config->unpacked_fd >= 0)
+        error = image_open_fd(&machine->unpacked, config->unpacked_fd, config->kernel);
     if (!error && config->initrd)
         error = image_open_fd(&machine->initrd, config->initrd_fd, config->initrd);
     if (!error && config->dtb)
@@ -76,6 +79,7 @@ static struct boot_files machine_boot_files(const struct machine *machine)
 
     return (struct boot_files){
         .kernel = &machine->kernel,
+        .unpacked = config->unpacked_fd >= 0 ? &machine->unpacked : NULL,
         .initrd = config->initrd ? &machine->initrd : NULL,
         .dtb = config->dtb ? &machine->dtb : NULL,
         .cmdline = machine->cmdline,
@@ -188,6 +192,7 @@ void machine_destroy(struct machine *machine)
     board_destroy(&machine->board);
     vm_finish(&machine->vm);
     image_close(&machine->kernel);
+    image_close(&machine->unpacked);
     image_close(&machine->initrd);
     image_close(&machine->dtb);
     guest_memory_destroy(machine->memory);

@@ -26,7 +26,7 @@ struct machine {
     struct board board;
     struct guest_memory *memory;
     struct vm vm;
-    struct image kernel, initrd;
+    struct image kernel, unpacked, initrd;
     struct image dtb;          /* aarch64: --dtb */
     struct snapshot *snapshot; /* the first start restores it; NULL: boots */
     bool no_images;            /* restored without its kernel: it cannot be reset */

@@ -27,6 +27,7 @@
 #include "vmm/run/initramfs.h"
 #include "vmm/run/modules.h"
 #include "vmm/run/options.h"
+#include "vmm/run/unpacked.h"
 #include "vmm/run/warm_start.h"
 
 #define HOSTNAME "minivmm"
@@ -346,7 +347,10 @@ static int child_choose_start(struct warm_start *warm, const struct child_params
     if (warm->mode != WARM_OFF && initramfs_send_job(&warm->job, &initramfs) == 0)
         warm_prepare(warm, config, port);
     initramfs.warm = warm->mode == WARM_MAKE;
-    return warm->mode == WARM_FORK ? 0 : child_make_initramfs(config, options, &initramfs);
+    if (warm->mode == WARM_FORK)
+        return 0;
+    config->unpacked_fd = unpacked_open(child->kernel);
+    return child_make_initramfs(config, options, &initramfs);
 }
 
 /*
