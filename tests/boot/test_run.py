@@ -533,9 +533,11 @@ class Unpacked(GuestTest):
     LINKED_AT = "ffffffff81000000"
 
     def address(self, *options: str) -> str:
-        done = run(*options, "sh", "-c", "grep ' _text$' /proc/kallsyms",
+        done = run(*options, "sh", "-c", "grep ' _text$' /proc/kallsyms && cat /proc/cpuinfo",
                    env=os.environ | {"XDG_CACHE_HOME": str(self.directory / "cache")})
         self.assertEqual((done.returncode, done.stderr), (0, b""))
+        if re.search(r"\bla57\b", Path("/proc/cpuinfo").read_text()):
+            self.assertRegex(done.stdout.decode(), r"\bla57\b")
         return done.stdout.decode().split()[0]
 
     def test_unpacked(self):
