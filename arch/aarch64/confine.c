@@ -23,5 +23,20 @@ static const struct seccomp_rule vcpu_table[] = {
 
 const struct seccomp_list arch_vcpu_rules = { vcpu_table, ARRAY_SIZE(vcpu_table) };
 
-/* No snapshots yet. */
-const struct seccomp_list arch_save_rules = { NULL, 0 }, arch_load_rules = { NULL, 0 };
+static const struct seccomp_rule save_table[] = {
+    SECCOMP_IOCTL(KVM_GET_REG_LIST, "a snapshot"),
+    SECCOMP_IOCTL(KVM_GET_ONE_REG, "the same"),
+    SECCOMP_IOCTL(KVM_GET_VCPU_EVENTS, "the same"),
+    SECCOMP_IOCTL(KVM_GET_MP_STATE, "the same"),
+    SECCOMP_IOCTL(KVM_GET_DEVICE_ATTR, "the same"),
+};
+
+const struct seccomp_list arch_save_rules = { save_table, ARRAY_SIZE(save_table) };
+
+static const struct seccomp_rule load_table[] = {
+    SECCOMP_IOCTL(KVM_GET_ONE_REG, "the start from a snapshot"),
+    SECCOMP_IOCTL(KVM_SET_VCPU_EVENTS, "the same"),
+    SECCOMP_IOCTL(KVM_SET_MP_STATE, "the same"),
+};
+
+const struct seccomp_list arch_load_rules = { load_table, ARRAY_SIZE(load_table) };

@@ -6,13 +6,10 @@
 
 #include "arch/aarch64/layout.h"
 #include "arch/aarch64/vcpu.h"
-#include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/kvm/arch.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/kvm/vm.h"
-
-#define FIRST_SPI 32 /* the GIC's interrupt ID of SPI 0 */
 
 #define DEFAULT_IPA_BITS 40
 
@@ -80,13 +77,14 @@ static int irqchip_place(int gic, unsigned version)
 int arch_vm_complete(struct vm *vm)
 {
     unsigned version = irqchip_version(vm);
-    cleanup_close int gic =
+    int gic =
         irqchip_create(vm, version == 3 ? KVM_DEV_TYPE_ARM_VGIC_V3 : KVM_DEV_TYPE_ARM_VGIC_V2, 0);
     uint32_t interrupts = FIRST_SPI + GIC_SPIS;
     int error;
 
     if (gic < 0)
         return log_error(-gic, "create the interrupt controller");
+    vm->irqchip = gic;
     if (version == 2 && vm->vcpu_count > MAX_CPUS_V2)
         return log_refuse(EINVAL, "--cpus: this host's interrupt controller serves at most %d",
                           MAX_CPUS_V2);

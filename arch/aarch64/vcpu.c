@@ -141,8 +141,7 @@ bool arch_vcpu_exit(struct vcpu *vcpu)
            vm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events) == 0;
 }
 
-/* 0 if KVM does not have the register. */
-static uint64_t vcpu_register(const struct vcpu *vcpu, uint64_t id)
+uint64_t vcpu_register(const struct vcpu *vcpu, uint64_t id)
 {
     uint64_t value = 0;
     struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };

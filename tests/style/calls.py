@@ -23,6 +23,8 @@ TABLES = [
     ('vmm/machine/sandbox.c', 'sandbox_save_table', '... the same, and for a warm machine: to save it'),
     ('arch/x86_64/confine.c', 'save_table', '... the same, on x86_64'),
     ('arch/x86_64/confine.c', 'load_table', '... if it starts from a snapshot, on x86_64'),
+    ('arch/aarch64/confine.c', 'save_table', '... with --control, on aarch64'),
+    ('arch/aarch64/confine.c', 'load_table', '... if it starts from a snapshot, on aarch64'),
     ('vmm/machine/sandbox.c', 'sandbox_dump_table', '... with --dump-acpi or --dump-dtb'),
     ('vmm/machine/sandbox.c', 'sandbox_share_table', '... if there is a shared directory: its threads, as they start'),
     ('vmm/kvm/confine.c', 'vcpu_table', 'The thread of a vCPU'),

@@ -80,9 +80,12 @@ int vm_init(struct vm *vm, const struct bus *mmio, const struct bus *ports,
 {
     int error;
 
-    *vm = (struct vm){
-        .fd = -1, .mmio = mmio, .ports = ports, .events = *events, .timeline = timeline
-    };
+    *vm = (struct vm){ .fd = -1,
+                       .irqchip = -1,
+                       .mmio = mmio,
+                       .ports = ports,
+                       .events = *events,
+                       .timeline = timeline };
 
     pthread_mutex_init(&vm->mutex, NULL);
     clock_cond_init(&vm->changed);
@@ -359,9 +362,11 @@ void vm_destroy(struct vm *vm)
             vcpu_finish(&vm->vcpus[i]);
         vm_free_vcpus(vm);
     }
+    if (vm->irqchip >= 0)
+        close(vm->irqchip); /* it keeps the virtual machine alive */
     if (vm->fd >= 0)
         close(vm->fd);
-    vm->fd = -1;
+    vm->irqchip = vm->fd = -1;
 }
 
 static void vm_set_irq(void *chip, uint32_t pin, bool level)

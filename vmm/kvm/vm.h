@@ -25,6 +25,7 @@ struct vcpu_stats;
 struct vm {
     int kvm; /* /dev/kvm, open across resets */
     int fd;
+    int irqchip; /* the interrupt controller, where it is a device of KVM; or -1 */
     const struct guest_memory *mem;
     struct vcpu *vcpus;
     struct ram_region shadow;          /* shadow pages of virtio registers; size 0: none */

@@ -37,7 +37,7 @@ int machine_describe(struct machine *machine, const struct config *config)
 {
     *machine = (struct machine){ .config = config,
                                  .board = { .serial_fd = -1, .console_fd = -1 },
-                                 .vm = { .kvm = -1, .fd = -1, .all_parked = -1 },
+                                 .vm = { .kvm = -1, .fd = -1, .irqchip = -1, .all_parked = -1 },
                                  .kernel = { .fd = -1 },
                                  .unpacked = { .fd = -1 },
                                  .initrd = { .fd = -1 },
