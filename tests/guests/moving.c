@@ -4,9 +4,10 @@
  * moving COUNT FD MINIVMM-OPTION...
  *
  * Runs a machine as minivmm does and, at COUNT random moments, saves it, destroys it, and goes on
- * in a new one that loads what was saved: the guest must notice nothing. Then it writes a byte to
- * FD or, if that is -1, lets the guest run on. Exits with the guest's status, or 125 on failure;
- * prints to stderr how often the machine moved, and how long saving took.
+ * in a new one that loads what was saved: the guest must notice nothing. What a new machine saves
+ * before it has run must be what it has loaded; the first and each tenth time this is tried. Then
+ * it writes a byte to FD or, if that is -1, lets the guest run on. Exits with the guest's status,
+ * or 125 on failure; prints to stderr how often the machine moved, and how long saving took.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "same_state.h"
 #include "vmm/cli/boot.h"
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
@@ -29,7 +31,8 @@
 #include "vmm/machine/snapshot.h"
 
 #define PAUSE_MS    20000
-#define LONGEST_RUN 16u /* ms between two moves */
+#define LONGEST_RUN 16u /* ms between two moves, and half of what saving takes */
+#define CHECK_EVERY 10u /* moves */
 
 struct moving {
     struct machine machine;
@@ -117,6 +120,12 @@ static void leave(void *owner)
 {
 }
 
+/* On a slow host the guest gets more time, so that it gets on. */
+static unsigned longest_run(const struct moving *m)
+{
+    return LONGEST_RUN + (m->moved ? (unsigned)(m->took_ns / m->moved / 2000000) : 0);
+}
+
 static int run_machine(struct moving *m, const struct config *config, struct snapshot *snap)
 {
     const struct life_client client = { .on_event = on_event, .owner = m };
@@ -137,7 +146,7 @@ static int run_machine(struct moving *m, const struct config *config, struct sna
     if (machine_create(&m->machine, &host) == 0 && lifecycle_start(&m->life) == 0) {
         m->seed = m->seed * 1664525 + 1013904223;
         if (m->moved < m->wanted)
-            alarm_set(&m->move, 1 + (m->seed >> 16) % LONGEST_RUN);
+            alarm_set(&m->move, 1 + (m->seed >> 16) % longest_run(m));
         else if (m->fd >= 0 && write(m->fd, "e", 1) < 0)
             m->failed = true;
         loop_run(m->loop);
@@ -153,23 +162,94 @@ static int run_machine(struct moving *m, const struct config *config, struct sna
     return status;
 }
 
-/* Goes on in a new machine. Its terminals are the first one's. */
+static bool same_memory(int a, int b, size_t size)
+{
+    const void *ours = mmap(NULL, size, PROT_READ, MAP_SHARED, a, 0);
+    const void *theirs = mmap(NULL, size, PROT_READ, MAP_SHARED, b, 0);
+
+    return ours != MAP_FAILED && theirs != MAP_FAILED && memcmp(ours, theirs, size) == 0 &&
+           munmap((void *)ours, size) == 0 && munmap((void *)theirs, size) == 0;
+}
+
+/* Saves a machine that has been loaded and has not run, and compares. */
+static bool save_again(struct machine *machine, const struct snapshot *snap)
+{
+    int state = memfd_create("state", MFD_CLOEXEC), memory = memfd_create("memory", MFD_CLOEXEC);
+    struct snapshot again;
+    char why[300];
+    bool same = snapshot_save(machine, state, memory, why, sizeof(why)) == 0;
+
+    if (same && snapshot_open_files(&again, state, memory, "the second snapshot") == 0) {
+        same = same_state(snap->file.sections, snap->file.size, again.file.sections,
+                          again.file.size, why, sizeof(why));
+        if (same && !same_memory(snap->memory, memory, machine->config->memory)) {
+            snprintf(why, sizeof(why), "RAM differs");
+            same = false;
+        }
+        snapshot_close(&again);
+    }
+    if (!same)
+        log_refuse(EINVAL, "saved again: %s", why);
+    return same;
+}
+
+static void ignore(void *owner, enum guest_event event, unsigned code)
+{
+}
+
+/* A machine of its own: its vCPUs do not run, and its devices neither. */
+static bool check_again(const struct config *config, struct snapshot *snap)
+{
+    struct machine_host host = { .loop = loop_create(),
+                                 .events = { .report = ignore },
+                                 .quit = leave };
+    struct machine machine;
+    bool same = false;
+
+    if (machine_describe(&machine, config) == 0) {
+        machine_restore(&machine, snap);
+        machine.page_map = page_map_open();
+        if (machine_create(&machine, &host) == 0) {
+            machine_start_devices(&machine);
+            machine.vm.restoring = true;
+            same = vm_create(&machine.vm, machine.memory, machine.board.hardware.cpus) == 0 &&
+                   vm_complete(&machine.vm) == 0 && snapshot_load(snap, &machine) == 0 &&
+                   save_again(&machine, snap);
+        }
+    }
+    machine_destroy(&machine);
+    loop_destroy(host.loop);
+    return same;
+}
+
+/* Its terminals are the first machine's. */
+static bool load_config(struct snapshot *snap, struct config *config, const struct config *first)
+{
+    if (config_set_defaults(config) || snapshot_load_config(snap, config))
+        return false;
+    config->serial = first->serial;
+    config->console = first->console;
+    config->log_level = first->log_level;
+    config->sandbox = first->sandbox;
+    return true;
+}
+
+/* Goes on in a new machine. */
 static int run_next(struct moving *m, const struct config *first)
 {
-    struct snapshot snap;
-    struct config config;
+    struct snapshot snap, copy;
+    struct config config, same;
     int status = STATUS_FAILED;
 
-    if (config_set_defaults(&config) == 0 &&
-        snapshot_open_files(&snap, m->state, m->memory, "the snapshot") == 0 &&
-        snapshot_load_config(&snap, &config) == 0) {
-        config.serial = first->serial;
-        config.console = first->console;
-        config.log_level = first->log_level;
-        config.sandbox = first->sandbox;
+    if (snapshot_open_files(&copy, dup(m->state), dup(m->memory), "the snapshot") ||
+        snapshot_open_files(&snap, m->state, m->memory, "the snapshot"))
+        return status;
+    if (load_config(&copy, &same, first) && load_config(&snap, &config, first) &&
+        (m->moved % CHECK_EVERY != 1 || check_again(&same, &copy)))
         status = run_machine(m, &config, &snap);
-    }
+    snapshot_close(&copy);
     snapshot_close(&snap);
+    config_finish(&same);
     config_finish(&config);
     return status;
 }
