@@ -45,6 +45,7 @@ struct hardware {
     struct hardware_device power;    /* x86: acpi_registers.h; aarch64: virtio-input */
     struct hardware_device pm_timer; /* x86: a port, the ACPI PM timer */
     struct hardware_device pvpanic;
+    struct hardware_device vmgenid; /* RAM that is not the guest's; begins with the ID */
     struct hardware_device debug_exit;
     struct hardware_range virtio_pages; /* the registers of all virtio devices */
     unsigned virtio_count;

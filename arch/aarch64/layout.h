@@ -18,9 +18,10 @@
  *     0x0e00_0000  virtio-mmio, a page each; the last one is the power button
  *     0x4000_0000  1 GiB: RAM, with the kernel at its start
  *            ...   initrd, just below the device tree
- *            ...   device tree, in the last 2 MiB of RAM that the kernel can reach
+ *            ...   device tree, in the last 2 MiB of RAM that the kernel can reach; the generation
+ *                  ID (vmgenid) is in the last 64 KiB of these
  *
- * Interrupts: SPI 1 PL011 · 2... virtio
+ * Interrupts: SPI 1 PL011 · 2... virtio · 31 vmgenid
  */
 #define GIC_DIST_BASE   0x08000000
 #define GIC_DIST_SIZE   0x10000
@@ -44,11 +45,15 @@
 /* The largest device tree a kernel accepts; it must not cross a multiple of this either. */
 #define FDT_SIZE (2 * MIB)
 
+/* A guest's largest page: it must be no RAM. At the end of the device tree's 2 MiB. */
+#define VMGENID_PAGE (64 * KIB)
+
 /* Kernel and initrd must lie in the same 32 GiB (Documentation/arm64/booting). */
 #define BOOT_WINDOW (32 * GIB)
 
 #define PL011_SPI        1
 #define VIRTIO_SPI_FIRST 2
+#define VMGENID_SPI      31
 
 #define MAX_CPUS    512 /* their redistributors fit below the virtio pages */
 #define MAX_CPUS_V2 8

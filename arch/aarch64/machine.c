@@ -32,7 +32,9 @@ static void arch_describe_memory(struct hardware *hw, uint64_t size)
     hw->ram[0] = (struct hardware_range){ RAM_BASE, size };
     hw->ram_ranges = 1;
     hw->fdt.base = align_down(RAM_BASE + reachable - FDT_SIZE, FDT_SIZE);
-    hw->fdt.size = FDT_SIZE;
+    hw->fdt.size = FDT_SIZE - VMGENID_PAGE;
+    hw->vmgenid = (struct hardware_device){ hw->fdt.base + hw->fdt.size, VMGENID_PAGE, VMGENID_SPI,
+                                            "vmgenid" };
 }
 
 static void arch_describe_gic(struct hardware *hw, unsigned version)

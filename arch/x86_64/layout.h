@@ -17,6 +17,7 @@
  *     0x0002_0000  command line
  *     0x000a_0000  not reported as RAM, as on any PC
  *     0x000e_0000  ACPI: RSDP, then the tables
+ *     0x000f_f000  generation ID (vmgenid)
  *     0x000f_fff0  real-mode reset vector: a few instructions that reset the machine
  *     0x0010_0000  RAM: kernel, and at its end the initrd
  *            ...
@@ -43,6 +44,7 @@
 #define CMDLINE_SIZE     (64 * KIB)
 #define ACPI_BASE        0xe0000
 #define ACPI_SIZE        (64 * KIB)
+#define VMGENID_BASE     0xff000
 #define RESET_VECTOR     0xffff0
 
 #define HIGH_RAM_BASE      (4 * GIB)
@@ -73,7 +75,8 @@
 #define COM1_GSI         4
 #define POWER_GSI        9
 #define VIRTIO_GSI_FIRST 5
-#define VIRTIO_GSIS      18 /* the I/O APIC's pins from 5 on, without 9 */
+#define VIRTIO_GSIS      17 /* the I/O APIC's pins from 5 to 22, without 9 */
+#define VMGENID_GSI      23
 
 /* The interrupt of the n-th virtio device, n < VIRTIO_GSIS. */
 static inline unsigned virtio_gsi(unsigned n)

@@ -16,6 +16,7 @@
 #include "devices/chips/port92.h"
 #include "devices/chips/pvpanic.h"
 #include "devices/chips/uart16550.h"
+#include "devices/chips/vmgenid.h"
 #include "firmware/tables/acpi.h"
 #include "firmware/tables/acpi_registers.h"
 #include "vmm/board/board.h"
@@ -53,6 +54,7 @@ int arch_describe(struct hardware *hw, unsigned cpus, uint64_t memory)
     hw->pm_timer = (struct hardware_device){ PM_TIMER_PORT, PM_TIMER_SIZE, 0, "pm_timer" };
     hw->pvpanic = (struct hardware_device){ PVPANIC_PORT, PVPANIC_SIZE, 0, "pvpanic" };
     hw->debug_exit = (struct hardware_device){ DEBUG_EXIT_PORT, DEBUG_EXIT_SIZE, 0, "debug_exit" };
+    hw->vmgenid = (struct hardware_device){ VMGENID_BASE, VMGENID_SIZE, VMGENID_GSI, "vmgenid" };
     hw->virtio_pages = (struct hardware_range){ VIRTIO_MMIO_BASE, VIRTIO_PAGES_SIZE };
     arch_describe_memory(hw, memory);
     return 0;

@@ -15,6 +15,8 @@
  *   as on the ISA bus;
  * - 32 bits, at multiples of 4: a narrower access reaches the low bits, a wider one reads zeros
  *   above. At other offsets reads give 0, and writes are ignored.
+ *
+ * Or of none: it is on no bus then.
  */
 struct chip;
 struct state;

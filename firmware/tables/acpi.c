@@ -171,46 +171,78 @@ static void acpi_add_pvpanic(struct buffer *b, const struct hardware_device *pvp
     aml_end(b, device);
 }
 
-/* The button, and the generic event device that reports a press (ACPI 6.3, 5.6.9). */
-static void acpi_add_power_button(struct buffer *b, const struct hardware_device *power)
+static void acpi_add_power_button(struct buffer *b)
 {
-    size_t device, resources, method, pressed;
+    size_t device = aml_device(b, "PWRB");
 
-    device = aml_device(b, "PWRB");
     aml_name_eisa_id(b, "_HID", "PNP0C0C");
     aml_name_integer(b, "_UID", 0);
     aml_end(b, device);
+}
 
-    device = aml_device(b, "GED_");
+/*
+ * As Microsoft's "Virtual Machine Generation ID" has it, which leaves the _HID open: Linux before
+ * 6.10 looks at nothing else, for this one.
+ */
+static void acpi_add_vmgenid(struct buffer *b, const struct hardware_device *vmgenid)
+{
+    const uint32_t address[] = { (uint32_t)vmgenid->base, (uint32_t)(vmgenid->base >> 32) };
+    size_t device = aml_device(b, "VGEN");
+
+    aml_name_string(b, "_HID", "VMGENCTR");
+    aml_name_string(b, "_CID", "VM_Gen_Counter");
+    aml_name_string(b, "_DDN", "VM_Gen_Counter");
+    aml_name_integers(b, "ADDR", address, ARRAY_SIZE(address));
+    aml_end(b, device);
+}
+
+/* The generic event device (ACPI 6.3, 5.6.9) reports a press of the button, a new generation. */
+static void acpi_add_events(struct buffer *b, const struct hardware_device *power,
+                            const struct hardware_device *vmgenid)
+{
+    size_t device = aml_device(b, "GED_");
+    size_t resources, method, condition;
+
     aml_name_string(b, "_HID", "ACPI0013");
     aml_name_integer(b, "_UID", 0);
     resources = aml_resources(b);
     aml_interrupt(b, power->gsi);
+    if (vmgenid->size > 0)
+        aml_interrupt(b, vmgenid->gsi);
     aml_end_resources(b, resources);
     aml_io_register(b, "EREG", power->base + ACPI_POWER_EVENTS, "ESEL");
-    method = aml_method(b, "_EVT", 1);
-    pressed = aml_if(b, "ESEL");
+    method = aml_method(b, "_EVT", 1); /* its argument is the interrupt */
+    condition = aml_if(b, "ESEL");
     aml_notify(b, "PWRB", 0x80);
-    aml_end(b, pressed);
+    aml_end(b, condition);
+    if (vmgenid->size > 0) {
+        condition = aml_if_argument(b, vmgenid->gsi);
+        aml_notify(b, "VGEN", 0x80);
+        aml_end(b, condition);
+    }
     aml_end(b, method);
     aml_end(b, device);
 }
 
 static void acpi_add_dsdt(struct acpi *a)
 {
-    static const uint8_t s5[] = { ACPI_POWER_S5, 0, 0, 0 };
+    static const uint32_t s5[] = { ACPI_POWER_S5, 0, 0, 0 };
     const struct hardware *hw = a->hw;
     size_t start = acpi_begin(a, "DSDT", 2);
     size_t scope;
 
-    aml_name_integers(&a->b, "_S5_", s5, sizeof(s5));
+    aml_name_integers(&a->b, "_S5_", s5, ARRAY_SIZE(s5));
     scope = aml_scope(&a->b, "\\_SB_");
     if (hw->serial.size > 0)
         acpi_add_serial(&a->b, &hw->serial);
     if (hw->rtc.size > 0)
         acpi_add_rtc(&a->b, &hw->rtc);
-    if (hw->power.size > 0)
-        acpi_add_power_button(&a->b, &hw->power);
+    if (hw->vmgenid.size > 0)
+        acpi_add_vmgenid(&a->b, &hw->vmgenid);
+    if (hw->power.size > 0) {
+        acpi_add_power_button(&a->b);
+        acpi_add_events(&a->b, &hw->power, &hw->vmgenid);
+    }
     if (hw->pvpanic.size > 0)
         acpi_add_pvpanic(&a->b, &hw->pvpanic);
     for (unsigned i = 0; i < hw->virtio_count; i++)

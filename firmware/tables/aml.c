@@ -20,7 +20,9 @@ enum {
     AML_PACKAGE = 0x12,
     AML_METHOD = 0x14,
     AML_EXTENDED = 0x5b,
+    AML_ARG0 = 0x68,
     AML_NOTIFY = 0x86,
+    AML_EQUAL = 0x93,
     AML_IF = 0xa0,
     /* after AML_EXTENDED */
     AML_REGION = 0x80,
@@ -121,6 +123,18 @@ size_t aml_if(struct buffer *b, const char *name)
     return mark;
 }
 
+size_t aml_if_argument(struct buffer *b, uint64_t value)
+{
+    size_t mark;
+
+    buffer_put(b, AML_IF, 1);
+    mark = b->used;
+    buffer_put(b, AML_EQUAL, 1);
+    buffer_put(b, AML_ARG0, 1);
+    aml_put_integer(b, value);
+    return mark;
+}
+
 static void aml_begin_name(struct buffer *b, const char *name)
 {
     buffer_put(b, AML_NAME, 1);
@@ -153,7 +167,7 @@ void aml_name_eisa_id(struct buffer *b, const char *name, const char *id)
     buffer_put(b, __builtin_bswap32(number), 4);
 }
 
-void aml_name_integers(struct buffer *b, const char *name, const uint8_t *values, uint8_t count)
+void aml_name_integers(struct buffer *b, const char *name, const uint32_t *values, uint8_t count)
 {
     size_t mark;
 

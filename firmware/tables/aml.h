@@ -21,13 +21,14 @@ size_t aml_scope(struct buffer *b, const char *root_name); /* "\\_SB_" */
 size_t aml_device(struct buffer *b, const char *name);
 size_t aml_method(struct buffer *b, const char *name, unsigned args); /* serialized */
 size_t aml_if(struct buffer *b, const char *name);                    /* If (NAME), that is: != 0 */
+size_t aml_if_argument(struct buffer *b, uint64_t value);             /* If (Arg0 == value) */
 void aml_end(struct buffer *b, size_t mark);
 
 /* Name (NAME, value) */
 void aml_name_integer(struct buffer *b, const char *name, uint64_t value);
 void aml_name_string(struct buffer *b, const char *name, const char *value);
 void aml_name_eisa_id(struct buffer *b, const char *name, const char *id); /* "PNP0501" */
-void aml_name_integers(struct buffer *b, const char *name, const uint8_t *values, uint8_t count);
+void aml_name_integers(struct buffer *b, const char *name, const uint32_t *values, uint8_t count);
 
 void aml_notify(struct buffer *b, const char *name, uint8_t value);
 

@@ -200,6 +200,29 @@ static void tree_add_virtio(struct tree *t, const struct hardware_device *virtio
     tree_end(t);
 }
 
+/*
+ * Linux must not map the page as RAM, else it refuses to map it for the driver. Drivers exist since
+ * Linux 6.10 (Documentation/devicetree/bindings/rng/microsoft,vmgenid.yaml).
+ */
+static void tree_add_vmgenid(struct tree *t, const struct hardware_device *vmgenid)
+{
+    if (vmgenid->size == 0)
+        return;
+    tree_begin(t, "reserved-memory");
+    tree_cells(t, "#address-cells", 2);
+    tree_cells(t, "#size-cells", 2);
+    tree_flag(t, "ranges");
+    tree_begin_at(t, "vmgenid", vmgenid->base, vmgenid->size);
+    tree_flag(t, "no-map");
+    tree_end(t);
+    tree_end(t);
+
+    tree_begin_at(t, "vmgenid", vmgenid->base, vmgenid->size);
+    tree_text(t, "compatible", "microsoft,vmgenid");
+    tree_cells(t, "interrupts", SPI, vmgenid->gsi, EDGE_RISING);
+    tree_end(t);
+}
+
 /* Linux probes in this order, so it numbers the disks by it. */
 static void tree_add_all(struct tree *t)
 {
@@ -215,6 +238,7 @@ static void tree_add_all(struct tree *t)
     tree_add_gic(t);
     tree_add_clock(t);
     tree_add_chips(t);
+    tree_add_vmgenid(t, &t->hw->vmgenid);
     for (unsigned i = 0; i < t->hw->virtio_count; i++)
         tree_add_virtio(t, &t->hw->virtio[i]);
     tree_add_virtio(t, &t->hw->power);

@@ -54,6 +54,19 @@ static void fail(struct moving *m, const char *what)
     lifecycle_stop(&m->life, STATUS_FAILED);
 }
 
+/* The next machine has the disks themselves: these copies are dropped. */
+static void add_disks(const struct machine *machine, struct snapshot_files *files)
+{
+    for (unsigned i = 0; i < machine->board.disk_count; i++)
+        files->disks[files->disk_count++] = memfd_create("disk", MFD_CLOEXEC);
+}
+
+static void close_disks(struct snapshot_files *files)
+{
+    while (files->disk_count > 0)
+        close(files->disks[--files->disk_count]);
+}
+
 static void save(void *owner)
 {
     struct moving *m = owner;
@@ -63,12 +76,10 @@ static void save(void *owner)
     m->state = memfd_create("state", MFD_CLOEXEC);
     m->memory = memfd_create("memory", MFD_CLOEXEC);
     files = (struct snapshot_files){ .state = m->state, .memory = m->memory };
-    for (unsigned i = 0; i < m->machine.board.disk_count; i++)
-        files.disks[files.disk_count++] = memfd_create("disk", MFD_CLOEXEC);
+    add_disks(&m->machine, &files);
     if (snapshot_save(&m->machine, &files, why, sizeof(why)) < 0)
         fail(m, why);
-    while (files.disk_count > 0)
-        close(files.disks[--files.disk_count]); /* the next machine has the disks themselves */
+    close_disks(&files);
 }
 
 static void saved(struct moving *m)
@@ -177,7 +188,12 @@ static bool save_again(struct machine *machine, const struct snapshot *snap)
     int state = memfd_create("state", MFD_CLOEXEC), memory = memfd_create("memory", MFD_CLOEXEC);
     struct snapshot again;
     char why[300];
-    bool same = snapshot_save(machine, state, memory, why, sizeof(why)) == 0;
+    struct snapshot_files files = { .state = state, .memory = memory };
+    bool same;
+
+    add_disks(machine, &files);
+    same = snapshot_save(machine, &files, why, sizeof(why)) == 0;
+    close_disks(&files);
 
     if (same && snapshot_open_files(&again, state, memory, "the second snapshot") == 0) {
         same = same_state(snap->file.sections, snap->file.size, again.file.sections,

@@ -91,7 +91,7 @@ MACHINES = {
 
 ROOT_PACKAGES = """
     acpica-tools bash busybox coreutils curl dash diffutils e2fsprogs findutils
-    gawk grep hostname iperf3 iproute2 iputils-ping kmod less libfdt1 libslirp0
+    gawk grep hostname iperf3 iproute2 iputils-ping kmod less libfdt1 libjansson4 libslirp0
     liburing2 libzstd1 mount procps psmisc python3 sed strace tmux util-linux
     zlib1g
 """.split()

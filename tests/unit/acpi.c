@@ -187,12 +187,47 @@ START_TEST(devices_in_the_order_given)
 }
 END_TEST
 
+START_TEST(generation_id_and_its_event)
+{
+    const uint8_t address[] = { 0x08, 'A', 'D', 'D', 'R', 0x12, 8, 2, 0x0c, 0, 0xf0, 0x0f, 0, 0 };
+    const uint8_t interrupts[] = { 0x89, 6, 0, 3, 1, 9, 0, 0, 0, 0x89, 6, 0, 3, 1, 23, 0, 0, 0 };
+    const uint8_t event[] = {
+        0xa0, 0x0c, 0x93, 0x68, 0x0a, 23, 0x86, 'V', 'G', 'E', 'N', 0x0a, 0x80
+    };
+
+    ck_assert_int_eq(acpi_build(mem, &hw), 0);
+    ck_assert_uint_eq(count_in_dsdt("_HID\x0dVMGENCTR", 14, NULL), 1);
+    ck_assert_uint_eq(count_in_dsdt("_CID\x0dVM_Gen_Counter", 20, NULL), 1);
+    ck_assert_uint_eq(count_in_dsdt("_DDN\x0dVM_Gen_Counter", 20, NULL), 1);
+    ck_assert_uint_eq(count_in_dsdt(address, sizeof(address), NULL), 1);
+    ck_assert_uint_eq(count_in_dsdt(interrupts, sizeof(interrupts), NULL), 1);
+    ck_assert_uint_eq(count_in_dsdt(event, sizeof(event), NULL), 1);
+}
+END_TEST
+
+/* The memory map keeps the guest away from the ID, in a range that is not for tables either. */
+START_TEST(generation_id_is_not_in_ram)
+{
+    struct pc_range ranges[PC_MAX_RANGES];
+    unsigned found = 0;
+
+    for (unsigned i = 0, count = pc_memory_map(&hw, ranges); i < count; i++)
+        if (hw.vmgenid.base >= ranges[i].base &&
+            hw.vmgenid.base - ranges[i].base < ranges[i].size) {
+            ck_assert_int_eq(ranges[i].type, PC_RESERVED);
+            found++;
+        }
+    ck_assert_uint_eq(found, 1);
+}
+END_TEST
+
 START_TEST(absent_devices_are_not_described)
 {
     uint32_t size;
     const uint8_t *fadt;
 
     hw.serial.size = hw.pvpanic.size = hw.virtio_count = hw.rtc.size = hw.pm_timer.size = 0;
+    hw.vmgenid.size = 0;
     ck_assert_int_eq(acpi_build(mem, &hw), 0);
     fadt = find("FACP", &size);
     ck_assert_uint_eq(acpi_field(fadt, 109, 2), 0x24); /* no RTC, no VGA, no 8042 */
@@ -201,6 +236,7 @@ START_TEST(absent_devices_are_not_described)
     ck_assert_uint_eq(count_in_dsdt("LNRO0005", 8, NULL), 0);
     ck_assert_uint_eq(count_in_dsdt("QEMU0001", 8, NULL), 0);
     ck_assert_uint_eq(count_in_dsdt("COM1", 4, NULL), 0);
+    ck_assert_uint_eq(count_in_dsdt("VGEN", 4, NULL), 0);
 }
 END_TEST
 
@@ -294,6 +330,8 @@ int main(void)
     tcase_add_test(tests, power_off_and_reset_have_registers);
     tcase_add_loop_test(tests, cpus_by_xapic_and_x2apic, 0, ARRAY_SIZE(machines));
     tcase_add_test(tests, devices_in_the_order_given);
+    tcase_add_test(tests, generation_id_and_its_event);
+    tcase_add_test(tests, generation_id_is_not_in_ram);
     tcase_add_test(tests, absent_devices_are_not_described);
     tcase_add_test(tests, range_too_small_or_not_ram);
     tcase_add_loop_test(tests, package_lengths, 0, ARRAY_SIZE(packages));

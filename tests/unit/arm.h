@@ -13,7 +13,7 @@ static inline struct hardware made_arm(uint64_t memory, unsigned cpus, unsigned 
         .cpus = cpus,
         .ram_ranges = 1,
         .ram = { { RAM_BASE, memory } },
-        .fdt = { align_down(RAM_BASE + memory - FDT_SIZE, FDT_SIZE), FDT_SIZE },
+        .fdt = { align_down(RAM_BASE + memory - FDT_SIZE, FDT_SIZE), FDT_SIZE - VMGENID_PAGE },
         .gic_version = 3,
         .gic = { .base = GIC_DIST_BASE, .size = GIC_DIST_SIZE },
         .gic_cpus = { .base = GIC_REDIST_BASE, .size = (uint64_t)cpus * GIC_REDIST_SIZE },
@@ -27,6 +27,9 @@ static inline struct hardware made_arm(uint64_t memory, unsigned cpus, unsigned 
         .virtio_count = virtio,
     };
 
+    hw.vmgenid = (struct hardware_device){ .base = hw.fdt.base + hw.fdt.size,
+                                           .size = VMGENID_PAGE,
+                                           .gsi = VMGENID_SPI };
     for (unsigned i = 0; i < virtio; i++)
         hw.virtio[i] =
             (struct hardware_device){ .base = VIRTIO_MMIO_BASE + (uint64_t)i * VIRTIO_MMIO_STRIDE,

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "devices/chips/vmgenid.h"
 #include "devices/console/terminal.h"
 #include "tests/unit/host.h"
 #include "tests/unit/notifiers.h"
@@ -45,8 +46,11 @@ struct made {
     struct loop *loop;
 };
 
+static unsigned edges[64]; /* by pin */
+
 static void set_irq(void *chip, uint32_t pin, bool level)
 {
+    edges[pin] += level;
 }
 
 static void report(void *owner, enum guest_event event, unsigned code)
@@ -327,6 +331,53 @@ START_TEST(a_driver_continues_on_the_second_board)
 }
 END_TEST
 
+static void read_generation(struct made *m, uint8_t id[VMGENID_SIZE])
+{
+    uint64_t at = m->board.hardware.vmgenid.base;
+
+    ck_assert_int_eq(guest_read(m->mem, at, id, VMGENID_SIZE), 0);
+}
+
+START_TEST(the_second_board_has_another_generation)
+{
+    uint8_t first[VMGENID_SIZE], second[VMGENID_SIZE];
+    struct made from, to;
+    struct state saved;
+
+    make(&from);
+    board_boot(&from.board);
+    make(&to);
+    rest(&from);
+    rest(&to);
+    save(&from, &saved);
+    load(&to, &saved);
+    state_finish(&saved);
+    board_resume(&from.board);
+    ck_assert_uint_eq(edges[from.board.hardware.vmgenid.gsi], 0);
+    board_resume(&to.board);
+    ck_assert_uint_eq(edges[from.board.hardware.vmgenid.gsi], 1);
+    read_generation(&from, first);
+    read_generation(&to, second);
+    ck_assert_mem_ne(first, second, sizeof(first));
+    destroy(&to);
+    destroy(&from);
+}
+END_TEST
+
+/* It knows nothing of the page, which the guest uses as RAM. */
+START_TEST(a_users_device_tree_has_no_generation)
+{
+    struct made m;
+
+    config.dtb = "mine.dtb";
+    make(&m);
+    ck_assert_uint_eq(m.board.hardware.vmgenid.size, 0);
+    ck_assert_ptr_null(m.board.vmgenid);
+    board_boot(&m.board);
+    destroy(&m);
+}
+END_TEST
+
 START_TEST(the_state_of_a_different_board_is_refused)
 {
     struct made from, to;
@@ -403,6 +454,8 @@ int main(void)
     tcase_add_test(tcase, a_new_board_loads_what_another_saved);
     tcase_add_test(tcase, a_board_with_drivers_loads_what_another_saved);
     tcase_add_test(tcase, a_driver_continues_on_the_second_board);
+    tcase_add_test(tcase, the_second_board_has_another_generation);
+    tcase_add_test(tcase, a_users_device_tree_has_no_generation);
     tcase_add_test(tcase, the_state_of_a_different_board_is_refused);
     tcase_add_test(tcase, two_ports_share_an_output);
     tcase_add_test(tcase, as_many_devices_as_there_are_places);

@@ -86,6 +86,26 @@ START_TEST(describes_the_machine)
 }
 END_TEST
 
+/* Linux maps it uncached, which it refuses if a part of the page, of 64 KiB at most, is RAM. */
+START_TEST(generation_id)
+{
+    uint32_t base = (uint32_t)hw.vmgenid.base;
+    char node[64], reserved[64];
+
+    ck_assert_int_eq(fdt_build(mem, &hw, &chosen), 0);
+    snprintf(node, sizeof(node), "/vmgenid@%x", base);
+    snprintf(reserved, sizeof(reserved), "/reserved-memory/vmgenid@%x", base);
+    expect_text(node, "compatible", "microsoft,vmgenid");
+    expect(node, "reg", 0, base, 0, 0x10000);
+    expect(node, "interrupts", 0, VMGENID_SPI, 1);
+    expect(reserved, "reg", 0, base, 0, 0x10000);
+    ck_assert(has(reserved, "no-map"));
+    ck_assert(has("/reserved-memory", "ranges"));
+    ck_assert_uint_eq(base % 0x10000, 0);
+    ck_assert_uint_eq(base, hw.fdt.base + hw.fdt.size);
+}
+END_TEST
+
 START_TEST(chosen_node)
 {
     ck_assert_int_eq(fdt_build(mem, &hw, &chosen), 0);
@@ -137,10 +157,13 @@ START_TEST(absent_devices_are_not_described)
 {
     hw.virtio[1].size = 0;
     hw.pmu = false;
+    hw.vmgenid.size = 0;
     ck_assert_int_eq(fdt_build(mem, &hw, &chosen), 0);
     ck_assert_int_lt(fdt_path_offset(tree(), "/virtio_mmio@e001000"), 0);
     ck_assert_int_gt(fdt_path_offset(tree(), "/virtio_mmio@e002000"), 0);
     ck_assert_int_lt(fdt_path_offset(tree(), "/pmu"), 0);
+    ck_assert_int_lt(fdt_path_offset(tree(), "/reserved-memory"), 0);
+    ck_assert_int_lt(fdt_node_offset_by_compatible(tree(), -1, "microsoft,vmgenid"), 0);
 }
 END_TEST
 
@@ -248,7 +271,7 @@ START_TEST(users_tree_too_large)
 
     dtb.size = FDT_SIZE + 1;
     ck_assert_int_eq(fdt_load(mem, &hw, &dtb, &chosen), -EINVAL);
-    ck_assert(logged("at most 2048 KiB"));
+    ck_assert(logged("at most 1984 KiB"));
 }
 END_TEST
 
@@ -287,6 +310,7 @@ int main(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, describes_the_machine);
+    tcase_add_test(tests, generation_id);
     tcase_add_test(tests, chosen_node);
     tcase_add_test(tests, a_fresh_seed_each_time);
     tcase_add_test(tests, virtio_in_the_order_given);

@@ -25,6 +25,7 @@ static inline struct hardware made_hardware(uint64_t memory, unsigned cpus, unsi
         .rtc = { .base = RTC_PORT, .size = 2 },
         .pm_timer = { .base = PM_TIMER_PORT, .size = 4 },
         .pvpanic = { .base = PVPANIC_PORT, .size = 1 },
+        .vmgenid = { .base = VMGENID_BASE, .size = 16, .gsi = VMGENID_GSI },
         .virtio_count = virtio,
     };
 

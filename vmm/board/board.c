@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "devices/chips/chip.h"
+#include "devices/chips/vmgenid.h"
 #include "devices/net/net.h"
 #include "devices/virtio/mmio.h"
 #include "devices/virtio/virtio.h"
@@ -56,6 +57,12 @@ void board_destroy(struct board *board)
         munmap(board->shadow.host, board->shadow.size);
 }
 
+void board_boot(struct board *board)
+{
+    if (board->vmgenid)
+        vmgenid_write(board->vmgenid);
+}
+
 void board_reset(struct board *board)
 {
     for (struct device *device = board->devices; device; device = device->next)
@@ -100,7 +107,7 @@ struct irq_line board_irq(const struct board *board, uint32_t gsi)
 static int board_add_device(struct board *board, struct device *device, struct bus *bus,
                             struct io_region *region)
 {
-    int error = bus_map(bus, region);
+    int error = bus ? bus_map(bus, region) : 0;
 
     device->next = board->devices;
     board->devices = device;

@@ -67,6 +67,8 @@ struct board {
     /* Asks the guest to power off. Set by the architecture. On the main loop. */
     void (*press_power_button)(void *owner);
     void *power_button;
+
+    struct chip *vmgenid; /* or NULL: the guest is not told of one */
 };
 
 /* Starts the devices' loops: until then there is one thread. Prints; -errno. */
@@ -76,6 +78,9 @@ int board_start(struct board *board);
 void board_join(struct board *board);
 /* Drains the consoles and frees everything. Accepts a half-built board. */
 void board_destroy(struct board *board);
+
+/* Writes to RAM what devices have there, before a boot. */
+void board_boot(struct board *board);
 
 /* Resets every device, after the vCPU threads have ended. Not on a loop's thread. */
 void board_reset(struct board *board);
@@ -96,7 +101,10 @@ void board_state(struct board *board, struct state *s);
 /* The interrupt line of `gsi`. */
 struct irq_line board_irq(const struct board *board, uint32_t gsi);
 
-/* Maps a chip on `bus`. The board owns it, even on error. `chip` NULL: -ENOMEM. Prints; -errno. */
+/*
+ * Maps a chip on `bus`, or on none: NULL. The board owns it, even on error. `chip` NULL: -ENOMEM.
+ * Prints; -errno.
+ */
 int board_add_chip(struct board *board, struct chip *chip, struct bus *bus);
 
 /*

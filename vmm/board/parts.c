@@ -7,6 +7,7 @@
 
 #include "devices/block/block.h"
 #include "devices/block/open.h"
+#include "devices/chips/vmgenid.h"
 #include "devices/fs/share.h"
 #include "devices/net/net.h"
 #include "devices/net/tap.h"
@@ -268,6 +269,19 @@ static int parts_create_balloon(struct board *board, struct hardware_device *pla
     return board_add_virtio(board, place, virtio);
 }
 
+/* The generation ID, which is not virtio: the architecture has a place for it. */
+
+static int parts_create_vmgenid(struct board *board)
+{
+    const struct hardware_device *place = &board->hardware.vmgenid;
+    const struct irq_line irq = board_irq(board, place->gsi);
+
+    if (place->size == 0)
+        return 0;
+    board->vmgenid = vmgenid_create(place->name, board->host.memory, place->base, &irq);
+    return board_add_chip(board, board->vmgenid, NULL);
+}
+
 /* In the order in which the guest finds them. */
 static const struct part {
     const char *kind; /* the devices are "blk0", "blk1", ... */
@@ -300,6 +314,8 @@ int parts_describe(struct board *board, const struct config *config)
 
     *board = (struct board){ .config = config, .serial_fd = -1, .console_fd = -1 };
     error = arch_describe(&board->hardware, config->cpus, config->memory);
+    if (config->dtb)
+        board->hardware.vmgenid.size = 0; /* the user's tree does not reserve RAM for it */
     for (const struct part *part = parts; part < parts + ARRAY_SIZE(parts); part++)
         for (unsigned i = 0; !error && i < part->count(config); i++)
             error = parts_place(&board->hardware, part->kind, i);
@@ -316,6 +332,8 @@ int parts_create(struct board *board, const struct board_host *host,
     error = consoles_open(board, terminal);
     if (!error)
         error = arch_add_platform(board);
+    if (!error)
+        error = parts_create_vmgenid(board);
     for (const struct part *part = parts; part < parts + ARRAY_SIZE(parts); part++)
         for (unsigned i = 0; !error && i < part->count(board->config); i++)
             error = part->create(board, place++, i);

@@ -40,6 +40,7 @@ int dry_run_print(const struct machine *machine)
     dry_run_print_device(&hw->pm_timer);
     dry_run_print_device(&hw->pvpanic);
     dry_run_print_device(&hw->debug_exit);
+    dry_run_print_device(&hw->vmgenid);
     for (unsigned i = 0; i < hw->virtio_count; i++)
         dry_run_print_device(&hw->virtio[i]);
     if (fflush(stdout) || ferror(stdout))

@@ -233,6 +233,7 @@ static int machine_boot(struct machine *machine)
     if (machine->no_images)
         return log_refuse(ENOENT,
                           "the machine cannot be reset: it was restored without its kernel");
+    board_boot(&machine->board);
     return arch_boot(&machine->vm, machine->memory, &machine->board.hardware, &files);
 }
 

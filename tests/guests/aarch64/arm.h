@@ -20,4 +20,18 @@
 extern bool (*arm_on_fault)(uint64_t syndrome); /* true: skip the instruction */
 extern void (*arm_on_interrupt)(void);
 
+/* Registers of the GIC's distributor. */
+enum {
+    GICD_CTLR = 0,
+    GICD_IGROUPR = 0x80,
+    GICD_ISENABLER = 0x100,
+    GICD_ISPENDR = 0x200,
+    GICD_ICFGR = 0xc00,
+};
+#define GICD_ICFGR_EDGE 2u
+#define FIRST_SPI       32 /* its number as an interrupt */
+
+/* Sets bits in the field of interrupt `number`, of `bits_each` bits, from register `reg` on. */
+void gic_set(unsigned reg, unsigned bits_each, unsigned number, uint32_t value);
+
 #endif

@@ -8,11 +8,7 @@
 #include "arch/aarch64/layout.h"
 #include "lib/sanity.h"
 
-#define FIRST_SPI 32
-
-enum { GICD_CTLR = 0, GICD_IGROUPR = 0x80, GICD_ISENABLER = 0x100, GICD_ICFGR = 0xc00 };
 #define GICD_CTLR_GROUP1_AFFINITY 0x12u
-#define GICD_ICFGR_EDGE           2u
 
 #define ICC_PMR     "s3_0_c4_c6_0"
 #define ICC_IAR1    "s3_0_c12_c12_0"
@@ -48,15 +44,6 @@ static void on_interrupt(void)
         virtio_count += status & VIRTIO_MMIO_INT_VRING;
     }
     system_write(ICC_EOIR1, number);
-}
-
-static void gic_set(unsigned reg, unsigned bits_each, unsigned number, uint32_t value)
-{
-    unsigned a_word = 32 / bits_each;
-    uintptr_t at = GIC_DIST_BASE + reg + number / a_word * 4;
-    uint32_t field = (uint32_t)platform_read(at, 4);
-
-    platform_write(at, 4, field | value << number % a_word * bits_each);
 }
 
 static void gic_enable(unsigned number, bool edge)

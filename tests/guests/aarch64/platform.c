@@ -247,6 +247,37 @@ void platform_panic(void)
     platform_stop();
 }
 
+void gic_set(unsigned reg, unsigned bits_each, unsigned number, uint32_t value)
+{
+    unsigned a_word = 32 / bits_each;
+    uintptr_t at = GIC_DIST_BASE + reg + number / a_word * 4;
+    uint32_t field = (uint32_t)platform_read(at, 4);
+
+    platform_write(at, 4, field | value << number % a_word * bits_each);
+}
+
+/* In the second of two nodes; the first one reserves the page. */
+const volatile uint64_t *platform_generation(void)
+{
+    const uint32_t *reg = fdt_find("vmgenid@", 1, "reg");
+
+    expect(reg);
+    return (const volatile uint64_t *)((uint64_t)big_endian(reg[0]) << 32 | big_endian(reg[1]));
+}
+
+/* It stays pending in the distributor, where it is not enabled. */
+void platform_watch_generation(void)
+{
+    gic_set(GICD_ICFGR, 2, FIRST_SPI + VMGENID_SPI, GICD_ICFGR_EDGE);
+}
+
+bool platform_new_generation(void)
+{
+    unsigned number = FIRST_SPI + VMGENID_SPI;
+
+    return platform_read(GIC_DIST_BASE + GICD_ISPENDR + number / 32 * 4, 4) >> number % 32 & 1;
+}
+
 struct input_event {
     uint16_t type, code;
     uint32_t value;

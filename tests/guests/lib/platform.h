@@ -47,6 +47,13 @@ _Noreturn void platform_stop(void);  /* halts for ever, without using CPU time *
 
 bool platform_power_button(void); /* true if it was pressed since the last call */
 
+/* The 16 bytes of the machine's generation ID, aligned. */
+const volatile uint64_t *platform_generation(void);
+
+/* From here on platform_new_generation() knows whether the guest was told of a new one, once. */
+void platform_watch_generation(void);
+bool platform_new_generation(void);
+
 /* Prints this CPU's number and checks the topology that it reports. */
 void platform_describe_cpu(void);
 

@@ -12,8 +12,6 @@
 #define VECTOR_SERIAL 0x41
 #define CODE64        0x10
 
-#define LAPIC_ON 0x1ffu /* enabled; spurious vector 0xff */
-
 #define UART_IER      1
 #define UART_IIR      2
 #define UART_IER_THRI 0x02
@@ -66,15 +64,6 @@ static void load_gates(void)
     } table = { .limit = sizeof(gates) - 1, .base = (uintptr_t)gates };
 
     __asm__ volatile("lidt %0" ::"m"(table.limit), "m"(table.base));
-}
-
-/* Pin `gsi`: edge-triggered, fixed delivery to CPU 0. */
-static void ioapic_route(unsigned gsi, unsigned vector)
-{
-    platform_write(IOAPIC_BASE, 4, 0x11 + 2 * gsi);
-    platform_write(IOAPIC_BASE + 0x10, 4, 0);
-    platform_write(IOAPIC_BASE, 4, 0x10 + 2 * gsi);
-    platform_write(IOAPIC_BASE + 0x10, 4, vector);
 }
 
 /* Each request raises an interrupt. */

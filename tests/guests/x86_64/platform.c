@@ -19,6 +19,8 @@
 #define I8042_PULSE_RESET 0xfe
 #define E820_RAM          1
 
+#define VECTOR_GENERATION 0x50
+
 #define TRAMPOLINE      0x8000
 #define ICR_INIT        0x4500 /* edge, assert */
 #define ICR_STARTUP     0x4600
@@ -194,6 +196,33 @@ uint32_t lapic_read(unsigned reg)
 void lapic_write(unsigned reg, uint32_t value)
 {
     platform_write(LAPIC_BASE + reg, 4, value);
+}
+
+void ioapic_route(unsigned gsi, unsigned vector)
+{
+    platform_write(IOAPIC_BASE, 4, 0x11 + 2 * gsi);
+    platform_write(IOAPIC_BASE + 0x10, 4, 0);
+    platform_write(IOAPIC_BASE, 4, 0x10 + 2 * gsi);
+    platform_write(IOAPIC_BASE + 0x10, 4, vector);
+}
+
+const volatile uint64_t *platform_generation(void)
+{
+    return (const volatile uint64_t *)VMGENID_BASE;
+}
+
+/* The CPU takes no interrupts: it stays in the local APIC's request register. */
+void platform_watch_generation(void)
+{
+    lapic_write(LAPIC_SPURIOUS, LAPIC_ON);
+    ioapic_route(VMGENID_GSI, VECTOR_GENERATION);
+}
+
+bool platform_new_generation(void)
+{
+    uint32_t requests = lapic_read(LAPIC_IRR + VECTOR_GENERATION / 32 * 16);
+
+    return requests >> VECTOR_GENERATION % 32 & 1;
 }
 
 /* Checks the APIC id everywhere; SDM 3A, 9.9: one socket, one core per CPU, no SMT. */

@@ -55,11 +55,17 @@ enum {
     LAPIC_ID = 0x20,
     LAPIC_EOI = 0xb0,
     LAPIC_SPURIOUS = 0xf0, /* bit 8: enabled */
+    LAPIC_IRR = 0x200,     /* a bit for each vector, 32 in a register, which take 16 bytes */
     LAPIC_ICR_LOW = 0x300,
     LAPIC_ICR_HIGH = 0x310,
 };
 
 uint32_t lapic_read(unsigned reg);
 void lapic_write(unsigned reg, uint32_t value);
+
+#define LAPIC_ON 0x1ffu /* enabled; spurious vector 0xff */
+
+/* Pin `gsi` of the I/O APIC: edge-triggered, fixed delivery to CPU 0. */
+void ioapic_route(unsigned gsi, unsigned vector);
 
 #endif
