@@ -117,7 +117,7 @@ static const struct option run_options_list[] = {
       .at = offsetof(struct run_options, machine),
       .forms = config_net_forms },
     { .name = "warm",
-      .help = "start from a machine that has booted, if there is one; else leave one",
+      .help = "go on from a machine that has booted before",
       .more =
           "The first such run boots, and saves the machine before it knows anything of the "
           "command; later ones with the same kernel, memory, CPUs, NICs and kind of terminal "
