@@ -31,6 +31,7 @@ class Snapshots:
     save: Callable[[Path], list[Request]]
     restore: Callable[[str, Path, Path], list]
     load: Callable[[Path], list[Request]] = lambda directory: []
+    save_command: Callable[[str, Path, Path], list] | None = None  # instead of requests
 
 
 def firecracker_start(path: str, guest: Guest, api: Path) -> list:
@@ -56,8 +57,12 @@ def cloud_hypervisor_save(directory: Path) -> list[Request]:
             ("PUT", "/api/v1/vm.snapshot", {"destination_url": f"file://{directory}"})]
 
 
-# minivmm has no entry yet.
 SNAPSHOTS = {
+    "minivmm": Snapshots(
+        start=lambda path, guest, api: [*KINDS["minivmm"].start(path, guest), "--control", api],
+        save=lambda directory: [],
+        save_command=lambda path, directory, api: [path, "snapshot", api, directory / "snapshot"],
+        restore=lambda path, directory, api: [path, "restore", directory / "snapshot"]),
     "firecracker": Snapshots(
         start=firecracker_start, save=firecracker_save, load=firecracker_load,
         restore=lambda path, directory, api: [path, "--level", "Off", "--api-sock", api]),
@@ -123,17 +128,23 @@ def save(each: Contender, guest: Guest, directory: Path):
                 raise Failed("the guest to be saved prints nothing")
             time.sleep(0.01)
         ask(api, how.save(directory))
+        if how.save_command:
+            command = map(str, how.save_command(each.path, directory, api))
+            if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+                raise Failed("the guest is not saved")
     finally:
         process.kill()
         process.wait()
 
 
-def take_peer(each: Contender, case: str, tools: Path, directory: Path) -> Iterator[Figure]:
+def take_peer(each: Contender, case: str, tools: Path, directory: Path, *options: str
+              ) -> Iterator[Figure]:
     how, api = snapshots_of(each), directory / "api"
     api.unlink(missing_ok=True)
-    done = stopwatch(tools / "bench-stopwatch", map(str, how.restore(each.path, directory, api)),
+    command = [*map(str, how.restore(each.path, directory, api)), *options]
+    done = stopwatch(tools / "bench-stopwatch", command,
                      MARKER, TIME_LIMIT, ends=False, meanwhile=lambda: ask(api, how.load(directory)))
-    yield Figure(RESTORED, case, each.name, "ms", done.seen)
+    yield Figure(RESTORED, case, " ".join([each.name, *options]), "ms", done.seen)
 
 
 def take_floor(table: str, name: str, mode: str, case: str, tools: Path, directory: Path
@@ -176,6 +187,9 @@ def measure_restore(contenders: list[Contender], tools: Path, scratch: Path, tur
                     rows[each.name] = partial(refuse, error)
                 else:
                     rows[each.name] = partial(take_peer, each, case, tools, directory)
+                    if each.name == "minivmm":
+                        rows["minivmm --sandbox=off"] = partial(
+                            take_peer, each, case, tools, directory, "--sandbox=off")
             yield from take_turns(case, turns, rows)
 
 

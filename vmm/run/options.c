@@ -132,6 +132,7 @@ static const struct option run_options_list[] = {
       .read = option_read_duration,
       .at = offsetof(struct run_options, timeout_ms) },
     { .name = "boot-timeout",
+      .rare = true,
       .argument = "TIME",
       .help = "time limit until CMD starts (60s)",
       .more = "0 means no limit.",
