@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""minivmm run while the host changes what the guest sees, and with few descriptors."""
+"""minivmm run while the host changes what the guest sees or does not answer, and with few descriptors."""
 
+import ctypes
+import os
 import resource
+import struct
 import subprocess
 import tempfile
 import time
@@ -115,6 +118,55 @@ class Changes(GuestTest):
         self.assertEqual(self.guest.says("cat <&3; exec 3<&-"), ["old replaced", "0"])
         self.until("cat replaced", "new", "0")
         self.assertEqual(self.guest.end(), 0)
+
+
+class DeadServer:
+    """A FUSE filesystem whose server answers no request but the first, INIT, which all mounts need."""
+
+    def __init__(self, path: Path):
+        self.fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        options = f"fd={self.fuse},rootmode=40000,user_id=0,group_id=0"
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.path = os.fsencode(path)
+        if self.libc.mount(b"dead", self.path, b"fuse", ctypes.c_ulong(0), options.encode()):
+            os.close(self.fuse)
+            raise OSError(ctypes.get_errno(), "mount")
+        unique = struct.unpack_from("<8xQ", os.read(self.fuse, 65536))[0]
+        os.write(self.fuse, struct.pack("<IiQ2I56x", 16 + 64, 0, unique, 7, 31))
+
+    def wait(self):
+        """Until somebody waits for it."""
+        os.read(self.fuse, 65536)
+
+    def close(self):
+        """Whoever waits gets an error. May be called twice."""
+        if self.fuse >= 0:
+            os.close(self.fuse)
+            self.libc.umount2(self.path, 2)  # MNT_DETACH
+            self.fuse = -1
+
+
+@unittest.skipUnless(os.getuid() == 0, "not root, who may mount")
+@unittest.skipUnless(os.path.exists("/dev/fuse"), "the host's kernel has no FUSE")
+class DeadMount(GuestTest):
+    def test_the_other_files_go_on(self):
+        """All but the directory of the mount: the guest's overlay locks it while it looks up a name."""
+        for name in ("mounts/dead", "other"):
+            (self.directory / name).mkdir(parents=True)
+        (self.directory / "other/file").write_text("text\n")
+        server = DeadServer(self.directory / "mounts/dead")
+        self.addCleanup(server.close)
+        guest = Guest(self.directory)
+        self.addCleanup(guest.process.kill)
+        self.assertEqual(guest.says("cat mounts/dead/file 2>/dev/null & echo asked"), ["asked", "0"])
+        server.wait()
+        self.assertEqual(guest.says("cat other/file && cp other/file new && echo more >>new && cat new"),
+                         ["text", "text", "more", "0"])
+        self.assertEqual(guest.says("find /usr/bin -size +0 | wc -l >count && [ $(cat count) -gt 9 ]"),
+                         ["0"])
+        server.close()
+        self.assertNotEqual(guest.says("wait $!"), ["0"])
+        self.assertEqual(guest.end(), 0)
 
 
 class Descriptors(GuestTest):

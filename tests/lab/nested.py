@@ -76,7 +76,7 @@ MACHINES = {
         disk=MEMORY_DISK,
         # Nothing checks that the timer ticks in time, which it may not on a busy host.
         console="ttyS0 no_timer_check",
-        modules=("kvm_amd", "tun", "vhost_net", "virtio_pci", "nd_pmem", "virtio_pmem"),
+        modules=("kvm_amd", "fuse", "tun", "vhost_net", "virtio_pci", "nd_pmem", "virtio_pmem"),
     ),
     "aarch64": Machine(
         debian="arm64",
@@ -85,7 +85,7 @@ MACHINES = {
                  "-cpu", "max,pauth-impdef=on"),
         disk=BLOCK_DISK,  # this QEMU has no virtio-pmem
         console="ttyAMA0",
-        modules=("tun", "vhost_net", "virtio_pci"),
+        modules=("fuse", "tun", "vhost_net", "virtio_pci"),
     ),
 }
 
