@@ -6,7 +6,7 @@ import subprocess
 
 from machine import FILES, MINIVMM, SERIAL, GuestTest, Machine, only_on
 
-SCRIPT = ("dmesg -n 1; echo waiting; until dmesg | grep machine.fork; do usleep 50000; done; "
+SCRIPT = ("dmesg -n 1; echo waiting; until dmesg | grep m[a]chine.fork; do usleep 50000; done; "
           "head -c 16 /dev/urandom | sha256sum")
 
 
