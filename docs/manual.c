@@ -10,6 +10,7 @@
 #include "vmm/config/schema.h"
 #include "vmm/core/base.h"
 #include "vmm/run/options.h"
+#include "vmm/snapshot/snapshot_command.h"
 
 struct status_text {
     enum status status;
@@ -104,7 +105,7 @@ static void print_form(const struct option *form)
     printf(".El\n");
 }
 
-/* Has an earlier option the same forms? Those of `minivmm run` come after all others. */
+/* Has an earlier option the same forms? Those of minivmm without a sub-command come first. */
 static bool forms_are_known(const struct option *option)
 {
     const struct option *other = config_table.options;
@@ -167,6 +168,12 @@ int main(void)
             print_options(config_table.options);
         else if (!strcmp(line, "@RUN_OPTIONS@\n"))
             print_options(run_options_table.options);
+        else if (!strcmp(line, "@SNAPSHOT_OPTIONS@\n"))
+            print_options(snapshot_table.options);
+        else if (!strcmp(line, "@RESTORE_OPTIONS@\n"))
+            print_options(restore_table.options);
+        else if (!strcmp(line, "@FORK_OPTIONS@\n"))
+            print_options(fork_table.options);
         else if (!strcmp(line, "@STATUS@\n"))
             print_statuses();
         else if (!strcmp(line, "@RUN_STATUS@\n"))
