@@ -9,8 +9,18 @@
 #include "vmm/config/schema.h"
 #include "vmm/core/base.h"
 #include "vmm/run/options.h"
+#include "vmm/snapshot/snapshot_command.h"
 
-static const struct option_table *const tables[] = { &config_table, &run_options_table };
+/* The first one is minivmm's, those after it are of its sub-commands. */
+static const struct option_table *const tables[] = {
+    &config_table, &run_options_table, &snapshot_table, &restore_table, &fork_table,
+};
+
+/* Lines that stand for the options of a table. */
+static const char *const places[ARRAY_SIZE(tables)] = {
+    "@OPTIONS@\n",         "@RUN_OPTIONS@\n",  "@SNAPSHOT_OPTIONS@\n",
+    "@RESTORE_OPTIONS@\n", "@FORK_OPTIONS@\n",
+};
 
 /* What completes a value, by the name that the table gives it. No row: nothing does. */
 static const struct value {
@@ -142,6 +152,16 @@ static void bash_print_table(const struct option_table *table)
         if (option->letter)
             bash_print_option(table->program, "-", letter, option);
     }
+}
+
+static void bash_print_tables(void)
+{
+    printf("    ['commands']='");
+    for (unsigned i = 1; i < ARRAY_SIZE(tables); i++)
+        printf("%s%s", i > 1 ? " " : "", tables[i]->program + strlen("minivmm "));
+    printf("'\n");
+    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
+        bash_print_table(tables[i]);
 }
 
 /* Zsh. */
@@ -276,21 +296,26 @@ static void zsh_print_functions(void)
                 zsh_print_forms(option);
 }
 
+static bool zsh_print_place(const char *line)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++)
+        if (!strcmp(line, places[i])) {
+            zsh_print_options(tables[i]);
+            return true;
+        }
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     char line[512];
 
     while (fgets(line, sizeof(line), stdin)) {
         if (!strcmp(line, "@TABLE@\n"))
-            for (unsigned i = 0; i < ARRAY_SIZE(tables); i++)
-                bash_print_table(tables[i]);
+            bash_print_tables();
         else if (!strcmp(line, "@FORMS@\n"))
             zsh_print_functions();
-        else if (!strcmp(line, "@OPTIONS@\n"))
-            zsh_print_options(&config_table);
-        else if (!strcmp(line, "@RUN_OPTIONS@\n"))
-            zsh_print_options(&run_options_table);
-        else
+        else if (!zsh_print_place(line))
             fputs(line, stdout);
     }
     return ferror(stdin) || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;

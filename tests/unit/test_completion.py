@@ -133,8 +133,19 @@ class Completion:
         self.check_offers_all_options("run")
         self.assertNotIn("--port", self.offered("minivmm run --", "--"))
 
+    def test_options_of_snapshots(self):
+        self.check_offers_all_options("restore")
+        offered = self.offered("minivmm snapshot root.img source --", "--")
+        self.assertEqual({word.rstrip("=") for word in offered},
+                         {"--stop", "--show", "--check", "--help"})
+        self.check("minivmm restore source --clock=re", "minivmm restore source --clock=real ")
+        self.check("minivmm fork root.img -- --clock=re", "minivmm fork root.img -- --clock=real ")
+
     def test_subcommand(self):
         self.check("minivmm ru", "minivmm run ")
+        self.check("minivmm snap", "minivmm snapshot ")
+        self.check("minivmm rest", "minivmm restore ")
+        self.check("minivmm fo", "minivmm fork ")
 
     def test_file(self):
         self.check("minivmm --kernel bz", "minivmm --kernel bzImage ")
@@ -145,6 +156,8 @@ class Completion:
     def test_directory(self):
         self.assertEqual(self.shell.complete("minivmm run --rw so").rstrip(),
                          "minivmm run --rw source/")
+        self.assertEqual(self.shell.complete("minivmm restore so").rstrip(),
+                         "minivmm restore source/")
 
     def test_choice(self):
         self.check("minivmm --log-level wa", "minivmm --log-level warn ")
