@@ -24,10 +24,8 @@ static const struct seccomp_rule vcpu_table[] = {
 const struct seccomp_list arch_vcpu_rules = { vcpu_table, ARRAY_SIZE(vcpu_table) };
 
 static const struct seccomp_rule save_table[] = {
-    SECCOMP_IOCTL(KVM_GET_REG_LIST, "a snapshot"),
-    SECCOMP_IOCTL(KVM_GET_ONE_REG, "the same"),
-    SECCOMP_IOCTL(KVM_GET_VCPU_EVENTS, "the same"),
-    SECCOMP_IOCTL(KVM_GET_MP_STATE, "the same"),
+    SECCOMP_IOCTL(KVM_GET_REG_LIST, "a snapshot"),  SECCOMP_IOCTL(KVM_GET_ONE_REG, "the same"),
+    SECCOMP_IOCTL(KVM_GET_VCPU_EVENTS, "the same"), SECCOMP_IOCTL(KVM_GET_MP_STATE, "the same"),
     SECCOMP_IOCTL(KVM_GET_DEVICE_ATTR, "the same"),
 };
 

@@ -5,6 +5,7 @@
 
 #include <linux/kvm.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 
 #include "arch/x86_64/cpuid_host.h"
@@ -96,7 +97,9 @@ static void set_up(void)
     struct vm vm = { .vcpus_wanted = 4 };
     struct vcpu vcpu = { .vm = &vm };
 
+    ck_assert_int_eq(cpuid_ask_host(&vm), 0);
     ck_assert_int_eq(cpuid_set(&vcpu), 0);
+    free(vm.cpuid);
 }
 
 /* NULL: the guest sees zeros. */

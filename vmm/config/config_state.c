@@ -164,7 +164,7 @@ static void config_console_state(struct config *config, struct console_config *c
     state_field(s, console, max);
     if (!s->loading || s->error)
         return;
-    console->fd = -1; /* connected to nothing, if it was a descriptor */
+    console->fd = -1;       /* connected to nothing, if it was a descriptor */
     console->append = true; /* what the guest has written is there */
     if (console->kind == CONSOLE_FILE && !console->path)
         state_fail(s, "a console without a file");

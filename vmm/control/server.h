@@ -17,7 +17,8 @@
  *
  * Files are opened by the client and come as descriptors (SCM_RIGHTS) with the first bytes of a
  * request: the confined process opens none. A snapshot needs empty files for the state, the memory
- * and each drive that is not read-only, in this order. A running machine is paused meanwhile; with "stop" it ends then.
+ * and each drive that is not read-only, in this order. A running machine is paused meanwhile; with
+ * "stop" it ends then.
  *
  * Answers are 200, 204 or, with {"fault_message"}, 400. A client must have the user's own id, or be
  * root. All on the main loop, which waits for no client.
