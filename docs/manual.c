@@ -10,6 +10,7 @@
 #include "vmm/config/schema.h"
 #include "vmm/core/base.h"
 #include "vmm/run/options.h"
+#include "vmm/run/warm_command.h"
 #include "vmm/snapshot/snapshot_command.h"
 
 struct status_text {
@@ -161,19 +162,27 @@ static void print_statuses(void)
 
 int main(void)
 {
+    static const struct {
+        const char *line;
+        const struct option_table *table;
+    } lists[] = {
+        { "@OPTIONS@\n", &config_table },
+        { "@RUN_OPTIONS@\n", &run_options_table },
+        { "@SNAPSHOT_OPTIONS@\n", &snapshot_table },
+        { "@RESTORE_OPTIONS@\n", &restore_table },
+        { "@FORK_OPTIONS@\n", &fork_table },
+        { "@WARM_OPTIONS@\n", &warm_table },
+    };
     char line[512];
 
     while (fgets(line, sizeof(line), stdin)) {
-        if (!strcmp(line, "@OPTIONS@\n"))
-            print_options(config_table.options);
-        else if (!strcmp(line, "@RUN_OPTIONS@\n"))
-            print_options(run_options_table.options);
-        else if (!strcmp(line, "@SNAPSHOT_OPTIONS@\n"))
-            print_options(snapshot_table.options);
-        else if (!strcmp(line, "@RESTORE_OPTIONS@\n"))
-            print_options(restore_table.options);
-        else if (!strcmp(line, "@FORK_OPTIONS@\n"))
-            print_options(fork_table.options);
+        const struct option_table *table = NULL;
+
+        for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
+            if (!strcmp(line, lists[i].line))
+                table = lists[i].table;
+        if (table)
+            print_options(table->options);
         else if (!strcmp(line, "@STATUS@\n"))
             print_statuses();
         else if (!strcmp(line, "@RUN_STATUS@\n"))
