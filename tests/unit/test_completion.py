@@ -146,6 +146,8 @@ class Completion:
         self.check("minivmm snap", "minivmm snapshot ")
         self.check("minivmm rest", "minivmm restore ")
         self.check("minivmm fo", "minivmm fork ")
+        self.check("minivmm wa", "minivmm warm ")
+        self.check("minivmm warm --dr", "minivmm warm --drop" + self.AFTER_OPTION)
 
     def test_file(self):
         self.check("minivmm --kernel bz", "minivmm --kernel bzImage ")
@@ -194,7 +196,7 @@ class Completion:
 class Bash(Completion, unittest.TestCase):
     COMMAND = ["bash", "--norc", "--noprofile", "-i"]
     SETUP = BASH
-    AFTER_KEY = " "
+    AFTER_KEY = AFTER_OPTION = " "
 
     def test_directory_only(self):
         self.check("minivmm run --root bz", "minivmm run --root bz")
@@ -217,7 +219,7 @@ class Bash(Completion, unittest.TestCase):
 class Zsh(Completion, unittest.TestCase):
     COMMAND = ["zsh", "-f", "-i"]
     SETUP = ZSH
-    AFTER_KEY = ","  # zsh removes it before a space
+    AFTER_KEY, AFTER_OPTION = ",", "="  # zsh removes them before a space
 
 
 if __name__ == "__main__":
