@@ -26,17 +26,33 @@ static bool http_next_line(char **at, const char *end, struct line *ret)
     return true;
 }
 
-/* Takes the value if the line is the field `name`. */
-static bool http_is_field(const struct line *line, const char *name, struct line *ret_value)
+static bool http_is_space(char c)
 {
-    size_t length = strlen(name), skip = length + 1;
+    return c == ' ' || c == '\t';
+}
 
-    if (line->length < skip || strncasecmp(line->at, name, length) != 0 || line->at[length] != ':')
-        return false;
-    while (skip < line->length && (line->at[skip] == ' ' || line->at[skip] == '\t'))
-        skip++;
-    *ret_value = (struct line){ line->at + skip, line->length - skip };
-    return true;
+/* RFC 9112, 5: no white space before the colon, nor at the begin: the line does not go on there. */
+static bool http_cut_field(const struct line *line, struct line *ret_name, struct line *ret_value)
+{
+    const char *colon = memchr(line->at, ':', line->length);
+    size_t length = colon ? (size_t)(colon - line->at) : 0;
+    struct line value = { line->at + length + 1, line->length - length - 1 };
+
+    for (size_t i = 0; i < length; i++)
+        if (line->at[i] <= ' ' || line->at[i] >= 0x7f)
+            return false;
+    for (; value.length > 0 && http_is_space(value.at[0]); value.length--)
+        value.at++;
+    while (value.length > 0 && http_is_space(value.at[value.length - 1]))
+        value.length--;
+    *ret_name = (struct line){ line->at, length };
+    *ret_value = value;
+    return length > 0;
+}
+
+static bool http_is(const struct line *line, const char *text)
+{
+    return line->length == strlen(text) && strncasecmp(line->at, text, line->length) == 0;
 }
 
 static bool http_read_length(const struct line *value, size_t *ret)
@@ -52,15 +68,27 @@ static bool http_read_length(const struct line *value, size_t *ret)
     return true;
 }
 
-static bool http_read_field(const struct line *line, struct http_message *ret)
+static bool http_read_field(const struct line *line, struct http_message *ret, bool *has_length)
 {
-    struct line value;
+    struct line name, value;
+    size_t length;
 
-    if (http_is_field(line, "Content-Length", &value))
-        return http_read_length(&value, &ret->body_size);
-    if (http_is_field(line, "Connection", &value))
-        ret->close = value.length == 5 && strncasecmp(value.at, "close", 5) == 0;
-    return !http_is_field(line, "Transfer-Encoding", &value) && memchr(line->at, ':', line->length);
+    if (!http_cut_field(line, &name, &value) || http_is(&name, "Transfer-Encoding"))
+        return false;
+    if (http_is(&name, "Connection"))
+        ret->close = http_is(&value, "close");
+    if (!http_is(&name, "Content-Length"))
+        return true;
+    if (!http_read_length(&value, &length) || (*has_length && length != ret->body_size))
+        return false;
+    *has_length = true;
+    ret->body_size = length;
+    return true;
+}
+
+static bool http_is_version(const char *word)
+{
+    return !strcmp(word, "HTTP/1.1") || !strcmp(word, "HTTP/1.0");
 }
 
 /* Two words, and whatever follows. */
@@ -80,13 +108,14 @@ static bool http_cut_words(const struct line *line, struct http_message *ret)
             *space = '\0';
     }
     ret->words[2] = at;
-    return strlen(ret->words[0]) + strlen(ret->words[1]) + strlen(at) <= line->length;
+    return http_is_version(ret->words[0]) || http_is_version(ret->words[2]);
 }
 
 ssize_t http_read(char *bytes, size_t size, struct http_message *ret)
 {
     const char *end = bytes + (size < HTTP_MAX_HEAD ? size : HTTP_MAX_HEAD);
     struct line first, line;
+    bool has_length = false;
     char *at = bytes;
 
     *ret = (struct http_message){ .body_size = 0 };
@@ -97,9 +126,11 @@ ssize_t http_read(char *bytes, size_t size, struct http_message *ret)
             return size < HTTP_MAX_HEAD ? 0 : -EMSGSIZE;
         if (line.length == 0)
             break;
-        if (!http_read_field(&line, ret))
+        if (!http_read_field(&line, ret, &has_length))
             return -EBADMSG;
     }
+    if (memchr(bytes, '\0', (size_t)(at - bytes)))
+        return -EBADMSG;
     if (ret->body_size > HTTP_MAX_BODY)
         return -EMSGSIZE;
     if (ret->body_size > size - (size_t)(at - bytes))
