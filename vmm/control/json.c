@@ -115,10 +115,18 @@ const struct json *json_entry(const struct json *array, size_t index)
     return (const struct json *)jansson.entry((const json_t *)array, index);
 }
 
+bool json_is_flag(const struct json *json)
+{
+    return json && json_is_boolean((const json_t *)json);
+}
+
 bool json_has_only(const struct json *object, const char *const keys[], const char **ret)
 {
     json_t *json = (json_t *)object;
 
+    *ret = NULL;
+    if (!json_is_object(json))
+        return false;
     for (void *at = jansson.iterate(json); at; at = jansson.next(json, at)) {
         unsigned i = 0;
 
@@ -130,18 +138,42 @@ bool json_has_only(const struct json *object, const char *const keys[], const ch
     }
     return true;
 }
+
+/* Bytes of the character at `text` in UTF-8 (RFC 3629); 0: it is none. */
+static unsigned json_character(const char *text)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    unsigned size = *c < 0x80   ? 1
+                    : *c < 0xc2 ? 0
+                    : *c < 0xe0 ? 2
+                    : *c < 0xf0 ? 3
+                    : *c < 0xf5 ? 4
+                                : 0;
+
+    for (unsigned i = 1; i < size; i++)
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+    if ((*c == 0xe0 && c[1] < 0xa0) || (*c == 0xed && c[1] > 0x9f) || (*c == 0xf0 && c[1] < 0x90) ||
+        (*c == 0xf4 && c[1] > 0x8f))
+        return 0;
+    return size;
+}
+
 const char *json_quote(const char *text, char *to, size_t size)
 {
     size_t used = 0;
 
     to[used++] = '"';
-    for (; *text && used + 8 < size; text++) {
-        unsigned char byte = (unsigned char)*text;
+    while (*text && used + 8 < size) {
+        unsigned length = json_character(text);
 
-        if (byte < 0x20 || byte == '"' || byte == '\\')
-            used += (size_t)sprintf(to + used, "\\u%04x", byte);
+        if (length == 0)
+            used += (size_t)sprintf(to + used, "\\ufffd");
+        else if ((unsigned char)*text < 0x20 || *text == '"' || *text == '\\')
+            used += (size_t)sprintf(to + used, "\\u%04x", (unsigned)*text);
         else
-            to[used++] = (char)byte;
+            used = (size_t)((char *)mempcpy(to + used, text, length) - to);
+        text += length ? length : 1;
     }
     to[used++] = '"';
     to[used] = '\0';
