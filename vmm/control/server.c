@@ -30,7 +30,8 @@ struct client {
     size_t used;
     int fds[DESCRIPTORS]; /* received, not used yet */
     unsigned fd_count;
-    bool asking; /* its request is being carried out */
+    bool asking;  /* its request is being carried out */
+    bool leaving; /* its connection ends with the next answer */
 };
 
 struct control {
@@ -41,7 +42,13 @@ struct control {
     struct client clients[CLIENTS];
 
     /* The request that is being carried out. */
-    enum control_request { REQUEST_NONE, REQUEST_PAUSE, REQUEST_RESUME, REQUEST_SNAPSHOT } request;
+    enum control_request {
+        REQUEST_NONE,
+        REQUEST_PAUSE,
+        REQUEST_RESUME,
+        REQUEST_SNAPSHOT,
+        REQUEST_SAVED, /* a snapshot is done, and the machine is to run on or to end */
+    } request;
     bool was_paused, stop; /* of REQUEST_SNAPSHOT */
     struct snapshot_files files;
     char why[FAULT_SIZE]; /* why it failed, or "" */
@@ -80,8 +87,8 @@ static void client_answer(struct client *client, unsigned status, const char *bo
     char bytes[ANSWER_SIZE + 256];
     const char *reason = status == 200 ? "OK" : status == 204 ? "No Content" : "Bad Request";
     int size =
-        snprintf(bytes, sizeof(bytes),
-                 "HTTP/1.1 %u %s\r\nServer: minivmm\r\nConnection: keep-alive\r\n", status, reason);
+        snprintf(bytes, sizeof(bytes), "HTTP/1.1 %u %s\r\nServer: minivmm\r\nConnection: %s\r\n",
+                 status, reason, client->leaving ? "close" : "keep-alive");
 
     if (body)
         size += snprintf(bytes + size, sizeof(bytes) - (size_t)size,
@@ -150,11 +157,13 @@ static void control_patch_vm(struct client *client, const struct json *body)
     if (state && !strcmp(state, "Paused")) {
         control->request = REQUEST_PAUSE;
         lifecycle_pause(control->life, PAUSE_MS);
-    } else if (state && !strcmp(state, "Resumed")) {
+    } else if (!state || strcmp(state, "Resumed") != 0) {
+        client_fault(client, "state: expected Paused or Resumed");
+    } else if (lifecycle_state(control->life) != LIFE_PAUSED) {
+        client_answer(client, 204, NULL); /* no event would follow */
+    } else {
         control->request = REQUEST_RESUME;
         lifecycle_resume(control->life);
-    } else {
-        client_fault(client, "state: expected Paused or Resumed");
     }
 }
 
@@ -179,10 +188,14 @@ static unsigned control_count_writable(const struct control *control)
 static void control_create_snapshot(struct client *client, const struct json *body)
 {
     struct control *control = client->control;
-    const char *type = json_text(json_member(body, "snapshot_type"));
+    const struct json *type = json_member(body, "snapshot_type"), *stop = json_member(body, "stop");
 
-    if (type && strcmp(type, "Full") != 0) {
+    if (type && (!json_text(type) || strcmp(json_text(type), "Full") != 0)) {
         client_fault(client, "snapshot_type: expected Full");
+        return;
+    }
+    if (stop && !json_is_flag(stop)) {
+        client_fault(client, "stop: expected true or false");
         return;
     }
     if (client->fd_count != 2 + control_count_writable(control)) {
@@ -191,7 +204,7 @@ static void control_create_snapshot(struct client *client, const struct json *bo
         return;
     }
     control->request = REQUEST_SNAPSHOT;
-    control->stop = json_flag(json_member(body, "stop"));
+    control->stop = json_flag(stop);
     control->was_paused = lifecycle_state(control->life) == LIFE_PAUSED;
     control->files.state = client->fds[0];
     control->files.memory = client->fds[1];
@@ -240,8 +253,8 @@ static void client_change(struct client *client, const struct control_route *rou
         snprintf(fault, sizeof(fault), "the body is not JSON: %s", why);
         client_fault(client, fault);
     } else if (!json_has_only(body, route->keys, &key)) {
-        snprintf(fault, sizeof(fault), "unknown field `%.64s`", key);
-        client_fault(client, fault);
+        snprintf(fault, sizeof(fault), "unknown field `%.64s`", key ? key : "");
+        client_fault(client, key ? fault : "the body is not an object");
     } else {
         *control->why = '\0';
         route->put(client, body);
@@ -269,21 +282,23 @@ static void client_advance(struct client *client)
     struct http_message message;
     ssize_t size;
 
-    while (!client->asking && client->used > 0) {
+    while (!client->asking && !client->leaving && client->used > 0) {
         size = http_read(client->bytes, client->used, &message);
         if (size == 0)
             break;
+        client->leaving = size < 0 || message.close;
         if (size < 0) {
             client_fault(client, size == -EMSGSIZE ? "the request is too long"
                                                    : "this is not an HTTP/1.1 request");
-            client_close(client);
-            return;
+            break;
         }
         client_handle(client, &message);
         client->used -= (size_t)size;
         memmove(client->bytes, client->bytes + size, client->used);
     }
     client->watch.events = client->asking ? 0 : POLLIN;
+    if (client->leaving && !client->asking)
+        client_close(client);
 }
 
 /* Takes the descriptors that came with a message. */
@@ -358,6 +373,7 @@ static void control_accept(struct watch *watch, short revents)
     }
     client->control = control;
     client->used = 0;
+    client->leaving = false;
     client->watch = (struct watch){ .fd = fd, .events = POLLIN, .ready = client_ready };
     loop_add(control->loop, &client->watch);
     if (control_count(control) == CLIENTS)
@@ -416,36 +432,57 @@ static void control_close_files(struct control *control)
     files->state = files->memory = -1;
 }
 
-/* The files are written, or not: `why` says so. */
+/*
+ * The files are written, or not: `why` says so. The client is answered when the machine is what the
+ * request says: only then does the next request begin.
+ */
 static void control_saved(struct control *control)
 {
+    bool stop = control->stop && !*control->why;
+
     control_close_files(control);
-    control_finish(control);
-    if (control->stop && !*control->why)
+    if (!stop && control->was_paused) {
+        control_finish(control);
+        return;
+    }
+    control->request = REQUEST_SAVED;
+    if (stop)
         lifecycle_stop(control->life, 0);
-    else if (!control->was_paused)
+    else
         lifecycle_resume(control->life);
+}
+
+static void control_begin_saving(struct control *control)
+{
+    if (lifecycle_work(control->life, control_save, control))
+        return;
+    snprintf(control->why, sizeof(control->why), "the host has no thread to write it with");
+    control_saved(control);
+}
+
+/* Whether the request goes on until another event. A pause outlives a reset. */
+static bool control_awaits_more(const struct control *control, enum life_event event)
+{
+    return event == LIFE_HAS_RESET &&
+           (control->request == REQUEST_PAUSE || control->request == REQUEST_SNAPSHOT);
 }
 
 void control_on_event(struct control *control, enum life_event event, const char *name)
 {
-    if (!control || control->request == REQUEST_NONE)
+    if (!control || control->request == REQUEST_NONE || control_awaits_more(control, event))
         return;
-    if (event == LIFE_HAS_WORKED && control->request == REQUEST_SNAPSHOT) {
+    if (control->request == REQUEST_SNAPSHOT && event == LIFE_HAS_WORKED) {
         control_saved(control);
         return;
     }
-    if (event == LIFE_HAS_PAUSED && control->request == REQUEST_SNAPSHOT) {
-        if (lifecycle_work(control->life, control_save, control))
-            return;
-        snprintf(control->why, sizeof(control->why), "the host has no thread to write it with");
-        if (!control->was_paused)
-            lifecycle_resume(control->life);
-    } else if (event == LIFE_CANNOT_PAUSE)
+    if (control->request == REQUEST_SNAPSHOT && event == LIFE_HAS_PAUSED) {
+        control_begin_saving(control);
+        return;
+    }
+    if (event == LIFE_CANNOT_PAUSE)
         snprintf(control->why, sizeof(control->why), "%s does not come to rest", name);
-    else if (event == LIFE_HAS_STOPPED || event == LIFE_HAS_RESET)
-        snprintf(control->why, sizeof(control->why), "the machine has %s meanwhile",
-                 event == LIFE_HAS_RESET ? "been reset" : "stopped");
+    else if (event == LIFE_HAS_STOPPED && control->request != REQUEST_SAVED)
+        snprintf(control->why, sizeof(control->why), "the machine has stopped meanwhile");
     control_close_files(control);
     control_finish(control);
 }
