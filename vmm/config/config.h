@@ -10,6 +10,7 @@
 #include "devices/net/tap.h"
 #include "devices/net/user.h"
 #include "vmm/core/arena.h"
+#include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
 /*
@@ -18,6 +19,14 @@
  * config_complete(), config_check(). Strings are not copied: they must outlive the config, or lie
  * in its arena.
  */
+
+/* Limits, of command lines and of saved configurations. Sizes are multiples of 1 MiB. */
+#define CONFIG_MIN_MEMORY (16 * MIB)
+#define CONFIG_MAX_SIZE   (16 * 1024 * GIB)
+#define CONFIG_MAX_CPUS   1024
+#define CONFIG_MAX_POLL   10000 /* microseconds */
+#define CONFIG_MAX_PORT   63    /* bytes of a port's name */
+#define CONFIG_MAX_OWNER  (UINT32_MAX - 1)
 
 enum console_kind { CONSOLE_NONE, CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_FD };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vmm/config/config_state.h"
 
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +12,24 @@
 #define MAX_TEXT  8192 /* bytes of a path or a command line, with the terminating 0 */
 #define MAX_ITEMS 256  /* of a list: more than a machine has room for */
 
-/* A text, or NULL, which has no bytes. A relative path becomes absolute. */
+/* What the command line checks, as a saved state may be anybody's. */
+static void config_limit(struct state *s, const char *name, uint64_t value, uint64_t min,
+                         uint64_t max)
+{
+    if (s->loading && !s->error && (value < min || value > max))
+        state_fail(s, "%s: %llu is not from %llu to %llu", name, (unsigned long long)value,
+                   (unsigned long long)min, (unsigned long long)max);
+}
+
+static void config_size(struct state *s, const char *name, uint64_t *size, uint64_t min)
+{
+    state_u64(s, name, size);
+    config_limit(s, name, *size, min, CONFIG_MAX_SIZE);
+    if (s->loading && !s->error && *size % MIB)
+        state_fail(s, "%s: %llu is not a multiple of 1M", name, (unsigned long long)*size);
+}
+
+/* A text, or NULL, which has no bytes. A relative path becomes absolute; none is empty. */
 static void config_text(struct config *config, struct state *s, const char *name, const char **text,
                         bool path)
 {
@@ -39,8 +57,19 @@ static void config_text(struct config *config, struct state *s, const char *name
     copy = arena_alloc(&config->arena, length);
     if (!copy || memchr(bytes, '\0', length) != bytes + length - 1)
         state_fail(s, copy ? "%s is not a text" : "%s: out of memory", name);
+    else if (path && length == 1)
+        state_fail(s, "%s is empty", name);
     else
         *text = memcpy(copy, bytes, length);
+}
+
+/* A name from 1 to `max` bytes, or NULL. */
+static void config_name(struct config *config, struct state *s, const char *name, const char **text,
+                        size_t max)
+{
+    config_text(config, s, name, text, false);
+    if (*text)
+        config_limit(s, name, strlen(*text), 1, max);
 }
 
 /* A text in an array. */
@@ -96,12 +125,14 @@ static void config_disk_state(struct config *config, struct disk_config *disk, s
     state_field(s, image, read_only);
     state_field(s, image, direct);
     state_field(s, image, throw_away);
-    state_field(s, image, max);
+    config_size(s, "max", &image->max, 0);
     image->engine = config_choice(s, "engine", image->engine, BLOCK_ENGINE_THREAD + 1);
     state_u32(s, "poll_us", &poll);
     disk->poll_us = (int)poll;
+    if (disk->poll_us != -1)
+        config_limit(s, "poll_us", poll, 0, CONFIG_MAX_POLL);
     config_array(s, "serial", disk->serial, sizeof(disk->serial));
-    if (s->loading && !s->error && (!image->path || disk->poll_us < -1 || disk->poll_us > 10000))
+    if (s->loading && !s->error && !image->path)
         state_fail(s, "a disk without a file");
 }
 
@@ -121,6 +152,8 @@ static void config_forward_state(struct config *config, struct slirp_forward *fo
     state_field(s, forward, host_addr);
     state_field(s, forward, host_port);
     state_field(s, forward, guest_port);
+    config_limit(s, "host_port", forward->host_port, 1, UINT16_MAX);
+    config_limit(s, "guest_port", forward->guest_port, 1, UINT16_MAX);
 }
 
 static void config_net_state(struct config *config, struct net_config *net, struct state *s)
@@ -131,7 +164,9 @@ static void config_net_state(struct config *config, struct net_config *net, stru
     state_field(s, net, implied);
     state_bytes(s, "mac", net->mac, sizeof(net->mac));
     state_field(s, net, mac_set);
-    config_text(config, s, "interface", &net->tap.interface, false);
+    if (s->loading && !s->error && net->mac[0] & 1)
+        state_fail(s, "mac is not a NIC's address");
+    config_name(config, s, "interface", &net->tap.interface, IFNAMSIZ - 1);
     state_field(s, net, vhost);
     state_field(s, user, host_loopback);
     CONFIG_LIST(s, "forwards", user->forwards, config_add_forward(config, user),
@@ -149,10 +184,14 @@ static void config_share_state(struct config *config, struct share_config *share
     state_field(s, directory, overlaid);
     state_field(s, directory, guest_uid);
     state_field(s, directory, guest_gid);
+    config_limit(s, "guest_uid", directory->guest_uid, 0, CONFIG_MAX_OWNER);
+    config_limit(s, "guest_gid", directory->guest_gid, 0, CONFIG_MAX_OWNER);
     if (s->loading)
         directory->names_fd = -1;
     if (s->loading && !s->error && !directory->path)
         state_fail(s, "a share without a directory");
+    if (s->loading && !s->error && directory->overlaid && directory->writable)
+        state_fail(s, "a share below an overlay is not writable");
 }
 
 static void config_console_state(struct config *config, struct console_config *console,
@@ -161,7 +200,7 @@ static void config_console_state(struct config *config, struct console_config *c
     console->kind = config_choice(s, name, console->kind, CONSOLE_FD + 1);
     config_text(config, s, "path", &console->path, true);
     state_field(s, console, append);
-    state_field(s, console, max);
+    config_size(s, "max", &console->max, 0);
     if (!s->loading || s->error)
         return;
     console->fd = -1;       /* connected to nothing, if it was a descriptor */
@@ -172,7 +211,7 @@ static void config_console_state(struct config *config, struct console_config *c
 
 static void config_port_state(struct config *config, struct port_config *port, struct state *s)
 {
-    config_text(config, s, "name", &port->name, false);
+    config_name(config, s, "name", &port->name, CONFIG_MAX_PORT);
     state_field(s, port, console);
     state_field(s, port, ordered);
     if (s->loading && !s->error && !port->name)
@@ -186,11 +225,13 @@ void config_state(struct config *config, struct state *s)
     config_text(config, s, "initrd", &config->initrd, true);
     config_text(config, s, "cmdline", &config->cmdline, false);
     config_text(config, s, "dtb", &config->dtb, true);
-    state_field(s, config, memory);
+    config_size(s, "memory", &config->memory, CONFIG_MIN_MEMORY);
     state_field(s, config, cpus);
+    config_limit(s, "cpus", config->cpus, 1, CONFIG_MAX_CPUS);
     state_field(s, config, nested);
     state_field(s, config, pmu);
     state_field(s, config, rng);
+    state_field(s, config, balloon);
     state_field(s, config, reboot);
     CONFIG_LIST(s, "disks", config->disks, config_add_disk(config), config_disk_state);
     if (s->loading) {

@@ -186,7 +186,7 @@ static const struct option disk_keys[] = {
       .read = option_read_size,
       .at = offsetof(struct disk_config, image.max),
       .min = 1 * MIB,
-      .max = 16 * 1024 * GIB },
+      .max = CONFIG_MAX_SIZE },
     { .name = "format",
       .argument = "raw",
       .help = "take the file as a raw image whatever it looks like",
@@ -217,7 +217,7 @@ static const struct option disk_keys[] = {
               "requests arrive within that time. 0 disables polling. A number a little longer than "
               "the disk takes for a request saves the wake-up at its completion, too.",
       .read = config_read_poll,
-      .max = 10000,
+      .max = CONFIG_MAX_POLL,
       .at = offsetof(struct disk_config, poll_us) },
     { .name = "serial",
       .argument = "TEXT",
@@ -334,7 +334,7 @@ const struct option config_cpus_forms[] = {
               "process",
       .read = config_read_cpus,
       .min = 1,
-      .max = 1024,
+      .max = CONFIG_MAX_CPUS,
       .keys = cpus_keys },
     { .name = NULL },
 };
@@ -364,13 +364,13 @@ static const struct option share_keys[] = {
       .help = "the guest's user who has the files of minivmm's user, unless that is root (0)",
       .read = option_read_number,
       .at = offsetof(struct share_config, directory.guest_uid),
-      .max = UINT32_MAX - 1 },
+      .max = CONFIG_MAX_OWNER },
     { .name = "gid",
       .argument = "ID",
       .help = "the same for the group of minivmm's user (0)",
       .read = option_read_number,
       .at = offsetof(struct share_config, directory.guest_gid),
-      .max = UINT32_MAX - 1 },
+      .max = CONFIG_MAX_OWNER },
     { .name = NULL },
 };
 
@@ -398,7 +398,7 @@ static const struct option file_keys[] = {
       .read = option_read_size,
       .at = offsetof(struct console_config, max),
       .min = 1 * MIB,
-      .max = 16 * 1024 * GIB },
+      .max = CONFIG_MAX_SIZE },
     { .name = NULL },
 };
 
@@ -437,7 +437,7 @@ static const struct option port_forms[] = {
       .help = "the name in the guest: /dev/virtio-ports/NAME; needs fd",
       .read = config_read_port,
       .min = 1,
-      .max = 63,
+      .max = CONFIG_MAX_PORT,
       .keys = port_keys },
     { .name = NULL },
 };
@@ -477,8 +477,8 @@ static const struct option config_options[] = {
               "memory only as the guest uses it.",
       .read = option_read_size,
       .at = offsetof(struct config, memory),
-      .min = 16 * MIB,
-      .max = 16 * 1024 * GIB },
+      .min = CONFIG_MIN_MEMORY,
+      .max = CONFIG_MAX_SIZE },
     { .name = "cpus",
       .letter = 'c',
       .argument = "N",
