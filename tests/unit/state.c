@@ -225,6 +225,80 @@ START_TEST(configuration_must_be_equal)
 }
 END_TEST
 
+/* A tool that knows no device steps through its state. */
+START_TEST(sections_and_fields_one_after_the_other)
+{
+    static const char *const names[] = { "thing0", "a",      "b",      "c",       "d",
+                                         "e",      "bytes",  "text",   "numbers", "number",
+                                         "number", "number", "thing1", "a" };
+    struct thing from = full;
+    struct state_item item;
+    struct state out, in;
+
+    save(&out, &from);
+    thing_state(&from, &out, "thing1");
+    state_begin_load(&in, out.bytes, out.at);
+    for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        ck_assert_int_eq(state_next(&in, &item), 1);
+        ck_assert_uint_eq(item.name_length, strlen(names[i]));
+        ck_assert_mem_eq(item.name, names[i], item.name_length);
+        ck_assert_int_eq(item.section, !strncmp(names[i], "thing", 5));
+        if (!strcmp(names[i], "d"))
+            ck_assert_uint_eq(item.value, full.d);
+        if (!strcmp(names[i], "text"))
+            ck_assert(item.size == 5 && !memcmp(item.bytes, "hello", 5));
+    }
+    for (unsigned i = 0; i < 10; i++)
+        ck_assert_int_eq(state_next(&in, &item), 1);
+    ck_assert_int_eq(state_next(&in, &item), 0);
+    ck_assert_int_eq(state_next(&in, &item), 0);
+    ck_assert_int_eq(state_finish(&in), 0);
+    state_finish(&out);
+}
+END_TEST
+
+/* It ends, and every item lies within the bytes. */
+static int step_through(const uint8_t *bytes, size_t size)
+{
+    uint8_t *copy = malloc(size ? size : 1);
+    struct state_item item;
+    unsigned steps = 0;
+    struct state in;
+    int more;
+
+    memcpy(copy, bytes, size);
+    state_begin_load(&in, copy, size);
+    while ((more = state_next(&in, &item)) > 0) {
+        ck_assert((const uint8_t *)item.name + item.name_length <= copy + size);
+        ck_assert(!item.bytes || item.bytes + item.size <= copy + size);
+        ck_assert_uint_lt(steps++, size);
+    }
+    ck_assert_int_eq(state_next(&in, &item), more);
+    state_finish(&in);
+    free(copy);
+    return more;
+}
+
+START_TEST(stepping_through_what_is_damaged)
+{
+    static const uint8_t changes[] = { 0x01, 0x80, 0xff };
+    struct thing from = full;
+    struct state out;
+
+    save(&out, &from);
+    ck_assert_int_eq(step_through(out.bytes, 0), 0);
+    for (size_t size = 1; size < out.at; size++)
+        ck_assert_int_eq(step_through(out.bytes, size), -EINVAL);
+    for (size_t at = 0; at < out.at; at++)
+        for (unsigned i = 0; i < sizeof(changes); i++) {
+            out.bytes[at] ^= changes[i];
+            ck_assert_int_le(step_through(out.bytes, out.at), 0);
+            out.bytes[at] ^= changes[i];
+        }
+    state_finish(&out);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("state");
@@ -238,6 +312,8 @@ int main(void)
     tcase_add_test(tcase, an_error_names_section_and_field);
     tcase_add_test(tcase, versions);
     tcase_add_test(tcase, configuration_must_be_equal);
+    tcase_add_test(tcase, sections_and_fields_one_after_the_other);
+    tcase_add_test(tcase, stepping_through_what_is_damaged);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

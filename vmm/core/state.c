@@ -354,6 +354,8 @@ int state_next(struct state *s, struct state_item *ret)
     uint64_t little = 0;
     size_t size;
 
+    if (s->error)
+        return s->error;
     if (s->name && s->at == s->end)
         s->name = NULL;
     if (!s->name)

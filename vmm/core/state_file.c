@@ -83,6 +83,8 @@ int state_file_write(int file, const struct state *s, const uint8_t id[SNAPSHOT_
 
     if (!checksums)
         return -ENOMEM;
+    if (length > MAX_FILE || count > MAX_SECTIONS)
+        return -EFBIG; /* it could not be read */
     for (unsigned i = 0; i < count; i++) {
         size_t size = section_size(s->bytes + at, s->at - at);
 
@@ -98,6 +100,14 @@ int state_file_write(int file, const struct state *s, const uint8_t id[SNAPSHOT_
     le32_store(&header.checksum, crc32c(&header, offsetof(struct header, checksum)));
     done = pwritev2(file, parts, ARRAY_SIZE(parts), 0, 0);
     return done < 0 ? -errno : (size_t)done < length ? -ENOSPC : 0;
+}
+
+bool state_file_is(int file)
+{
+    char magic[sizeof(state_magic)];
+
+    return pread(file, magic, sizeof(magic), 0) == sizeof(magic) &&
+           memcmp(magic, state_magic, sizeof(magic)) == 0;
 }
 
 static int state_file_load(int file, const char *name, struct state_file *ret, size_t *ret_size)

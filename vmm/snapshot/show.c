@@ -28,14 +28,23 @@ static void show_bytes(const struct state_item *item)
     printf("%s\n", item->size > SHOWN_BYTES ? " ..." : "");
 }
 
+/* Names are any bytes in a hostile file; terminals know more controls than ASCII's. */
+static void show_name(const struct state_item *item)
+{
+    for (unsigned i = 0; i < item->name_length; i++)
+        putchar(item->name[i] >= ' ' && item->name[i] < 0x7f ? item->name[i] : '?');
+}
+
 static void show_item(const struct state_item *item)
 {
+    if (!item->section)
+        printf("  ");
+    show_name(item);
     if (item->section) {
-        printf("%.*s, version %llu\n", (int)item->name_length, item->name,
-               (unsigned long long)item->value);
+        printf(", version %llu\n", (unsigned long long)item->value);
         return;
     }
-    printf("  %.*s: ", (int)item->name_length, item->name);
+    printf(": ");
     if (item->bytes)
         show_bytes(item);
     else
