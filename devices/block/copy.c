@@ -63,7 +63,7 @@ static int copy_data(const struct raw *raw, int to, uint64_t max)
         error = copied > max ? -EFBIG : copy_extent(raw->fd, to, from, end, buffer);
         data = lseek(raw->fd, (off_t)end, SEEK_DATA);
     }
-    return error;
+    return error ? error : data < 0 && errno != ENXIO ? -errno : 0;
 }
 
 int raw_copy(const struct block *block, int to, uint64_t max)

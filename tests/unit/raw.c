@@ -520,6 +520,108 @@ START_TEST(a_drain_gives_up_at_its_deadline)
 }
 END_TEST
 
+/* A file to copy to, on a file system that shares no blocks. */
+static int copy_target(void)
+{
+    int fd = memfd_create("copy", MFD_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    return fd;
+}
+
+static void check_copy(int from, int to)
+{
+    static uint8_t ours[SIZE], theirs[SIZE];
+    struct stat a, b;
+
+    ck_assert_int_eq(fstat(from, &a), 0);
+    ck_assert_int_eq(fstat(to, &b), 0);
+    ck_assert_int_eq(a.st_size, b.st_size);
+    for (off_t at = 0; at < a.st_size; at += SIZE) {
+        ssize_t size = pread(from, ours, SIZE, at);
+
+        ck_assert_int_gt(size, 0);
+        ck_assert_int_eq(pread(to, theirs, SIZE, at), size);
+        ck_assert_mem_eq(ours, theirs, (size_t)size);
+    }
+}
+
+#define COPIED (8u << 20) /* bytes of a disk with data in some places */
+
+static const off_t places[] = { 0, 4096, 70000, 1 << 20, (3 << 20) - 1, COPIED - 512 };
+
+/* With the page cache, without it, and with a layer above. */
+static const struct block_options copied_options[] = {
+    { .read_only = false }, { .direct = true }, { .read_only = true }, { .throw_away = true }
+};
+
+START_TEST(a_copy_has_the_same_bytes_and_holes)
+{
+    struct block_options options = copied_options[_i];
+    struct loop *loop = loop_create();
+    char *path = image("copied", COPIED);
+    int from = open(path, O_RDWR), to = copy_target();
+    struct block *block;
+    struct stat st;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++)
+        ck_assert_int_eq(pwrite(from, "data here", i + 1, places[i]), (ssize_t)i + 1);
+    options.path = path;
+    if (block_open(&block, &options, loop) < 0 && options.direct)
+        unit_skip("no O_DIRECT in /tmp");
+    ck_assert_int_eq(block_copy(block, to, COPIED), 0);
+    check_copy(from, to);
+    ck_assert_int_eq(fstat(to, &st), 0);
+    ck_assert_uint_le((uint64_t)st.st_blocks * 512, COPIED / 4);
+    block_close(block);
+    loop_destroy(loop);
+    close(from);
+    close(to);
+}
+END_TEST
+
+START_TEST(a_copy_has_a_limit)
+{
+    struct loop *loop = loop_create();
+    char *path = image("limited", COPIED);
+    int from = open(path, O_RDWR), to = copy_target();
+    struct block *block;
+
+    for (off_t at = 0; at < 2 * SIZE; at += 512)
+        ck_assert_int_eq(pwrite(from, "data", 4, at), 4);
+    ck_assert_int_eq(open_disk(&block, loop, path, false), 0);
+    ck_assert_int_eq(block_copy(block, to, SIZE), -EFBIG);
+    ck_assert_int_eq(block_copy(block, to, 2 * SIZE), 0);
+    check_copy(from, to);
+    block_close(block);
+    loop_destroy(loop);
+    close(from);
+    close(to);
+}
+END_TEST
+
+/* Nothing of that may pass for a copy. */
+START_TEST(a_copy_that_fails)
+{
+    struct loop *loop = loop_create();
+    char *path = image("failing", SIZE);
+    int from = open(path, O_RDWR), ends[2], full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    struct block *block;
+
+    ck_assert_int_eq(pwrite(from, "data", 4, 100), 4);
+    ck_assert_int_eq(open_disk(&block, loop, path, false), 0);
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_lt(block_copy(block, ends[1], SIZE), 0);
+    ck_assert_int_lt(block_copy(block, full, SIZE), 0);
+    ck_assert_int_lt(block_copy(block, -1, SIZE), 0);
+    ck_assert_int_lt(block_copy(block, open(path, O_RDONLY), SIZE), 0);
+    ck_assert_int_eq(dup2(ends[0], block_descriptor(block)), block_descriptor(block));
+    ck_assert_int_lt(block_copy(block, copy_target(), SIZE), 0); /* of what has no SEEK_DATA */
+    block_close(block);
+    loop_destroy(loop);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("raw");
@@ -542,6 +644,9 @@ int main(void)
     tcase_add_loop_test(tcase, a_block_device, 0, 2);
     tcase_add_test(tcase, a_drain_gives_up_at_its_deadline);
     tcase_add_loop_test(tcase, more_requests_than_ring_entries, 0, 2);
+    tcase_add_loop_test(tcase, a_copy_has_the_same_bytes_and_holes, 0, ARRAY_SIZE(copied_options));
+    tcase_add_test(tcase, a_copy_has_a_limit);
+    tcase_add_test(tcase, a_copy_that_fails);
     suite_add_tcase(suite, tcase);
     status = unit_run(suite);
     snprintf(command, sizeof(command), "rm -rf %s", directory);

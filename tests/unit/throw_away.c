@@ -437,6 +437,28 @@ START_TEST(a_huge_image)
 }
 END_TEST
 
+/* The image, with what was written, zeroed and discarded since. */
+START_TEST(a_copy_has_what_the_guest_sees)
+{
+    static uint8_t got[SIZE];
+    int to = memfd_create("copy", MFD_CLOEXEC);
+
+    open_disk((unsigned)_i, 0);
+    fill(SECTOR, 3 * SECTOR, 1);
+    fill(16 * SECTOR, 64 * SECTOR, 2);
+    zero(20 * SECTOR, 30 * SECTOR);
+    zero(200 * SECTOR, 100 * SECTOR);
+    fill(210 * SECTOR, SECTOR, 3);
+    discard(60 * SECTOR, 4 * SECTOR);
+    fill(SIZE - SECTOR, SECTOR, 4);
+    ck_assert_int_eq(block_copy(disk, to, SIZE), 0);
+    ck_assert_int_eq(pread(to, got, SIZE, 0), SIZE);
+    ck_assert_mem_eq(got, expected, SIZE);
+    ck_assert_int_eq(block_copy(disk, memfd_create("small", MFD_CLOEXEC), SIZE / 2), -EFBIG);
+    close(to);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -450,6 +472,7 @@ int main(void)
         an_image_that_is_truncated_meanwhile,
         several_machines_use_one_image,
         pieces_are_all_that_was_written,
+        a_copy_has_what_the_guest_sees,
         as_a_plain_image,
         a_huge_image,
     };
