@@ -2,6 +2,7 @@
 #include "vmm/control/client.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 
 #include "vmm/control/http.h"
 #include "vmm/control/json.h"
+#include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
 #define MAX_FDS 64
@@ -36,8 +38,23 @@ static int client_send(int socket, char *bytes, size_t size, const int *fds, uns
     return 0;
 }
 
+/* Waits for bytes of the answer. */
+static ssize_t client_read(const struct control_client *client, char *bytes, size_t size)
+{
+    struct pollfd fds[] = { { .fd = client->socket, .events = POLLIN },
+                            { .fd = client->cancel, .events = POLLIN } };
+    ssize_t got;
+
+    if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+        return errno == EINTR ? client_read(client, bytes, size) : -errno;
+    if (fds[1].revents)
+        return -EINTR;
+    got = recv(client->socket, bytes, size, 0);
+    return got < 0 ? -errno : got;
+}
+
 /* Receives one answer: its status, or -errno. */
-static int client_receive(int socket, char answer[CONTROL_ANSWER_SIZE])
+static int client_receive(const struct control_client *client, char answer[CONTROL_ANSWER_SIZE])
 {
     struct http_message message = { .body_size = 0 };
     char bytes[HTTP_MAX];
@@ -45,12 +62,13 @@ static int client_receive(int socket, char answer[CONTROL_ANSWER_SIZE])
     ssize_t got, size;
 
     while ((size = http_read(bytes, used, &message)) == 0 && used < sizeof(bytes)) {
-        got = recv(socket, bytes + used, sizeof(bytes) - used, 0);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return got < 0 ? log_error(errno, "ask the machine")
-                           : log_refuse(EPIPE, "the machine ended before it answered");
+        got = client_read(client, bytes + used, sizeof(bytes) - used);
+        if (got == -EINTR)
+            return -EINTR;
+        if (got == 0 || got == -ECONNRESET)
+            return log_refuse(EPIPE, "the machine ended before it answered");
+        if (got < 0)
+            return log_error((int)-got, "ask the machine");
         used += (size_t)got;
     }
     if (size <= 0)
@@ -71,17 +89,17 @@ static int client_refused(const char *answer)
     return -EINVAL;
 }
 
-int control_ask(int socket, const char *method, const char *target, const char *body,
-                const int *fds, unsigned count, char answer[CONTROL_ANSWER_SIZE])
+int control_ask(const struct control_client *client, const char *method, const char *target,
+                const char *body, const int *fds, unsigned count, char answer[CONTROL_ANSWER_SIZE])
 {
     char request[1024];
     int size = snprintf(request, sizeof(request),
                         "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
                         method, target, body ? strlen(body) : 0, body ? body : "");
-    int result = client_send(socket, request, (size_t)size, fds, count);
+    int result = client_send(client->socket, request, (size_t)size, fds, count);
 
     if (result)
         return result;
-    result = client_receive(socket, answer);
+    result = client_receive(client, answer);
     return result < 0 ? result : result / 100 == 2 ? 0 : client_refused(answer);
 }

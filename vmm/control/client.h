@@ -10,9 +10,14 @@
 
 /*
  * Sends a request, with `count` descriptors, on a connected socket, and receives the answer's body
- * as a text. `body` NULL: none. Prints what the machine refuses; -errno.
+ * as a text. `body` NULL: none. Prints what the machine refuses; -errno. It waits no longer, and
+ * returns -EINTR, once there is something to read from the client's `cancel`.
  */
-int control_ask(int socket, const char *method, const char *target, const char *body,
-                const int *fds, unsigned count, char answer[CONTROL_ANSWER_SIZE]);
+struct control_client {
+    int socket, cancel;
+};
+
+int control_ask(const struct control_client *client, const char *method, const char *target,
+                const char *body, const int *fds, unsigned count, char answer[CONTROL_ANSWER_SIZE]);
 
 #endif

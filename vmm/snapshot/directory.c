@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,17 +13,50 @@
 
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state_file.h"
+#include "vmm/machine/snapshot.h"
+
+/* Whether a snapshot has a file of this name. */
+static bool is_snapshot_file(const char *name)
+{
+    unsigned number;
+    char disk[32];
+
+    if (!strcmp(name, "state") || !strcmp(name, "memory"))
+        return true;
+    if (sscanf(name, SNAPSHOT_DISK, &number) != 1)
+        return false;
+    snprintf(disk, sizeof(disk), SNAPSHOT_DISK, number);
+    return !strcmp(name, disk);
+}
+
+/* A snapshot consists of nothing else, so that nothing else is removed with it. */
+static bool is_snapshot(const char *path)
+{
+    cleanup_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    cleanup_close int state =
+        fd < 0 ? -1 : openat(fd, "state", O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+    DIR *list = state_file_is(state) ? fdopendir(dup(fd)) : NULL;
+    bool is_one = list;
+    struct dirent *entry;
+
+    while (list && (entry = readdir(list)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            is_one &= is_snapshot_file(entry->d_name);
+    if (list)
+        closedir(list);
+    return is_one;
+}
 
 static int check_replaceable(const char *path)
 {
-    cleanup_free char *state = NULL;
     struct stat st;
 
     if (lstat(path, &st) < 0)
         return errno == ENOENT ? 0 : log_error(errno, "%s", path);
-    if (asprintf(&state, "%s/state", path) < 0)
-        return log_error(ENOMEM, "%s", path);
-    if (lstat(state, &st) < 0)
+    if (S_ISLNK(st.st_mode))
+        return log_refuse(EEXIST, "%s is a symbolic link; name the directory itself", path);
+    if (!is_snapshot(path))
         return log_refuse(EEXIST, "%s exists and is no snapshot; choose another name", path);
     return 0;
 }

@@ -3,13 +3,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
+#include "vmm/control/client.h"
 #include "vmm/control/json.h"
 #include "vmm/control/socket.h"
 #include "vmm/core/arena.h"
@@ -140,10 +143,11 @@ static int fork_machine(const char *path, unsigned count, char **options)
     struct take_files files = { .directory = NULL };
     int error = json_open();
     cleanup_close int socket = error ? -1 : control_connect(path);
+    const struct control_client client = { socket, -1 };
 
     if (socket < 0)
         return error ? error : socket;
-    error = take_snapshot(socket, &files, false);
+    error = take_snapshot(&client, &files, false);
     if (!error && !(error = fork_seal(&files)))
         error = fork_start_all(&files, path, count, options);
     take_close(&files);
@@ -157,8 +161,11 @@ int fork_main(int argc, char **argv)
     struct option_reader reader = { .table = &fork_table, .base = &options, .arena = &arena };
     const char *socket = NULL;
     char **words = argv + 1;
+    sigset_t signals;
     int result = 0;
 
+    front_end_stop_signals(&signals);
+    sigprocmask(SIG_UNBLOCK, &signals, NULL); /* there is nothing that it could leave behind */
     while (!result && *words && strcmp(*words, "--") != 0) {
         if ((*words)[0] == '-') {
             result = option_read_next(&reader, &words);

@@ -226,17 +226,17 @@ static int restore_read_options(struct restore_options *options, char **words)
     struct option_reader reader = { .table = &restore_table,
                                     .base = options,
                                     .arena = &options->config.arena };
-    struct net_config *saved = options->config.nets;
+    struct net_config *saved = options->config.nets, unchanged = { .implied = true };
     unsigned count = restore_count_nets(&options->config);
     bool had_console = options->config.console.kind != CONSOLE_NONE;
     int result = 0;
 
-    options->config.nets = NULL;
+    options->config.nets = &unchanged; /* --net replaces it */
     while (!result && *words)
         result = option_read_next(&reader, &words);
     if (result)
         return result;
-    if (!options->config.nets)
+    if (options->config.nets == &unchanged)
         options->config.nets = saved;
     else if (restore_count_nets(&options->config) != count)
         return log_refuse(EINVAL, "--net: the machine has %u NICs; name each", count);
@@ -251,12 +251,11 @@ int restore_main(int argc, char **argv)
     struct restore_place place;
     int status = STATUS_FAILED, result;
 
-    if (argc > 1 && argv[1][0] == '-') {
-        struct option_reader reader = { .table = &restore_table, .base = &options };
-        char **words = argv + 1;
+    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+        struct option_reader reader = { .table = &restore_table };
 
-        if (option_read_next(&reader, &words) > 0)
-            return EXIT_SUCCESS;
+        option_print_help(&reader, NULL, NULL);
+        return EXIT_SUCCESS;
     }
     if (argc < 2 || argv[1][0] == '-') {
         log_refuse(EINVAL, "expected a snapshot's directory first (see %s --help)",

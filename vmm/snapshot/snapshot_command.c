@@ -3,12 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
+#include "vmm/control/client.h"
 #include "vmm/control/json.h"
 #include "vmm/control/socket.h"
 #include "vmm/core/arena.h"
@@ -50,17 +54,24 @@ static int snapshot_take(const char *path, const char *to, bool stop)
 {
     struct directory directory = { .fd = -1 };
     struct take_files files = { .directory = &directory };
+    struct control_client client;
+    sigset_t signals;
     int error = json_open();
-    cleanup_close int socket = error ? -1 : control_connect(path);
+    cleanup_close int socket = error ? -1 : control_connect(path), cancel = -1;
 
     if (socket < 0)
         return error ? error : socket;
+    front_end_stop_signals(&signals);
+    sigprocmask(SIG_BLOCK, &signals, NULL); /* until nothing is left behind */
+    cancel = signalfd(-1, &signals, SFD_CLOEXEC);
+    client = (struct control_client){ socket, cancel };
     error = directory_begin(&directory, to);
-    if (!error && !(error = take_snapshot(socket, &files, stop)) &&
+    if (!error && !(error = take_snapshot(&client, &files, stop)) &&
         !(error = take_sync(&files, to)))
         error = directory_commit(&directory);
     take_close(&files);
     directory_finish(&directory);
+    sigprocmask(SIG_UNBLOCK, &signals, NULL); /* one that has come meanwhile ends the process */
     return error;
 }
 
@@ -78,8 +89,11 @@ int snapshot_main(int argc, char **argv)
     const char *words[2] = { NULL, NULL };
     char **at = argv + 1;
     unsigned count = 0;
+    sigset_t signals;
     int result = 0;
 
+    front_end_stop_signals(&signals);
+    sigprocmask(SIG_UNBLOCK, &signals, NULL);
     while (!result && *at) {
         if ((*at)[0] == '-')
             result = option_read_next(&reader, &at);
@@ -92,7 +106,7 @@ int snapshot_main(int argc, char **argv)
     if (result)
         return result > 0 ? EXIT_SUCCESS : STATUS_USAGE;
     if (options.show || options.check) {
-        if (count != 1 || options.stop)
+        if (count != 1 || options.show + options.check + options.stop > 1)
             return snapshot_usage();
         result = options.show ? snapshot_show(words[0]) : snapshot_verify(words[0]);
     } else {

@@ -51,12 +51,12 @@ static int take_add_all(struct take_files *files, const struct json *config)
     return error;
 }
 
-int take_snapshot(int socket, struct take_files *files, bool stop)
+int take_snapshot(const struct control_client *client, struct take_files *files, bool stop)
 {
     cleanup_free char *answer = malloc(CONTROL_ANSWER_SIZE);
     struct json *config = NULL;
     char why[128];
-    int error = answer ? control_ask(socket, "GET", "/vm/config", NULL, NULL, 0, answer) : -ENOMEM;
+    int error = answer ? control_ask(client, "GET", "/vm/config", NULL, NULL, 0, answer) : -ENOMEM;
 
     if (!error && !(config = json_read(answer, strlen(answer), why, sizeof(why))))
         error = log_refuse(EBADMSG, "the machine's answer cannot be understood: %s", why);
@@ -64,7 +64,7 @@ int take_snapshot(int socket, struct take_files *files, bool stop)
         error = take_add_all(files, config);
     json_free(config);
     return error ? error
-                 : control_ask(socket, "PUT", "/snapshot/create", stop ? "{\"stop\":true}" : "{}",
+                 : control_ask(client, "PUT", "/snapshot/create", stop ? "{\"stop\":true}" : "{}",
                                files->fds, files->count, answer);
 }
 

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 /* Has a machine write its snapshot, by its control socket. json_open() comes first. */
+struct control_client;
 struct directory;
 
 #define TAKE_MAX_FILES 64
@@ -16,7 +17,7 @@ struct take_files {
 };
 
 /* Makes the files and has them written; `stop`: the machine then ends. Prints; -errno. */
-int take_snapshot(int socket, struct take_files *files, bool stop);
+int take_snapshot(const struct control_client *client, struct take_files *files, bool stop);
 
 /* Waits until they are on the disk. `path` is for messages. Prints; -errno. */
 int take_sync(const struct take_files *files, const char *path);
