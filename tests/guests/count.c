@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Draws a random number at each boot, and prints it with a count, line after line: a machine that
+ * goes on from a snapshot has the same number and counts on. It obeys bytes of the serial port: f
+ * fills memory with what the next f checks, r resets the machine, o powers it off, e ends it.
+ */
+#include "lib/virtio.h"
+
+#define FILLED_AT (16u << 20)
+#define FILLED    (4u << 20) /* bytes */
+#define STEP      512u
+#define PERIOD_MS 5
+
+static uint64_t draw(void)
+{
+    static struct queue q;
+    static volatile uint64_t number;
+    struct virtio rng = virtio_find(VIRTIO_ID_RNG, 0);
+
+    virtio_start(&rng, ~0ull, &q, 1);
+    queue_submit(&q, &(struct request){ .in = (void *)&number, .in_size = sizeof(number) });
+    virtio_notify(&rng, 0);
+    expect_equal(queue_wait(&q, 0), sizeof(number));
+    return number;
+}
+
+static void fill(uint64_t seed)
+{
+    static uint64_t before; /* 0: RAM is still as at the boot */
+    volatile uint64_t *words = (volatile uint64_t *)FILLED_AT;
+
+    for (unsigned i = 0; i < FILLED / sizeof(*words); i += STEP / sizeof(*words)) {
+        expect_equal(words[i], before ? before + i : 0);
+        words[i] = seed + i;
+    }
+    before = seed;
+    print("filled\n");
+}
+
+static void obey(char byte, uint64_t seed)
+{
+    if (byte == 'f')
+        fill(seed);
+    if (byte == 'r')
+        platform_reset();
+    if (byte == 'o')
+        platform_power_off();
+    if (byte == 'e')
+        platform_exit(0);
+}
+
+int main(void)
+{
+    uint64_t number = draw();
+    char byte;
+
+    for (unsigned count = 0;; count++) {
+        print("%lx %u\n", number, count);
+        for (uint64_t end = platform_ms() + PERIOD_MS; platform_ms() < end; platform_relax())
+            if (platform_get(&byte))
+                obey(byte, number | 1);
+    }
+}
