@@ -7,11 +7,13 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import stat
 import struct
 import subprocess
+import tempfile
 import threading
 import unittest
 from pathlib import Path
@@ -908,18 +910,18 @@ class Control(SnapshotTest):
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root to be another user")
     def test_other_users(self):
-        machine = self.start()
-        self.directory.chmod(0o755)
-        asked = subprocess.run([MINIVMM, "snapshot", self.socket, "/tmp/snap-of-another"],
-                               stderr=subprocess.PIPE, user=12345, group=12345)
-        self.assertEqual(asked.returncode, FAILED)
-        self.check_one_line(asked.stderr, "Permission denied")
-        self.socket.chmod(0o666) # a fault of its owner's does not help them either
-        asked = subprocess.run([MINIVMM, "snapshot", self.socket, "/tmp/snap-of-another"],
-                               stderr=subprocess.PIPE, user=12345, group=12345)
-        self.assertEqual(asked.returncode, FAILED)
-        self.check_one_line(asked.stderr)
-        self.assertFalse(Path("/tmp/snap-of-another").exists())
+        place = Path(tempfile.mkdtemp(dir="/var/tmp"))  # the lane's directories are the user's own
+        self.addCleanup(shutil.rmtree, place)
+        place.chmod(0o755)
+        program, socket_path, snap = shutil.copy(MINIVMM, place), place / "s", Path("/tmp/snap-of-another")
+        machine = self.start(control=socket_path)
+        for mode in 0o600, 0o666:  # a fault of its owner's does not help them either
+            socket_path.chmod(mode)
+            asked = subprocess.run([program, "snapshot", socket_path, snap],
+                                   stderr=subprocess.PIPE, user=12345, group=12345)
+            self.assertEqual(asked.returncode, FAILED)
+            self.check_one_line(asked.stderr, *["Permission denied"][:mode == 0o600])
+        self.assertFalse(snap.exists())
         machine.runs()
 
     def test_many_clients(self):

@@ -154,8 +154,8 @@ int snapshot_load(struct snapshot *snap, struct machine *machine)
 {
     machine->vm.real_time = snap->real_clock;
     snapshot_disks_state(machine, &snap->state);
-    arch_vm_state(&machine->vm, &snap->state);
     board_state(&machine->board, &snap->state);
+    arch_vm_state(&machine->vm, &snap->state);
     state_finish(&snap->state);
     return snapshot_check(snap);
 }
@@ -200,8 +200,8 @@ int snapshot_save(struct machine *machine, const struct snapshot_files *files, c
     state_begin_save(&s);
     config_state((struct config *)machine->config, &s); /* saving changes nothing */
     snapshot_disks_state(machine, &s);
+    board_state(&machine->board, &s); /* first: it has KVM inject what irqfds were signalled */
     arch_vm_state(&machine->vm, &s);
-    board_state(&machine->board, &s);
     error = s.error;
     if (error)
         snprintf(why, size, "%s", s.why);

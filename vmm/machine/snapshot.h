@@ -10,10 +10,10 @@
 #include "vmm/core/state_file.h"
 
 /*
- * A machine frozen in files: its state (state_file.h), in the order configuration, disks, KVM,
- * devices; its RAM (memory_file.h); and a raw image of each disk that the guest can write. A new
- * process maps the RAM privately, builds the machine from the configuration and loads the rest, so
- * any number of machines may start from one snapshot: each has its writes to disks in memory.
+ * A machine frozen in files: its state (state_file.h), in the order configuration, disks,
+ * devices, KVM; its RAM (memory_file.h); and a raw image of each disk that the guest can write. A
+ * new process maps the RAM privately, builds the machine from the configuration and loads the rest,
+ * so any number of machines may start from one snapshot: each has its writes to disks in memory.
  */
 struct config;
 struct machine;
