@@ -32,7 +32,8 @@ static int copy_extent(int from, int to, uint64_t at, uint64_t end, uint8_t *buf
     int error = 0;
 
     while (at < end && !error) {
-        ssize_t got = pread(from, buffer, CHUNK, (off_t)at);
+        size_t size = end - at < CHUNK ? align_up(end - at, 4096) : CHUNK;
+        ssize_t got = pread(from, buffer, size, (off_t)at);
 
         if (got < 0 && errno == EINTR)
             continue;

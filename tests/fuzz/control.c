@@ -74,8 +74,9 @@ void lifecycle_resume(struct lifecycle *l)
     fake.pause = false;
 }
 
-void lifecycle_stop(struct lifecycle *l, unsigned code)
+void lifecycle_leave(struct lifecycle *l)
 {
+    demand(fake.state == LIFE_PAUSED);
     fake.stop = true;
 }
 
@@ -279,14 +280,14 @@ static void act(struct input *in, int listener)
 }
 
 /* All clients leave; the machine finishes what it does; a new client is served. */
-static void finish(int listener)
+static void finish(int listener, size_t requests_at_most)
 {
     int fd;
 
     for (unsigned i = 0; i < CLIENTS; i++)
         close_client(&clients[i]);
     fake.fails = false;
-    for (unsigned i = 0; i < 64; i++) {
+    for (size_t i = 0; i < 64 + 4 * requests_at_most; i++) { /* a request takes some events */
         turn();
         advance();
     }
@@ -323,7 +324,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     demand(control);
     while (in.size > 0)
         act(&in, listener);
-    finish(listener);
+    finish(listener, size);
     control_close(control);
     close(listener);
     return 0;

@@ -35,6 +35,7 @@ enum {
 };
 
 #define FOREVER_MS 1000000u
+#define LEAVE      19 /* how to stop */
 
 static struct fake {
     bool runs;            /* between machine_start() and machine_stop() */
@@ -171,8 +172,8 @@ void machine_resume_devices(struct machine *m)
 void machine_stop(struct machine *m)
 {
     LOCK_SCOPE(&mutex);
-    demand(fake.runs && fake.parked && !fake.paused && !fake.consoles_paused);
-    fake.runs = false;
+    demand(fake.runs && fake.parked && fake.paused == life.leaving && !fake.consoles_paused);
+    fake.runs = fake.paused = false;
 }
 
 void machine_reset(struct machine *m)
@@ -271,7 +272,10 @@ static void act(uint8_t action)
         lifecycle_reset(&life);
         break;
     case STOP:
-        lifecycle_stop(&life, how);
+        if (how == LEAVE)
+            lifecycle_leave(&life);
+        else
+            lifecycle_stop(&life, how);
         break;
     case REPORT:
         report(how);

@@ -90,7 +90,7 @@ static void saved(struct moving *m)
     if (took > m->longest_ns)
         m->longest_ns = took;
     m->moved++;
-    lifecycle_stop(&m->life, STATUS_POWER_OFF);
+    lifecycle_leave(&m->life);
 }
 
 static void on_event(void *owner, enum life_event event, const char *name)

@@ -22,7 +22,7 @@ static const struct changing {
     { "clock", "kvmclock", .size = 8 },
     { "clock", "realtime", .size = 8 },
     { "vcpu", "tsc", .size = 8 },
-    { "vcpu", "deadline", .size = 8 },             /* 0 once it has passed */
+    { "vcpu", "deadline", .size = 8 }, /* one that has just passed becomes the TSC's value */
     { "vcpu", "lapic", .skip = 0x390, .size = 4 }, /* the timer's current count */
     { "clock", "counter", .size = 8 },
     { "clock", "physical", .size = 8 },

@@ -2,7 +2,7 @@
 """Machines that are saved and go on elsewhere, and the socket that commands them."""
 
 import contextlib
-import ctypes
+import fcntl
 import json
 import os
 import random
@@ -14,12 +14,13 @@ import stat
 import struct
 import subprocess
 import tempfile
+import termios
 import threading
 import unittest
 from pathlib import Path
 
-from test_pause import PROGRAMS, Pause, contents
-from vmm import (MINIVMM, SECTOR, TIME_LIMIT, GuestTest, command, cpu_seconds, only_on, payload, text,
+from test_pause import PROGRAMS
+from vmm import (MINIVMM, SECTOR, TIME_LIMIT, GuestTest, command, only_on, output_lines, payload, text,
                  wait_until)
 
 USAGE = 2
@@ -27,6 +28,7 @@ FAILED = 125
 MOVING = PROGRAMS / "moving"
 KILLS = 12      # of a process while it makes a snapshot
 MUTATIONS = 60
+LINES = 400     # of 4 KiB: more than pipes and machines hold
 MIB = 1 << 20
 HEADER = struct.Struct("<8sIIQ16sII")
 FIELD_SIZES = {1: 1, 2: 2, 3: 4, 4: 8, 5: 1, 6: 4, 7: 4, 8: 8}
@@ -700,6 +702,11 @@ class Memory(SnapshotTest):
             self.assertLessEqual(self.private_kib(each.process), 256)
 
 
+def waiting_bytes(pipe: int) -> int:
+    """What nobody has read yet."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"    "))[0]
+
+
 def connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(TIME_LIMIT)
@@ -1048,7 +1055,37 @@ class Control(SnapshotTest):
 
 
 class Traffic(SnapshotTest):
-    """A guest that uses its disk and checks what it reads, in generations of machines."""
+    """What the guest asks its devices is done once, in generations of machines."""
+
+    def test_output(self):
+        """A machine that is saved and ends prints nothing that the next one prints."""
+        options = ["--console", "stdio", "--serial", "none"]
+        process = subprocess.Popen(command("output", "--control", self.socket, "--memory", "32M", *options,
+                                           cmdline=f"console {LINES}"),
+                                   cwd=self.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        said = b""
+        for generation in range(4):
+            stdout = process.stdout.fileno()
+            room = fcntl.fcntl(stdout, fcntl.F_GETPIPE_SZ)
+            wait_until(lambda: waiting_bytes(stdout) > room - 4096, "a guest that waits for its reader")
+            snap = self.directory / f"snap{generation}"
+            client = subprocess.Popen([MINIVMM, "snapshot", "--stop", self.directory / (
+                f"s{generation}" if generation else "s"), snap], stderr=subprocess.PIPE)
+            wait_until(lambda: snap.exists() or list(self.directory.glob(f"{snap.name}.*"))
+                       or client.poll() is not None, "the client")
+            output, error = process.communicate(timeout=TIME_LIMIT)
+            said += output
+            self.assertEqual((process.returncode, text(error)), (0, ""))
+            _, error = client.communicate(timeout=TIME_LIMIT)
+            self.assertEqual((client.returncode, text(error)), (0, ""))
+            process = subprocess.Popen([MINIVMM, "restore", snap, "--control",
+                                        self.directory / f"s{generation + 1}"],
+                                       cwd=self.directory, stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        output, error = process.communicate(timeout=TIME_LIMIT)
+        self.assertEqual((process.returncode, text(error)), (0, ""))
+        self.assertTrue(said + output == output_lines(LINES))
 
     def test_disks(self):
         disk = self.disk()

@@ -382,6 +382,28 @@ START_TEST(a_guest_reset_restarts_the_machine)
 }
 END_TEST
 
+/* What the guest has asked its devices is done where the machine goes on, and only there. */
+START_TEST(devices_of_a_machine_that_leaves_stay_paused)
+{
+    start();
+    lifecycle_pause(&life, 10000);
+    await("P");
+    lifecycle_leave(&life);
+    await("PX");
+    ck_assert_str_eq(fake.steps, "SrpcdCxz");
+    ck_assert_int_eq(lifecycle_end(&life)->reason, END_REQUEST);
+}
+END_TEST
+
+START_TEST(a_running_machine_does_not_leave)
+{
+    start();
+    lifecycle_leave(&life);
+    await("X");
+    ck_assert(!life.leaving);
+}
+END_TEST
+
 START_TEST(a_paused_machine_resets)
 {
     start();
@@ -629,6 +651,8 @@ int main(void)
     tcase_add_test(tcase, a_machine_stops_before_its_start);
     tcase_add_test(tcase, a_stop_overrides_a_pause_in_progress);
     tcase_add_test(tcase, a_guest_reset_restarts_the_machine);
+    tcase_add_test(tcase, devices_of_a_machine_that_leaves_stay_paused);
+    tcase_add_test(tcase, a_running_machine_does_not_leave);
     tcase_add_test(tcase, a_paused_machine_resets);
     tcase_add_test(tcase, a_pause_during_a_reset_follows_it);
     tcase_add_test(tcase, a_stop_overrides_a_reset_in_progress);

@@ -447,7 +447,7 @@ static void control_saved(struct control *control)
     }
     control->request = REQUEST_SAVED;
     if (stop)
-        lifecycle_stop(control->life, 0);
+        lifecycle_leave(control->life);
     else
         lifecycle_resume(control->life);
 }

@@ -63,6 +63,15 @@ void lifecycle_stop(struct lifecycle *life, unsigned code)
     lifecycle_signal(life->requested.fd);
 }
 
+void lifecycle_leave(struct lifecycle *life)
+{
+    {
+        LOCK_SCOPE(&life->mutex);
+        life->leaving = life->state == LIFE_PAUSED;
+    }
+    lifecycle_stop(life, 0);
+}
+
 /* With the mutex held. */
 static void lifecycle_stop_guest(struct lifecycle *life, enum guest_event event, unsigned code)
 {
@@ -279,7 +288,7 @@ static void lifecycle_continue(struct lifecycle *life, enum life_event event, co
 /* A snapshot of the pending requests. */
 struct life_requests {
     bool pause, resume, end; /* end: stop or reset */
-    bool stop;
+    bool stop, leaving;
     uint64_t deadline_ns;
 };
 
@@ -290,6 +299,7 @@ static struct life_requests lifecycle_requests(struct lifecycle *life)
                                    .resume = life->resume,
                                    .end = life->stop || life->reset,
                                    .stop = life->stop,
+                                   .leaving = life->leaving,
                                    .deadline_ns = life->deadline_ns };
 }
 
@@ -335,8 +345,9 @@ static bool lifecycle_leave_steady(struct lifecycle *life)
         return true;
     case LIFE_PAUSED:
         if (requests.end) {
-            machine_resume_devices(life->machine); /* stop and reset expect running devices ... */
-            life->phase = LIFE_PARKING;            /* ... and parked vCPUs */
+            if (!requests.leaving)
+                machine_resume_devices(life->machine); /* to end what they do, or to go on */
+            life->phase = LIFE_PARKING;                /* vCPUs are */
         } else if (requests.resume) {
             lifecycle_leave_paused(life);
         } else if (requests.pause) {

@@ -80,6 +80,7 @@ struct lifecycle {
     bool restart;                    /* GUEST_RESET resets the machine rather than stopping it */
     bool pause, resume, reset, stop; /* pending requests */
     bool guest_reset;                /* `reset` is the guest's own */
+    bool leaving;                    /* `stop` is lifecycle_leave()'s */
     uint64_t deadline_ns;            /* of `pause` */
     struct life_end end;             /* of `stop` */
 
@@ -139,6 +140,12 @@ void lifecycle_resume(struct lifecycle *life);
 bool lifecycle_work(struct lifecycle *life, void (*work)(void *owner), void *owner);
 void lifecycle_reset(struct lifecycle *life);
 void lifecycle_stop(struct lifecycle *life, unsigned code);
+
+/*
+ * The same, with code 0, of a paused machine that goes on elsewhere: its devices do nothing more,
+ * as what the guest has asked them is done there.
+ */
+void lifecycle_leave(struct lifecycle *life);
 
 /* Sets whether a reset by the guest starts it again, or stops the machine. Any thread. */
 void lifecycle_set_restart(struct lifecycle *life, bool restart);
