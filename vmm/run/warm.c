@@ -200,9 +200,9 @@ static _Noreturn void warm_keep(struct directory *d, int from)
     prctl(PR_SET_NAME, "minivmm-keeper");
     for (int fd = 0; fd < 3; fd++)
         dup2(from, fd);
-    for (int fd = 3; fd < 1024; fd++)
-        if (fd != d->fd)
-            close(fd);
+    if (d->fd > 3)
+        open_close_range(3, (unsigned)d->fd - 1);
+    open_close_range((unsigned)d->fd + 1, ~0u);
     if (read(0, &byte, 1) == 1 && directory_commit(d) == 0) {
         snprintf(path, sizeof(path), "%s", d->path);
         name = strrchr(path, '/');
@@ -223,7 +223,12 @@ static int warm_create(struct directory *d, struct warm *w, const char *key)
         return log_error(errno, "write %s", d->path);
     w->files.state = directory_create(d, "state");
     w->files.memory = w->files.state < 0 ? -1 : directory_create(d, "memory");
-    return w->files.memory < 0 ? -EIO : 0;
+    if (w->files.memory < 0)
+        return -EIO;
+    /* Nobody is to write to them later: machines have the memory mapped. */
+    return fchmod(w->files.state, 0400) < 0 || fchmod(w->files.memory, 0400) < 0
+               ? log_error(errno, "write %s", d->path)
+               : 0;
 }
 
 static int warm_start_keeper(struct directory *d, struct warm *w)

@@ -11,7 +11,7 @@
  * $XDG_CACHE_HOME/minivmm/warm (~/.cache), one directory for each kind of machine. What they are
  * kept by, the key, is a text of everything that is decided at boot; it stands beside the snapshot.
  * They are made aside and renamed, never written again, and the least recently used are removed
- * beyond a total size. Two makers of one at once are fine: the second one's is dropped.
+ * beyond a total size. Two makers of one at once are fine: the second's takes its place.
  */
 struct warm {
     struct snapshot_files files; /* of one that is being made; state -1: none */
