@@ -38,11 +38,8 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(int argc, char **argv);
     } commands[] = {
-        { "run", supervisor_main },
-        { "snapshot", snapshot_main },
-        { "restore", restore_main },
-        { "fork", fork_main },
-        { "warm", warm_main },
+        { "run", supervisor_main }, { "snapshot", snapshot_main }, { "restore", restore_main },
+        { "fork", fork_main },      { "warm", warm_main },
     };
     struct config config;
     int status = STATUS_USAGE;
