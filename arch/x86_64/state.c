@@ -38,17 +38,20 @@ struct vcpu_state {
     struct kvm_debugregs debugregs;
     struct kvm_lapic_state lapic;
     struct kvm_vcpu_events events;
-    uint32_t cpuid_size; /* bytes of cpuid.entries */
+    uint32_t cpuid_size; /* bytes of its entries */
     uint32_t xsave_size; /* bytes */
     uint64_t tsc;        /* of vCPU 0, for all */
     uint64_t tsc_ahead;  /* of vCPU 0: the guest has set it */
     struct msr_list msrs;
-    union {
-        struct kvm_cpuid2 cpuid;
-        uint8_t cpuid_bytes[sizeof(struct kvm_cpuid2) + MAX_CPUID_BYTES];
-    };
+    /* A struct kvm_cpuid2: see vcpu_cpuid(). */
+    _Alignas(struct kvm_cpuid2) uint8_t cpuid[sizeof(struct kvm_cpuid2) + MAX_CPUID_BYTES];
     _Alignas(64) uint8_t xsave[MAX_XSAVE];
 };
+
+static struct kvm_cpuid2 *vcpu_cpuid(struct vcpu_state *v)
+{
+    return (struct kvm_cpuid2 *)(void *)v->cpuid;
+}
 
 /* A call of KVM; the first that fails is the state's error, and no other follows it. */
 #define CALL(s, fd, request, arg) state_call((s), (fd), (request), (arg), #request)
@@ -109,9 +112,9 @@ static void vcpu_get(struct vcpu *vcpu, struct vcpu_state *v, const struct msr_i
     CALL(s, fd, KVM_GET_XCRS, &v->xcrs);
     CALL(s, fd, KVM_GET_DEBUGREGS, &v->debugregs);
     CALL(s, fd, KVM_GET_LAPIC, &v->lapic);
-    v->cpuid.nent = MAX_CPUID_BYTES / sizeof(struct kvm_cpuid_entry2);
-    CALL(s, fd, KVM_GET_CPUID2, &v->cpuid);
-    v->cpuid_size = v->cpuid.nent * (uint32_t)sizeof(struct kvm_cpuid_entry2);
+    vcpu_cpuid(v)->nent = MAX_CPUID_BYTES / sizeof(struct kvm_cpuid_entry2);
+    CALL(s, fd, KVM_GET_CPUID2, vcpu_cpuid(v));
+    v->cpuid_size = vcpu_cpuid(v)->nent * (uint32_t)sizeof(struct kvm_cpuid_entry2);
     msrs_get(fd, indexes, &v->msrs, s);
     CALL(s, fd, KVM_GET_VCPU_EVENTS, &v->events);
 }
@@ -138,9 +141,9 @@ static void vcpu_set(struct vcpu *vcpu, struct vcpu_state *v, struct state *s)
 {
     int fd = vcpu->fd;
 
-    v->cpuid.nent = v->cpuid_size / (uint32_t)sizeof(struct kvm_cpuid_entry2);
+    vcpu_cpuid(v)->nent = v->cpuid_size / (uint32_t)sizeof(struct kvm_cpuid_entry2);
     vcpu_mend_deadline(v);
-    CALL(s, fd, KVM_SET_CPUID2, &v->cpuid);
+    CALL(s, fd, KVM_SET_CPUID2, vcpu_cpuid(v));
     CALL(s, fd, KVM_SET_MP_STATE, &v->mp_state);
     CALL(s, fd, KVM_SET_REGS, &v->regs);
     CALL(s, fd, KVM_SET_SREGS2, &v->sregs);
@@ -166,7 +169,7 @@ static void vcpu_walk(struct vcpu_state *v, size_t xsave_size, struct state *s)
     state_bytes(s, "events", &v->events, sizeof(v->events));
     state_field(s, v, tsc);
     state_field(s, v, tsc_ahead);
-    state_data(s, "cpuid", v->cpuid.entries, &v->cpuid_size, MAX_CPUID_BYTES);
+    state_data(s, "cpuid", vcpu_cpuid(v)->entries, &v->cpuid_size, MAX_CPUID_BYTES);
     state_data(s, "xsave", v->xsave, &v->xsave_size, MAX_XSAVE);
     if (s->loading && !s->error && v->xsave_size != xsave_size)
         state_fail(s, "%u bytes of extended registers, and KVM has %zu here", v->xsave_size,

@@ -37,9 +37,9 @@ static struct {
 } host;
 
 /* What the vCPU was given. */
-static struct {
+static union {
     struct kvm_cpuid2 head;
-    struct kvm_cpuid_entry2 entries[256];
+    uint8_t bytes[sizeof(struct kvm_cpuid2) + 256 * sizeof(struct kvm_cpuid_entry2)];
 } got;
 
 void __wrap_cpuid_read_host(struct kvm_cpuid_entry2 *entry);
@@ -106,9 +106,9 @@ static void set_up(void)
 static const struct kvm_cpuid_entry2 *cache(uint32_t index)
 {
     for (unsigned i = 0; i < got.head.nent; i++)
-        if (got.entries[i].function == CACHES && got.entries[i].index == index &&
-            got.entries[i].eax)
-            return &got.entries[i];
+        if (got.head.entries[i].function == CACHES && got.head.entries[i].index == index &&
+            got.head.entries[i].eax)
+            return &got.head.entries[i];
     return NULL;
 }
 

@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/core/cleanup.h"
@@ -109,7 +111,8 @@ int directory_commit(struct directory *d)
         return log_error(errno, "write %s", d->path);
     if (old < 0 && rename(d->aside, d->path) < 0)
         return log_error(errno, "create %s", d->path);
-    if (old >= 0 && renameat2(AT_FDCWD, d->aside, AT_FDCWD, d->path, RENAME_EXCHANGE) < 0)
+    if (old >= 0 &&
+        syscall(SYS_renameat2, AT_FDCWD, d->aside, AT_FDCWD, d->path, RENAME_EXCHANGE) < 0)
         return log_error(errno, "replace %s", d->path);
     if (old >= 0)
         directory_remove(d->aside, old); /* it has the old one's name now */
