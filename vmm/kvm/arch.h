@@ -85,7 +85,7 @@ int arch_vcpu_init(struct vcpu *vcpu);
 
 /*
  * Saves KVM's state of a machine whose vCPUs are parked, or loads it into a new one, after
- * arch_vm_complete() and before its devices: several sections of `s`, to which errors belong.
+ * arch_vm_complete() and its devices: several sections of `s`, to which errors belong.
  */
 void arch_vm_state(struct vm *vm, struct state *s);
 

@@ -342,10 +342,12 @@ static int child_choose_start(struct warm_start *warm, const struct child_params
     struct config *config = &options->machine;
     struct initramfs initramfs = job->initramfs;
     const char *shape = options->warm ? child_shape(options, streams) : NULL;
+    int error;
 
     warm_choose(warm, shape ? warm_key(config, shape) : NULL);
-    if (warm->mode != WARM_OFF && initramfs_send_job(&warm->job, &initramfs) == 0)
-        warm_prepare(warm, config, port);
+    if (warm->mode != WARM_OFF && ((error = initramfs_send_job(&warm->job, &initramfs)) ||
+                                   (error = warm_prepare(warm, config, port))))
+        return error;
     initramfs.warm = warm->mode == WARM_MAKE;
     if (warm->mode == WARM_FORK)
         return 0;

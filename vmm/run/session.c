@@ -150,6 +150,8 @@ static void session_handle_message(struct session *session, const struct agent_m
             kill(session->child, SIGPROF);
         break;
     case AGENT_FORKED:
+        if (session->times.init < 0)
+            session->times.init = session_now(session);
         break;
     case AGENT_CLOCK:
         session_tell_time(session);

@@ -136,7 +136,8 @@ static uint64_t warm_size(int root, const char *name, time_t *ret_used)
     return size;
 }
 
-static void warm_remove(int root, const char *name)
+/* False: something of it stays. */
+static bool warm_remove(int root, const char *name)
 {
     static const char *const files[] = { KEY_FILE, "memory", "state" };
     char path[NAME_SIZE + 16];
@@ -145,7 +146,19 @@ static void warm_remove(int root, const char *name)
         snprintf(path, sizeof(path), "%s/%s", name, files[i]);
         unlinkat(root, path, 0);
     }
-    unlinkat(root, name, AT_REMOVEDIR);
+    return unlinkat(root, name, AT_REMOVEDIR) == 0;
+}
+
+static void warm_remove_path(const char *path)
+{
+    char root_path[PATH_MAX], *name;
+    cleanup_close int root = -1;
+
+    snprintf(root_path, sizeof(root_path), "%s", path);
+    name = strrchr(root_path, '/');
+    *name++ = '\0';
+    root = open(root_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    warm_remove(root, name);
 }
 
 static bool warm_is_name(const char *name)
@@ -180,10 +193,9 @@ static void warm_prune(const char *path, const char *newest)
     cleanup_close int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct warm_total total = warm_measure(root);
 
-    while (total.size > WARM_MAX && *total.oldest && strcmp(total.oldest, newest) != 0) {
-        warm_remove(root, total.oldest);
+    while (total.size > WARM_MAX && *total.oldest && strcmp(total.oldest, newest) != 0 &&
+           warm_remove(root, total.oldest))
         total = warm_measure(root);
-    }
 }
 
 /* Waits for the machine's process, and keeps what it has made only if it says so. */
@@ -257,6 +269,8 @@ int warm_begin(struct warm *w, const char *key)
     *w = (struct warm){ .files = { .state = -1, .memory = -1 }, .commit = -1 };
     log_expect_errors(true);
     error = strlen(key) < KEY_MAX ? warm_path(path, key) : -E2BIG;
+    if (!error)
+        warm_remove_path(path); /* warm_open() has found no good in it */
     if (!error)
         error = directory_begin(&directory, path);
     if (!error)

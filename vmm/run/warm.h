@@ -25,9 +25,9 @@ struct warm {
 int warm_open(struct snapshot *ret, const char *key);
 
 /*
- * Begins to make one: opens its files. A process of its own keeps or removes them when this one
- * commits or ends, as this one gives up its files before the guest runs. With one thread. Says why
- * it cannot at LOG_LEVEL_INFO; -errno.
+ * Begins to make one, instead of one that warm_open() has refused: opens its files. A process of
+ * its own keeps or removes them when this one commits or ends, as this one gives up its files
+ * before the guest runs. With one thread. Says why it cannot at LOG_LEVEL_INFO; -errno.
  */
 int warm_begin(struct warm *w, const char *key);
 

@@ -144,20 +144,21 @@ static bool warm_skip_config(struct warm_start *w, uint64_t memory)
     return good;
 }
 
-bool warm_prepare(struct warm_start *w, struct config *config, int port)
+int warm_prepare(struct warm_start *w, struct config *config, int port)
 {
     w->port = port;
     if (w->job.used > JOB_MAX || w->job.full) {
         log_info("no warm machine: arguments and environment are too long");
         w->mode = WARM_OFF;
-    } else if (w->mode == WARM_FORK) {
-        config->restored = true;
-        if (!warm_skip_config(w, config->memory) || !warm_send_job(w))
-            w->mode = WARM_OFF;
-    } else {
+    } else if (w->mode == WARM_MAKE) {
         config->saves = true;
+    } else if (warm_skip_config(w, config->memory)) {
+        config->restored = true;
+        return warm_send_job(w) ? 0 : log_error(EPIPE, "send the agent its job");
+    } else {
+        w->mode = WARM_OFF;
     }
-    return w->mode != WARM_OFF;
+    return 0;
 }
 
 /* On the worker's thread. */

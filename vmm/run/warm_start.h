@@ -43,10 +43,10 @@ void warm_choose(struct warm_start *w, const char *key);
 
 /*
  * Before the machine is created, after the mode was chosen and `job` was filled: prepares the
- * configuration. False: the job is too long for the port, or the warm machine is no good; the
- * mode is WARM_OFF then.
+ * configuration, and gives a warm machine its job. The mode becomes WARM_OFF if the job is too long
+ * for the port, or the warm machine is no good. Prints; -errno.
  */
-bool warm_prepare(struct warm_start *w, struct config *config, int port);
+int warm_prepare(struct warm_start *w, struct config *config, int port);
 
 /* On the main loop: the supervisor says that the agent has said "warm"; what became of the pause.
  */

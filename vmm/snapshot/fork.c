@@ -25,7 +25,8 @@
  * `minivmm fork`: a snapshot in sealed memory, and processes of `minivmm restore` that share it. It
  * goes when the last of them ends.
  */
-#define MAX_FORKS 1024
+#define MAX_FORKS   1024
+#define MAX_OPTIONS 240 /* words for minivmm restore */
 
 struct fork_options {
     unsigned count;
@@ -76,7 +77,7 @@ static _Noreturn void fork_execute(const struct take_files *files, const char *s
 {
     static char restore[] = "restore", control[] = "--control", none[] = "none";
     static char serial[] = "--serial", console[] = "--console", name[] = "minivmm";
-    char where[1024], path[PATH_MAX], *words[256];
+    char where[1024], path[PATH_MAX], *words[MAX_OPTIONS + 16];
     unsigned count = 0;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -96,7 +97,7 @@ static _Noreturn void fork_execute(const struct take_files *files, const char *s
     words[count++] = none;
     words[count++] = console;
     words[count++] = none;
-    while (*options && count < 255)
+    while (*options)
         words[count++] = *options++;
     words[count] = NULL;
     execv("/proc/self/exe", words);
@@ -184,5 +185,11 @@ int fork_main(int argc, char **argv)
         log_refuse(EINVAL, "expected a socket (see %s --help)", fork_table.program);
         return STATUS_USAGE;
     }
-    return fork_machine(socket, options.count, words + !!*words) ? STATUS_FAILED : EXIT_SUCCESS;
+    words += !!*words;
+    for (result = 0; words[result];)
+        if (++result > MAX_OPTIONS) {
+            log_refuse(EINVAL, "more than %d words for minivmm restore", MAX_OPTIONS);
+            return STATUS_USAGE;
+        }
+    return fork_machine(socket, options.count, words) ? STATUS_FAILED : EXIT_SUCCESS;
 }
