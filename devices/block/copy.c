@@ -53,6 +53,9 @@ static int copy_data(const struct raw *raw, int to, uint64_t max)
     off_t data = lseek(raw->fd, 0, SEEK_DATA);
     int error = buffer ? 0 : -ENOMEM;
 
+    if (!error && data < 0 && errno == EINVAL) /* a block device, which knows no holes */
+        return raw->block.size > max ? -EFBIG
+                                     : copy_extent(raw->fd, to, 0, raw->block.size, buffer);
     while (data >= 0 && (uint64_t)data < raw->block.size && !error) {
         off_t hole = lseek(raw->fd, data, SEEK_HOLE);
         uint64_t from = align_down((uint64_t)data, 4096);

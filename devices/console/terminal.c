@@ -184,7 +184,8 @@ static void terminal_feed(struct terminal *terminal)
     const struct terminal_client *client = &terminal->client;
     size_t taken = 1;
 
-    while (!terminal->paused && client->input && taken > 0 && terminal->pending_count > 0) {
+    while (!terminal->paused && !terminal->config.held && client->input && taken > 0 &&
+           terminal->pending_count > 0) {
         taken = client->input(client->owner, terminal->pending + terminal->pending_start,
                               terminal->pending_count);
         terminal->pending_start += taken;
@@ -485,6 +486,12 @@ void terminal_continued(struct terminal *terminal)
 {
     terminal_start(terminal);
     terminal_window_changed(terminal);
+}
+
+void terminal_release(struct terminal *terminal)
+{
+    terminal->config.held = false;
+    terminal_feed(terminal);
 }
 
 void terminal_pause(struct terminal *terminal)

@@ -46,10 +46,14 @@ struct terminal_config {
     void *owner;
     bool stream;     /* a program's bytes: no escape key, no raw mode, EPIPE is not logged */
     bool interrupts; /* Ctrl-C in place of the escape key, see above */
+    bool held;       /* input waits until terminal_release() */
 };
 
 /* The caller keeps the descriptors open until terminal_destroy(). 0 or -errno, logged. */
 int terminal_create(struct terminal **ret, const struct terminal_config *config, struct loop *loop);
+
+/* Lets input through that was held. On the loop. */
+void terminal_release(struct terminal *terminal);
 
 /* Puts a terminal into raw mode, once nothing is left to wait for. On the loop, or before it. */
 void terminal_start(struct terminal *terminal);

@@ -101,6 +101,7 @@ static int consoles_open_port(struct board *board, const struct port_config *con
         (error = consoles_check_fd(&host.output, config->name, config->output, O_RDONLY)))
         return error;
     host.stream = !config->console;
+    host.held = config->held;
     error = terminal_create(&board->streams[board->stream_count], &host, board->host.loop);
     if (!error)
         board->stream_count++;

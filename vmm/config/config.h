@@ -82,6 +82,7 @@ struct port_config {
     const char *name;  /* in the guest: /dev/virtio-ports/NAME */
     int input, output; /* -1, or the wrong access mode: none */
     bool console;      /* a terminal in the guest, hvcN, rather than a stream */
+    bool held;         /* input waits until terminal_release() */
     bool ordered;      /* output waits until earlier output of other ports has been written */
     struct port_config *next;
 };

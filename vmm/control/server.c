@@ -432,13 +432,23 @@ static void control_close_files(struct control *control)
     files->state = files->memory = -1;
 }
 
+/* Whether somebody waits for the answer, and thus has the files. */
+static bool control_is_awaited(const struct control *control)
+{
+    for (unsigned i = 0; i < CLIENTS; i++)
+        if (control->clients[i].watch.fd >= 0 && control->clients[i].asking)
+            return true;
+    return false;
+}
+
 /*
- * The files are written, or not: `why` says so. The client is answered when the machine is what the
+ * The files are written, or not: `why` says so. A machine whose client has gone away, perhaps with
+ * its files, must not end. The client is answered when the machine is what the
  * request says: only then does the next request begin.
  */
 static void control_saved(struct control *control)
 {
-    bool stop = control->stop && !*control->why;
+    bool stop = control->stop && !*control->why && control_is_awaited(control);
 
     control_close_files(control);
     if (!stop && control->was_paused) {

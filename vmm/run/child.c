@@ -88,6 +88,7 @@ static int child_add_port(struct config *config, const char *name, int input, in
     port->input = input;
     port->output = output;
     port->console = !strcmp(name, JOB_PORT_TTY);
+    port->held = port->console && config->saves; /* what is typed ahead is not for a warm machine */
     port->ordered = !strcmp(name, JOB_PORT_AGENT);
     return 0;
 }
@@ -344,7 +345,7 @@ static int child_choose_start(struct warm_start *warm, const struct child_params
     const char *shape = options->warm ? child_shape(options, streams) : NULL;
     int error;
 
-    warm_choose(warm, shape ? warm_key(config, shape) : NULL);
+    warm_choose(warm, shape ? warm_key(config, shape, job->modules) : NULL, config->memory);
     if (warm->mode != WARM_OFF && ((error = initramfs_send_job(&warm->job, &initramfs)) ||
                                    (error = warm_prepare(warm, config, port))))
         return error;

@@ -171,13 +171,15 @@ static struct warm_total warm_measure(int root)
     struct warm_total total = { .used = 0 };
     DIR *list = fdopendir(openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     struct dirent *entry;
+    uint64_t size;
     time_t used;
 
     while (list && (entry = readdir(list))) {
         if (!warm_is_name(entry->d_name))
             continue;
-        total.size += warm_size(root, entry->d_name, &used);
-        if (!*total.oldest || used < total.used) {
+        size = warm_size(root, entry->d_name, &used);
+        total.size += size;
+        if (size > 0 && (!*total.oldest || used < total.used)) {
             memcpy(total.oldest, entry->d_name, NAME_SIZE);
             total.used = used;
         }
@@ -279,7 +281,7 @@ int warm_begin(struct warm *w, const char *key)
         error = warm_start_keeper(&directory, w);
     if (error) {
         directory_finish(&directory);
-        w->files.state = -1;
+        warm_close(w);
     } else {
         close(directory.fd);
     }
@@ -291,6 +293,17 @@ void warm_commit(struct warm *w)
 {
     if (write(w->commit, "c", 1) < 0)
         log_info("the warm machine was not kept: %s", strerror(errno));
+}
+
+void warm_close(struct warm *w)
+{
+    int *ours[] = { &w->files.state, &w->files.memory, &w->commit };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(ours); i++) {
+        if (*ours[i] >= 0)
+            close(*ours[i]);
+        *ours[i] = -1;
+    }
 }
 
 static int warm_open_root(void)

@@ -32,6 +32,7 @@ int warm_open(struct snapshot *ret, const char *key);
 int warm_begin(struct warm *w, const char *key);
 
 void warm_commit(struct warm *w); /* the files are complete */
+void warm_close(struct warm *w);  /* after that, or instead: then nothing is kept */
 
 /* Removes the one with this name, as warm_list() prints it, or "all". Prints; -errno. */
 int warm_drop(const char *name);

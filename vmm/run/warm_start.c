@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,11 +11,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/console/terminal.h"
 #include "settings.h"
+#include "vmm/board/consoles.h"
+#include "vmm/cli/status.h"
 #include "vmm/config/config.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/page_map.h"
+#include "vmm/machine/machine.h"
 
 #define KEY_SIZE 8192
 #define JOB_MAX  (96 * KIB) /* what surely fits into the port's socket */
@@ -45,9 +51,10 @@ static void key_add_file(struct key *key, const char *name, const char *path)
 
     if (stat(path, &st) < 0)
         log_debug("%s: %s", path, strerror(errno));
-    key_add(key, "%s %s %llu:%llu %lld %lld.%09ld; ", name, path, (unsigned long long)st.st_dev,
-            (unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
-            st.st_mtim.tv_nsec);
+    key_add(key, "%s %s %llu:%llu %lld %lld.%09ld %lld.%09ld; ", name, path,
+            (unsigned long long)st.st_dev, (unsigned long long)st.st_ino, (long long)st.st_size,
+            (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (long long)st.st_ctim.tv_sec,
+            st.st_ctim.tv_nsec);
 }
 
 /* A host that has booted anew may have other CPUs, another kernel or other microcode. */
@@ -75,7 +82,7 @@ static const char *warm_obstacle(const struct config *config)
     return NULL;
 }
 
-const char *warm_key(struct config *config, const char *shape)
+const char *warm_key(struct config *config, const char *shape, const char *modules)
 {
     const char *obstacle = warm_obstacle(config);
     struct key key = { .used = 0 };
@@ -89,12 +96,18 @@ const char *warm_key(struct config *config, const char *shape)
     key_add(&key, "%s; cpus %u%s; memory %llu; balloon %d; shares ", config->cmdline, config->cpus,
             config->pmu ? " pmu" : "", (unsigned long long)config->memory, config->balloon);
     for (const struct share_config *share = config->shares; share; share = share->next)
-        key_add(&key, "%s ", share->tag);
+        key_add(&key, "%s%s ", share->tag, share->directory.writable ? " rw" : "");
     key_add(&key, "; nics ");
     for (const struct net_config *net = config->nets; net; net = net->next)
         key_add(&key, "%02x%02x%02x%02x%02x%02x ", net->mac[0], net->mac[1], net->mac[2],
                 net->mac[3], net->mac[4], net->mac[5]);
     key_add(&key, "; ports %s; ", shape);
+    if (modules) {
+        char list[PATH_MAX];
+
+        snprintf(list, sizeof(list), "%s/modules.dep", modules);
+        key_add_file(&key, "modules", list);
+    }
     key_add_file(&key, "minivmm " MINIVMM_VERSION, "/proc/self/exe");
     key_add_host(&key);
     if (key.used == sizeof(key.text) - 1)
@@ -103,14 +116,39 @@ const char *warm_key(struct config *config, const char *shape)
     return copy ? strcpy(copy, key.text) : NULL;
 }
 
-void warm_choose(struct warm_start *w, const char *key)
+/* The configuration that was saved is this one's: the key says so. */
+static bool warm_skip_config(struct warm_start *w, uint64_t memory)
 {
-    *w = (struct warm_start){ .snap.memory = -1, .warm.commit = -1, .job.limit = 2 * JOB_MAX };
+    struct config saved;
+    bool good = config_set_defaults(&saved) == 0 && snapshot_load_config(&w->snap, &saved) == 0 &&
+                snapshot_check_memory(&w->snap, memory) == 0;
+
+    config_finish(&saved);
+    return good;
+}
+
+/* The page map is needed to find the pages that are to be saved. */
+static bool warm_can_save(void)
+{
+    int fd = page_map_open();
+
+    if (fd < 0)
+        log_info("no warm machine: /proc/self/pagemap: %s", strerror(-fd));
+    else
+        close(fd);
+    return fd >= 0;
+}
+
+void warm_choose(struct warm_start *w, const char *key, uint64_t memory)
+{
+    *w = (struct warm_start){ .snap.memory = -1,
+                              .warm = { .files = { .state = -1, .memory = -1 }, .commit = -1 },
+                              .job.limit = 2 * JOB_MAX };
     if (!key)
         return;
-    if (warm_open(&w->snap, key) == 0)
+    if (warm_open(&w->snap, key) == 0 && warm_skip_config(w, memory))
         w->mode = WARM_FORK;
-    else if (warm_begin(&w->warm, key) == 0)
+    else if (warm_can_save() && warm_begin(&w->warm, key) == 0)
         w->mode = WARM_MAKE;
 }
 
@@ -126,22 +164,11 @@ static bool warm_send_job(struct warm_start *w)
         if (done < 0 && errno == EINTR)
             continue;
         if (done <= 0)
-            return false;
+            return !log_error(done < 0 ? errno : EPIPE, "send the agent its job");
         at += done;
         left -= (size_t)done;
     }
     return true;
-}
-
-/* The configuration that was saved is this one's: the key says so. */
-static bool warm_skip_config(struct warm_start *w, uint64_t memory)
-{
-    struct config saved;
-    bool good = config_set_defaults(&saved) == 0 && snapshot_load_config(&w->snap, &saved) == 0 &&
-                snapshot_check_memory(&w->snap, memory) == 0;
-
-    config_finish(&saved);
-    return good;
 }
 
 int warm_prepare(struct warm_start *w, struct config *config, int port)
@@ -149,16 +176,12 @@ int warm_prepare(struct warm_start *w, struct config *config, int port)
     w->port = port;
     if (w->job.used > JOB_MAX || w->job.full) {
         log_info("no warm machine: arguments and environment are too long");
-        w->mode = WARM_OFF;
-    } else if (w->mode == WARM_MAKE) {
-        config->saves = true;
-    } else if (warm_skip_config(w, config->memory)) {
-        config->restored = true;
-        return warm_send_job(w) ? 0 : log_error(EPIPE, "send the agent its job");
-    } else {
+        warm_close(&w->warm);
         w->mode = WARM_OFF;
     }
-    return 0;
+    config->saves = w->mode == WARM_MAKE;
+    config->restored = w->mode == WARM_FORK;
+    return config->restored && !warm_send_job(w) ? -EPIPE : 0;
 }
 
 /* On the worker's thread. */
@@ -176,9 +199,12 @@ static void warm_go_on(struct warm_start *w)
     if (*w->why)
         log_info("the warm machine was not kept: %s", w->why);
     w->mode = WARM_OFF;
-    if (!warm_send_job(w))
-        log_error(EPIPE, "send the agent its job");
-    lifecycle_resume(w->life);
+    warm_close(&w->warm); /* from here on a guest could write to the files */
+    consoles_each(&w->life->machine->board, terminal_release);
+    if (warm_send_job(w))
+        lifecycle_resume(w->life);
+    else
+        lifecycle_stop(w->life, STATUS_FAILED);
 }
 
 void warm_asked(struct warm_start *w, struct lifecycle *life)

@@ -33,13 +33,14 @@ struct warm_start {
 
 /*
  * What a warm machine is kept by: everything that is decided when `config`'s machine boots. `shape`
- * says the same of the console's ports. In the configuration's arena. NULL: such a machine cannot
- * be kept, for the reason that is printed at LOG_LEVEL_INFO.
+ * says the same of the console's ports, and `modules` is the directory of the kernel's modules,
+ * which are noticed to have changed by depmod's list; or NULL. In the configuration's arena. NULL:
+ * such a machine cannot be kept, for the reason that is printed at LOG_LEVEL_INFO.
  */
-const char *warm_key(struct config *config, const char *shape);
+const char *warm_key(struct config *config, const char *shape, const char *modules);
 
-/* Chooses the mode. */
-void warm_choose(struct warm_start *w, const char *key);
+/* Chooses the mode. `memory`: the size of RAM in bytes. */
+void warm_choose(struct warm_start *w, const char *key, uint64_t memory);
 
 /*
  * Before the machine is created, after the mode was chosen and `job` was filled: prepares the

@@ -121,6 +121,15 @@ int directory_commit(struct directory *d)
     return 0;
 }
 
+void directory_abandon(struct directory *d)
+{
+    if (d->fd < 0)
+        return;
+    log_warn("what was written is kept: %s", d->aside);
+    close(d->fd);
+    d->fd = -1;
+}
+
 void directory_finish(struct directory *d)
 {
     if (d->fd < 0)

@@ -22,6 +22,9 @@ int directory_create(struct directory *d, const char *name);
 /* Gives the directory its name, once its files are on the disk (fsync()). Prints; -errno. */
 int directory_commit(struct directory *d);
 
+/* Leaves the files where they are, and says where. */
+void directory_abandon(struct directory *d);
+
 /* Removes what was not committed. Due in any case. */
 void directory_finish(struct directory *d);
 

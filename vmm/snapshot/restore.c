@@ -42,6 +42,7 @@ static int restore_read_disk(struct option_reader *r, char *value, void *target)
         return option_refuse(r, "the machine has no disk %s", value);
     disk->image.path = path;
     disk->image.throw_away = false;
+    disk->image.max = 0;
     disk->replaced = true;
     return 0;
 }
@@ -216,6 +217,7 @@ static int restore_choose_disks(struct config *config, const struct restore_plac
             return log_refuse(EINVAL, "no file for disk %u", number);
         disk->image.path = path;
         disk->image.throw_away = disk->image.format_raw = true;
+        disk->image.direct = false; /* the copy may be in memory */
     }
     return 0;
 }

@@ -56,6 +56,7 @@ static int snapshot_take(const char *path, const char *to, bool stop)
     struct take_files files = { .directory = &directory };
     struct control_client client;
     sigset_t signals;
+    bool written;
     int error = json_open();
     cleanup_close int socket = error ? -1 : control_connect(path), cancel = -1;
 
@@ -66,10 +67,14 @@ static int snapshot_take(const char *path, const char *to, bool stop)
     cancel = signalfd(-1, &signals, SFD_CLOEXEC);
     client = (struct control_client){ socket, cancel };
     error = directory_begin(&directory, to);
-    if (!error && !(error = take_snapshot(&client, &files, stop)) &&
-        !(error = take_sync(&files, to)))
+    if (!error)
+        error = take_snapshot(&client, &files, stop);
+    written = !error || error == -EINTR; /* an answer to --stop may have been on its way */
+    if (!error && !(error = take_sync(&files, to)))
         error = directory_commit(&directory);
     take_close(&files);
+    if (written && stop && error)
+        directory_abandon(&directory); /* the machine is in these files, and nowhere else */
     directory_finish(&directory);
     sigprocmask(SIG_UNBLOCK, &signals, NULL); /* one that has come meanwhile ends the process */
     return error;
