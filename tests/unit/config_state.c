@@ -37,10 +37,11 @@ static const char *const words[] = {
 
 static void parse(struct config *config, const char *const *options, unsigned count)
 {
+    static struct arena copies; /* the configuration points to them */
     char *copy[ARRAY_SIZE(words) + 1];
 
     for (unsigned i = 0; i < count; i++)
-        copy[i] = strdup(options[i]); /* the configuration points to it */
+        copy[i] = strcpy(arena_alloc(&copies, strlen(options[i]) + 1), options[i]);
     copy[count] = NULL;
     ck_assert_int_eq(config_parse(config, NULL, (int)count, copy), CONFIG_RUN);
     config->directory = "/work";
