@@ -172,7 +172,7 @@ static int check_sections(struct state_file *f, size_t left, unsigned count, con
 int state_file_read(int file, const char *name, struct state_file *ret)
 {
     struct header header;
-    size_t size;
+    size_t size = 0;
     int error;
 
     *ret = (struct state_file){ 0 };
