@@ -304,7 +304,7 @@ static void throw_away_commit(struct block *block)
 
     while (t->submitted) {
         struct block_request *request = t->submitted;
-        int error;
+        int error = 0;
 
         t->submitted = request->next;
         if (!t->submitted)
