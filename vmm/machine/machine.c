@@ -111,6 +111,7 @@ static int machine_add_memory(struct machine *machine)
         error = snapshot_check_memory(machine->snapshot, machine->config->memory);
         if (error)
             return error;
+        snapshot_watch_memory();
         backing = (struct memory_backing){ MEMORY_PRIVATE_FILE, machine->snapshot->memory, 0 };
     }
     for (unsigned i = 0; i < hw->ram_ranges && !error; i++) {

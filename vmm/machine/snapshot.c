@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "devices/block/block.h"
+#include "devices/console/terminal.h"
 #include "vmm/board/board.h"
 #include "vmm/config/config.h"
 #include "vmm/config/config_state.h"
@@ -111,6 +113,27 @@ int snapshot_check_memory(const struct snapshot *snap, unsigned long long size)
     if (error == -EINVAL)
         return log_refuse(EINVAL, "%s: the memory beside it is damaged or truncated", snap->name);
     return error ? log_error(-error, "%s: the memory beside it", snap->name) : 0;
+}
+
+/* In the thread that touched the page; SA_RESETHAND has restored the default action. */
+static void snapshot_on_lost_memory(int signal)
+{
+    static const char text[] =
+        "minivmm: the snapshot's memory was truncated or cannot be read; machines that were "
+        "restored need the file as it was\r\n";
+
+    terminal_restore_all();
+    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+        signal = SIGBUS; /* nowhere to report this */
+    raise(signal);
+}
+
+void snapshot_watch_memory(void)
+{
+    const struct sigaction action = { .sa_handler = snapshot_on_lost_memory,
+                                      .sa_flags = SA_RESETHAND };
+
+    sigaction(SIGBUS, &action, NULL);
 }
 
 /* Copied inside the pause, where the file system cannot share blocks. */

@@ -43,6 +43,12 @@ int snapshot_load_config(struct snapshot *snap, struct config *config);
 /* Whether the RAM file belongs to the state, and holds `size` bytes. Prints; -errno. */
 int snapshot_check_memory(const struct snapshot *snap, unsigned long long size);
 
+/*
+ * From now on a SIGBUS says that the RAM file was truncated or cannot be read, before it ends the
+ * process: whoever runs the machine must know that the file is in use as long as it runs.
+ */
+void snapshot_watch_memory(void);
+
 /* Loads everything else into a new machine with its vCPUs and devices. Prints; -errno. */
 int snapshot_load(struct snapshot *snap, struct machine *machine);
 
