@@ -25,15 +25,24 @@ static uint64_t draw(void)
     return number;
 }
 
+/* Expects `before` there; 0: RAM is still as at the boot. */
+static void fill_word(volatile uint64_t *word, uint64_t before, uint64_t seed)
+{
+    expect_equal(*word, before ? before ^ (uintptr_t)word : 0);
+    *word = seed ^ (uintptr_t)word;
+}
+
+/* Some MiB, and the end of each range of RAM. */
 static void fill(uint64_t seed)
 {
-    static uint64_t before; /* 0: RAM is still as at the boot */
-    volatile uint64_t *words = (volatile uint64_t *)FILLED_AT;
+    static uint64_t before;
+    struct range ram;
 
-    for (unsigned i = 0; i < FILLED / sizeof(*words); i += STEP / sizeof(*words)) {
-        expect_equal(words[i], before ? before + i : 0);
-        words[i] = seed + i;
-    }
+    for (uintptr_t at = FILLED_AT; at < FILLED_AT + FILLED; at += STEP)
+        fill_word((volatile uint64_t *)at, before, seed);
+    for (unsigned i = 0; platform_ram(i, &ram); i++)
+        if (ram.base + ram.size > FILLED_AT + FILLED)
+            fill_word((volatile uint64_t *)(ram.base + ram.size - sizeof(uint64_t)), before, seed);
     before = seed;
     print("filled\n");
 }

@@ -266,6 +266,61 @@ class Snapshots(SnapshotTest):
             number, count = machine.runs()
             self.check_whole(snap)
 
+    def test_memory_above_3_gib(self):
+        """There are two ranges then, of which the second is not where it is in the file."""
+        machine = self.start("--memory", "5G", "--cpus", 8)
+        machine.fill()
+        number, count = machine.runs()
+        self.check_taken()
+        machine.fill()
+        memory = self.snap / "memory"
+        self.assertEqual(memory.stat().st_size, (5 << 30) + 4096)
+        self.assertLess(memory.stat().st_blocks * SECTOR, 32 * MIB)
+        machine.end()
+        for _ in range(2):
+            restored = self.restore("--control", self.directory / "s1")
+            self.check_continues(restored, number, count)
+            restored.fill()
+            restored.fill()
+            number, count = restored.runs()
+            self.check_taken(control=self.directory / "s1", snap=self.directory / "snap1")
+            restored.end()
+            wait_until(lambda: not (self.directory / "s1").exists(), "the socket's end")
+            self.snap = self.directory / "snap1"
+
+    def test_sandboxes(self):
+        for mode in ("on", "off", "strict"):
+            with self.subTest(mode):
+                machine = self.start("--sandbox", mode, "--disk", self.disk())
+                machine.fill()
+                number, count = machine.runs()
+                self.check_taken("--stop")
+                machine.finish(0)
+                control = self.directory / f"s-{mode}"
+                restored = self.restore("--sandbox", mode, "--control", control)
+                self.check_continues(restored, number, count)
+                self.check_taken("--stop", control=control)
+                restored.finish(0)
+                self.restore("--sandbox", mode).runs()
+
+    def test_template_that_goes_away(self):
+        """Removed, it lives as long as a machine; truncated, the machine ends and says so."""
+        self.saved()
+        machine = self.restore()
+        machine.runs()
+        copy = self.directory / "copy"
+        (self.snap / "memory").rename(copy)
+        machine.fill()
+        machine.runs()
+        copy.unlink()
+        machine.runs()
+        self.saved()
+        machine = self.restore()
+        machine.runs()
+        os.truncate(self.snap / "memory", 0)
+        _, error = machine.finish()
+        self.assertRegex(error, r"snapshot's memory was truncated|KVM could not go on")
+
     def test_stop(self):
         machine = self.start()
         number, count = machine.runs()
