@@ -1109,6 +1109,69 @@ class Control(SnapshotTest):
         self.restore().runs()
 
 
+class Forks(SnapshotTest):
+    def fork(self, control: Path, *options: object) -> list[Path]:
+        """Sockets of the forks, which end with the test."""
+        with open(self.directory / "errors", "a+b") as errors: # of the forks, too, as long as they run
+            done = self.run_vmm([str(word) for word in (MINIVMM, "fork", control, *options)],
+                                stderr=errors)
+            errors.seek(0)
+            self.assertEqual((done.returncode, text(errors.read())), (0, ""))
+        found = [Path(line) for line in text(done.stdout).splitlines()]
+        for path in found:
+            wait_until(path.exists, "a fork's socket")
+            pid = int(json.loads(ask(path, "GET", "/")[1])["id"])
+            self.addCleanup(self.kill, pid)
+        return found
+
+    def kill(self, pid: int):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def check_lines(self, path: Path, number: str, count: int):
+        """They go on from the moment of the fork. The first may be the rest of one."""
+        wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") > 5, "a fork's lines")
+        lines = [line.split() for line in text(path.read_bytes()).splitlines()[1:5]]
+        self.assertEqual([line[0] for line in lines], [number] * 4)
+        self.assertGreaterEqual(int(lines[0][1]), count)
+
+    def test_forks(self):
+        machine = self.start("--disk", self.disk())
+        machine.fill()
+        number, count = machine.runs()
+        first = self.fork(self.socket, "--", "--serial", "file=first")
+        self.assertEqual(first, [Path(f"{self.socket}.1")])
+        self.check_lines(self.directory / "first", number, count)
+        second = self.fork(first[0], "--", "--serial", "file=second") # of a fork
+        self.check_lines(self.directory / "second", number, count)
+        machine.end() # they do not need it
+        more = self.fork(second[0], "-n", 3)
+        self.assertEqual(len(set(more)), 3)
+        for path in [*first, *second, *more]:
+            wait_until(lambda: json.loads(ask(path, "GET", "/")[1])["state"] == "Running", "a fork to run")
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        self.check_taken("--stop", control=more[0])
+        self.check_continues(self.restore("--serial", "stdio"), number, count)
+
+    def test_words(self):
+        machine = self.start()
+        for words, said in (([], "expected a socket"), ([self.socket, "x"], "unexpected argument"),
+                            (["-n", "0", self.socket], "--number"),
+                            (["-n", "1025", self.socket], "--number")):
+            self.check_refused(["fork", *words], USAGE, said)
+        self.check_refused(["fork", self.directory / "none"], FAILED, "No such file")
+        self.assertEqual(self.names(), {"s"})
+        machine.runs()
+
+    def test_fork_that_cannot_start(self):
+        """It says why, and leaves nothing; the machine runs on."""
+        machine = self.start()
+        done = self.run_vmm([str(word) for word in (MINIVMM, "fork", self.socket, "--", "--disk", "7:x")])
+        self.check_one_line(done.stderr, "the machine has no disk 7")
+        wait_until(lambda: self.names() == {"s"}, "the fork's end")
+        machine.runs()
+
+
 class Traffic(SnapshotTest):
     """What the guest asks its devices is done once, in generations of machines."""
 
