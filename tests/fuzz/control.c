@@ -271,7 +271,7 @@ static void act(struct input *in, int listener)
         fake.reset = true;
         break;
     case STOP:
-        fake.stop = byte & 0x80;
+        fake.stop |= byte & 0x80; /* not every one: it ends all */
         break;
     case TURN:
         turn();
