@@ -26,7 +26,7 @@ CLOCKS = {
                 r"arch_timer: cp15 timer\(s\) running at [0-9.]+MHz"),
 }
 CLOCKSOURCE = {"x86_64": "kvm-clock", "aarch64": "arch_sys_counter"}
-RAM = {"x86_64": "^00100000-07ffffff : System RAM", "aarch64": "^40000000-47ffffff : System RAM"}
+RAM = {"x86_64": "^00100000-07ffffff : System RAM", "aarch64": "^40000000-47feffff : System RAM"}
 INTERRUPT = {"x86_64": r" [1-9]\d* +IO-APIC +\d+-edge", "aarch64": r" [1-9]\d* +GICv\d +\d+ Edge"}
 # The PL011's driver sends without interrupts while the FIFO has room, which it always has.
 SERIAL_INTERRUPT = {"x86_64": r" [1-9]\d* +IO-APIC +4-edge +ttyS0",

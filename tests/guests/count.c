@@ -7,8 +7,8 @@
  */
 #include "lib/virtio.h"
 
-#define FILLED_AT (16u << 20)
-#define FILLED    (4u << 20) /* bytes */
+#define FILLED_AT (16u << 20) /* from the start of RAM */
+#define FILLED    (4u << 20)  /* bytes */
 #define STEP      512u
 #define PERIOD_MS 5
 
@@ -37,11 +37,15 @@ static void fill(uint64_t seed)
 {
     static uint64_t before;
     struct range ram;
+    uintptr_t from, end;
 
-    for (uintptr_t at = FILLED_AT; at < FILLED_AT + FILLED; at += STEP)
+    platform_ram(0, &ram);
+    from = ram.base + FILLED_AT;
+    end = from + FILLED;
+    for (uintptr_t at = from; at < end; at += STEP)
         fill_word((volatile uint64_t *)at, before, seed);
     for (unsigned i = 0; platform_ram(i, &ram); i++)
-        if (ram.base + ram.size > FILLED_AT + FILLED)
+        if (ram.base + ram.size > end)
             fill_word((volatile uint64_t *)(ram.base + ram.size - sizeof(uint64_t)), before, seed);
     before = seed;
     print("filled\n");

@@ -22,7 +22,7 @@ from pathlib import Path
 from unittest import mock
 
 import vmm
-from vmm import (CONFINED, MACHINE, MINIVMM, GuestTest, command, cpu_seconds, output_lines, payload, text,
+from vmm import (CONFINED, MACHINE, MINIVMM, GuestTest, command, cpu_seconds, only_on, output_lines, payload, text,
                  wait_until, wait_until_noticed)
 
 USAGE = 2
@@ -295,6 +295,7 @@ class Containers(GuestTest):
                 self.check_status(done, FAILED)
                 self.check_one_line(done.stderr, "--sandbox", "Landlock")
 
+    @only_on("x86_64", "libc uses clone3() there only since 2.37")
     def test_threads_in_a_container_older_than_clone3(self):
         """libc takes clone() instead, but only if clone3() fails with ENOSYS."""
         for sandbox in "off", "auto":

@@ -228,7 +228,8 @@ static int restore_read_options(struct restore_options *options, char **words)
     struct option_reader reader = { .table = &restore_table,
                                     .base = options,
                                     .arena = &options->config.arena };
-    struct net_config *saved = options->config.nets, unchanged = { .implied = true };
+    static struct net_config unchanged = { .implied = true };
+    struct net_config *saved = options->config.nets;
     unsigned count = restore_count_nets(&options->config);
     bool had_console = options->config.console.kind != CONSOLE_NONE;
     int result = 0;
