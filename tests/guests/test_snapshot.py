@@ -1167,6 +1167,7 @@ class Forks(SnapshotTest):
         """It says why, and leaves nothing; the machine runs on."""
         machine = self.start()
         done = self.run_vmm([str(word) for word in (MINIVMM, "fork", self.socket, "--", "--disk", "7:x")])
+        self.assertEqual(done.returncode, FAILED)
         self.check_one_line(done.stderr, "the machine has no disk 7")
         wait_until(lambda: self.names() == {"s"}, "the fork's end")
         machine.runs()

@@ -32,6 +32,17 @@ static int socket_address(struct sockaddr_un *ret, const char *path)
     return 0;
 }
 
+bool control_is_served(const char *path)
+{
+    cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+    if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
+        return false;
+    strcpy(address.sun_path, path);
+    return connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+}
+
 int control_connect(const char *path)
 {
     cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -2,6 +2,8 @@
 #ifndef VMM_CONTROL_SOCKET_H
 #define VMM_CONTROL_SOCKET_H
 
+#include <stdbool.h>
+
 /*
  * The path of a control socket: whoever may write to it commands the machine, so it is its owner's
  * alone (0600). One that a killed machine left is replaced, one that is served is not.
@@ -11,6 +13,9 @@
  * there is memory to share. A listening descriptor. Prints; -errno.
  */
 int control_listen(const char *path);
+
+/* Whether such a socket is served. Prints nothing. */
+bool control_is_served(const char *path);
 
 /* Connects to such a socket. Prints; -errno. */
 int control_connect(const char *path);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/cli/front_end.h"
@@ -117,7 +119,20 @@ static int fork_choose_name(char path[PATH_MAX], const char *socket, unsigned *n
     return -EEXIST;
 }
 
-/* Prints the path of each fork's control socket. */
+/* Waits until the fork is there; -ECHILD: it has ended, and said why. */
+static int fork_await(const char *path, pid_t child)
+{
+    const struct timespec pause = { .tv_nsec = 1000000 };
+
+    while (!control_is_served(path)) {
+        if (waitpid(child, NULL, WNOHANG) != 0)
+            return -ECHILD;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+/* Prints the path of each fork's control socket, once it is served. */
 static int fork_start_all(const struct take_files *files, const char *socket, unsigned count,
                           char **options)
 {
@@ -134,6 +149,9 @@ static int fork_start_all(const struct take_files *files, const char *socket, un
             return log_error(errno, "start a process");
         if (child == 0)
             fork_execute(files, path, options);
+        error = fork_await(path, child);
+        if (error)
+            return error;
         printf("%s\n", path);
     }
     return fflush(stdout) ? log_error(errno, "write") : 0;
