@@ -23,7 +23,9 @@ static const struct changing {
     { "clock", "realtime", .size = 8 },
     { "vcpu", "tsc", .size = 8 },
     { "vcpu", "deadline", .size = 8 }, /* one that has just passed becomes the TSC's value */
-    { "vcpu", "lapic", .skip = 0x390, .size = 4 }, /* the timer's current count */
+    /* After its size: IRR, as a timer may expire meanwhile; the timer's current count. */
+    { "vcpu", "lapic", .skip = 4 + 0x200, .size = 0x80 },
+    { "vcpu", "lapic", .skip = 4 + 0x390, .size = 4 },
     { "clock", "counter", .size = 8 },
     { "clock", "physical", .size = 8 },
     /* aarch64: has a timer expired? CNTV_CTL_EL0, CNTP_CTL_EL0; after "value" and its size */
