@@ -426,6 +426,28 @@ START_TEST(shares_at_a_link)
 }
 END_TEST
 
+/* A link of a share is the guest's to follow, and may lead anywhere there. */
+START_TEST(shares_behind_a_link_of_a_share)
+{
+    ck_assert_int_eq(
+        system("mkdir -p root/a/deep out/real; ln -s /etc out/away; ln -s real out/near;"
+               "ln -s /etc root/a/deep/real"),
+        0);
+    ck_assert_int_eq(
+        find(W("--root=root"), W("--ro"), W("out:/x"), W("--ro"), W("here:/x/real/new")), 0);
+    ck_assert_str_eq(mounts.shares[1].guest, "/x/real/new");
+    ck_assert_int_lt(
+        find(W("--root=root"), W("--ro"), W("out:/x"), W("--ro"), W("here:/x/away/new")), 0);
+    ck_assert_int_lt(find(W("--root=root"), W("--ro"), W("out:/x"), W("--ro"), W("here:/x/near")),
+                     0);
+    /* What the share covers is not looked at. */
+    ck_assert_int_eq(
+        find(W("--root=root"), W("--ro"), W("out:/a/deep"), W("--ro"), W("here:/a/deep/real/new")),
+        0);
+    ck_assert_str_eq(mounts.shares[1].guest, "/a/deep/real/new");
+}
+END_TEST
+
 START_TEST(no_such_directories)
 {
     ck_assert_int_lt(find(W("--rw"), W("nowhere")), 0);
@@ -704,8 +726,9 @@ int main(void)
     if (guest_file_open("/", "/", O_DIRECTORY) >= 0) {
         tcase_add_test(tests, programs_in_run_are_shown);
         tcase_add_test(tests, shares_at_a_link);
+        tcase_add_test(tests, shares_behind_a_link_of_a_share);
     } else {
-        puts("# programs_in_run_are_shown and shares_at_a_link need openat2()");
+        puts("# what is below a root of its own needs openat2()");
     }
     tcase_add_test(tests, variables);
     tcase_add_test(tests, json);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -137,8 +138,8 @@ static int mounts_parse(struct mount *mount, struct run_options *options, const 
     if (!strcmp(guest, "/"))
         return log_refuse(EINVAL, "--%s %s: GUESTDIR must not be /; use --root", option,
                           word->text);
-    mount->guest = mounts_follow(options, root, guest);
-    return mount->guest ? 0 : -ENOMEM;
+    mount->guest = guest;
+    return 0;
 }
 
 /* Refuses two shares at one guest path, and a --ro share inside of a --rw share. */
@@ -153,9 +154,69 @@ static int mounts_check_pair(const struct mount *a, const struct mount *b)
     return 0;
 }
 
+/* The share that `inner` is mounted in, of the first `count`; NULL: the root. */
+static const struct mount *mounts_outer(const struct mount *shares, unsigned count,
+                                        const struct mount *inner)
+{
+    const struct mount *found = NULL;
+
+    for (unsigned i = 0; i < count; i++)
+        if (&shares[i] != inner && mounts_below(inner->guest, shares[i].guest) &&
+            (!found || strlen(shares[i].guest) > strlen(found->guest)))
+            found = &shares[i];
+    return found;
+}
+
+static bool mounts_is_link(const char *root, const char *path)
+{
+    cleanup_close int fd = guest_file_open(root, path, O_PATH | O_NOFOLLOW);
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
+/* Refuses a share behind a link of another share: the guest would mount it wherever that leads. */
+static int mounts_check_links(const struct mount *inner, const struct mount *outer)
+{
+    const char *place = mounts_below(inner->guest, outer->guest), *end = place;
+    char part[PATH_MAX];
+
+    while (*end) {
+        end += 1 + strcspn(end + 1, "/");
+        snprintf(part, sizeof(part), "%.*s", (int)(end - place), place);
+        if (mounts_is_link(outer->host, part))
+            return log_refuse(EINVAL, "--%s %s: %s%s is a link in %s: name a place without links",
+                              inner->writable ? "rw" : "ro", inner->host, outer->guest, part,
+                              outer->host);
+    }
+    return 0;
+}
+
 static int mounts_compare(const void *a, const void *b)
 {
     return strcmp(((const struct mount *)a)->guest, ((const struct mount *)b)->guest);
+}
+
+/* Outer shares first. Links of what a share covers are not the guest's. */
+static int mounts_follow_all(struct mounts *mounts, struct run_options *options)
+{
+    struct mount *shares = mounts->shares;
+    unsigned count = mounts->share_count;
+    const struct mount *outer;
+    int error = 0;
+
+    qsort(shares, count, sizeof(struct mount), mounts_compare);
+    for (unsigned i = 0; i < count; i++) {
+        if (!mounts_outer(shares, i, &shares[i]))
+            shares[i].guest = mounts_follow(options, &mounts->root, shares[i].guest);
+        if (!shares[i].guest)
+            return -ENOMEM;
+    }
+    qsort(shares, count, sizeof(struct mount), mounts_compare);
+    for (unsigned i = 0; i < count && !error; i++)
+        if ((outer = mounts_outer(shares, count, &shares[i])))
+            error = mounts_check_links(&shares[i], outer);
+    return error;
 }
 
 static int mounts_find_shares(struct mounts *mounts, struct run_options *options)
@@ -170,12 +231,12 @@ static int mounts_find_shares(struct mounts *mounts, struct run_options *options
         return log_error(ENOMEM, "--ro, --rw");
     for (struct run_word *word = options->shares; word && !error; word = word->next)
         error = mounts_parse(&mounts->shares[mounts->share_count++], options, &mounts->root, word);
+    if (!error)
+        error = mounts_follow_all(mounts, options);
     for (unsigned i = 0; i < count && !error; i++)
         for (unsigned j = 0; j < count && !error; j++)
             if (i != j)
                 error = mounts_check_pair(&mounts->shares[i], &mounts->shares[j]);
-    if (!error)
-        qsort(mounts->shares, count, sizeof(struct mount), mounts_compare);
     return error;
 }
 
