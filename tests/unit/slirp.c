@@ -872,23 +872,25 @@ static pid_t find_process(void)
     return (pid_t)atoi(text);
 }
 
-/* The name of the program that the process runs, without its directory. */
-static void find_program(pid_t process, char program[NAME_MAX + 1])
+/* The first word of its command line. /proc/PID/exe of a confined process is only for root. */
+static void find_program(pid_t process, char program[PATH_MAX])
 {
-    char link[64], path[PATH_MAX];
+    char path[64];
     ssize_t length;
+    int fd;
 
-    snprintf(link, sizeof(link), "/proc/%d/exe", process);
-    length = readlink(link, path, sizeof(path) - 1);
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", process);
+    fd = open(path, O_RDONLY);
+    length = read(fd, program, PATH_MAX - 1);
     ck_assert_int_gt(length, 0);
-    path[length] = '\0';
-    snprintf(program, NAME_MAX + 1, "%s", strrchr(path, '/') + 1);
+    program[length] = '\0';
+    close(fd);
 }
 
 /* Without a sandbox. So what it does then must not be for this process to write. */
 START_TEST(the_process_waits_for_the_first_frame)
 {
-    char program[NAME_MAX + 1];
+    char program[PATH_MAX];
     pid_t process;
 
     ck_assert_int_eq(open_net(&(struct slirp_options){ 0 }), 0);
@@ -912,7 +914,7 @@ START_TEST(the_end_of_the_process_is_the_end_of_the_link)
 
     virtio_read_config(d.device, config);
     ck_assert_uint_eq(config[6], VIRTIO_NET_S_LINK_UP);
-    ck_assert_int_eq(kill(process, SIGSEGV), 0);
+    ck_assert_int_eq(kill(process, SIGTERM), 0); /* not to look like a fault in a log */
     while (d.config_changes == 0 && now() < deadline)
         loop_turn(d.loop, 10);
     ck_assert_uint_eq(d.config_changes, 1);
