@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "arch/aarch64/features.h"
 #include "arch/aarch64/irqchip.h"
 #include "arch/aarch64/vcpu.h"
 #include "vmm/core/cleanup.h"
@@ -120,6 +121,22 @@ static void register_get(const struct vcpu *vcpu, struct saved_register *reg, st
         state_fail(s, "get register %s: %s", register_name(reg->id, name), strerror(-error));
 }
 
+/* `now` is what the register is on this host. */
+static void register_refuse(const struct saved_register *reg, const struct saved_register *now,
+                            int error, struct state *s)
+{
+    char name[32], missing[64] = "";
+
+    if ((reg->id & KVM_REG_ARM_COPROC_MASK) == KVM_REG_ARM64_SYSREG)
+        features_missing(reg->id & 0xffff, register_low(reg), register_low(now), missing,
+                         sizeof(missing));
+    if (*missing)
+        state_fail(s, "the host lacks %s, which the guest uses", missing);
+    state_fail(s, "register %s is %#" PRIx64 " on this host and cannot be set to %#" PRIx64 ": %s",
+               register_name(reg->id, name), register_low(now), register_low(reg),
+               strerror(-error));
+}
+
 /*
  * Only if it differs: some registers can be read and not written, and what KVM calls firmware may
  * only be changed before the first vCPU has run.
@@ -137,9 +154,7 @@ static void register_set(const struct vcpu *vcpu, struct saved_register *reg, st
         return;
     error = register_call(vcpu, KVM_SET_ONE_REG, reg->id, reg->value);
     if (error)
-        state_fail(
-            s, "register %s is %#" PRIx64 " on this host and cannot be set to %#" PRIx64 ": %s",
-            register_name(reg->id, name), register_low(&now), register_low(reg), strerror(-error));
+        register_refuse(reg, &now, error, s);
 }
 
 /* The vCPU's registers without the counters. NULL: out of memory. */

@@ -61,7 +61,9 @@ static const struct seccomp_rule load_table[] = {
     SECCOMP_IOCTL(KVM_SET_VCPU_EVENTS, "the same"),
     SECCOMP_IOCTL(KVM_SET_CLOCK, "the same"),
     SECCOMP_IOCTL(KVM_KVMCLOCK_CTRL, "the same"),
-    SECCOMP_IOCTL(KVM_GET_SUPPORTED_CPUID, "the first reset then"),
+    SECCOMP_IOCTL(KVM_GET_CPUID2, "the start from a snapshot of another host"),
+    SECCOMP_IOCTL(KVM_GET_SUPPORTED_CPUID, "the same; the first reset after it"),
+    SECCOMP_IOCTL(KVM_SET_TSC_KHZ, "the same, at another frequency"),
 };
 
 const struct seccomp_list arch_load_rules = { load_table, ARRAY_SIZE(load_table) };

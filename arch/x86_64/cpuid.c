@@ -181,8 +181,7 @@ static void cpuid_fix(struct kvm_cpuid_entry2 *entry, const struct cpuid_topolog
     }
 }
 
-static struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t function,
-                                           uint32_t index)
+struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index)
 {
     for (unsigned i = 0; i < cpuid->nent; i++)
         if (cpuid->entries[i].function == function && cpuid->entries[i].index == index)

@@ -5,10 +5,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct kvm_cpuid2;
+struct kvm_cpuid_entry2;
 struct vcpu;
+struct vm;
 
 /* For arch_ask_host(). */
-struct vm;
 int cpuid_ask_host(struct vm *vm);
 
 /*
@@ -18,6 +20,9 @@ int cpuid_ask_host(struct vm *vm);
  * not calibrate. Prints; -errno.
  */
 int cpuid_set(struct vcpu *vcpu);
+
+/* NULL: there is no such leaf. */
+struct kvm_cpuid_entry2 *cpuid_find(struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index);
 
 /* The frequency of the vCPUs' TSC; 0: unknown. */
 uint32_t cpuid_tsc_khz(const struct vm *vm);

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 
 #include "arch/x86_64/cpuid.h"
+#include "arch/x86_64/cpuid_check.h"
 #include "arch/x86_64/state_msrs.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
@@ -141,7 +142,6 @@ static void vcpu_set(struct vcpu *vcpu, struct vcpu_state *v, struct state *s)
 {
     int fd = vcpu->fd;
 
-    vcpu_cpuid(v)->nent = v->cpuid_size / (uint32_t)sizeof(struct kvm_cpuid_entry2);
     vcpu_mend_deadline(v);
     CALL(s, fd, KVM_SET_CPUID2, vcpu_cpuid(v));
     CALL(s, fd, KVM_SET_MP_STATE, &v->mp_state);
@@ -158,7 +158,39 @@ static void vcpu_set(struct vcpu *vcpu, struct vcpu_state *v, struct state *s)
     CALL(s, fd, KVM_SET_VCPU_EVENTS, &v->events);
 }
 
-static void vcpu_walk(struct vcpu_state *v, size_t xsave_size, struct state *s)
+/*
+ * What a new vCPU has on this host is what KVM says when it was given that: it may have more than
+ * KVM_GET_SUPPORTED_CPUID lists.
+ */
+static void vcpu_check_cpuid(struct vcpu *vcpu, struct vcpu_state *v, struct state *s)
+{
+    const size_t size = sizeof(struct kvm_cpuid2) + MAX_CPUID_BYTES;
+    cleanup_free struct kvm_cpuid2 *here = malloc(size);
+
+    if (!here || cpuid_ask_host(vcpu->vm) < 0 || cpuid_set(vcpu) < 0) {
+        state_fail(s, "the host's CPUID is not known");
+        return;
+    }
+    here->nent = MAX_CPUID_BYTES / sizeof(struct kvm_cpuid_entry2);
+    CALL(s, vcpu->fd, KVM_GET_CPUID2, here);
+    if (!s->error)
+        cpuid_check(vcpu_cpuid(v), here, s);
+}
+
+/* Before KVM gets any of it. */
+static void vcpu_check(struct vcpu *vcpu, struct vcpu_state *v, struct state *s)
+{
+    size_t xsave_size = vm_xsave_size(vcpu->vm);
+
+    vcpu_cpuid(v)->nent = v->cpuid_size / (uint32_t)sizeof(struct kvm_cpuid_entry2);
+    if (vcpu->vm->elsewhere && !s->error)
+        vcpu_check_cpuid(vcpu, v, s);
+    if (!s->error && v->xsave_size != xsave_size)
+        state_fail(s, "%u bytes of extended registers, and KVM has %zu here", v->xsave_size,
+                   xsave_size);
+}
+
+static void vcpu_walk(struct vcpu_state *v, struct state *s)
 {
     state_bytes(s, "mp_state", &v->mp_state, sizeof(v->mp_state));
     state_bytes(s, "regs", &v->regs, sizeof(v->regs));
@@ -171,9 +203,6 @@ static void vcpu_walk(struct vcpu_state *v, size_t xsave_size, struct state *s)
     state_field(s, v, tsc_ahead);
     state_data(s, "cpuid", vcpu_cpuid(v)->entries, &v->cpuid_size, MAX_CPUID_BYTES);
     state_data(s, "xsave", v->xsave, &v->xsave_size, MAX_XSAVE);
-    if (s->loading && !s->error && v->xsave_size != xsave_size)
-        state_fail(s, "%u bytes of extended registers, and KVM has %zu here", v->xsave_size,
-                   xsave_size);
     msrs_state(&v->msrs, s);
 }
 
@@ -191,9 +220,11 @@ static void vcpu_state(struct vcpu *vcpu, struct vcpu_state *v, const struct msr
         v->tsc = *tsc;
         v->tsc_ahead = vcpu_tsc_offset(vcpu) - vcpu_tsc_offset(&vcpu->vm->vcpus[0]);
     }
-    vcpu_walk(v, vm_xsave_size(vcpu->vm), s);
-    if (s->loading)
+    vcpu_walk(v, s);
+    if (s->loading) {
+        vcpu_check(vcpu, v, s);
         vcpu_set(vcpu, v, s);
+    }
     state_end_section(s);
 }
 
@@ -244,19 +275,55 @@ static void clock_state(struct vm *vm, struct state *s)
     state_end_section(s);
 }
 
-/* What the vCPUs' state needs of its host. */
+/* It may be scaled, unlike cpuid_tsc_khz(). */
+static uint32_t vcpu_tsc_khz(const struct vcpu *vcpu)
+{
+    int khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
+
+    return khz > 0 ? (uint32_t)khz : 0;
+}
+
+static bool tsc_differs(uint32_t khz, uint32_t other)
+{
+    return (khz > other ? khz - other : other - khz) > other / TSC_TOLERANCE;
+}
+
+/* Where the CPU can scale it, the guest's time stamp counter runs as fast as it did. */
+static void tsc_set_khz(struct vm *vm, uint32_t khz, uint32_t here, struct state *s)
+{
+    if (s->error || khz == here || !tsc_differs(khz, here))
+        return;
+    if (khz == 0 || ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) <= 0)
+        state_fail(s,
+                   "the time stamp counter runs at %u kHz here, and ran at %u; this host cannot "
+                   "scale it",
+                   here, khz);
+    for (unsigned i = 0; i < vm->vcpu_count; i++)
+        CALL(s, vm->vcpus[i].fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)khz);
+}
+
+/*
+ * What the vCPUs' state needs of its host. CPUID is only compared where it may be another: to ask
+ * for it takes long, and no CPU loses features while its kernel runs.
+ */
 static void host_state(struct vm *vm, struct state *s)
 {
-    uint32_t here = cpuid_tsc_khz(vm), tsc_khz = here;
+    uint32_t here = cpuid_tsc_khz(vm), tsc_khz = s->loading ? here : vcpu_tsc_khz(&vm->vcpus[0]);
+    char boot[sizeof(vm->host_boot)];
 
-    state_section(s, "host", 1);
+    memcpy(boot, vm->host_boot, sizeof(boot));
+    state_section(s, "host", 2);
     state_same(s, "vcpus", vm->vcpu_count);
     state_u32(s, "tsc_khz", &tsc_khz);
+    if (state_since(s, 2))
+        state_bytes(s, "boot", boot, sizeof(boot));
+    else
+        memset(boot, 0, sizeof(boot));
+    vm->elsewhere = !boot[0] || memcmp(boot, vm->host_boot, sizeof(boot)) != 0;
     if (vm->nested)
         state_fail(s, "a guest that may have guests (--cpus N,nested) cannot be saved");
-    if (s->loading && !s->error && tsc_khz != here &&
-        (tsc_khz > here ? tsc_khz - here : here - tsc_khz) > here / TSC_TOLERANCE)
-        state_fail(s, "the time stamp counter runs at %u kHz here, and ran at %u", here, tsc_khz);
+    if (s->loading)
+        tsc_set_khz(vm, tsc_khz, here, s);
     state_end_section(s);
 }
 

@@ -587,6 +587,72 @@ class Refusals(SnapshotTest):
         done = self.run_vmm([str(MINIVMM), "snapshot", "--show", str(self.snap)])
         self.check_status(done, 0)
 
+    def forge(self, change):
+        """Changes the sections of the saved state, by their names."""
+        state = State(self.snap / "state")
+        for number, section in enumerate(state.sections):
+            name = section[7:7 + section[6]].decode()
+            state.sections[number] = change(name, section)
+        state.write(self.snap / "state")
+
+    def forge_boot(self):
+        """As if the host had been started anew, or were another."""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+        self.forge(lambda name, section: section.replace(boot, boot[::-1]))
+
+    @only_on("x86_64", "CPUID is x86's")
+    def test_host_without_a_feature(self):
+        number, count = self.saved("--cpus", 2)
+        self.forge_boot()
+        self.check_continues(self.restore(), number, count)
+        features = struct.Struct("<7I12x") # function, index, flags, EAX, EBX, ECX, EDX
+
+        def add(name: str, section: bytes) -> bytes:
+            at = section.find(b"\x06\x05cpuid")
+            if not name.startswith("vcpu"):
+                return section
+            at += 2 + len("cpuid") + 4
+            while features.unpack_from(section, at)[0] != 1:
+                at += features.size
+            words = list(features.unpack_from(section, at))
+            words[6] |= 1 << 30 # which no CPU has that runs this
+            return section[:at] + features.pack(*words) + section[at + features.size:]
+        self.forge(add)
+        self.check_not_restored("state: vcpu0: the host lacks ia64, which the guest uses")
+
+    @only_on("aarch64", "the register is Arm's")
+    def test_host_without_a_feature_of_arm(self):
+        self.saved()
+        head = struct.pack("<Q", 0x603000000013c030) + b"\x06\x05value" + struct.pack("<I", 8)  # ID_AA64ISAR0_EL1
+
+        def add(name: str, section: bytes) -> bytes:
+            last = section.find(head) + len(head) + 7
+            return section[:last] + b"\xff" + section[last + 1:] if head in section else section
+        self.forge(add)
+        self.check_not_restored("state: vcpu0: the host lacks ", "rng, which the guest uses")
+
+    @only_on("x86_64", "the time stamp counter is x86's")
+    def test_host_with_another_frequency(self):
+        number, count = self.saved()
+        field = b"\x03\x07tsc_khz"
+
+        def change(factor: float):
+            def of(name: str, section: bytes) -> bytes:
+                at = section.find(field) + len(field)
+                khz = struct.unpack_from("<I", section, at)[0] if name == "host" else 0
+                return section[:at] + struct.pack("<I", int(khz * factor)) + section[at + 4:] if khz else section
+            self.forge(of)
+        change(1.0001) # that is how exactly it is measured
+        self.check_continues(self.restore(), number, count)
+        change(1.25)
+        done = self.run_vmm([str(MINIVMM), "restore", str(self.snap), "--timeout", "50ms"])
+        if done.returncode == FAILED: # else the CPU scales it
+            self.check_one_line(done.stderr, "state: host: the time stamp counter runs at", "kHz here, and ran at",
+                                "cannot scale it")
+            self.assertEqual(done.stdout, b"")
+        else:
+            self.assertEqual(text(done.stderr).count("\n"), 1) # of the time limit
+
     def test_memory_of_another(self):
         self.saved()
         memory = self.snap / "memory"

@@ -22,6 +22,8 @@
 struct vcpu;
 struct vcpu_stats;
 
+#define VM_BOOT_SIZE 37 /* /proc/sys/kernel/random/boot_id, with a 0 */
+
 struct vm {
     int kvm; /* /dev/kvm, open across resets */
     int fd;
@@ -33,6 +35,8 @@ struct vm {
     bool nested, pmu;                  /* offered to the guest; set after vm_init() */
     bool restoring;                    /* the vCPUs get their state from arch_vm_state() */
     bool real_time;                    /* then the guest's clock goes on as if it had not stopped */
+    bool elsewhere;                    /* then the state may be of another host */
+    char host_boot[VM_BOOT_SIZE];      /* which boot of the host; zeros: not known. The caller's */
     const struct bus *mmio, *ports;    /* handle the vCPUs' exits; ports on x86 only */
     struct event_sink events;
     struct vcpu_stats *stats;  /* of each vCPU, summed over resets */

@@ -2,6 +2,7 @@
 #include "vmm/machine/machine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "vmm/board/consoles.h"
 #include "vmm/board/parts.h"
 #include "vmm/config/config.h"
+#include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/core/page_map.h"
 #include "vmm/kvm/arch.h"
@@ -134,6 +136,15 @@ int machine_try_boot(struct machine *machine)
     return arch_try_boot(machine->memory, &machine->board.hardware, &files);
 }
 
+/* What a saved state is from, or is compared with. */
+static void machine_note_host(struct machine *machine)
+{
+    cleanup_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+    if (read(fd, machine->vm.host_boot, VM_BOOT_SIZE - 1) != VM_BOOT_SIZE - 1)
+        memset(machine->vm.host_boot, 0, VM_BOOT_SIZE);
+}
+
 static int machine_create_board(struct machine *machine, const struct machine_host *host)
 {
     const struct board_host board = { .loop = host->loop,
@@ -167,6 +178,8 @@ int machine_create(struct machine *machine, const struct machine_host *host)
         return error;
     machine->vm.nested = machine->config->nested;
     machine->vm.pmu = machine->config->pmu;
+    if (machine->config->saves || machine->snapshot)
+        machine_note_host(machine);
     timeline_mark(&machine->timeline, PHASE_KVM);
     if ((error = machine_create_board(machine, host)))
         return error;
