@@ -164,7 +164,8 @@ class SnapshotTest(GuestTest):
     def start(self, *options: object, control: object = None, name="count", **more) -> Machine:
         machine = Machine(self, command(name, "--control", control or self.socket, "--memory", "32M",
                                         *options), **more)
-        machine.runs()
+        if name == "count":
+            machine.runs()
         return machine
 
     def restore(self, *options: object, snap: Path | None = None, **more) -> Machine:
@@ -1149,6 +1150,19 @@ class Control(SnapshotTest):
                     self.assertIn(answer(connection)[0], (204, 400))
             machine.finish(128 + signal.SIGTERM)
             wait_until(lambda: not self.socket.exists(), "the socket's end")
+
+    def test_power_off_meanwhile(self):
+        """The guest hears of it after the snapshot, and ends in order."""
+        disk = self.file("full.img", random.Random(4).randbytes(64 * MIB))
+        machine = self.start("--disk", disk, name="button")
+        machine.wait(lambda: "ready" in machine.lines, "the guest")
+        with connect(self.socket) as connection:
+            self.ask_snapshot(connection, fds=self.files(3))
+            wait_until(lambda: self.state() == "Paused", "the snapshot's pause")
+            machine.process.send_signal(signal.SIGTERM)
+            self.assertEqual(answer(connection)[0], 204)
+        lines, _ = machine.finish(0)
+        self.assertEqual(lines, ["ready", "pressed"])
 
     def test_machine_that_does_not_answer(self):
         """A client can be interrupted, and leaves nothing."""

@@ -10,6 +10,7 @@
 #include "vmm/cli/front_end.h"
 #include "vmm/cli/status.h"
 #include "vmm/config/config.h"
+#include "vmm/control/server.h"
 #include "vmm/core/alarm.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
@@ -17,6 +18,7 @@
 struct boot {
     struct front_end front;
     int signal;                  /* the first signal received, or 0 */
+    bool unheard;                /* the guest is to be told of it when it runs again */
     struct watch timeout, grace; /* timers */
 };
 
@@ -32,22 +34,37 @@ static void boot_quit(struct front_end *f)
 
 /*
  * The first signal asks the guest to power off, without a reboot; the second stops the machine. So
- * does the first while no guest runs that could listen.
+ * does the first while no guest runs that could listen. A guest that only waits for a request of
+ * the control socket listens after it: it has disks to write, and what is saved meanwhile is not a
+ * machine whose power button is pressed.
  */
 static void boot_signal(struct front_end *f, int signal)
 {
     const struct config *config = f->machine.config;
     struct boot *boot = boot_of(f);
+    bool waits = control_runs_on(f->control);
 
-    if (boot->signal || lifecycle_state(&f->life) != LIFE_RUNNING) {
+    if (boot->signal || (!waits && lifecycle_state(&f->life) != LIFE_RUNNING)) {
         front_end_stop(f, STATUS_SIGNAL + signal);
         return;
     }
     boot->signal = signal;
     log_info("%s: asking the guest to power off", strsignal(signal));
     lifecycle_set_restart(&f->life, false);
-    machine_press_power_button(&f->machine);
+    boot->unheard = waits;
+    if (!waits)
+        machine_press_power_button(&f->machine);
     alarm_set(&boot->grace, config->grace_ms ? config->grace_ms : 1);
+}
+
+static void boot_event(struct front_end *f, enum life_event event, const char *name)
+{
+    struct boot *boot = boot_of(f);
+
+    if (!boot->unheard || lifecycle_state(&f->life) != LIFE_RUNNING)
+        return;
+    boot->unheard = false;
+    machine_press_power_button(&f->machine);
 }
 
 static void boot_timed_out(struct watch *watch, short revents)
@@ -127,6 +144,7 @@ static const struct front_end_ops boot_ops = {
     .signal = boot_signal,
     .quit = boot_quit,
     .status = boot_status,
+    .event = boot_event,
     .prepare = boot_prepare,
     .finish = boot_finish,
 };

@@ -497,6 +497,12 @@ void control_on_event(struct control *control, enum life_event event, const char
     control_finish(control);
 }
 
+bool control_runs_on(const struct control *control)
+{
+    return control && !control->was_paused && !control->stop &&
+           (control->request == REQUEST_SNAPSHOT || control->request == REQUEST_SAVED);
+}
+
 void control_close(struct control *control)
 {
     if (!control)

@@ -31,6 +31,12 @@ struct control *control_serve(int listener, struct lifecycle *life, struct loop 
 /* Of the life's client: what becomes of a request. Accepts NULL. */
 void control_on_event(struct control *control, enum life_event event, const char *name);
 
+/*
+ * Whether a request is being carried out after which the machine, which is or will be paused for
+ * it, runs on. Accepts NULL.
+ */
+bool control_runs_on(const struct control *control);
+
 void control_close(struct control *control); /* accepts NULL */
 
 #endif
