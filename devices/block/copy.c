@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include "devices/block/copy.h"
+
 #include <errno.h>
 #include <linux/fs.h>
 #include <stdlib.h>
@@ -11,7 +13,7 @@
 
 #define CHUNK (1 * MIB) /* also aligned enough for O_DIRECT */
 
-static int copy_write(int to, const uint8_t *bytes, size_t count, uint64_t offset)
+int copy_write(int to, const uint8_t *bytes, size_t count, uint64_t offset)
 {
     while (count > 0) {
         ssize_t done = pwrite(to, bytes, count, (off_t)offset);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "devices/block/block.h"
+#include "devices/block/copy.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
@@ -345,23 +346,32 @@ static void throw_away_close(struct block *block)
     throw_away_free(t);
 }
 
+/* Zeros, which what was copied before may not be. Not every file system makes holes. */
+static int throw_away_write_zero_piece(const struct throw_away_piece *piece, int to)
+{
+    static const uint8_t zeros[65536];
+    uint64_t at = 0;
+    int error = 0;
+
+    if (fallocate(to, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)piece->offset,
+                  (off_t)piece->length) == 0)
+        return 0;
+    if (errno != EOPNOTSUPP)
+        return -errno;
+    for (; at < piece->length && !error; at += sizeof(zeros)) {
+        uint64_t left = piece->length - at;
+
+        error =
+            copy_write(to, zeros, left < sizeof(zeros) ? left : sizeof(zeros), piece->offset + at);
+    }
+    return error;
+}
+
 static int throw_away_write_piece(const struct throw_away_piece *piece, int to)
 {
-    const uint8_t *bytes = piece->bytes;
-
-    if (!bytes) /* zeros, which what was copied before may not be */
-        return fallocate(to, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)piece->offset,
-                         (off_t)piece->length) < 0
-                   ? -errno
-                   : 0;
-    for (size_t at = 0; at < piece->length;) {
-        ssize_t done = pwrite(to, bytes + at, piece->length - at, (off_t)(piece->offset + at));
-
-        if (done <= 0 && !(done < 0 && errno == EINTR))
-            return done < 0 ? -errno : -ENOSPC;
-        at += done > 0 ? (size_t)done : 0;
-    }
-    return 0;
+    if (!piece->bytes)
+        return throw_away_write_zero_piece(piece, to);
+    return copy_write(to, piece->bytes, piece->length, piece->offset);
 }
 
 /* The image, and what was written over it. */
