@@ -10,6 +10,7 @@
 #include "tests/unit/unit.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/clock.h"
+#include "vmm/core/log.h"
 #include "vmm/machine/machine.h"
 
 /*
@@ -27,6 +28,7 @@ static struct fake {
     bool fail_start;
     bool warm_reset;
     bool report_when_asked; /* see machine_find_unparked() */
+    enum guest_event reports;
     int parked_fd;
 } fake = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
@@ -117,10 +119,10 @@ bool machine_find_unparked(struct machine *m, char *name, size_t size)
     }
     if (!parked)
         snprintf(name, size, "vcpu0 (uart16550)");
-    if (report) { /* just after it was found busy, the vCPU reports the guest's end */
+    if (report) { /* just after it was found busy, the vCPU reports */
         const struct event_sink sink = lifecycle_events(&life);
 
-        event_report(&sink, GUEST_POWER_OFF, 0);
+        event_report(&sink, fake.reports, 0);
     }
     return !parked;
 }
@@ -172,11 +174,10 @@ void machine_reset(struct machine *m)
 
 static void on_event(void *owner, enum life_event what, const char *name)
 {
-    static const char letters[] = { [LIFE_HAS_PAUSED] = 'P',
-                                    [LIFE_CANNOT_PAUSE] = 'N',
-                                    [LIFE_HAS_RESUMED] = 'R',
-                                    [LIFE_HAS_RESET] = 'Z',
-                                    [LIFE_HAS_STOPPED] = 'X' };
+    static const char letters[] = {
+        [LIFE_HAS_PAUSED] = 'P', [LIFE_CANNOT_PAUSE] = 'N', [LIFE_HAS_RESUMED] = 'R',
+        [LIFE_HAS_WORKED] = 'W', [LIFE_HAS_RESET] = 'Z',    [LIFE_HAS_STOPPED] = 'X'
+    };
 
     events[strlen(events)] = letters[what];
     if (what == LIFE_CANNOT_PAUSE)
@@ -567,6 +568,7 @@ START_TEST(an_end_reported_while_a_pause_fails_is_not_resumed)
 {
     start();
     fake.stubborn = true;
+    fake.reports = GUEST_POWER_OFF;
     lifecycle_pause(&life, 0);
     fake.report_when_asked = true;
     loop_turn(loop, 100);
@@ -575,6 +577,47 @@ START_TEST(an_end_reported_while_a_pause_fails_is_not_resumed)
     await("X");
     ck_assert_int_eq(lifecycle_end(&life)->event, GUEST_POWER_OFF);
     ck_assert_ptr_null(strchr(fake.steps + strlen("Sr"), 'r'));
+}
+END_TEST
+
+/* Whoever asked for the pause waits for an answer. */
+START_TEST(a_pause_that_fails_during_a_reset_is_answered_after_it)
+{
+    start();
+    fake.stubborn = true;
+    fake.reports = GUEST_RESET;
+    lifecycle_pause(&life, 0);
+    fake.report_when_asked = true;
+    loop_turn(loop, 100);
+    loop_turn(loop, 100);
+    let_park();
+    await("ZP");
+    ck_assert_int_eq(lifecycle_state(&life), LIFE_PAUSED);
+}
+END_TEST
+
+static void nothing(void *owner)
+{
+}
+
+/* A later transition would take the event for its own worker's. */
+START_TEST(work_without_a_thread_leaves_no_event)
+{
+    pthread_attr_t usual, huge;
+
+    start();
+    lifecycle_pause(&life, 10000);
+    await("P");
+    ck_assert_int_eq(pthread_getattr_default_np(&usual), 0);
+    pthread_attr_init(&huge);
+    ck_assert_int_eq(pthread_attr_setstacksize(&huge, SIZE_MAX / 4), 0);
+    ck_assert_int_eq(pthread_setattr_default_np(&huge), 0);
+    log_set_level(LOG_LEVEL_ERROR);
+    ck_assert(!lifecycle_work(&life, nothing, NULL));
+    ck_assert_int_eq(pthread_setattr_default_np(&usual), 0);
+    ck_assert_int_lt(read(life.worker_done.fd, &(uint64_t){ 0 }, sizeof(uint64_t)), 0);
+    ck_assert(lifecycle_work(&life, nothing, NULL));
+    await("PW");
 }
 END_TEST
 
@@ -663,6 +706,8 @@ int main(void)
     tcase_add_test(tcase, a_failed_restart_stops_the_machine);
     tcase_add_test(tcase, without_restart_the_reset_in_progress_is_the_end);
     tcase_add_test(tcase, an_end_reported_while_a_pause_fails_is_not_resumed);
+    tcase_add_test(tcase, a_pause_that_fails_during_a_reset_is_answered_after_it);
+    tcase_add_test(tcase, work_without_a_thread_leaves_no_event);
     tcase_add_test(tcase, a_request_before_the_start_is_served_after_it);
     tcase_add_loop_test(tcase, a_machine_whose_files_do_not_answer_can_be_stopped, 0, 2);
     tcase_add_test(tcase, a_failed_start_stops_the_machine);

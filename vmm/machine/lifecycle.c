@@ -197,9 +197,9 @@ static void *lifecycle_reset_machine(void *arg)
     return NULL;
 }
 
-/* Runs `work`, which may wait for the host's I/O, on a thread. Without one it fails. */
-static int lifecycle_start_worker(struct lifecycle *life, enum life_phase phase,
-                                  void *(*work)(void *))
+/* Runs `work`, which may wait for the host's I/O, on a thread. Prints; -errno. */
+static int lifecycle_create_worker(struct lifecycle *life, enum life_phase phase,
+                                   void *(*work)(void *))
 {
     int error;
 
@@ -210,10 +210,21 @@ static int lifecycle_start_worker(struct lifecycle *life, enum life_phase phase,
     if (!error)
         return 0;
     life->worker_ends = false;
+    return log_error(error, "start a thread%s", seccomp_thread_hint(error));
+}
+
+/* The same; without a thread, the work is done and has failed. */
+static int lifecycle_start_worker(struct lifecycle *life, enum life_phase phase,
+                                  void *(*work)(void *))
+{
+    int error = lifecycle_create_worker(life, phase, work);
+
+    if (!error)
+        return 0;
     life->busy = "no thread";
-    life->result = log_error(error, "start a thread%s", seccomp_thread_hint(error));
+    life->result = error;
     lifecycle_signal(life->worker_done.fd);
-    return life->result;
+    return error;
 }
 
 static void lifecycle_join_worker(struct lifecycle *life)
@@ -237,7 +248,7 @@ bool lifecycle_work(struct lifecycle *life, void (*work)(void *owner), void *own
         return false;
     life->work = work;
     life->work_owner = owner;
-    if (lifecycle_start_worker(life, LIFE_WORKING, lifecycle_run_work) == 0)
+    if (lifecycle_create_worker(life, LIFE_WORKING, lifecycle_run_work) == 0)
         return true;
     life->phase = LIFE_STEADY;
     return false;
@@ -264,7 +275,8 @@ static void lifecycle_pause_consoles(struct lifecycle *life, bool pause)
 
 /*
  * Lets the vCPUs run and notifies of `event`, unless a stop or reset is pending: then they stay
- * parked, or are about to be. Under the mutex, so that no event of the guest's comes in between.
+ * parked, or are about to be. Under the mutex, so that no event of the guest's comes in between. A
+ * pause that failed is over only with its notification: else it is tried again after the reset.
  */
 static void lifecycle_continue(struct lifecycle *life, enum life_event event, const char *name)
 {
@@ -273,9 +285,10 @@ static void lifecycle_continue(struct lifecycle *life, enum life_event event, co
     lifecycle_pause_consoles(life, false);
     {
         LOCK_SCOPE(&life->mutex);
-        life->pause = life->resume = false;
+        life->resume = false;
         end = life->stop || life->reset;
         if (!end) {
+            life->pause = false;
             life->state = LIFE_RUNNING;
             machine_resume(life->machine);
         }
