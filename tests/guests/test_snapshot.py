@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -1163,6 +1164,24 @@ class Control(SnapshotTest):
             self.assertEqual(answer(connection)[0], 204)
         lines, _ = machine.finish(0)
         self.assertEqual(lines, ["ready", "pressed"])
+
+    def test_more_clients_than_descriptors(self):
+        """They wait until there is one, and meanwhile minivmm does nothing."""
+        machine = self.start("--sandbox", "off")
+        pid = machine.process.pid
+        held = len(os.listdir(f"/proc/{pid}/fd"))
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (held, hard))
+        main = Path(f"/proc/{pid}/task/{pid}/stat")
+        with connect(self.socket) as connection:
+            connection.sendall(request("GET", "/"))
+            before = main.read_text().split()[13:15]
+            machine.runs(100)
+            spent = sum(map(int, main.read_text().split()[13:15])) - sum(map(int, before))
+            self.assertLess(spent, 5) # hundredths of a second, of at least half a second
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (held + 1, hard))
+            self.assertEqual(answer(connection)[0], 200)
+        machine.runs()
 
     def test_machine_that_does_not_answer(self):
         """A client can be interrupted, and leaves nothing."""

@@ -20,6 +20,7 @@
 #define CLIENTS     16                        /* at a time; others wait in the socket's backlog */
 #define DESCRIPTORS (2 + HARDWARE_MAX_VIRTIO) /* of a request */
 #define PAUSE_MS    30000
+#define ACCEPT_MS   100   /* until the next try, without a descriptor for a client */
 #define ANSWER_SIZE 16384 /* bytes */
 #define FAULT_SIZE  256
 
@@ -38,7 +39,8 @@ struct control {
     struct lifecycle *life;
     struct loop *loop;
     struct watch listener;
-    uid_t user; /* who may ask, besides root */
+    struct watch again; /* a timer: listen again */
+    uid_t user;         /* who may ask, besides root */
     struct client clients[CLIENTS];
 
     /* The request that is being carried out. */
@@ -69,6 +71,13 @@ static unsigned control_count(const struct control *control)
     return count;
 }
 
+/* A client fewer: another one may connect. */
+static void control_listen_again(struct control *control)
+{
+    alarm_set(&control->again, 0);
+    control->listener.events = POLLIN;
+}
+
 static void client_close(struct client *client)
 {
     loop_remove(client->control->loop, &client->watch);
@@ -78,7 +87,7 @@ static void client_close(struct client *client)
     free(client->bytes);
     client->bytes = NULL;
     client->asking = false;
-    client->control->listener.events = POLLIN;
+    control_listen_again(client->control);
 }
 
 /* A client that does not read its answers loses its connection. */
@@ -362,6 +371,10 @@ static void control_accept(struct watch *watch, short revents)
     int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct client *client = control->clients;
 
+    if (fd < 0 && errno != EAGAIN && errno != EINTR) { /* it stays in the backlog */
+        watch->events = 0;
+        alarm_set(&control->again, ACCEPT_MS);
+    }
     if (fd < 0)
         return;
     while (client->watch.fd >= 0)
@@ -378,6 +391,12 @@ static void control_accept(struct watch *watch, short revents)
     loop_add(control->loop, &client->watch);
     if (control_count(control) == CLIENTS)
         watch->events = 0;
+}
+
+static void control_waited(struct watch *watch, short revents)
+{
+    if (alarm_expired(watch))
+        control_listen_again(container_of(watch, struct control, again));
 }
 
 struct control *control_serve(int listener, struct lifecycle *life, struct loop *loop)
@@ -397,6 +416,10 @@ struct control *control_serve(int listener, struct lifecycle *life, struct loop 
         control->clients[i].watch.fd = -1;
     control->listener = (struct watch){ .fd = listener, .events = POLLIN, .ready = control_accept };
     loop_add(loop, &control->listener);
+    if (alarm_open(&control->again, loop, control_waited) < 0) {
+        control_close(control);
+        return NULL;
+    }
     return control;
 }
 
@@ -510,6 +533,7 @@ void control_close(struct control *control)
     for (unsigned i = 0; i < CLIENTS; i++)
         if (control->clients[i].watch.fd >= 0)
             client_close(&control->clients[i]);
+    alarm_close(&control->again, control->loop);
     loop_remove(control->loop, &control->listener);
     close(control->listener.fd);
     control_close_files(control);
