@@ -1183,6 +1183,21 @@ class Control(SnapshotTest):
             self.assertEqual(answer(connection)[0], 200)
         machine.runs()
 
+    def test_socket_without_a_place(self):
+        """Neither a client nor another machine waits for ever."""
+        with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as stack:
+            busy.bind(str(self.socket))
+            busy.listen(0)
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(10):
+                    client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                    client.setblocking(False)
+                    client.connect(str(self.socket))
+            self.check_refused(["snapshot", self.socket, self.snap], FAILED, "does not answer")
+            done = self.boot("count", "--control", self.socket)
+            self.check_status(done, FAILED)
+            self.check_one_line(done.stderr, "another process serves it")
+
     def test_machine_that_does_not_answer(self):
         """A client can be interrupted, and leaves nothing."""
         machine = self.start()

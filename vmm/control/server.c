@@ -12,6 +12,7 @@
 #include "vmm/config/config.h"
 #include "vmm/control/http.h"
 #include "vmm/control/json.h"
+#include "vmm/core/alarm.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 #include "vmm/machine/machine.h"

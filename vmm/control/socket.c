@@ -20,7 +20,8 @@
 #include "vmm/core/open.h"
 #include "vmm/core/seccomp.h"
 
-#define BACKLOG 16
+#define BACKLOG   16
+#define CONNECT_S 5 /* how long a client waits for a place in a machine's backlog */
 
 static int socket_address(struct sockaddr_un *ret, const char *path)
 {
@@ -32,43 +33,59 @@ static int socket_address(struct sockaddr_un *ret, const char *path)
     return 0;
 }
 
+/* Connects, without waiting for a server whose backlog is full: -EAGAIN. */
+static int socket_try(int fd, const struct sockaddr_un *address)
+{
+    return connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+}
+
 bool control_is_served(const char *path)
 {
-    cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int error;
 
     if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
         return false;
     strcpy(address.sun_path, path);
-    return connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+    error = socket_try(fd, &address);
+    return error == 0 || error == -EAGAIN;
 }
 
 int control_connect(const char *path)
 {
+    const struct timeval patience = { .tv_sec = CONNECT_S };
     cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un address;
     int error = socket_address(&address, path);
 
     if (error)
         return error;
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
         return log_error(errno, "connect to %s", path);
-    return take_fd(&fd);
+    error = socket_try(fd, &address);
+    if (error == -EAGAIN)
+        return log_refuse(EAGAIN, "connect to %s: the machine does not answer", path);
+    return error ? log_error(-error, "connect to %s", path) : take_fd(&fd);
 }
 
 /* Removes a socket that nobody serves any more. */
 static int socket_remove_stale(const char *path, const struct sockaddr_un *address)
 {
-    cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct stat st;
+    int error;
 
     if (lstat(path, &st) < 0)
         return errno == ENOENT ? 0 : log_error(errno, "--control %s", path);
     if (!S_ISSOCK(st.st_mode))
         return log_refuse(EEXIST, "--control %s: there is a file that is no socket", path);
-    if (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
+    if (fd < 0)
+        return log_error(errno, "--control %s", path);
+    error = socket_try(fd, address);
+    if (error == 0 || error == -EAGAIN)
         return log_refuse(EADDRINUSE, "--control %s: another process serves it", path);
-    if (errno != ECONNREFUSED || unlink(path) < 0)
+    if (error != -ECONNREFUSED || unlink(path) < 0)
         return log_error(errno, "--control %s: replace it", path);
     return 0;
 }
