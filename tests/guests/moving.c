@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * moving COUNT FD MINIVMM-OPTION...
+ * moving COUNT SEED FD MINIVMM-OPTION...
  *
  * Runs a machine as minivmm does and, at COUNT random moments, saves it, destroys it, and goes on
  * in a new one that loads what was saved: the guest must notice nothing. What a new machine saves
@@ -284,16 +284,17 @@ static int run(struct moving *m, const struct config *config)
 
 int main(int argc, char **argv)
 {
-    static struct moving m = { .seed = 1 };
+    static struct moving m;
     struct config config;
     int status;
 
-    if (argc < 3)
+    if (argc < 4)
         return STATUS_USAGE;
     m.wanted = (unsigned)atoi(argv[1]);
-    m.fd = atoi(argv[2]);
+    m.seed = (uint32_t)atoi(argv[2]);
+    m.fd = atoi(argv[3]);
     front_end_block_signals();
-    if (config_parse(&config, NULL, argc - 2, argv + 2) != CONFIG_RUN)
+    if (config_parse(&config, NULL, argc - 3, argv + 3) != CONFIG_RUN)
         return STATUS_USAGE;
     log_set_level(config.log_level);
     status = run(&m, &config);

@@ -4,7 +4,8 @@
  * Uses every device and checks all data, round after round, until a byte arrives on the virtio
  * console, while the host pauses the machine. The second CPU counts on the serial port; the virtio
  * console gets a line per round. At the end it prints the number of rounds. With "alone" on the
- * command line it uses only the disk and the consoles; with "single", no second CPU.
+ * command line it uses only the disk and the consoles; with "single", no second CPU; with "eight",
+ * six more, which only run.
  */
 #include <linux/fuse.h>
 #include <linux/virtio_blk.h>
@@ -25,12 +26,33 @@ static struct virtio disk, console, net, fs, rng;
 static struct queue disk_queue, console_queues[2], net_queues[2], fs_queues[2], rng_queue;
 static uint32_t written_in[SECTORS]; /* the last round that wrote a sector, plus one */
 static volatile bool over, counted;  /* set by the first, and by the second CPU */
+static unsigned running;             /* of the third to eighth CPU */
 
 static void count(void)
 {
     for (uint32_t number = 0; !over; number++)
         print("%u\n", number);
     counted = true;
+}
+
+static void run(void)
+{
+    __atomic_fetch_add(&running, 1, __ATOMIC_SEQ_CST);
+    while (!over)
+        platform_relax();
+    __atomic_fetch_sub(&running, 1, __ATOMIC_SEQ_CST);
+}
+
+static void start_cpus(void)
+{
+    for (unsigned i = 2; word_is(0, "eight") && i < 8; i++) {
+        expect(platform_start_cpu(i, run));
+        wait_for(__atomic_load_n(&running, __ATOMIC_SEQ_CST) == i - 1);
+    }
+    if (word_is(0, "single"))
+        counted = true;
+    else
+        expect(platform_start_cpu(1, count));
 }
 
 static void pattern(uint32_t words[WORDS], uint32_t round)
@@ -287,10 +309,7 @@ int main(void)
         virtio_start(&rng, ~0ull, &rng_queue, 1);
         open_file();
     }
-    if (word_is(0, "single"))
-        counted = true;
-    else
-        expect(platform_start_cpu(1, count));
+    start_cpus();
     do {
         use_disk(round);
         use_console(round);
@@ -302,7 +321,7 @@ int main(void)
         round++;
     } while (!was_stopped());
     over = true;
-    wait_for(counted);
+    wait_for(counted && __atomic_load_n(&running, __ATOMIC_SEQ_CST) == 0);
     print("rounds %u\n", round);
     return 0;
 }

@@ -9,13 +9,15 @@ import subprocess
 import threading
 from pathlib import Path
 
-from vmm import (FILES, GUESTS, MACHINE, ROOT, SECTOR, TIME_LIMIT, GuestTest, command, preloads, text,
+from vmm import (FILES, GUESTS, LANE, ROOT, SECTOR, TIME_LIMIT, GuestTest, command, preloads, text,
                  wait_until)
 
 PROGRAMS = Path(FILES or ROOT / "build/tests/guests").absolute()
 PAUSING, MOVING = PROGRAMS / "pausing", PROGRAMS / "moving"
 PAUSES = 1000
-MOVES = 100 if MACHINE == "x86_64" else 20  # where KVM is emulated, a move takes a second
+# Where the CPU is emulated, a move takes a second.
+MOVES = int(os.environ.get("MINIVMM_MOVES", "20" if LANE == "nested" else "100"))
+SEED = int(os.environ.get("LAB_SEED", "1"))  # of the moments
 SECTORS = 64
 
 
@@ -49,9 +51,9 @@ class Pause(GuestTest):
         back = os.dup(ours.fileno())
         words = command(name, *options, "--cpus", cpus, "--memory", "32M",
                         "--console", f"fd={theirs.fileno()}", cmdline=cmdline)
-        words[0:1] = [str(program), str(times), str(back)]
+        words[0:1] = [str(program), str(times), *[str(SEED)][:program == MOVING], str(back)]
         try:
-            done = self.run_vmm(words, pass_fds=[theirs.fileno(), back])
+            done = self.run_vmm(words, pass_fds=[theirs.fileno(), back], timeout=TIME_LIMIT + times)
         finally:
             os.close(back)
             theirs.close()
@@ -102,6 +104,9 @@ class Pause(GuestTest):
     def test_move_cpus_that_are_off(self):
         """The third and fourth CPU were never started."""
         self.check_move(times=MOVES // 4, cpus=4)
+
+    def test_move_eight_cpus(self):
+        self.check_move(times=MOVES // 10, cpus=8, cmdline="eight")
 
     def test_disk_by_blocking_calls(self):
         disk = self.disk()

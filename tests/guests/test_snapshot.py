@@ -20,7 +20,7 @@ import threading
 import unittest
 from pathlib import Path
 
-from test_pause import PROGRAMS
+from test_pause import MOVES, PROGRAMS, SEED
 from vmm import (MINIVMM, SECTOR, TIME_LIMIT, GuestTest, command, only_on, output_lines, payload, text,
                  wait_until)
 
@@ -487,9 +487,10 @@ class Snapshots(SnapshotTest):
         back = os.dup(ours.fileno())
         words = command("kept", "--cpus", 2, "--memory", "32M", "--sandbox", "off",
                         "--serial", f"fd={theirs.fileno()}")
-        words[0:1] = [str(MOVING), "60", str(back)]
+        moves = MOVES * 3 // 5
+        words[0:1] = [str(MOVING), str(moves), str(SEED), str(back)]
         try:
-            done = self.run_vmm(words, pass_fds=[theirs.fileno(), back])
+            done = self.run_vmm(words, pass_fds=[theirs.fileno(), back], timeout=TIME_LIMIT + moves)
         finally:
             os.close(back)
             theirs.close()
@@ -497,7 +498,7 @@ class Snapshots(SnapshotTest):
             ours.close()
         self.assertEqual(done.returncode, 0, text(bytes(said[-500:])) + text(done.stderr))
         self.assertRegex(text(bytes(said)), r"\A(AVX|SSE), \w+\n(\d+\n)*rounds [1-9]\d*\n\Z")
-        self.assertRegex(text(done.stderr), r"\Amoved 60 times")
+        self.assertRegex(text(done.stderr), rf"\Amoved {moves} times")
 
 
 class Refusals(SnapshotTest):

@@ -99,7 +99,8 @@ class GuestTest(unittest.TestCase):
         more.setdefault("stdin", None if "input" in more else subprocess.DEVNULL)
         for stream in ("stdout", "stderr"):
             more.setdefault(stream, subprocess.PIPE)
-        return subprocess.run(words, cwd=self.directory, timeout=TIME_LIMIT, **more)
+        more.setdefault("timeout", TIME_LIMIT)
+        return subprocess.run(words, cwd=self.directory, **more)
 
     def boot(self, name: str, *options: object, cmdline: str = "", **more):
         return self.run_vmm(command(name, *options, cmdline=cmdline), **more)

@@ -302,6 +302,8 @@ def files_image(run: Run, directory: Path) -> Path:
     shutil.copy(LAB / "l1-init", own / "init")
     environment = {**run.environment, "LAB_LANE": "nested", "LAB_FILES": "/files",
                    "TMPDIR": "/tmp"}
+    if run.icount:
+        environment["LAB_SEED"] = str(run.seed)
     if run.interactive and sys.stdin.isatty():
         size = os.get_terminal_size()
         environment |= {"LAB_COLUMNS": str(size.columns), "LAB_ROWS": str(size.lines),
