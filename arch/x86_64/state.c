@@ -151,6 +151,8 @@ static void vcpu_set(struct vcpu *vcpu, struct vcpu_state *v, struct state *s)
     CALL(s, fd, KVM_SET_XCRS, &v->xcrs);
     CALL(s, fd, KVM_SET_DEBUGREGS, &v->debugregs);
     CALL(s, fd, KVM_SET_LAPIC, &v->lapic);
+    if (vcpu->index == 0)
+        msrs_begin_tsc(fd, v->tsc, s);
     msrs_set(fd, &v->msrs, v->tsc, s);
     if (v->tsc_ahead && !s->error)
         vcpu_set_tsc_offset(vcpu, vcpu_tsc_offset(&vcpu->vm->vcpus[0]) + v->tsc_ahead, s);

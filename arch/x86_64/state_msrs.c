@@ -15,6 +15,8 @@
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_MCG_CTL      0x17bu /* KVM lists it, and has it only with MCG_CTL_P */
 
+#define TSC_FAR (1ull << 62) /* centuries */
+
 #define HYPERV_FIRST 0x40000000u /* Hyper-V's; not offered, and some count time */
 #define HYPERV_LAST  0x400001ffu
 
@@ -164,6 +166,11 @@ void msrs_set(int vcpu, const struct msr_list *list, uint64_t tsc, struct state 
     for (unsigned i = 0; i < list->count && !s->error; i++)
         if (!present[i] || now[i].data != list->msrs[i].data)
             msr_write(vcpu, list->msrs[i].index, list->msrs[i].data, s);
+}
+
+void msrs_begin_tsc(int vcpu, uint64_t tsc, struct state *s)
+{
+    msr_write(vcpu, MSR_TSC, tsc + TSC_FAR, s);
 }
 
 void msrs_set_deadline(int vcpu, const struct msr_list *list, struct state *s)

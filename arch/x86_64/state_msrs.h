@@ -42,6 +42,14 @@ void msrs_state(struct msr_list *list, struct state *s);
  */
 void msrs_set(int vcpu, const struct msr_list *list, uint64_t tsc, struct state *s);
 
+/*
+ * Makes KVM take the TSC that the first vCPU gets next as it is. One within a second of what the
+ * machine's TSC would be anyway, which begins at 0 with it, KVM takes for an attempt to synchronize
+ * vCPUs, and leaves the TSC as it is: the TSC of a guest that ran for less than a second would go
+ * back. Linux 6.7 and later do so only after a first value. The next vCPUs' are to be synchronized.
+ */
+void msrs_begin_tsc(int vcpu, uint64_t tsc, struct state *s);
+
 /* The TSC's deadline, after the TSC and the local APIC. */
 void msrs_set_deadline(int vcpu, const struct msr_list *list, struct state *s);
 
