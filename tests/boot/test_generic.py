@@ -26,7 +26,8 @@ SIZES = [(40, 100), (50, 120)]
 # 6 GiB: a PC has a hole from 3 to 4, an Arm board begins at 1.
 RAM = {
     "x86_64": ("^00100000-bfffffff : System RAM", "^100000000-1bfffffff : System RAM"),
-    "aarch64": ("^40000000-1bfffffff : System RAM",),
+    # The last 64 KiB are the generation ID's.
+    "aarch64": ("^40000000-1bffeffff : System RAM", "^1bfff0000-1bfffffff : reserved"),
 }
 
 
