@@ -27,7 +27,6 @@
 #include "vmm/core/base.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/log.h"
-#include "vmm/core/page_map.h"
 #include "vmm/machine/snapshot.h"
 
 #define PAUSE_MS    20000
@@ -153,7 +152,6 @@ static int run_machine(struct moving *m, const struct config *config, struct sna
     host.loop = m->loop;
     host.events = lifecycle_events(&m->life);
     machine_restore(&m->machine, snap);
-    m->machine.page_map = page_map_open();
     if (machine_create(&m->machine, &host) == 0 && lifecycle_start(&m->life) == 0) {
         m->seed = m->seed * 1664525 + 1013904223;
         if (m->moved < m->wanted)
@@ -224,7 +222,6 @@ static bool check_again(const struct config *config, struct snapshot *snap)
 
     if (machine_describe(&machine, config) == 0) {
         machine_restore(&machine, snap);
-        machine.page_map = page_map_open();
         if (machine_create(&machine, &host) == 0) {
             machine_start_devices(&machine);
             machine.vm.restoring = true;
@@ -247,6 +244,7 @@ static bool load_config(struct snapshot *snap, struct config *config, const stru
     config->console = first->console;
     config->log_level = first->log_level;
     config->sandbox = first->sandbox;
+    config->saves = true;
     return true;
 }
 
@@ -296,6 +294,7 @@ int main(int argc, char **argv)
     front_end_block_signals();
     if (config_parse(&config, NULL, argc - 3, argv + 3) != CONFIG_RUN)
         return STATUS_USAGE;
+    config.saves = true;
     log_set_level(config.log_level);
     status = run(&m, &config);
     fprintf(stderr, "moved %u times, %llu us each, at most %llu us\n", m.moved,
