@@ -72,13 +72,13 @@ int snapshot_open(struct snapshot *snap, const char *directory)
     int memory;
 
     *snap = (struct snapshot){ .memory = -1 };
-    state = snapshot_open_file(directory, "state");
+    state = snapshot_open_file(directory, SNAPSHOT_STATE);
     if (state < 0)
         return state;
-    memory = snapshot_open_file(directory, "memory");
+    memory = snapshot_open_file(directory, SNAPSHOT_MEMORY);
     if (memory < 0)
         return memory;
-    snprintf(name, sizeof(name), "%s/state", directory);
+    snprintf(name, sizeof(name), "%s/" SNAPSHOT_STATE, directory);
     return snapshot_open_files(snap, take_fd(&state), memory, name);
 }
 

@@ -18,7 +18,10 @@
 struct config;
 struct machine;
 
-#define SNAPSHOT_DISK "disk-%u" /* in the snapshot's directory, by the number of the disk */
+/* Files of the snapshot's directory; of disks by their number. */
+#define SNAPSHOT_STATE  "state"
+#define SNAPSHOT_MEMORY "memory"
+#define SNAPSHOT_DISK   "disk-%u"
 
 struct snapshot {
     char name[256];  /* for messages */

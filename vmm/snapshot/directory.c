@@ -4,11 +4,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/fs.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,7 +27,7 @@ static bool is_snapshot_file(const char *name)
     unsigned number;
     char disk[32];
 
-    if (!strcmp(name, "state") || !strcmp(name, "memory"))
+    if (!strcmp(name, SNAPSHOT_STATE) || !strcmp(name, SNAPSHOT_MEMORY))
         return true;
     if (sscanf(name, SNAPSHOT_DISK, &number) != 1)
         return false;
@@ -37,7 +40,7 @@ static bool is_snapshot(const char *path)
 {
     cleanup_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     cleanup_close int state =
-        fd < 0 ? -1 : openat(fd, "state", O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+        fd < 0 ? -1 : openat(fd, SNAPSHOT_STATE, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
     DIR *list = state_file_is(state) ? fdopendir(dup(fd)) : NULL;
     bool is_one = list;
     struct dirent *entry;
@@ -63,24 +66,59 @@ static int check_replaceable(const char *path)
     return 0;
 }
 
-int directory_begin(struct directory *d, const char *path)
+/* As mkdtemp(3), in d->parent. */
+static int directory_make_aside(struct directory *d)
 {
-    size_t length = strlen(path);
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
+    uint8_t drawn[6];
+    int made;
+
+    do {
+        char *end = stpcpy(d->aside, d->name);
+
+        if (getrandom(drawn, sizeof(drawn), 0) != sizeof(drawn))
+            return -EIO;
+        *end++ = '.';
+        for (unsigned i = 0; i < sizeof(drawn); i++)
+            *end++ = letters[drawn[i] % (sizeof(letters) - 1)];
+        *end = '\0';
+        made = mkdirat(d->parent, d->aside, 0700);
+    } while (made < 0 && errno == EEXIST);
+    d->fd = made < 0 ? -1 : openat(d->parent, d->aside, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return d->fd < 0 ? -errno : 0;
+}
+
+int directory_begin_in(struct directory *d, int parent, const char *name)
+{
     int error;
 
-    *d = (struct directory){ .path = path, .fd = -1 };
-    while (length > 1 && path[length - 1] == '/')
-        length--;
-    if (snprintf(d->aside, sizeof(d->aside), "%.*s.XXXXXX", (int)length, path) >=
-        (int)sizeof(d->aside))
-        return log_refuse(ENAMETOOLONG, "%s: too long", path);
-    error = check_replaceable(path);
+    *d = (struct directory){ .path = name, .fd = -1 };
+    d->parent = fcntl(parent, F_DUPFD_CLOEXEC, 0);
+    if (strlen(name) >= sizeof(d->name) - DIRECTORY_SUFFIX)
+        return log_refuse(ENAMETOOLONG, "%s: too long", name);
+    strcpy(d->name, name);
+    error = directory_make_aside(d);
+    return error ? log_error(-error, "create %s", name) : 0;
+}
+
+int directory_begin(struct directory *d, const char *path)
+{
+    char above[PATH_MAX], last[PATH_MAX];
+    cleanup_close int parent = -1;
+    int error = check_replaceable(path);
+
+    *d = (struct directory){ .path = path, .parent = -1, .fd = -1 };
     if (error)
         return error;
-    if (!mkdtemp(d->aside))
+    if (snprintf(above, sizeof(above), "%s", path) >= (int)sizeof(above))
+        return log_refuse(ENAMETOOLONG, "%s: too long", path);
+    strcpy(last, above);
+    parent = open(dirname(above), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent < 0)
         return log_error(errno, "create %s", path);
-    d->fd = open(d->aside, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return d->fd < 0 ? log_error(errno, "create %s", path) : 0;
+    error = directory_begin_in(d, parent, basename(last));
+    d->path = path;
+    return error;
 }
 
 int directory_create(struct directory *d, const char *name)
@@ -90,51 +128,61 @@ int directory_create(struct directory *d, const char *name)
     return fd < 0 ? log_error(errno, "create %s/%s", d->path, name) : fd;
 }
 
-/* Removes the files of a directory, and the directory. */
-static void directory_remove(const char *path, int fd)
+bool directory_remove(int parent, const char *name)
 {
-    DIR *list = fdopendir(dup(fd));
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *list = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
 
     while (list && (entry = readdir(list)))
         unlinkat(fd, entry->d_name, 0); /* fails for . and .. */
     if (list)
         closedir(list);
-    rmdir(path);
+    return unlinkat(parent, name, AT_REMOVEDIR) == 0;
+}
+
+void directory_leave(struct directory *d)
+{
+    if (d->fd >= 0)
+        close(d->fd);
+    if (d->parent >= 0)
+        close(d->parent);
+    d->fd = d->parent = -1;
+}
+
+/* Another process may put its own there at any time. */
+static int directory_rename(const struct directory *d, unsigned flags)
+{
+    return syscall(SYS_renameat2, d->parent, d->aside, d->parent, d->name, flags) < 0 ? -errno : 0;
 }
 
 int directory_commit(struct directory *d)
 {
-    cleanup_close int old = open(d->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int error = 0;
 
     if (fsync(d->fd) < 0)
         return log_error(errno, "write %s", d->path);
-    if (old < 0 && rename(d->aside, d->path) < 0)
-        return log_error(errno, "create %s", d->path);
-    if (old >= 0 &&
-        syscall(SYS_renameat2, AT_FDCWD, d->aside, AT_FDCWD, d->path, RENAME_EXCHANGE) < 0)
-        return log_error(errno, "replace %s", d->path);
-    if (old >= 0)
-        directory_remove(d->aside, old); /* it has the old one's name now */
-    close(d->fd);
-    d->fd = -1;
-    return 0;
+    if (renameat(d->parent, d->aside, d->parent, d->name) < 0)
+        error = directory_rename(d, RENAME_EXCHANGE);
+    if (error)
+        return log_error(-error, "create %s", d->path);
+    directory_remove(d->parent, d->aside); /* the old one, which has that name now, if any */
+    error = fsync(d->parent) < 0 ? log_error(errno, "write %s", d->path) : 0;
+    directory_leave(d);
+    return error;
 }
 
 void directory_abandon(struct directory *d)
 {
     if (d->fd < 0)
         return;
-    log_warn("what was written is kept: %s", d->aside);
-    close(d->fd);
-    d->fd = -1;
+    log_warn("what was written is kept beside %s: %s", d->path, d->aside);
+    directory_leave(d);
 }
 
 void directory_finish(struct directory *d)
 {
-    if (d->fd < 0)
-        return;
-    directory_remove(d->aside, d->fd);
-    close(d->fd);
-    d->fd = -1;
+    if (d->fd >= 0)
+        directory_remove(d->parent, d->aside);
+    directory_leave(d);
 }

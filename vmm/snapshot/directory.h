@@ -2,19 +2,28 @@
 #ifndef VMM_SNAPSHOT_DIRECTORY_H
 #define VMM_SNAPSHOT_DIRECTORY_H
 
+#include <limits.h>
+#include <stdbool.h>
+
 /*
  * A snapshot's directory while it is made: aside, under a temporary name (0700, files 0600), and
  * renamed when it is complete. Whenever the process is killed, there is the old snapshot, or the
  * new one, or none; at worst DIR.XXXXXX is left beside it.
  */
+#define DIRECTORY_SUFFIX 7 /* ".XXXXXX" */
+
 struct directory {
-    const char *path;
-    char aside[4096];
-    int fd; /* of `aside`; -1: not made */
+    const char *path;                             /* for messages */
+    int parent;                                   /* where it is; -1: not made */
+    char name[NAME_MAX + 1], aside[NAME_MAX + 1]; /* in `parent` */
+    int fd;                                       /* of `aside`; -1: not made, or committed */
 };
 
 /* Refuses a path where something else than a snapshot is. Prints; -errno. */
 int directory_begin(struct directory *d, const char *path);
+
+/* The same in an open directory, where whatever has this name is replaced. Copies nothing. */
+int directory_begin_in(struct directory *d, int parent, const char *name);
 
 /* Creates an empty file. Prints; the descriptor or -errno. */
 int directory_create(struct directory *d, const char *name);
@@ -25,7 +34,13 @@ int directory_commit(struct directory *d);
 /* Leaves the files where they are, and says where. */
 void directory_abandon(struct directory *d);
 
+/* Closes it: another process has it, too, and goes on. */
+void directory_leave(struct directory *d);
+
 /* Removes what was not committed. Due in any case. */
 void directory_finish(struct directory *d);
+
+/* Removes a directory of files. False: something of it stays. */
+bool directory_remove(int parent, const char *name);
 
 #endif

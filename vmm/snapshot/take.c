@@ -38,11 +38,11 @@ static int take_add(struct take_files *files, const char *name)
 static int take_add_all(struct take_files *files, const struct json *config)
 {
     const struct json *drives = json_member(config, "drives"), *drive;
-    int error = take_add(files, "state");
+    int error = take_add(files, SNAPSHOT_STATE);
     char name[32];
 
     if (!error)
-        error = take_add(files, "memory");
+        error = take_add(files, SNAPSHOT_MEMORY);
     for (unsigned i = 0; !error && (drive = json_entry(drives, i)); i++) {
         snprintf(name, sizeof(name), SNAPSHOT_DISK, i);
         if (!json_flag(json_member(drive, "is_read_only")))
