@@ -7,37 +7,61 @@
 #include "vmm/machine/snapshot.h"
 
 /*
- * Warm machines: snapshots of guests that have booted and wait for a job, kept in
- * $XDG_CACHE_HOME/minivmm/warm (~/.cache), one directory for each kind of machine. What they are
- * kept by, the key, is a text of everything that is decided at boot; it stands beside the snapshot.
- * They are made aside and renamed, never written again, and the least recently used are removed
- * beyond a total size. Two makers of one at once are fine: the second's takes its place.
+ * Warm machines: snapshots of guests that wait for a job, kept in the user's cache, one directory
+ * each: memory, state, and a text. There are two kinds.
+ *
+ * WARM_KEYED, in minivmm/warm: booted, and nothing else. The text is the key, which says all that
+ * is decided at boot; the name is made of it. The least recently used are removed beyond a total
+ * size, as each can be made anew.
+ *
+ * WARM_NAMED, in minivmm/named: prepared by a command of the user's, who has named them and alone
+ * removes them. The text is for whoever starts from them.
+ *
+ * They are made aside, renamed when complete, and never written again. Any number of processes may
+ * make the same one: the last one's is kept.
  */
+enum warm_kind { WARM_KEYED, WARM_NAMED, WARM_KINDS };
+
+#define WARM_TEXT_MAX  16384 /* with the terminating 0 */
+#define WARM_NAME_SIZE 65    /* likewise */
+
 struct warm {
     struct snapshot_files files; /* of one that is being made; state -1: none */
-    int commit;                  /* a pipe: see warm_commit() */
+    int keeper;                  /* a socket: see warm_commit() */
 };
 
-/*
- * Opens the warm machine with this key. Says why it cannot at LOG_LEVEL_INFO, and returns -errno;
- * -ENOENT: there is none. snapshot_close() is due in any case.
- */
-int warm_open(struct snapshot *ret, const char *key);
+void warm_key_name(char ret[WARM_NAME_SIZE], const char *key);
+bool warm_is_name(const char *name); /* may the user give this name? */
 
 /*
- * Begins to make one, instead of one that warm_open() has refused: opens its files. A process of
- * its own keeps or removes them when this one commits or ends, as this one gives up its files
- * before the guest runs. With one thread. Says why it cannot at LOG_LEVEL_INFO; -errno.
+ * Opens the one with this name, and reads its text. Prints; -errno, -ENOENT: there is none.
+ * snapshot_close() is due in any case.
  */
-int warm_begin(struct warm *w, const char *key);
+int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], enum warm_kind kind,
+              const char *name);
 
-void warm_commit(struct warm *w); /* the files are complete */
-void warm_close(struct warm *w);  /* after that, or instead: then nothing is kept */
+/*
+ * Begins to make one, in the place of any other with this name: opens its files. A process of its
+ * own keeps or removes them when this one commits or ends, as this one gives up its files before
+ * the guest runs. With one thread. Prints; -errno.
+ */
+int warm_begin(struct warm *w, enum warm_kind kind, const char *name, const char *text);
+
+/* The files are complete. `wait`: until they have their name. Prints nothing; -errno. */
+int warm_commit(struct warm *w, bool wait);
+void warm_close(struct warm *w); /* after that, or instead: then nothing is kept */
 
 /* Removes the one with this name, as warm_list() prints it, or "all". Prints; -errno. */
 int warm_drop(const char *name);
 
-/* Prints a line for each: name, size, last use, and its key. Prints errors; -errno. */
+/* Prints a line for each: name, size, last use, and its text. Prints errors; -errno. */
 int warm_list(void);
+
+/* Of the two files that implement this. */
+int warm_open_cache(enum warm_kind kind);                    /* prints; -errno */
+int warm_read_text(char text[WARM_TEXT_MAX], int directory); /* prints nothing; -errno */
+
+/* Removes what nobody completes any more, and the least recently used but the newest. */
+void warm_prune(enum warm_kind kind, const char *newest);
 
 #endif

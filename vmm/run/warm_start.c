@@ -127,6 +127,17 @@ static bool warm_skip_config(struct warm_start *w, uint64_t memory)
     return good;
 }
 
+static bool warm_find(struct warm_start *w, const char *key, const char *name, uint64_t memory)
+{
+    char text[WARM_TEXT_MAX];
+
+    if (warm_open(&w->snap, text, WARM_KEYED, name) < 0)
+        return false;
+    if (strcmp(text, key) != 0)
+        return !log_refuse(ENOENT, "the warm machine %s is of another kind", name);
+    return warm_skip_config(w, memory);
+}
+
 /* The page map is needed to find the pages that are to be saved. */
 static bool warm_can_save(void)
 {
@@ -141,15 +152,20 @@ static bool warm_can_save(void)
 
 void warm_choose(struct warm_start *w, const char *key, uint64_t memory)
 {
+    char name[WARM_NAME_SIZE];
+
     *w = (struct warm_start){ .snap.memory = -1,
-                              .warm = { .files = { .state = -1, .memory = -1 }, .commit = -1 },
+                              .warm = { .files = { .state = -1, .memory = -1 }, .keeper = -1 },
                               .job.limit = 2 * JOB_MAX };
     if (!key)
         return;
-    if (warm_open(&w->snap, key) == 0 && warm_skip_config(w, memory))
+    warm_key_name(name, key);
+    log_expect_errors(true); /* each of them is a reason to boot */
+    if (warm_find(w, key, name, memory))
         w->mode = WARM_FORK;
-    else if (warm_can_save() && warm_begin(&w->warm, key) == 0)
+    else if (warm_can_save() && warm_begin(&w->warm, WARM_KEYED, name, key) == 0)
         w->mode = WARM_MAKE;
+    log_expect_errors(false);
 }
 
 /* The agent reads it when it runs. */
@@ -189,8 +205,10 @@ static void warm_save(void *owner)
 {
     struct warm_start *w = owner;
 
-    if (snapshot_save(w->life->machine, &w->warm.files, w->why, sizeof(w->why)) == 0)
-        warm_commit(&w->warm);
+    int error = snapshot_save(w->life->machine, &w->warm.files, w->why, sizeof(w->why));
+
+    if (!error && (error = warm_commit(&w->warm, false)))
+        snprintf(w->why, sizeof(w->why), "%s", strerror(-error));
 }
 
 /* Kept or not, this machine goes on as the first. */

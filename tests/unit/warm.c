@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include "vmm/run/warm.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "tests/unit/host.h"
+#include "tests/unit/tree.h"
+#include "tests/unit/unit.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+#include "vmm/core/state.h"
+#include "vmm/core/state_file.h"
+
+static char tree[64], named[128];
+
+static void set_up(void)
+{
+    tree_make(tree);
+    snprintf(named, sizeof(named), "%s/minivmm/named", tree);
+    setenv("XDG_CACHE_HOME", tree, 1);
+    signal(SIGCHLD, SIG_IGN); /* nobody waits for keepers */
+    log_expect_errors(true);
+}
+
+static void tear_down(void)
+{
+    tree_remove(tree);
+}
+
+static void write_files(struct warm *w)
+{
+    const uint8_t id[SNAPSHOT_ID_SIZE] = { 1 };
+    struct state s;
+
+    state_begin_save(&s);
+    state_section(&s, "test", 1);
+    state_end_section(&s);
+    ck_assert_int_eq(state_file_write(w->files.state, &s, id), 0);
+    state_finish(&s);
+    ck_assert_int_eq(write(w->files.memory, "memory", 6), 6);
+}
+
+static void make(const char *name, const char *text)
+{
+    struct warm w;
+
+    ck_assert_int_eq(warm_begin(&w, WARM_NAMED, name, text), 0);
+    write_files(&w);
+    ck_assert_int_eq(warm_commit(&w, true), 0);
+    warm_close(&w);
+}
+
+/* The text of a machine; "": there is none. */
+static const char *found(const char *name)
+{
+    static char text[WARM_TEXT_MAX];
+    struct snapshot snap;
+
+    *text = '\0';
+    if (warm_open(&snap, text, WARM_NAMED, name) < 0)
+        *text = '\0';
+    snapshot_close(&snap);
+    return text;
+}
+
+static unsigned entries(void)
+{
+    DIR *list = opendir(named);
+    const struct dirent *entry;
+    unsigned count = 0;
+
+    while (list && (entry = readdir(list)))
+        count += entry->d_name[0] != '.';
+    if (list)
+        closedir(list);
+    return count;
+}
+
+static void wait_for_entries(unsigned count)
+{
+    double give_up = host_seconds() + HOST_TIMEOUT_S;
+
+    while (entries() != count && host_seconds() < give_up)
+        usleep(1000);
+    ck_assert_uint_eq(entries(), count);
+}
+
+START_TEST(the_last_one_made_is_kept)
+{
+    struct warm first, second;
+
+    ck_assert_str_eq(found("pg"), "");
+    make("pg", "one");
+    ck_assert_str_eq(found("pg"), "one");
+    ck_assert_int_eq(warm_begin(&first, WARM_NAMED, "pg", "two"), 0);
+    ck_assert_int_eq(warm_begin(&second, WARM_NAMED, "pg", "three"), 0);
+    write_files(&first);
+    write_files(&second);
+    ck_assert_str_eq(found("pg"), "one");
+    ck_assert_int_eq(warm_commit(&second, true), 0);
+    ck_assert_str_eq(found("pg"), "three");
+    ck_assert_int_eq(warm_commit(&first, true), 0);
+    ck_assert_str_eq(found("pg"), "two");
+    warm_close(&first);
+    warm_close(&second);
+    ck_assert_uint_eq(entries(), 1);
+}
+END_TEST
+
+START_TEST(what_is_not_committed_leaves_nothing)
+{
+    struct warm w;
+
+    ck_assert_int_eq(warm_begin(&w, WARM_NAMED, "pg", "text"), 0);
+    write_files(&w);
+    ck_assert_uint_eq(entries(), 1);
+    warm_close(&w);
+    wait_for_entries(0);
+}
+END_TEST
+
+/* What a killed keeper has left is removed by the next one; what a running one makes is not. */
+START_TEST(what_a_killed_keeper_leaves)
+{
+    struct warm w;
+
+    ck_assert_int_eq(warm_begin(&w, WARM_NAMED, "other", "text"), 0);
+    tree_put_text(named, "pg.aaaaaa/memory", "memory");
+    make("pg", "text");
+    wait_for_entries(2);
+    tree_put_text(named, "pg.bbbbbb/memory", "memory");
+    ck_assert_int_eq(warm_drop("all"), 0);
+    ck_assert_uint_eq(entries(), 1);
+    write_files(&w);
+    ck_assert_int_eq(warm_commit(&w, true), 0);
+    warm_close(&w);
+    ck_assert_str_eq(found("other"), "text");
+}
+END_TEST
+
+static void damage(unsigned how)
+{
+    char path[200];
+
+    snprintf(path, sizeof(path), "%s/pg/%s", named, how % 2 ? SNAPSHOT_STATE : SNAPSHOT_MEMORY);
+    if (how < 2)
+        ck_assert_int_eq(unlink(path), 0);
+    else if (how < 4)
+        ck_assert_int_eq(chmod(path, 0666), 0);
+    else if (how < 6)
+        ck_assert(unlink(path) == 0 && symlink("/etc/hostname", path) == 0);
+    else
+        ck_assert(unlink(path) == 0 && mkfifo(path, 0600) == 0);
+}
+
+START_TEST(damaged)
+{
+    make("pg", "text");
+    damage((unsigned)_i);
+    ck_assert_str_eq(found("pg"), "");
+    if (_i < 6) {
+        make("pg", "text");
+        ck_assert_str_eq(found("pg"), "text");
+    }
+    ck_assert_int_eq(warm_drop("pg"), 0);
+    ck_assert_int_eq(warm_drop("pg"), -ENOENT);
+    ck_assert_uint_eq(entries(), 0);
+}
+END_TEST
+
+START_TEST(names)
+{
+    static const char *const good[] = { "pg", "a", "Postgres-15_x" };
+    static const char *const bad[] = { "",   "all", ".",        "..", "a/b",   "-a",  "a.b",
+                                       "_a", "a b", "\xc3\xa4", "a'", "a\nbc", "../x" };
+    char name[WARM_NAME_SIZE + 1];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(good); i++)
+        ck_assert(warm_is_name(good[i]));
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+        ck_assert(!warm_is_name(bad[i]));
+    memset(name, 'a', WARM_NAME_SIZE);
+    name[WARM_NAME_SIZE] = '\0';
+    ck_assert(!warm_is_name(name));
+    name[WARM_NAME_SIZE - 1] = '\0';
+    ck_assert(warm_is_name(name));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("warm");
+    TCase *tests = tcase_create("warm");
+
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, the_last_one_made_is_kept);
+    tcase_add_test(tests, what_is_not_committed_leaves_nothing);
+    tcase_add_test(tests, what_a_killed_keeper_leaves);
+    tcase_add_loop_test(tests, damaged, 0, 8);
+    tcase_add_test(tests, names);
+    suite_add_tcase(suite, tests);
+    return unit_run(suite);
+}
