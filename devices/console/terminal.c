@@ -159,8 +159,9 @@ static void terminal_set_raw(struct terminal *terminal)
 
 static void terminal_watch_input(struct terminal *terminal)
 {
-    bool wanted =
-        !terminal->ended && !terminal->background && terminal->pending_count < TERMINAL_PENDING;
+    bool held = terminal->config.held && terminal->config.stream;
+    bool wanted = !held && !terminal->ended && !terminal->background &&
+                  terminal->pending_count < TERMINAL_PENDING;
 
     /* poll() reports POLLHUP even if events is 0; only fd -1 prevents that. */
     terminal->input.fd = wanted ? terminal->config.input : -1;

@@ -46,7 +46,7 @@ struct terminal_config {
     void *owner;
     bool stream;     /* a program's bytes: no escape key, no raw mode, EPIPE is not logged */
     bool interrupts; /* Ctrl-C in place of the escape key, see above */
-    bool held;       /* input waits until terminal_release() */
+    bool held;       /* input waits until terminal_release(); that of a stream is not read */
 };
 
 /* The caller keeps the descriptors open until terminal_destroy(). 0 or -errno, logged. */

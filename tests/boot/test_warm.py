@@ -3,6 +3,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import time
 
@@ -14,10 +15,32 @@ DRAW = ("cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id; "
         "head -c 16 /dev/urandom | od -An -tx1; date +%s.%N; echo $NAME $0 $*; cat")
 
 
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli)."""
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def spoil_section(state: bytearray, name: bytes):
+    """Makes a section of a state file one of a later version; its checksum is right."""
+    count, at = *struct.unpack_from("<I", state, 40), 48
+    for number in range(count):
+        size = 4 + struct.unpack_from("<I", state, at)[0]
+        if state[at + 7:at + 7 + len(name)] == name and state[at + 6] == len(name):
+            struct.pack_into("<H", state, at + 4, 999)
+            struct.pack_into("<I", state, len(state) - 4 * (count - number),
+                             crc32c(state[at:at + size]))
+        at += size
+
+
 class Warm(GuestTest):
     def setUp(self):
         super().setUp()
-        self.cache = self.directory / "cache"
+        self.cache = self.directory / self.id()
         self.environment = os.environ | {"XDG_CACHE_HOME": str(self.cache)}
 
     def warm(self, *arguments: object, data: bytes = b"") -> tuple[subprocess.CompletedProcess, dict]:
@@ -86,3 +109,20 @@ class Warm(GuestTest):
         done, report = self.warm("--", "echo", "text")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"text\n", b""))
         self.assertIsNotNone(report["kernel"])
+
+    def test_one_that_does_not_load_is_made_anew(self):
+        self.warm("--", "true")
+        (entry,) = self.kept()
+        state = bytearray((entry / "state").read_bytes())
+        spoil_section(state, b"clock")
+        (entry / "state").unlink()
+        (entry / "state").write_bytes(state)
+        done, report = self.warm("--", "cat", data=b"text\n")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"text\n", b""))
+        self.assertIsNotNone(report["kernel"])
+        deadline = time.monotonic() + 60
+        while (entry / "state").read_bytes() == state and time.monotonic() < deadline:
+            time.sleep(0.05)
+        done, report = self.warm("--", "cat", data=b"text\n")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"text\n", b""))
+        self.assertIsNone(report["kernel"])

@@ -14,6 +14,7 @@
 #include "tests/unit/dead_mount.h"
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
+#include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
 #define LONGER_THAN_A_STOP_MS 1500
@@ -255,6 +256,50 @@ START_TEST(hang_before_init)
 {
     start(hangs, (struct session_config){ .boot_timeout_ms = 200, .timeout_ms = 20000 });
     expect(OUTCOME_HANG, 0);
+}
+END_TEST
+
+static int refuses_to_load(void *owner, const struct session_ends *ends)
+{
+    *ends->warm = true;
+    put(ends->agent, "0 clock\n");
+    return 125;
+}
+
+static int goes_on_and_fails(void *owner, const struct session_ends *ends)
+{
+    *ends->warm = true;
+    put(ends->agent, "0 forked\n");
+    return 125;
+}
+
+static int goes_on_and_hangs(void *owner, const struct session_ends *ends)
+{
+    *ends->warm = true;
+    return stops(0);
+}
+
+static int boots_and_fails(void *owner, const struct session_ends *ends)
+{
+    return 125;
+}
+
+static const struct {
+    int (*run)(void *owner, const struct session_ends *ends);
+    uint64_t boot_timeout_ms, timeout_ms;
+    bool stillborn;
+} births[] = {
+    { refuses_to_load, 20000, 0, true },     { goes_on_and_fails, 20000, 0, false },
+    { goes_on_and_hangs, 200, 20000, true }, { goes_on_and_hangs, 20000, 200, false },
+    { boots_and_fails, 20000, 0, false },
+};
+
+START_TEST(a_warm_machine_that_does_not_go_on)
+{
+    start(births[_i].run, (struct session_config){ .boot_timeout_ms = births[_i].boot_timeout_ms,
+                                                   .timeout_ms = births[_i].timeout_ms });
+    wait_for_end();
+    ck_assert_int_eq(session_was_stillborn(session), births[_i].stillborn);
 }
 END_TEST
 
@@ -659,6 +704,7 @@ int main(void)
     tcase_add_test(tests, impossible_times_are_ignored);
     tcase_add_test(tests, init_fails);
     tcase_add_test(tests, hang_before_init);
+    tcase_add_loop_test(tests, a_warm_machine_that_does_not_go_on, 0, ARRAY_SIZE(births));
     tcase_add_test(tests, time_limit);
     tcase_add_test(tests, a_stuck_machine_is_killed);
     tcase_add_test(tests, a_child_that_cannot_be_killed_is_not_waited_for);

@@ -14,8 +14,8 @@
 #define LOG_WRITE_TIMEOUT_MS 500 /* then the line is dropped: the guest must run on */
 
 static enum log_level log_level = LOG_LEVEL_WARN;
-static bool log_errors_expected;
-static char *log_reason; /* atomic */
+static bool log_errors_expected; /* atomic */
+static char *log_reason;         /* atomic */
 static bool log_reason_only;
 
 void log_set_level(enum log_level level)
@@ -32,7 +32,7 @@ const char *log_level_name(void)
 
 void log_expect_errors(bool on)
 {
-    log_errors_expected = on;
+    __atomic_store_n(&log_errors_expected, on, __ATOMIC_RELAXED);
 }
 
 void log_keep_reason(char text[LOG_REASON_SIZE], bool print)
@@ -72,15 +72,16 @@ static void log_line(bool failure, const char *fmt, va_list args, int error)
     char line[PIPE_BUF] = LOG_NAME; /* written at once; a path may be nearly as long */
     size_t size = sizeof(line) - 2; /* room for "\r\n" */
     size_t used = strlen(line);
+    bool expected = failure && __atomic_load_n(&log_errors_expected, __ATOMIC_RELAXED);
 
-    if (failure && log_errors_expected && log_level < LOG_LEVEL_INFO)
+    if (expected && log_level < LOG_LEVEL_INFO)
         return;
     vsnprintf(line + used, size - used, fmt, args);
     used = strlen(line);
     if (error)
         snprintf(line + used, size - used, ": %s", strerror(error));
     log_replace_controls(line);
-    if (failure && !log_errors_expected)
+    if (failure && !expected)
         log_note_reason(line + strlen(LOG_NAME));
     if (failure && log_reason_only)
         return;

@@ -33,7 +33,7 @@ int log_refuse(int error, const char *fmt, ...) __attribute__((format(printf, 2,
 
 /*
  * While `on`, log_error() and log_refuse() print only at LOG_LEVEL_INFO, and keep no reason: for a
- * caller that tries one file after the other. With one thread only.
+ * caller that tries one way after the other. Of all threads.
  */
 void log_expect_errors(bool on);
 

@@ -88,8 +88,9 @@ static int child_add_port(struct config *config, const char *name, int input, in
     port->input = input;
     port->output = output;
     port->console = !strcmp(name, JOB_PORT_TTY);
-    port->held = port->console && config->saves; /* what is typed ahead is not for a warm machine */
     port->ordered = !strcmp(name, JOB_PORT_AGENT);
+    /* What is typed ahead is not for a machine that is saved; another child may need a stream. */
+    port->held = port->console ? config->saves : config->restored && !port->ordered;
     return 0;
 }
 
@@ -285,12 +286,21 @@ static struct child_machine *child_of(struct front_end *f)
     return container_of(f, struct child_machine, front);
 }
 
+/* The guest has its job: from here on no other child takes this one's place. */
+static void child_go_on(struct front_end *f)
+{
+    log_expect_errors(false);
+    consoles_each(&f->machine.board, terminal_release);
+}
+
 static void child_signal(struct front_end *f, int signal)
 {
     if (signal == SIGUSR2)
         front_end_stop(f, STATUS_POWER_OFF);
     else if (signal == SIGURG)
         consoles_each(&f->machine.board, terminal_pass_interrupts);
+    else if (signal == SIGPROF && child_of(f)->warm.mode == WARM_FORK)
+        child_go_on(f);
     else if (signal == SIGPROF)
         warm_asked(&child_of(f)->warm, &f->life);
 }
@@ -337,7 +347,7 @@ static const char *child_shape(struct run_options *options, const struct child_s
 /* Finds a warm machine, or prepares to make one, or to boot. */
 static int child_choose_start(struct warm_start *warm, const struct child_params *child,
                               const struct child_streams *streams, const struct child_job *job,
-                              int port)
+                              const struct session_ends *ends)
 {
     struct run_options *options = child->options;
     struct config *config = &options->machine;
@@ -345,21 +355,26 @@ static int child_choose_start(struct warm_start *warm, const struct child_params
     const char *shape = options->warm ? child_shape(options, streams) : NULL;
     int error;
 
-    warm_choose(warm, shape ? warm_key(config, shape, job->modules) : NULL, config->memory);
+    warm_choose(warm, shape ? warm_key(config, shape, job->modules) : NULL, config->memory,
+                child->boots);
     if (warm->mode != WARM_OFF && ((error = initramfs_send_job(&warm->job, &initramfs)) ||
-                                   (error = warm_prepare(warm, config, port))))
+                                   (error = warm_prepare(warm, config, ends->names))))
         return error;
     initramfs.warm = warm->mode == WARM_MAKE;
-    if (warm->mode == WARM_FORK)
+    *ends->warm = warm->mode == WARM_FORK;
+    if (warm->mode == WARM_FORK) {
+        log_expect_errors(true); /* the supervisor starts a child that boots */
         return 0;
+    }
     config->unpacked_fd = unpacked_open(child->kernel);
     return child_make_initramfs(config, options, &initramfs);
 }
 
 /*
  * Signals of the terminal reach the supervisor, too, which decides: child_signal() ignores them.
- * The supervisor sends SIGUSR2 to stop the machine, SIGPROF when the agent waits for its job, and
- * SIGURG when the command starts: from then on Ctrl-C goes to the command.
+ * The supervisor sends SIGUSR2 to stop the machine, SIGPROF when the agent waits for its job or, in
+ * a warm machine, has it, and SIGURG when the command starts: from then on Ctrl-C goes to the
+ * command.
  */
 static int child_boot(struct child_machine *machine, const struct config *config)
 {
@@ -388,7 +403,7 @@ int child_run(const struct child_params *child, const struct session_ends *ends)
     config->console.kind = CONSOLE_NONE;
     config->reboot = false;
     if (!error && config->cmdline && !child_describe_job(&job, config, child, &streams) &&
-        !child_choose_start(&machine.warm, child, &streams, &job, ends->names) &&
+        !child_choose_start(&machine.warm, child, &streams, &job, ends) &&
         !child_add_ports(config, &streams, ends->agent)) {
         config->shares->directory.overlaid = true; /* the first one, the root */
         config->shares->directory.names_fd = ends->names;

@@ -21,6 +21,7 @@ struct child_params {
     struct user user;
     const char *const *environment; /* ends with NULL */
     char *const *argv;              /* ends with NULL; the command */
+    bool boots;                     /* whatever warm machine there is */
 };
 
 /*

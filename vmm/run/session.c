@@ -36,6 +36,12 @@ enum session_state {
     SESSION_STOPPING, /* outcome decided: the child has STOP_TIMEOUT_MS to end */
 };
 
+/* Memory that the child writes to. */
+struct session_shared {
+    char reason[LOG_REASON_SIZE]; /* its last error message */
+    bool warm;                    /* see struct session_ends */
+};
+
 struct session {
     struct session_config config;
     struct loop *loop;
@@ -47,10 +53,10 @@ struct session {
 
     enum session_state state;
     struct outcome outcome; /* from SESSION_FINISHED on */
-    char *reason;           /* the child's last error message, in shared memory */
-    int signals;            /* number sent to the command */
-    int last_signal;        /* SIGTERM or SIGHUP after which everything must end in time; or 0 */
-    unsigned warnings;      /* for log_guest() */
+    struct session_shared *shared;
+    int signals;       /* number sent to the command */
+    int last_signal;   /* SIGTERM or SIGHUP after which everything must end in time; or 0 */
+    unsigned warnings; /* for log_guest() */
     uint64_t begin_ns;
     struct session_times times;
 
@@ -67,6 +73,12 @@ static int64_t session_now(const struct session *session)
     return (int64_t)(clock_now_ns() - session->begin_ns) / 1000000;
 }
 
+static void session_tell_child(const struct session *session, int signal)
+{
+    if (session->child)
+        kill(session->child, signal);
+}
+
 /* Decides the outcome and asks the child to stop. False: it was decided before. */
 static bool session_set_outcome(struct session *session, enum session_state state,
                                 enum outcome_kind kind, int number)
@@ -81,8 +93,7 @@ static bool session_set_outcome(struct session *session, enum session_state stat
         alarm_set(&session->phase, STOP_TIMEOUT_MS);
     else if (!session->last_signal)
         alarm_set(&session->phase, 0);
-    if (session->child)
-        kill(session->child, SIGUSR2);
+    session_tell_child(session, SIGUSR2);
     return true;
 }
 
@@ -116,12 +127,29 @@ static void session_set_failure(struct session *session, enum outcome_kind kind,
              message->error ? strerror(message->error) : "");
 }
 
+static void session_begin(struct session *session)
+{
+    session->times.init = session_now(session);
+    if (session->config.begun)
+        session->config.begun(session->config.owner);
+}
+
 /* `up_ms`: time since the kernel started, as the guest claims. */
 static void session_record_ready(struct session *session, uint64_t up_ms)
 {
-    session->times.init = session_now(session);
+    if (session->times.init >= 0)
+        return;
+    session_begin(session);
     if (up_ms <= (uint64_t)session->times.init)
         session->times.kernel = session->times.init - (int64_t)up_ms;
+}
+
+static void session_record_forked(struct session *session)
+{
+    if (session->times.init >= 0)
+        return; /* it has booted */
+    session_begin(session);
+    session_tell_child(session, SIGPROF);
 }
 
 /* Only while the agent starts, so that a hostile guest cannot keep us busy with it. */
@@ -142,16 +170,14 @@ static void session_handle_message(struct session *session, const struct agent_m
 {
     switch (message->kind) {
     case AGENT_READY:
-        if (session->times.init < 0)
-            session_record_ready(session, message->ms);
+        session_record_ready(session, message->ms);
         break;
     case AGENT_WARM:
-        if (session->state == SESSION_BOOTING && session->child)
-            kill(session->child, SIGPROF);
+        if (session->state == SESSION_BOOTING)
+            session_tell_child(session, SIGPROF);
         break;
     case AGENT_FORKED:
-        if (session->times.init < 0)
-            session->times.init = session_now(session);
+        session_record_forked(session);
         break;
     case AGENT_CLOCK:
         session_tell_time(session);
@@ -161,8 +187,7 @@ static void session_handle_message(struct session *session, const struct agent_m
             session->times.command = session_now(session);
             session->state = SESSION_RUNNING;
             alarm_set(&session->phase, 0);
-            if (session->child)
-                kill(session->child, SIGURG);
+            session_tell_child(session, SIGURG);
         }
         break;
     case AGENT_NOTE:
@@ -215,7 +240,7 @@ static void session_set_outcome_of_child(struct session *session)
     if (outcome->kind == OUTCOME_FAILED && !*outcome->text) {
         outcome->printed = true;
         snprintf(outcome->text, sizeof(outcome->text), "%.*s", LOG_REASON_SIZE - 1,
-                 session->reason);
+                 session->shared->reason);
     }
 }
 
@@ -417,10 +442,12 @@ static void session_set_up_child_signals(pid_t supervisor)
 static _Noreturn void session_run_child(struct session *session, int ours, const int fds[4],
                                         pid_t supervisor)
 {
-    const struct session_ends ends = { .agent = fds[0], .log = fds[1], .names = ours };
+    const struct session_ends ends = {
+        .agent = fds[0], .log = fds[1], .names = ours, .warm = &session->shared->warm
+    };
 
     session_set_up_child_signals(supervisor);
-    log_keep_reason(session->reason, true);
+    log_keep_reason(session->shared->reason, true);
     if (*session->config.label) {
         session_set_descriptor(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
         session_set_descriptor(fds[2], STDOUT_FILENO);
@@ -515,9 +542,9 @@ int session_start(struct session **ret, const struct session_config *config, str
     session->times = (struct session_times){ -1, -1, -1, -1 };
     session->begin_ns = clock_now_ns();
 
-    session->reason =
-        mmap(NULL, LOG_REASON_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    error = session->reason == MAP_FAILED ? log_error(errno, "session")
+    session->shared = mmap(NULL, sizeof(*session->shared), PROT_READ | PROT_WRITE,
+                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    error = session->shared == MAP_FAILED ? log_error(errno, "session")
                                           : session_open_ends(session, ours, theirs);
     if (!error)
         error = session_fork(session, ours[0], theirs);
@@ -572,6 +599,12 @@ void session_report(const struct session *session, struct outcome *ret_outcome,
     *ret_times = session->times;
 }
 
+bool session_was_stillborn(const struct session *session)
+{
+    return session->shared->warm && session->times.init < 0 &&
+           session->outcome.kind != OUTCOME_INTERRUPTED && session->outcome.kind != OUTCOME_TIMEOUT;
+}
+
 const struct kernel_log *session_kernel_log(const struct session *session)
 {
     return &session->kernel_log;
@@ -592,7 +625,7 @@ void session_destroy(struct session *session)
     alarm_close(&session->limit, session->loop);
     alarm_close(&session->phase, session->loop);
     alarm_close(&session->check, session->loop);
-    if (session->reason != MAP_FAILED)
-        munmap(session->reason, LOG_REASON_SIZE);
+    if (session->shared != MAP_FAILED)
+        munmap(session->shared, sizeof(*session->shared));
     free(session);
 }

@@ -18,16 +18,17 @@
  * exit status decides, and the kernel's log explains. A child that is killed, or has exited but for
  * a thread that the host keeps waiting, is given a few seconds and then left alone. SIGURG tells
  * the child that the command runs: from then on Ctrl-C goes to the command. SIGPROF tells it that
- * the agent waits for its job.
+ * the agent waits for its job, or has it.
  */
 struct loop;
 struct session;
 
 /* The child's ends of its connections. Standard input, output and error are the command's. */
 struct session_ends {
-    int agent; /* a stream socket, for the port JOB_PORT_AGENT */
-    int log;   /* a pipe's writing end, for the serial port */
-    int names; /* our end of `agent`: what is written here the agent reads, as from us */
+    int agent;  /* a stream socket, for the port JOB_PORT_AGENT */
+    int log;    /* a pipe's writing end, for the serial port */
+    int names;  /* our end of `agent`: what is written here the agent reads, as from us */
+    bool *warm; /* shared with us: the child goes on from a warm machine */
 };
 
 struct session_config {
@@ -36,7 +37,8 @@ struct session_config {
     uint64_t grace_ms;                    /* from SIGTERM or SIGHUP until the machine is stopped */
     bool verbose;                         /* print the kernel's log to stderr at once */
     int (*run)(void *owner, const struct session_ends *ends); /* in the child; its exit status */
-    void (*ended)(void *owner); /* session_report() is complete; on the loop */
+    void (*begun)(void *owner); /* the agent runs, and has its job or gets it; on the loop */
+    void (*ended)(void *owner); /* session_report() is complete; likewise */
     void *owner;
 };
 
@@ -60,6 +62,12 @@ void session_signal(struct session *session, int number);
 /* Valid after ended(). */
 void session_report(const struct session *session, struct outcome *ret_outcome,
                     struct session_times *ret_times);
+
+/*
+ * Likewise: the child went on from a warm machine, in which nothing has begun, as another host or
+ * kernel may prevent. Another child can boot instead: no input was read, and no output written.
+ */
+bool session_was_stillborn(const struct session *session);
 
 const struct kernel_log *session_kernel_log(const struct session *session);
 

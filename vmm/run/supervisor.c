@@ -39,6 +39,7 @@ struct supervisor_child {
     char version[KERNEL_VERSION_SIZE];
     const char *label;       /* for its lines of output; "": it is the only one */
     struct session *session; /* NULL: not started */
+    struct session *failed;  /* the one before, of a warm machine that did not go on; or NULL */
 };
 
 struct supervisor {
@@ -244,6 +245,19 @@ static void supervisor_restore_terminal(const struct supervisor *s)
 }
 
 static void supervisor_start_children(struct supervisor *s);
+static int supervisor_start_child(struct supervisor_child *child);
+
+/* Boots instead of going on from a warm machine, which is made anew. */
+static bool supervisor_try_again(struct supervisor_child *child)
+{
+    if (!session_was_stillborn(child->session) || child->failed || child->supervisor->interrupted)
+        return false;
+    log_info("%sthe warm machine does not go on; booting", child->label);
+    child->failed = child->session;
+    child->session = NULL;
+    child->params.boots = true;
+    return supervisor_start_child(child) == 0;
+}
 
 static void supervisor_child_ended(void *owner)
 {
@@ -253,6 +267,8 @@ static void supervisor_child_ended(void *owner)
 
     supervisor_restore_terminal(s);
     session_report(child->session, &report->outcome, &report->times);
+    if (supervisor_try_again(child))
+        return;
     if (outcome_shows_kernel_log(&report->outcome))
         kernel_log_print(session_kernel_log(child->session), child->label);
     supervisor_explain(child, &report->outcome);
@@ -267,6 +283,18 @@ static int supervisor_run_child(void *owner, const struct session_ends *ends)
     return child_run(&((struct supervisor_child *)owner)->params, ends);
 }
 
+/* Gives up standard input and output, so that only a single child keeps them open. */
+static void supervisor_child_begun(void *owner)
+{
+    const struct supervisor_child *child = owner;
+    cleanup_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (child->supervisor->count > 1 || null < 0)
+        return;
+    dup2(null, STDIN_FILENO);
+    dup2(null, STDOUT_FILENO);
+}
+
 static int supervisor_start_child(struct supervisor_child *child)
 {
     const struct run_options *options = &child->supervisor->options;
@@ -276,6 +304,7 @@ static int supervisor_start_child(struct supervisor_child *child)
                                            .grace_ms = options->grace_ms,
                                            .verbose = options->verbose,
                                            .run = supervisor_run_child,
+                                           .begun = supervisor_child_begun,
                                            .ended = supervisor_child_ended,
                                            .owner = child };
 
@@ -337,17 +366,6 @@ static int supervisor_watch_signals(struct supervisor *s)
     return 0;
 }
 
-/* Gives up standard input and output, so that only a single child keeps them open. */
-static void supervisor_release_streams(struct supervisor *s)
-{
-    cleanup_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    if (s->count > 1 || null < 0)
-        return;
-    dup2(null, STDIN_FILENO);
-    dup2(null, STDOUT_FILENO);
-}
-
 /* Those for runs that have ended. */
 static void supervisor_drop_signals(struct supervisor *s)
 {
@@ -369,7 +387,6 @@ static int supervisor_run(struct supervisor *s)
     if (isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &s->mode) == 0)
         s->terminal = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     supervisor_start_children(s);
-    supervisor_release_streams(s);
     if (s->ended < s->started)
         loop_run(s->loop);
     supervisor_drop_signals(s);
@@ -411,8 +428,10 @@ static int supervisor_report(struct supervisor *s)
 
 static void supervisor_finish(struct supervisor *s)
 {
-    for (unsigned i = 0; i < s->started; i++)
+    for (unsigned i = 0; i < s->started; i++) {
         session_destroy(s->children[i].session);
+        session_destroy(s->children[i].failed);
+    }
     loop_destroy(s->loop);
     if (s->signals.fd >= 0)
         close(s->signals.fd);

@@ -150,7 +150,7 @@ static bool warm_can_save(void)
     return fd >= 0;
 }
 
-void warm_choose(struct warm_start *w, const char *key, uint64_t memory)
+void warm_choose(struct warm_start *w, const char *key, uint64_t memory, bool anew)
 {
     char name[WARM_NAME_SIZE];
 
@@ -161,7 +161,7 @@ void warm_choose(struct warm_start *w, const char *key, uint64_t memory)
         return;
     warm_key_name(name, key);
     log_expect_errors(true); /* each of them is a reason to boot */
-    if (warm_find(w, key, name, memory))
+    if (!anew && warm_find(w, key, name, memory))
         w->mode = WARM_FORK;
     else if (warm_can_save() && warm_begin(&w->warm, WARM_KEYED, name, key) == 0)
         w->mode = WARM_MAKE;

@@ -39,8 +39,8 @@ struct warm_start {
  */
 const char *warm_key(struct config *config, const char *shape, const char *modules);
 
-/* Chooses the mode. `memory`: the size of RAM in bytes. */
-void warm_choose(struct warm_start *w, const char *key, uint64_t memory);
+/* Chooses the mode. `memory`: the size of RAM in bytes. `anew`: none that there is will do. */
+void warm_choose(struct warm_start *w, const char *key, uint64_t memory, bool anew);
 
 /*
  * Before the machine is created, after the mode was chosen and `job` was filled: prepares the
