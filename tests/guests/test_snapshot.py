@@ -1033,6 +1033,26 @@ class Control(SnapshotTest):
         self.assertEqual(self.state(), "Running")
         second.runs()
 
+    def remover_of(self, parent: int) -> int:
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                words = path.read_text().split()
+                if (words[1], words[3]) == ("(minivmm-remover)", str(parent)):
+                    return int(words[0])
+        raise AssertionError("no remover")
+
+    def test_path_of_a_successor_stays_though_the_first_was_killed(self):
+        """What removes the path of a killed machine may be late; file numbers are used again."""
+        first = self.start()
+        pid = self.remover_of(first.process.pid)
+        os.kill(pid, signal.SIGSTOP)
+        first.end()
+        second = self.start()
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: not Path(f"/proc/{pid}/exe").exists(), "the remover's end")
+        self.assertEqual(self.state(), "Running")
+        second.runs()
+
     def test_nobody_listens(self):
         for place, said in ((self.socket, "No such file"), (self.file("file"), "Connection refused"),
                             ("x" * 200, "107 bytes")):

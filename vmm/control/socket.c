@@ -102,15 +102,19 @@ static const struct seccomp_rule remover_table[] = {
     { SYS_exit_group, .reason = "the end" },
 };
 
-/* The process that removes the path. It belongs to no terminal's job, so Ctrl-C does not reach it.
+/*
+ * The process that removes the path. It belongs to no terminal's job, so Ctrl-C does not reach it.
+ * It keeps the socket's file open: else a successor's, which has replaced it, may get its number.
  */
-static _Noreturn void remover_run(int directory, const char *name, ino_t inode, int alive)
+static _Noreturn void remover_run(int directory, const char *name, int file, int alive)
 {
     const struct seccomp_list list = { remover_table, ARRAY_SIZE(remover_table) };
-    struct stat st;
+    struct stat ours, st;
     sigset_t all;
     char byte;
 
+    if (fstat(file, &ours) < 0)
+        _exit(1);
     setsid();
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
@@ -118,11 +122,12 @@ static _Noreturn void remover_run(int directory, const char *name, ino_t inode, 
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     dup2(directory, 0);
     dup2(alive, 1);
-    open_close_range(2, ~0u);
+    dup2(file, 2);
+    open_close_range(3, ~0u);
     seccomp_restrict(&list, 1, SECCOMP_FAIL);
     while (read(1, &byte, 1) > 0)
         ;
-    if (fstatat(0, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == inode)
+    if (fstatat(0, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ours.st_ino)
         unlinkat(0, name, 0);
     _exit(0);
 }
@@ -131,15 +136,15 @@ static int remover_start(const char *path)
 {
     char directory_copy[sizeof(((struct sockaddr_un *)0)->sun_path)];
     char name_copy[sizeof(directory_copy)];
-    cleanup_close int directory = -1, end = -1;
+    cleanup_close int directory = -1, file = -1, end = -1;
     int alive[2];
-    struct stat st;
     pid_t child;
 
     strcpy(directory_copy, path);
     strcpy(name_copy, path);
     directory = open(dirname(directory_copy), O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (directory < 0 || lstat(path, &st) < 0 || pipe2(alive, O_CLOEXEC) < 0)
+    file = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (directory < 0 || file < 0 || pipe2(alive, O_CLOEXEC) < 0)
         return log_error(errno, "--control %s", path);
     end = alive[0];
     child = fork();
@@ -149,7 +154,7 @@ static int remover_start(const char *path)
     }
     if (child == 0) {
         close(alive[1]);
-        remover_run(directory, basename(name_copy), st.st_ino, end);
+        remover_run(directory, basename(name_copy), file, end);
     }
     return 0; /* alive[1] stays open until this process ends */
 }
