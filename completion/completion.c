@@ -14,13 +14,14 @@
 
 /* The first one is minivmm's, those after it are of its sub-commands. */
 static const struct option_table *const tables[] = {
-    &config_table, &run_options_table, &snapshot_table, &restore_table, &fork_table, &warm_table,
+    &config_table, &run_options_table, &snapshot_table, &restore_table,
+    &fork_table,   &rewind_table,      &warm_table,
 };
 
 /* Lines that stand for the options of a table. */
 static const char *const places[ARRAY_SIZE(tables)] = {
-    "@OPTIONS@\n",         "@RUN_OPTIONS@\n",  "@SNAPSHOT_OPTIONS@\n",
-    "@RESTORE_OPTIONS@\n", "@FORK_OPTIONS@\n", "@WARM_OPTIONS@\n",
+    "@OPTIONS@\n",      "@RUN_OPTIONS@\n",    "@SNAPSHOT_OPTIONS@\n", "@RESTORE_OPTIONS@\n",
+    "@FORK_OPTIONS@\n", "@REWIND_OPTIONS@\n", "@WARM_OPTIONS@\n",
 };
 
 /* What completes a value, by the name that the table gives it. No row: nothing does. */

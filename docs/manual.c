@@ -171,6 +171,7 @@ int main(void)
         { "@SNAPSHOT_OPTIONS@\n", &snapshot_table },
         { "@RESTORE_OPTIONS@\n", &restore_table },
         { "@FORK_OPTIONS@\n", &fork_table },
+        { "@REWIND_OPTIONS@\n", &rewind_table },
         { "@WARM_OPTIONS@\n", &warm_table },
     };
     char line[512];

@@ -39,7 +39,7 @@ int main(int argc, char **argv)
         int (*run)(int argc, char **argv);
     } commands[] = {
         { "run", supervisor_main }, { "snapshot", snapshot_main }, { "restore", restore_main },
-        { "fork", fork_main },      { "warm", warm_main },
+        { "fork", fork_main },      { "rewind", rewind_main },     { "warm", warm_main },
     };
     struct config config;
     int status = STATUS_USAGE;

@@ -135,6 +135,18 @@ static void vcpu_mend_deadline(struct vcpu_state *v)
 }
 
 /*
+ * A vCPU that has run: KVM_GET_MP_STATE takes pending INIT and SIPI, and without a deadline the
+ * timer of its local APIC raises nothing meanwhile.
+ */
+static void vcpu_forget(const struct vcpu *vcpu, struct state *s)
+{
+    struct kvm_mp_state mp_state;
+
+    CALL(s, vcpu->fd, KVM_GET_MP_STATE, &mp_state);
+    msrs_clear_deadline(vcpu->fd, s);
+}
+
+/*
  * The local APIC before the MSRs: KVM drops a deadline while the timer is in another mode. The TSC
  * before the deadline. All vCPUs get the same TSC within a second, which KVM takes for one clock.
  */
@@ -143,7 +155,10 @@ static void vcpu_set(struct vcpu *vcpu, struct vcpu_state *v, struct state *s)
     int fd = vcpu->fd;
 
     vcpu_mend_deadline(v);
-    CALL(s, fd, KVM_SET_CPUID2, vcpu_cpuid(v));
+    if (vcpu->vm->rewinding)
+        vcpu_forget(vcpu, s);
+    else
+        CALL(s, fd, KVM_SET_CPUID2, vcpu_cpuid(v));
     CALL(s, fd, KVM_SET_MP_STATE, &v->mp_state);
     CALL(s, fd, KVM_SET_REGS, &v->regs);
     CALL(s, fd, KVM_SET_SREGS2, &v->sregs);
@@ -158,6 +173,8 @@ static void vcpu_set(struct vcpu *vcpu, struct vcpu_state *v, struct state *s)
         vcpu_set_tsc_offset(vcpu, vcpu_tsc_offset(&vcpu->vm->vcpus[0]) + v->tsc_ahead, s);
     msrs_set_deadline(fd, &v->msrs, s);
     CALL(s, fd, KVM_SET_VCPU_EVENTS, &v->events);
+    if (vcpu->vm->rewinding)
+        msrs_compare(fd, &v->msrs, s);
 }
 
 /*
@@ -185,7 +202,7 @@ static void vcpu_check(struct vcpu *vcpu, struct vcpu_state *v, struct state *s)
     size_t xsave_size = vm_xsave_size(vcpu->vm);
 
     vcpu_cpuid(v)->nent = v->cpuid_size / (uint32_t)sizeof(struct kvm_cpuid_entry2);
-    if (vcpu->vm->elsewhere && !s->error)
+    if (vcpu->vm->elsewhere && !vcpu->vm->rewinding && !s->error)
         vcpu_check_cpuid(vcpu, v, s);
     if (!s->error && v->xsave_size != xsave_size)
         state_fail(s, "%u bytes of extended registers, and KVM has %zu here", v->xsave_size,

@@ -178,3 +178,25 @@ void msrs_set_deadline(int vcpu, const struct msr_list *list, struct state *s)
     if (list->deadline)
         msr_write(vcpu, MSR_TSC_DEADLINE, list->deadline, s);
 }
+
+void msrs_clear_deadline(int vcpu, struct state *s)
+{
+    msr_write(vcpu, MSR_TSC_DEADLINE, 0, s);
+}
+
+void msrs_compare(int vcpu, const struct msr_list *list, struct state *s)
+{
+    cleanup_free struct msr *now = calloc(MAX_MSRS, sizeof(*now));
+    bool present[MAX_MSRS];
+
+    if (!now) {
+        state_fail(s, "out of memory");
+        return;
+    }
+    memcpy(now, list->msrs, list->count * sizeof(*now));
+    msrs_read(vcpu, now, present, list->count, s);
+    for (unsigned i = 0; i < list->count && !s->error; i++)
+        if (!present[i] || now[i].data != list->msrs[i].data)
+            state_fail(s, "MSR %#x is %#llx, and was %#llx", now[i].index,
+                       (unsigned long long)now[i].data, (unsigned long long)list->msrs[i].data);
+}

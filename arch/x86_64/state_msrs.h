@@ -50,7 +50,11 @@ void msrs_set(int vcpu, const struct msr_list *list, uint64_t tsc, struct state 
  */
 void msrs_begin_tsc(int vcpu, uint64_t tsc, struct state *s);
 
+/* Whether they are still as they were set, all but the TSC: what differs is an error. */
+void msrs_compare(int vcpu, const struct msr_list *list, struct state *s);
+
 /* The TSC's deadline, after the TSC and the local APIC. */
 void msrs_set_deadline(int vcpu, const struct msr_list *list, struct state *s);
+void msrs_clear_deadline(int vcpu, struct state *s);
 
 #endif

@@ -35,6 +35,7 @@ struct block_ops {
     void (*close)(struct block *block);
     int (*copy)(const struct block *block, int to, uint64_t max);
     int (*descriptor)(const struct block *block);
+    int (*rewind)(struct block *block); /* NULL: what is written stays */
 };
 
 struct block {
@@ -84,6 +85,17 @@ static inline int block_copy(const struct block *block, int to, uint64_t max)
 static inline int block_descriptor(const struct block *block)
 {
     return block->ops->descriptor(block);
+}
+
+static inline bool block_can_rewind(const struct block *block)
+{
+    return block->read_only || block->ops->rewind;
+}
+
+/* Makes a drained disk, if it can, what it was when it was opened. -errno. As block_copy(). */
+static inline int block_rewind(struct block *block)
+{
+    return block->read_only ? 0 : block->ops->rewind(block);
 }
 
 #define BLOCK_NO_DEADLINE UINT64_MAX

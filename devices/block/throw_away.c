@@ -32,7 +32,8 @@ struct throw_away {
     uint64_t *written; /* the map, in the mapping */
     uint64_t *held;    /* a mapping of its own */
     size_t held_size;
-    uint64_t left; /* pages that may still be held */
+    uint64_t max;  /* pages that may be held */
+    uint64_t left; /* that may still be */
     bool full;     /* that was reported */
     struct block_request *submitted, **submitted_end;
 };
@@ -392,6 +393,18 @@ static int throw_away_descriptor(const struct block *block)
     return block_descriptor(container_of(block, struct throw_away, block)->image);
 }
 
+static int throw_away_rewind(struct block *block)
+{
+    struct throw_away *t = throw_away_of(block);
+
+    if (madvise(t->bytes, t->mapped, MADV_DONTNEED) < 0 ||
+        madvise(t->held, t->held_size, MADV_DONTNEED) < 0)
+        return -errno;
+    t->left = t->max;
+    t->full = false;
+    return 0;
+}
+
 static const struct block_ops throw_away_ops = {
     .submit = throw_away_submit,
     .commit = throw_away_commit,
@@ -399,6 +412,7 @@ static const struct block_ops throw_away_ops = {
     .close = throw_away_close,
     .copy = throw_away_copy,
     .descriptor = throw_away_descriptor,
+    .rewind = throw_away_rewind,
 };
 
 /* Without huge pages, of which a single sector would fill one; and not for core files. */
@@ -428,7 +442,7 @@ int throw_away_create(struct block **ret, struct block *image, uint64_t max, con
     t->image = image;
     t->name = name;
     t->page = (size_t)sysconf(_SC_PAGESIZE);
-    t->left = max / t->page;
+    t->left = t->max = max / t->page;
     t->submitted_end = &t->submitted;
 
     data = align_up(image->size, t->page);

@@ -257,12 +257,13 @@ static void virtio_mmio_reset(struct virtio_mmio *mmio)
     virtio_mmio_clear_interrupt(mmio, UINT32_MAX);
 }
 
-/* A reset of the machine: its new KVM virtual machine has no irqfds and ioeventfds yet. */
+/* Waits until KVM has injected what the irqfd was signalled, if there still is a virtual machine.
+ */
 static void virtio_mmio_device_reset(struct device *dev)
 {
     struct virtio_mmio *mmio = container_of(dev, struct virtio_mmio, device);
 
-    mmio->connected = false;
+    virtio_mmio_connect(mmio, false);
     virtio_mmio_reset(mmio);
     virtio_mmio_sync_selected(mmio);
     virtio_mmio_sync_status(mmio);

@@ -9,6 +9,7 @@
  */
 #include "vmm/control/server.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,6 +40,7 @@ static const char *const requests[] = {
     "PUT /snapshot/create HTTP/1.1\r\nContent-Length: 13\r\n\r\n{\"stop\":true}",
     "PUT /snapshot/create HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
     "nonsense\r\n\r\n",
+    "PUT /snapshot/rewind HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
 };
 
 static struct fake {
@@ -80,6 +82,12 @@ void lifecycle_leave(struct lifecycle *l)
     fake.stop = true;
 }
 
+void lifecycle_fail(struct lifecycle *l)
+{
+    demand(fake.state == LIFE_PAUSED);
+    fake.stop = true;
+}
+
 enum life_state lifecycle_state(struct lifecycle *l)
 {
     return fake.state;
@@ -106,6 +114,17 @@ int snapshot_save(struct machine *m, const struct snapshot_files *files, char *w
         snprintf(why, size, "write: \"\xe4\x01");
     fake.fails = false;
     return 0;
+}
+
+int snapshot_rewind(struct machine *m, char *why, size_t size)
+{
+    bool fails = fake.fails;
+
+    demand(fake.state == LIFE_PAUSED);
+    if (fails)
+        snprintf(why, size, "MSR");
+    fake.fails = false;
+    return fails ? -EIO : 0;
 }
 
 static void notify(enum life_event event)

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import termios
 import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -1306,6 +1307,153 @@ class Forks(SnapshotTest):
         self.check_one_line(done.stderr, "the machine has no disk 7")
         wait_until(lambda: self.names() == {"s"}, "the fork's end")
         machine.runs()
+
+
+class Rewinds(SnapshotTest):
+    """A machine in its own process is again what it was when it was restored."""
+    TIMES = int(os.environ.get("REWINDS", 100))
+
+    def setUp(self):
+        super().setUp()
+        self.again = self.directory / "again" # the restored machine's socket
+
+    def rewind(self, connection: socket.socket):
+        connection.sendall(request("PUT", "/snapshot/rewind", "{}"))
+        self.assertEqual(answer(connection)[:2], (204, ""))
+
+    def check_refused_here(self, *said: str, control: Path | None = None):
+        self.check_refused(["rewind", control or self.again], FAILED, "the machine refused", *said)
+
+    def after(self, machine: Machine, before: int, lines: int) -> list[str]:
+        """The first whole lines after those."""
+        machine.wait(lambda: len(machine.lines) >= before + lines + 2, "further lines")
+        return machine.lines[before + 2:before + lines + 2]
+
+    def test_series(self):
+        """Memory, registers, the clock and the serial port, each time from the beginning."""
+        self.saved("--cpus", 2)
+        machine = self.restore("--control", self.again)
+        first = self.after(machine, 0, 3)
+        with connect(self.again) as connection:
+            for number in range(self.TIMES):
+                if number % 10 == 0:
+                    machine.fill() # which checks what was there
+                self.rewind(connection)
+                before = len(machine.lines)
+                again = self.after(machine, before, 3)
+                # Its first line may be the rest of one, and lines of before may still have come.
+                self.assertTrue(set(again) & set(first), (number, first, again))
+        machine.fill()
+        machine.send("e")
+        _, error = machine.finish(0)
+        self.assertEqual(error, "")
+
+    def test_command(self):
+        number, count = self.saved()
+        machine = self.restore("--control", self.again)
+        machine.runs(50)
+        done = self.run_vmm([str(MINIVMM), "rewind", str(self.again)])
+        self.assertEqual((done.returncode, text(done.stderr), done.stdout), (0, "", b""))
+        before = len(machine.counts())
+        machine.runs(10)
+        self.assertLess(machine.counts()[before + 2][1], count + 40)
+        self.assertEqual(machine.counts()[-1][0], number)
+        self.check_taken(control=self.again) # which replaces what it was restored from
+        self.rewind_once()
+        self.check_continues(self.restore(), number, count)
+
+    def rewind_once(self):
+        with connect(self.again) as connection:
+            self.rewind(connection)
+
+    def test_disks_and_consoles(self):
+        """Two CPUs that use a disk and its consoles, and check it all."""
+        options = ["--serial", "file=serial", "--console", "stdio"]
+        steady = Machine(self, command("steady", "--control", self.socket, "--memory", "32M", "--cpus", 2,
+                                       "--disk", self.disk(), *options, cmdline="alone"))
+        steady.wait(lambda: len(steady.lines) > 100, "rounds")
+        self.check_taken("--stop")
+        steady.finish(0)
+        steady = self.restore("--control", self.again, *options)
+        steady.wait(lambda: len(steady.lines) > 100, "rounds")
+        first = int(steady.lines[1])
+        with connect(self.again) as connection:
+            for _ in range(self.TIMES // 5):
+                self.rewind(connection)
+                before = len(steady.lines)
+                steady.wait(lambda: len(steady.lines) > before + 20, "further rounds")
+                self.assertLess(int(steady.lines[before + 5]), first + 10)
+        steady.send("e")
+        _, error = steady.finish(0)
+        self.assertEqual(error, "")
+
+    @only_on("x86_64", "the payload kept is of x86")
+    def test_registers_and_timers(self):
+        """At random moments of a guest that looks at its registers and waits for timers."""
+        kept = Machine(self, command("kept", "--control", self.socket, "--memory", "32M", "--cpus", 2))
+        kept.wait(lambda: len(kept.lines) > 3, "rounds")
+        self.check_taken("--stop")
+        kept.finish(0)
+        kept = self.restore("--control", self.again)
+        kept.wait(lambda: len(kept.lines) > 3, "rounds")
+        chance = random.Random(7)
+        with connect(self.again) as connection:
+            for _ in range(self.TIMES):
+                time.sleep(chance.random() / 20)
+                self.rewind(connection)
+        before = len(kept.lines)
+        kept.wait(lambda: len(kept.lines) > before + 3, "further rounds")
+        kept.send("e")
+        _, error = kept.finish(0)
+        self.assertEqual(error, "")
+
+    def test_paused_machine_remains_so(self):
+        self.saved()
+        machine = self.restore("--control", self.again)
+        machine.runs()
+        ask(self.again, "PATCH", "/vm", '{"state":"Paused"}')
+        self.rewind_once()
+        self.assertEqual(json.loads(ask(self.again, "GET", "/")[1])["state"], "Paused")
+        ask(self.again, "PATCH", "/vm", '{"state":"Resumed"}')
+        machine.runs()
+
+    def test_what_cannot_be_rewound(self):
+        """It is refused with the remedy, and runs on."""
+        machine = self.start("--disk", self.disk())
+        self.check_refused_here("it was not restored", "minivmm restore", control=self.socket)
+        machine.runs()
+        self.check_taken("--stop")
+        machine.finish(0)
+        machine = self.restore("--control", self.again, "--disk", f"0:{self.snap / 'disk-0'}")
+        machine.runs()
+        self.check_refused_here("restore it without --disk")
+        machine.runs()
+        machine.end()
+        machine = self.restore("--control", self.again)
+        machine.runs()
+        machine.send("r")
+        number = machine.counts()[-1][0]
+        machine.wait(lambda: machine.counts()[-1][0] != number, "the reset")
+        self.check_refused_here("has been reset")
+        machine.runs()
+
+    def test_what_would_go_on(self):
+        for number, (options, said) in enumerate([(["--share", self.directory], "a shared directory"),
+                                                  (["--net", "user"], "a NIC")]):
+            with self.subTest(said):
+                self.socket = self.directory / f"s{number}"
+                self.saved(*options)
+                machine = self.restore("--control", self.again)
+                machine.runs()
+                self.check_refused_here(said, "minivmm restore")
+                machine.runs()
+                machine.end()
+
+    def test_words(self):
+        for words, said in (([], "expected a socket"), (["a", "b"], "expected a socket"),
+                            (["--x"], "unknown option")):
+            self.check_refused(["rewind", *words], USAGE, said)
+        self.check_refused(["rewind", self.directory / "none"], FAILED, "No such file")
 
 
 class Traffic(SnapshotTest):

@@ -396,6 +396,19 @@ START_TEST(devices_of_a_machine_that_leaves_stay_paused)
 }
 END_TEST
 
+START_TEST(a_paused_machine_that_cannot_go_on_ends)
+{
+    start();
+    lifecycle_pause(&life, 10000);
+    await("P");
+    lifecycle_fail(&life);
+    lifecycle_resume(&life);
+    await("PX");
+    ck_assert_str_eq(fake.steps, "SrpcdCxz"); /* its devices do nothing more */
+    ck_assert_int_eq(lifecycle_end(&life)->reason, END_FAILURE);
+}
+END_TEST
+
 START_TEST(a_running_machine_does_not_leave)
 {
     start();
@@ -695,6 +708,7 @@ int main(void)
     tcase_add_test(tcase, a_stop_overrides_a_pause_in_progress);
     tcase_add_test(tcase, a_guest_reset_restarts_the_machine);
     tcase_add_test(tcase, devices_of_a_machine_that_leaves_stay_paused);
+    tcase_add_test(tcase, a_paused_machine_that_cannot_go_on_ends);
     tcase_add_test(tcase, a_running_machine_does_not_leave);
     tcase_add_test(tcase, a_paused_machine_resets);
     tcase_add_test(tcase, a_pause_during_a_reset_follows_it);

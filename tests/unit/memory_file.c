@@ -150,6 +150,31 @@ START_TEST(generations)
 }
 END_TEST
 
+START_TEST(rewound_memory_is_the_file)
+{
+    struct guest_memory *mem = new_memory(-1);
+    int pagemap = page_map_open(), template;
+
+    ck_assert_int_eq(memory_file_rewind(mem, pagemap), -ENOTSUP);
+    fill(mem, 10, 300, 'a');
+    template = saved(mem);
+    guest_memory_destroy(mem);
+    mem = new_memory(template);
+    for (unsigned round = 0; round < 3; round++) {
+        for (size_t i = 0; i < ALL / PAGE; i += 2) /* more runs than are found at a time */
+            fill(mem, i, 1, (uint8_t)('A' + round));
+        fill(mem, LOW / PAGE - 1, 3, 0);
+        ck_assert_int_eq(memory_file_rewind(mem, pagemap), 0);
+        check_same(mem, template);
+    }
+    guest_memory_clear(mem);
+    ck_assert_int_eq(memory_file_rewind(mem, pagemap), -ENOTSUP);
+    guest_memory_destroy(mem);
+    close(template);
+    close(pagemap);
+}
+END_TEST
+
 /* A reset after a restore. */
 START_TEST(nothing_of_a_cleared_machine_is_left)
 {
@@ -232,6 +257,7 @@ int main(void)
     tcase_add_test(tcase, untouched_memory_is_a_hole);
     tcase_add_test(tcase, pages_of_zeros_are_holes);
     tcase_add_test(tcase, generations);
+    tcase_add_test(tcase, rewound_memory_is_the_file);
     tcase_add_test(tcase, nothing_of_a_cleared_machine_is_left);
     tcase_add_test(tcase, the_trailer_tells_whose_it_is);
     tcase_add_test(tcase, a_full_disk_is_an_error);

@@ -680,8 +680,10 @@ START_TEST(a_machine_reset_assigns_eventfds_again)
     ck_assert_uint_eq(f.ioeventfds, 2); /* a driver's reset keeps them */
     f.device->ops->reset(f.device);
     ck_assert_uint_eq(get(&f, VIRTIO_MMIO_STATUS), 0);
+    ck_assert_uint_eq(f.ioeventfds, 0);
+    ck_assert_uint_eq(f.irqfds, 0);
     negotiate(&f);
-    ck_assert_uint_eq(f.ioeventfds, 4);
+    ck_assert_uint_eq(f.ioeventfds, 2);
     ck_assert_uint_eq(f.shadows, 2);
     fake_finish(&f);
 }
@@ -863,6 +865,38 @@ START_TEST(a_saved_device_has_no_eventfds_in_kvm_until_it_resumes)
 }
 END_TEST
 
+/* In its own process, it is reset and loaded. */
+START_TEST(a_device_is_rewound)
+{
+    struct state saved, again;
+    struct fake f;
+
+    fake_init(&f);
+    negotiate(&f);
+    set(&f, VIRTIO_MMIO_QUEUE_SEL, 1);
+    ck_assert_int_eq(pause_fake(&f), 0);
+    save(&f, &saved);
+    f.device->ops->resume(f.device);
+    set(&f, VIRTIO_MMIO_QUEUE_SEL, 0);
+    f.config++;
+    virtio_config_changed(&f.virtio);
+    set_status(&f, 0);
+    f.config--;
+    ck_assert_int_eq(pause_fake(&f), 0);
+    f.device->ops->reset(f.device);
+    ck_assert_int_eq(load(&f, &saved), 0);
+    save(&f, &again);
+    ck_assert_uint_eq(again.at, saved.at);
+    ck_assert_mem_eq(again.bytes, saved.bytes, saved.at);
+    f.device->ops->resume(f.device);
+    ck_assert_uint_eq(f.ioeventfds, 2);
+    ck_assert_uint_eq(f.irqfds, 1);
+    state_finish(&again);
+    state_finish(&saved);
+    fake_finish(&f);
+}
+END_TEST
+
 START_TEST(eventfds_are_assigned_by_the_first_driver)
 {
     struct state saved;
@@ -910,6 +944,7 @@ int main(void)
     tcase_add_test(tcase, changed_configuration_after_a_load_is_a_new_generation);
     tcase_add_loop_test(tcase, a_truncated_state_is_refused, 0, 8);
     tcase_add_test(tcase, a_saved_device_has_no_eventfds_in_kvm_until_it_resumes);
+    tcase_add_test(tcase, a_device_is_rewound);
     tcase_add_test(tcase, eventfds_are_assigned_by_the_first_driver);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -271,6 +271,25 @@ START_TEST(zeroes_are_zero_and_a_discard_shows_the_image)
 }
 END_TEST
 
+/* Its layer is as if it had just been opened, and has room again. */
+START_TEST(a_rewound_disk_is_the_image)
+{
+    uint8_t data[SECTOR] = { 0 };
+
+    open_disk((unsigned)_i, 4 * PAGE);
+    for (unsigned round = 0; round < 2; round++) {
+        ck_assert(block_can_rewind(disk));
+        for (unsigned i = 0; i < 3; i++)
+            fill((2 * i + round) * PAGE, SECTOR, 1);
+        ck_assert_int_eq(perform(disk, BLOCK_WRITE, 8 * PAGE, SECTOR, data), -ENOSPC);
+        ck_assert(logged("throw-away layer is full"));
+        ck_assert_int_eq(block_rewind(disk), 0);
+        memcpy(expected, original, SIZE);
+        check(0, SIZE);
+    }
+}
+END_TEST
+
 /* Room for four pages: three of data and one of the map. */
 START_TEST(a_full_layer_fails_writes_and_keeps_what_it_has)
 {
@@ -485,6 +504,7 @@ int main(void)
         reading_the_image_costs_no_more_than_without_the_layer,
         requests_of_one_batch_are_done_in_their_order,
         zeroes_are_zero_and_a_discard_shows_the_image,
+        a_rewound_disk_is_the_image,
         a_full_layer_fails_writes_and_keeps_what_it_has,
         without_memory_nothing_can_be_written,
         an_image_that_is_truncated_meanwhile,

@@ -82,7 +82,7 @@ void board_destroy(struct board *board);
 /* Writes to RAM what devices have there, before a boot. */
 void board_boot(struct board *board);
 
-/* Resets every device, after the vCPU threads have ended. Not on a loop's thread. */
+/* Resets every device, after the vCPU threads have ended or parked. Not on a loop's thread. */
 void board_reset(struct board *board);
 
 /*
@@ -92,7 +92,7 @@ void board_reset(struct board *board);
 int board_pause(struct board *board, uint64_t deadline_ns, const char **ret_busy);
 void board_resume(struct board *board); /* on the main loop, or on board_pause()'s thread */
 
-/* Saves all devices of a paused board, or loads them into a new one: one section each. */
+/* Saves all devices of a paused board, or loads them into a new or reset one: a section each. */
 struct state;
 void board_state(struct board *board, struct state *s);
 

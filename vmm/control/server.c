@@ -50,9 +50,13 @@ struct control {
         REQUEST_PAUSE,
         REQUEST_RESUME,
         REQUEST_SNAPSHOT,
-        REQUEST_SAVED, /* a snapshot is done, and the machine is to run on or to end */
+        REQUEST_REWIND,
+        REQUEST_DONE, /* one of these two is, and the machine is to run on or to end */
     } request;
-    bool was_paused, stop; /* of REQUEST_SNAPSHOT */
+    void (*work)(void *control); /* of REQUEST_SNAPSHOT and REQUEST_REWIND, on a thread */
+    bool was_paused;             /* before it */
+    bool stop;                   /* then the machine ends */
+    bool lost;                   /* the machine cannot go on */
     struct snapshot_files files;
     char why[FAULT_SIZE]; /* why it failed, or "" */
 };
@@ -185,6 +189,28 @@ static void control_save(void *owner)
     snapshot_save(control->life->machine, &control->files, control->why, sizeof(control->why));
 }
 
+static void control_rewind_machine(void *owner)
+{
+    struct control *control = owner;
+    char *why = control->why;
+    int error = snapshot_rewind(control->life->machine, why, FAULT_SIZE);
+    size_t used = strlen(why);
+
+    control->lost = error && error != -ECANCELED;
+    if (control->lost)
+        snprintf(why + used, FAULT_SIZE - used, "; the machine has ended: restore another");
+}
+
+/* Pauses the machine and has a thread do the work. */
+static void control_begin_work(struct control *control, enum control_request request,
+                               void (*work)(void *control))
+{
+    control->request = request;
+    control->work = work;
+    control->was_paused = lifecycle_state(control->life) == LIFE_PAUSED;
+    lifecycle_pause(control->life, PAUSE_MS);
+}
+
 static unsigned control_count_writable(const struct control *control)
 {
     const struct disk_config *disk = control->life->machine->config->disks;
@@ -213,15 +239,18 @@ static void control_create_snapshot(struct client *client, const struct json *bo
                              "that is not read-only");
         return;
     }
-    control->request = REQUEST_SNAPSHOT;
     control->stop = json_flag(stop);
-    control->was_paused = lifecycle_state(control->life) == LIFE_PAUSED;
     control->files.state = client->fds[0];
     control->files.memory = client->fds[1];
     control->files.disk_count = client->fd_count - 2;
     memcpy(control->files.disks, client->fds + 2, control->files.disk_count * sizeof(int));
     client->fd_count = 0;
-    lifecycle_pause(control->life, PAUSE_MS);
+    control_begin_work(control, REQUEST_SNAPSHOT, control_save);
+}
+
+static void control_rewind(struct client *client, const struct json *body)
+{
+    control_begin_work(client->control, REQUEST_REWIND, control_rewind_machine);
 }
 
 static const struct control_route {
@@ -235,6 +264,7 @@ static const struct control_route {
     { "PATCH", "/vm", .put = control_patch_vm, .keys = { "state" } },
     { "PUT", "/snapshot/create", .put = control_create_snapshot,
       .keys = { "snapshot_type", "stop" } },
+    { "PUT", "/snapshot/rewind", .put = control_rewind },
 };
 
 static const struct control_route *control_find_route(const struct http_message *message)
@@ -267,6 +297,7 @@ static void client_change(struct client *client, const struct control_route *rou
         client_fault(client, key ? fault : "the body is not an object");
     } else {
         *control->why = '\0';
+        control->stop = control->lost = false;
         route->put(client, body);
         client->asking = control->request != REQUEST_NONE;
     }
@@ -466,56 +497,65 @@ static bool control_is_awaited(const struct control *control)
 }
 
 /*
- * The files are written, or not: `why` says so. A machine whose client has gone away, perhaps with
- * its files, must not end. The client is answered when the machine is what the
- * request says: only then does the next request begin.
+ * The work is done, or not: `why` says so. A machine whose client has gone away, perhaps with its
+ * files, must not end. The client is answered when the machine is what the request says: only then
+ * does the next request begin.
  */
-static void control_saved(struct control *control)
+static void control_worked(struct control *control)
 {
     bool stop = control->stop && !*control->why && control_is_awaited(control);
 
     control_close_files(control);
-    if (!stop && control->was_paused) {
+    if (!stop && !control->lost && control->was_paused) {
         control_finish(control);
         return;
     }
-    control->request = REQUEST_SAVED;
-    if (stop)
+    control->request = REQUEST_DONE;
+    if (control->lost) {
+        log_refuse(EIO, "rewind the machine: %s", control->why);
+        lifecycle_fail(control->life);
+    } else if (stop) {
         lifecycle_leave(control->life);
-    else
+    } else {
         lifecycle_resume(control->life);
+    }
 }
 
-static void control_begin_saving(struct control *control)
+static void control_start_work(struct control *control)
 {
-    if (lifecycle_work(control->life, control_save, control))
+    if (lifecycle_work(control->life, control->work, control))
         return;
-    snprintf(control->why, sizeof(control->why), "the host has no thread to write it with");
-    control_saved(control);
+    snprintf(control->why, sizeof(control->why), "the host has no thread for it");
+    control_worked(control);
+}
+
+static bool control_is_working(const struct control *control)
+{
+    return control->request == REQUEST_SNAPSHOT || control->request == REQUEST_REWIND;
 }
 
 /* Whether the request goes on until another event. A pause outlives a reset. */
 static bool control_awaits_more(const struct control *control, enum life_event event)
 {
     return event == LIFE_HAS_RESET &&
-           (control->request == REQUEST_PAUSE || control->request == REQUEST_SNAPSHOT);
+           (control->request == REQUEST_PAUSE || control_is_working(control));
 }
 
 void control_on_event(struct control *control, enum life_event event, const char *name)
 {
     if (!control || control->request == REQUEST_NONE || control_awaits_more(control, event))
         return;
-    if (control->request == REQUEST_SNAPSHOT && event == LIFE_HAS_WORKED) {
-        control_saved(control);
+    if (control_is_working(control) && event == LIFE_HAS_WORKED) {
+        control_worked(control);
         return;
     }
-    if (control->request == REQUEST_SNAPSHOT && event == LIFE_HAS_PAUSED) {
-        control_begin_saving(control);
+    if (control_is_working(control) && event == LIFE_HAS_PAUSED) {
+        control_start_work(control);
         return;
     }
     if (event == LIFE_CANNOT_PAUSE)
         snprintf(control->why, sizeof(control->why), "%s does not come to rest", name);
-    else if (event == LIFE_HAS_STOPPED && control->request != REQUEST_SAVED)
+    else if (event == LIFE_HAS_STOPPED && control->request != REQUEST_DONE)
         snprintf(control->why, sizeof(control->why), "the machine has stopped meanwhile");
     control_close_files(control);
     control_finish(control);
@@ -523,8 +563,8 @@ void control_on_event(struct control *control, enum life_event event, const char
 
 bool control_runs_on(const struct control *control)
 {
-    return control && !control->was_paused && !control->stop &&
-           (control->request == REQUEST_SNAPSHOT || control->request == REQUEST_SAVED);
+    return control && !control->was_paused && !control->stop && !control->lost &&
+           (control_is_working(control) || control->request == REQUEST_DONE);
 }
 
 void control_close(struct control *control)

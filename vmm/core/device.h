@@ -21,8 +21,8 @@ struct device_stats {
 /*
  * What every device implements. reset(), pause() and state() are called on a thread that runs no
  * loop, while the loops run; resume() on the main loop, or on the thread whose pause() of another
- * device failed. All vCPUs are parked; before reset() they have ended. No operation may be missing:
- * tables are written without designators, so that the compiler notices.
+ * device failed. All vCPUs are parked; before reset() they may have ended. No operation may be
+ * missing: tables are written without designators, so that the compiler notices.
  */
 struct device_ops {
     /* Returns to the state after power-on, with no I/O in flight. */
@@ -35,8 +35,8 @@ struct device_ops {
     int (*pause)(struct device *dev, uint64_t deadline_ns);
     void (*resume)(struct device *dev);
     /*
-     * Saves a paused device, or loads into one just created: one section of `s`. A device whose
-     * load fails is good for nothing but destroy().
+     * Saves a paused device, or loads into one just created or reset: one section of `s`. A device
+     * whose load fails is good for nothing but destroy().
      */
     void (*state)(struct device *dev, struct state *s);
     /* Adds its counters to *ret, which is zeroed. After vCPU threads and loops have ended. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -133,4 +134,30 @@ int memory_file_check(int file, uint64_t size, const uint8_t id[SNAPSHOT_ID_SIZE
         le64_load(&trailer.size) != size)
         return -EINVAL;
     return memcmp(trailer.id, id, SNAPSHOT_ID_SIZE) ? -ESTALE : 0;
+}
+
+static int rewind_region(const struct ram_region *ram, int pagemap)
+{
+    struct page_map map;
+    struct page_run run;
+    int more;
+
+    page_map_begin(&map, pagemap, ram->host, ram->size);
+    while ((more = page_map_next(&map, &run)) > 0)
+        if (madvise((void *)run.start, run.end - run.start, MADV_DONTNEED) < 0)
+            return -errno;
+    return more;
+}
+
+int memory_file_rewind(const struct guest_memory *mem, int pagemap)
+{
+    const struct ram_region *ram;
+    int error = 0;
+
+    for (unsigned i = 0; (ram = guest_memory_region(mem, i)); i++)
+        if (ram->backing.kind != MEMORY_PRIVATE_FILE)
+            return -ENOTSUP;
+    for (unsigned i = 0; (ram = guest_memory_region(mem, i)) && !error; i++)
+        error = rewind_region(ram, pagemap);
+    return error;
 }

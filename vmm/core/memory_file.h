@@ -26,4 +26,11 @@ int memory_file_write(const struct guest_memory *mem, int file, int pagemap,
  */
 int memory_file_check(int file, uint64_t size, const uint8_t id[SNAPSHOT_ID_SIZE]);
 
+/*
+ * Makes all RAM what the files have that it maps: returns the pages that were written to the host.
+ * Nothing may use the RAM meanwhile. -ENOTSUP, with nothing changed, unless all of it is
+ * MEMORY_PRIVATE_FILE; or another -errno. What was discarded stays zero. Prints nothing.
+ */
+int memory_file_rewind(const struct guest_memory *mem, int pagemap);
+
 #endif

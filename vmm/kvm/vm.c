@@ -390,6 +390,8 @@ static int vm_assign_irqfd(void *opaque, uint32_t gsi, int eventfd, bool assign)
                                .gsi = gsi,
                                .flags = assign ? 0 : KVM_IRQFD_FLAG_DEASSIGN };
 
+    if (!assign && vm->fd < 0)
+        return 0; /* they went with the virtual machine */
     return vm_ioctl(vm->fd, KVM_IRQFD, &irqfd) < 0 ? -errno : 0;
 }
 
@@ -404,6 +406,8 @@ static int vm_assign_ioeventfd(void *opaque, uint64_t addr, uint32_t value, int 
                                        .fd = eventfd,
                                        .flags = KVM_IOEVENTFD_FLAG_DATAMATCH | deassign };
 
+    if (!assign && vm->fd < 0)
+        return 0;
     return vm_ioctl(vm->fd, KVM_IOEVENTFD, &ioeventfd) < 0 ? -errno : 0;
 }
 

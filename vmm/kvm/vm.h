@@ -34,6 +34,7 @@ struct vm {
     unsigned vcpus_wanted, vcpu_count; /* configured; created so far */
     bool nested, pmu;                  /* offered to the guest; set after vm_init() */
     bool restoring;                    /* the vCPUs get their state from arch_vm_state() */
+    bool rewinding;                    /* the vCPUs have run since they got theirs from it */
     bool real_time;                    /* then the guest's clock goes on as if it had not stopped */
     bool elsewhere;                    /* then the state may be of another host */
     char host_boot[VM_BOOT_SIZE];      /* which boot of the host; zeros: not known. The caller's */

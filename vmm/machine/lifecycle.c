@@ -72,6 +72,18 @@ void lifecycle_leave(struct lifecycle *life)
     lifecycle_stop(life, 0);
 }
 
+void lifecycle_fail(struct lifecycle *life)
+{
+    {
+        LOCK_SCOPE(&life->mutex);
+        life->leaving = life->state == LIFE_PAUSED;
+        if (!life->stop)
+            life->end = (struct life_end){ .reason = END_FAILURE };
+        life->stop = true;
+    }
+    lifecycle_signal(life->requested.fd);
+}
+
 /* With the mutex held. */
 static void lifecycle_stop_guest(struct lifecycle *life, enum guest_event event, unsigned code)
 {
@@ -421,15 +433,6 @@ static void lifecycle_work_done(struct lifecycle *life)
     lifecycle_join_worker(life);
     life->phase = LIFE_STEADY;
     lifecycle_notify(life, LIFE_HAS_WORKED, NULL);
-}
-
-/* A request to stop overrides the failure. */
-static void lifecycle_fail(struct lifecycle *life)
-{
-    LOCK_SCOPE(&life->mutex);
-    if (!life->stop)
-        life->end = (struct life_end){ .reason = END_FAILURE };
-    life->stop = true;
 }
 
 /* The worker has started the machine; or not, because it failed or is to stop. */

@@ -147,6 +147,12 @@ void lifecycle_stop(struct lifecycle *life, unsigned code);
  */
 void lifecycle_leave(struct lifecycle *life);
 
+/*
+ * The same of a paused machine that cannot go on: it ends like one that could not be started. A
+ * request to stop overrides the failure.
+ */
+void lifecycle_fail(struct lifecycle *life);
+
 /* Sets whether a reset by the guest starts it again, or stops the machine. Any thread. */
 void lifecycle_set_restart(struct lifecycle *life, bool restart);
 

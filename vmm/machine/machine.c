@@ -55,6 +55,7 @@ int machine_describe(struct machine *machine, const struct config *config)
 void machine_restore(struct machine *machine, struct snapshot *snap)
 {
     machine->snapshot = snap;
+    machine->origin = snap;
 }
 
 static int machine_open_files(struct machine *machine)

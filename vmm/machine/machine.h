@@ -27,10 +27,11 @@ struct machine {
     struct guest_memory *memory;
     struct vm vm;
     struct image kernel, unpacked, initrd;
-    struct image dtb;          /* aarch64: --dtb */
-    struct snapshot *snapshot; /* the first start restores it; NULL: boots */
-    bool no_images;            /* restored without its kernel: it cannot be reset */
-    int page_map;              /* for snapshot_save(), or -1 */
+    struct image dtb;              /* aarch64: --dtb */
+    struct snapshot *snapshot;     /* the first start restores it; NULL: boots */
+    const struct snapshot *origin; /* what it was restored from; NULL: it has booted */
+    bool no_images;                /* restored without its kernel: it cannot be reset */
+    int page_map;                  /* for snapshot_save(), or -1 */
     struct sandbox sandbox;
     sem_t steps; /* of machine_start_devices(): the host is asked, devices are started */
     unsigned steps_awaited;
@@ -43,7 +44,7 @@ int machine_describe(struct machine *machine, const struct config *config);
 
 /*
  * Before machine_create(): the machine does not boot but goes on from a snapshot, of which the
- * configuration has been loaded. `snap` must outlive the machine's first start.
+ * configuration has been loaded. `snap` must outlive the machine.
  */
 void machine_restore(struct machine *machine, struct snapshot *snap);
 

@@ -101,6 +101,7 @@ static int snapshot_check(struct snapshot *snap)
 int snapshot_load_config(struct snapshot *snap, struct config *config)
 {
     config_state(config, &snap->state);
+    snap->machine_at = snap->state.at;
     return snapshot_check(snap);
 }
 
@@ -236,4 +237,77 @@ int snapshot_save(struct machine *machine, const struct snapshot_files *files, c
         error = snapshot_save_disks(machine, files, why, size);
     state_finish(&s);
     return error;
+}
+
+/* Before anything is changed: whether all can be. */
+static const char *rewind_obstacle(const struct machine *machine)
+{
+    const struct ram_region *ram = guest_memory_region(machine->memory, 0);
+
+    if (!machine->origin)
+        return "it was not restored; take a snapshot, and rewind a machine that minivmm restore "
+               "starts from that";
+    if (ram->backing.kind != MEMORY_PRIVATE_FILE)
+        return "it has been reset since it was restored; start another with minivmm restore";
+    if (machine->config->nets)
+        return "it has a NIC, whose other side would go on; start another with minivmm restore";
+    if (machine->config->shares)
+        return "it has a shared directory, whose files would stay; start another with minivmm "
+               "restore";
+    for (unsigned i = 0; i < machine->board.disk_count; i++)
+        if (!block_can_rewind(machine->board.disks[i]))
+            return "what it writes to a disk stays; restore it without --disk";
+    return NULL;
+}
+
+static int rewind_disks(struct board *board)
+{
+    int error = 0;
+
+    for (unsigned i = 0; i < board->disk_count && !error; i++)
+        error = block_rewind(board->disks[i]);
+    return error;
+}
+
+/* In the order of a start: devices as they are when they were created, RAM, their state, KVM's. */
+static int rewind_all(struct machine *machine, struct state *s, char *why, size_t size)
+{
+    int error;
+
+    board_reset(&machine->board);
+    error = rewind_disks(&machine->board);
+    if (!error)
+        error = memory_file_rewind(machine->memory, machine->page_map);
+    if (error) {
+        snprintf(why, size, "give its memory back: %s", strerror(-error));
+        return error;
+    }
+    board_state(&machine->board, s);
+    machine->vm.rewinding = true;
+    arch_vm_state(&machine->vm, s);
+    machine->vm.rewinding = false;
+    error = state_finish(s);
+    if (error)
+        snprintf(why, size, "%s", s->why);
+    return error;
+}
+
+int snapshot_rewind(struct machine *machine, char *why, size_t size)
+{
+    const struct snapshot *snap = machine->origin;
+    const char *obstacle = rewind_obstacle(machine);
+    struct state s;
+
+    if (obstacle) {
+        snprintf(why, size, "%s", obstacle);
+        return -ECANCELED;
+    }
+    state_begin_load(&s, snap->file.sections, snap->file.size);
+    s.at = snap->machine_at;
+    snapshot_disks_state(machine, &s);
+    if (s.error) {
+        snprintf(why, size, "%s", s.why);
+        return -ECANCELED;
+    }
+    return rewind_all(machine, &s, why, size);
 }

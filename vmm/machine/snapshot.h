@@ -29,6 +29,7 @@ struct snapshot {
     bool real_clock; /* the guest's clock goes on as if it had not stopped */
     struct state_file file;
     struct state state; /* being loaded */
+    size_t machine_at;  /* where in the state all but the configuration begins */
 };
 
 /*
@@ -54,6 +55,14 @@ void snapshot_watch_memory(void);
 
 /* Loads everything else into a new machine with its vCPUs and devices. Prints; -errno. */
 int snapshot_load(struct snapshot *snap, struct machine *machine);
+
+/*
+ * Makes a paused machine what it was when it was restored: devices, disks, RAM and KVM's state. Its
+ * configuration stays, and so does what it has written outside of the snapshot. Not on a loop's
+ * thread. Prints nothing. -errno, with the reason in `why`; if that is -ECANCELED, the machine can
+ * go on as if nothing had been asked, else it must not run again.
+ */
+int snapshot_rewind(struct machine *machine, char *why, size_t size);
 
 /* Empty files to save to. */
 struct snapshot_files {

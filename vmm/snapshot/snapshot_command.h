@@ -4,11 +4,12 @@
 
 #include "vmm/config/option.h"
 
-/* `minivmm snapshot`, `restore` and `fork`: these return the exit status. */
+/* `minivmm snapshot`, `restore`, `fork` and `rewind`: these return the exit status. */
 int snapshot_main(int argc, char **argv);
 int restore_main(int argc, char **argv);
 int fork_main(int argc, char **argv);
+int rewind_main(int argc, char **argv);
 
-extern const struct option_table snapshot_table, restore_table, fork_table;
+extern const struct option_table snapshot_table, restore_table, fork_table, rewind_table;
 
 #endif
