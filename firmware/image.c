@@ -9,6 +9,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/core/open.h"
+#include "vmm/core/write.h"
 
 static const char *image_mode_name(mode_t mode)
 {
@@ -108,18 +109,10 @@ int image_load(const struct image *image, uint64_t offset, uint64_t len, struct 
 int image_save(const char *path, const void *bytes, size_t size)
 {
     cleanup_close int fd = open_output(path, O_TRUNC, 0600);
+    int error;
 
     if (fd < 0)
         return open_error("create", path);
-    while (size > 0) {
-        ssize_t n = write(fd, bytes, size);
-
-        if (n < 0 && errno != EINTR)
-            return log_error(errno, "write %s", path);
-        if (n > 0) {
-            bytes = (const char *)bytes + n;
-            size -= (size_t)n;
-        }
-    }
-    return 0;
+    error = write_all(fd, bytes, size);
+    return error ? log_error(-error, "write %s", path) : 0;
 }

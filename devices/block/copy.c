@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "devices/block/copy.h"
+#include "devices/block/raw.h"
 
 #include <errno.h>
 #include <linux/fs.h>
@@ -7,27 +7,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "devices/block/raw.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
+#include "vmm/core/write.h"
 
 #define CHUNK (1 * MIB) /* also aligned enough for O_DIRECT */
-
-int copy_write(int to, const uint8_t *bytes, size_t count, uint64_t offset)
-{
-    while (count > 0) {
-        ssize_t done = pwrite(to, bytes, count, (off_t)offset);
-
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return done < 0 ? -errno : -ENOSPC;
-        bytes += done;
-        count -= (size_t)done;
-        offset += (uint64_t)done;
-    }
-    return 0;
-}
 
 static int copy_extent(int from, int to, uint64_t at, uint64_t end, uint8_t *buffer)
 {
@@ -41,7 +25,7 @@ static int copy_extent(int from, int to, uint64_t at, uint64_t end, uint8_t *buf
             continue;
         if (got <= 0)
             return got < 0 ? -errno : -EIO; /* 0: another process has truncated the file */
-        error = copy_write(to, buffer, (size_t)got, at);
+        error = write_all_at(to, buffer, (size_t)got, at);
         at += (uint64_t)got;
     }
     return error;

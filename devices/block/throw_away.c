@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "devices/block/block.h"
-#include "devices/block/copy.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/core/write.h"
 
 /*
  * One sparse mapping has a place for each byte of the disk, and behind it the map: a bit for each
@@ -362,8 +362,8 @@ static int throw_away_write_zero_piece(const struct throw_away_piece *piece, int
     for (; at < piece->length && !error; at += sizeof(zeros)) {
         uint64_t left = piece->length - at;
 
-        error =
-            copy_write(to, zeros, left < sizeof(zeros) ? left : sizeof(zeros), piece->offset + at);
+        error = write_all_at(to, zeros, left < sizeof(zeros) ? left : sizeof(zeros),
+                             piece->offset + at);
     }
     return error;
 }
@@ -372,7 +372,7 @@ static int throw_away_write_piece(const struct throw_away_piece *piece, int to)
 {
     if (!piece->bytes)
         return throw_away_write_zero_piece(piece, to);
-    return copy_write(to, piece->bytes, piece->length, piece->offset);
+    return write_all_at(to, piece->bytes, piece->length, piece->offset);
 }
 
 /* The image, and what was written over it. */

@@ -27,6 +27,7 @@
 #include "vmm/core/log.h"
 #include "vmm/core/open.h"
 #include "vmm/core/seccomp.h"
+#include "vmm/core/write.h"
 
 /*
  * The libraries are loaded by dlopen() when a file needs one: most kernels and modules are not
@@ -427,19 +428,6 @@ static int decompress_fill(struct decompressor *d, ZSTD_outBuffer *out)
     return UNPACKED;
 }
 
-static bool decompress_write(int fd, const uint8_t *bytes, size_t size)
-{
-    while (size > 0) {
-        ssize_t written = write(fd, bytes, size);
-
-        if (written < 0)
-            return false;
-        bytes += written;
-        size -= (size_t)written;
-    }
-    return true;
-}
-
 static int decompress_all(struct decompressor *d, int fd)
 {
     cleanup_free uint8_t *bytes = malloc(OUTPUT_SIZE);
@@ -449,7 +437,7 @@ static int decompress_all(struct decompressor *d, int fd)
         ZSTD_outBuffer out = { .dst = bytes, .size = OUTPUT_SIZE };
 
         status = decompress_fill(d, &out);
-        if (!decompress_write(fd, bytes, out.pos))
+        if (write_all(fd, bytes, out.pos))
             return FAILED; /* nobody reads on */
     }
     return status;

@@ -13,6 +13,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/endian.h"
 #include "vmm/core/log.h"
+#include "vmm/core/write.h"
 
 #define PIECE (256 * KIB)
 
@@ -81,6 +82,7 @@ static int64_t unwrap_copy(const char *path, struct decompressor *d, int fd, uin
     cleanup_free uint8_t *bytes = malloc(PIECE);
     uint64_t size = 0;
     int64_t got;
+    int error;
 
     if (!bytes)
         return log_error(ENOMEM, "%s", path);
@@ -90,8 +92,9 @@ static int64_t unwrap_copy(const char *path, struct decompressor *d, int fd, uin
                               "%s unpacks to more than %llu MiB, the guest's memory; raise "
                               "--memory",
                               path, (unsigned long long)(limit / MIB));
-        if (pwrite(fd, bytes, (size_t)got, (off_t)size) != got)
-            return log_error(errno, "unpack %s", path);
+        error = write_all_at(fd, bytes, (size_t)got, size);
+        if (error)
+            return log_error(-error, "unpack %s", path);
         size += (uint64_t)got;
     }
     return got < 0 ? got : (int64_t)size;

@@ -11,6 +11,7 @@
 #include "vmm/core/endian.h"
 #include "vmm/core/memory.h"
 #include "vmm/core/page_map.h"
+#include "vmm/core/write.h"
 
 #define PAGE 4096u /* what is skipped if it is zero; a hole's granularity */
 
@@ -28,22 +29,6 @@ static bool is_zero(const uint8_t *page)
     return *page == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
 }
 
-static int write_all(int file, const uint8_t *bytes, size_t count, uint64_t offset)
-{
-    while (count > 0) {
-        ssize_t done = pwrite(file, bytes, count, (off_t)offset);
-
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return done < 0 ? -errno : -ENOSPC;
-        bytes += done;
-        count -= (size_t)done;
-        offset += (uint64_t)done;
-    }
-    return 0;
-}
-
 /* Writes the pages of [at, end) that are not zero; `offset` is that of `at` in the file. */
 static int write_pages(int file, const uint8_t *at, const uint8_t *end, uint64_t offset)
 {
@@ -54,7 +39,7 @@ static int write_pages(int file, const uint8_t *at, const uint8_t *end, uint64_t
 
         while (at < end && !is_zero(at))
             at += PAGE;
-        error = write_all(file, run, (size_t)(at - run), offset);
+        error = write_all_at(file, run, (size_t)(at - run), offset);
         offset += (uint64_t)(at - run);
         for (; at < end && is_zero(at); at += PAGE)
             offset += PAGE;
@@ -118,7 +103,7 @@ int memory_file_write(const struct guest_memory *mem, int file, int pagemap,
     memcpy(trailer.magic, trailer_magic, sizeof(trailer_magic));
     memcpy(trailer.id, id, SNAPSHOT_ID_SIZE);
     le64_store(&trailer.size, size);
-    return write_all(file, (const uint8_t *)&trailer, sizeof(trailer), size);
+    return write_all_at(file, &trailer, sizeof(trailer), size);
 }
 
 int memory_file_check(int file, uint64_t size, const uint8_t id[SNAPSHOT_ID_SIZE])

@@ -12,6 +12,7 @@
 
 #include "vmm/core/cleanup.h"
 #include "vmm/core/open.h"
+#include "vmm/core/write.h"
 
 int guest_file_open(const char *root, const char *path, int flags)
 {
@@ -32,13 +33,15 @@ static int guest_file_copy(int fd)
     char bytes[4096];
     size_t size = 0;
     ssize_t got;
+    int error;
 
     while (copy >= 0 && (got = read(fd, bytes, sizeof(bytes))) > 0) {
         size += (size_t)got;
         if (size > GUEST_FILE_MAX)
             return -EFBIG;
-        if (write(copy, bytes, (size_t)got) != got)
-            return -ENOMEM;
+        error = write_all(copy, bytes, (size_t)got);
+        if (error)
+            return error;
     }
     if (copy < 0 || got < 0 || lseek(copy, 0, SEEK_SET) < 0)
         return -errno;

@@ -14,6 +14,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/write.h"
 #include "vmm/run/cpio.h"
 #include "vmm/run/etc.h"
 #include "vmm/run/modules.h"
@@ -245,17 +246,13 @@ int initramfs_build(struct buffer *ret, const struct initramfs *spec)
 static int initramfs_seal(int *ret_fd, const struct buffer *bytes)
 {
     cleanup_close int fd = memfd_create("initramfs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    size_t done = 0;
+    int error;
 
     if (fd < 0)
         return log_error(errno, "memfd_create");
-    while (done < bytes->used) {
-        ssize_t n = write(fd, bytes->data + done, bytes->used - done);
-
-        if (n < 0 && errno != EINTR)
-            return log_error(errno, "write an initramfs to memory");
-        done += n > 0 ? (size_t)n : 0;
-    }
+    error = write_all(fd, bytes->data, bytes->used);
+    if (error)
+        return log_error(-error, "write an initramfs to memory");
     if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
         return log_error(errno, "seal an initramfs");
     *ret_fd = take_fd(&fd);

@@ -18,6 +18,7 @@
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/core/write.h"
 #include "vmm/run/cache.h"
 
 #define NAME_SIZE    (NAME_MAX + 1)
@@ -63,7 +64,7 @@ static int unpacked_write(int fd, const struct image *kernel, const struct paylo
         return error;
     while (bytes && (got = decompress_read(d, bytes, PIECE)) > 0 &&
            (uint64_t)got <= payload->unpacked_size - size) {
-        if (pwrite(fd, bytes, (size_t)got, (off_t)size) != got)
+        if (write_all_at(fd, bytes, (size_t)got, size))
             break;
         size += (uint64_t)got;
     }
