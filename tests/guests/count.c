@@ -3,7 +3,8 @@
 /*
  * Draws a random number at each boot, and prints it with a count, line after line: a machine that
  * goes on from a snapshot has the same number and counts on. It obeys bytes of the serial port: f
- * fills memory with what the next f checks, r resets the machine, o powers it off, e ends it.
+ * fills memory with what the next f checks, d draws another number, r resets the machine, o powers
+ * it off, e ends it.
  */
 #include "lib/virtio.h"
 
@@ -12,17 +13,17 @@
 #define STEP      512u
 #define PERIOD_MS 5
 
-static uint64_t draw(void)
+static volatile uint64_t number;
+
+static void draw(void)
 {
     static struct queue q;
-    static volatile uint64_t number;
     struct virtio rng = virtio_find(VIRTIO_ID_RNG, 0);
 
     virtio_start(&rng, ~0ull, &q, 1);
     queue_submit(&q, &(struct request){ .in = (void *)&number, .in_size = sizeof(number) });
     virtio_notify(&rng, 0);
     expect_equal(queue_wait(&q, 0), sizeof(number));
-    return number;
 }
 
 /* Expects `before` there; 0: RAM is still as at the boot. */
@@ -33,9 +34,10 @@ static void fill_word(volatile uint64_t *word, uint64_t before, uint64_t seed)
 }
 
 /* Some MiB, and the end of each range of RAM. */
-static void fill(uint64_t seed)
+static void fill(void)
 {
     static uint64_t before;
+    uint64_t seed = number | 1;
     struct range ram;
     uintptr_t from, end;
 
@@ -51,10 +53,12 @@ static void fill(uint64_t seed)
     print("filled\n");
 }
 
-static void obey(char byte, uint64_t seed)
+static void obey(char byte)
 {
     if (byte == 'f')
-        fill(seed);
+        fill();
+    if (byte == 'd')
+        draw();
     if (byte == 'r')
         platform_reset();
     if (byte == 'o')
@@ -65,13 +69,13 @@ static void obey(char byte, uint64_t seed)
 
 int main(void)
 {
-    uint64_t number = draw();
     char byte;
 
+    draw();
     for (unsigned count = 0;; count++) {
         print("%lx %u\n", number, count);
         for (uint64_t end = platform_ms() + PERIOD_MS; platform_ms() < end; platform_relax())
             if (platform_get(&byte))
-                obey(byte, number | 1);
+                obey(byte);
     }
 }

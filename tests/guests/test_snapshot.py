@@ -28,7 +28,7 @@ from vmm import (MINIVMM, SECTOR, TIME_LIMIT, GuestTest, command, only_on, outpu
 USAGE = 2
 FAILED = 125
 MOVING = PROGRAMS / "moving"
-KILLS = 12      # of a process while it makes a snapshot
+KILLS = int(os.environ.get("KILLS", "12"))  # of a process while it makes a snapshot
 MUTATIONS = 60
 LINES = 400     # of 4 KiB: more than pipes and machines hold
 MIB = 1 << 20
@@ -241,30 +241,46 @@ class Snapshots(SnapshotTest):
             self.assertEqual(error, "")
 
     def test_several_at_once(self):
-        number, count = self.saved()
+        """Nobody sees what another one writes, at the same time and to the same places."""
+        machine = self.start()
+        machine.fill()
+        number, count = machine.runs()
+        self.check_taken()
         before = {path.name: path.read_bytes() for path in self.snap.iterdir()}
-        machines = [self.restore() for _ in range(4)]
-        for machine in machines:
-            self.check_continues(machine, number, count)
-            machine.fill()
-        for machine in machines:
-            machine.runs()
-            machine.fill() # nobody else's pattern
-            machine.send("o")
-            machine.finish(0)
+        restored = [self.restore() for _ in range(4)]
+        for each in restored:
+            self.check_continues(each, number, count)
+        everybody = [machine, *restored]
+        for each in everybody:
+            each.send("d")
+            each.wait(lambda: each.counts()[-1][0] != number, "another number")
+        for turn in range(1, 5): # the first checks what was saved, the others one's own pattern
+            for each in everybody:
+                each.send("f")
+            for each in everybody:
+                each.wait(lambda: each.lines.count("filled") == turn + (each is machine), "filled memory")
+        self.assertEqual(len({each.runs()[0] for each in everybody}), len(everybody))
+        for each in everybody:
+            each.send("o")
+            each.finish(0)
         self.assertEqual({path.name: path.read_bytes() for path in self.snap.iterdir()}, before)
 
     def test_generations(self):
-        machine = self.start("--cpus", 2)
+        for cpus in (1, 2, 8):
+            with self.subTest(cpus=cpus):
+                self.check_generations(cpus)
+
+    def check_generations(self, cpus: int):
+        place = self.directory / f"cpus{cpus}"
+        place.mkdir()
+        machine = self.start("--cpus", cpus, control=place / "s0")
         number, count = machine.runs()
         for generation in range(5):
-            snap = self.directory / f"snap{generation}"
-            control = self.directory / f"s{generation}"
+            snap = place / f"snap{generation}"
             machine.fill()
-            self.check_taken(control=self.socket if generation == 0 else control, snap=snap)
+            self.check_taken(control=place / f"s{generation}", snap=snap)
             machine.end()
-            control = self.directory / f"s{generation + 1}"
-            machine = self.restore("--control", control, snap=snap)
+            machine = self.restore("--control", place / f"s{generation + 1}", snap=snap)
             self.check_continues(machine, number, count)
             number, count = machine.runs()
             self.check_whole(snap)
