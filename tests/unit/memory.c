@@ -2,14 +2,11 @@
 #include "vmm/core/memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/unit/host.h"
 #include "tests/unit/unit.h"
 #include "vmm/core/base.h"
 
@@ -202,25 +199,6 @@ START_TEST(discard_frees_only_the_pages_of_the_range_for_each_backing)
 }
 END_TEST
 
-START_TEST(discard_reaches_the_right_bytes_of_a_memfd)
-{
-    size_t size = FILE_PAGES * PAGE;
-    struct memory_backing backing = { MEMORY_SHARED, template_file(), 2 * PAGE };
-    struct guest_memory *mem = guest_memory_create();
-    const char *file = mmap(NULL, size, PROT_READ, MAP_SHARED, backing.fd, 0);
-
-    ck_assert_int_eq(guest_memory_add(mem, GIB, size - 2 * PAGE, &backing), 0);
-    ck_assert_int_eq(guest_memory_discard(mem, GIB + PAGE, PAGE), 0);
-    ck_assert(all_are(file, 3 * PAGE, FILE_BYTE));
-    ck_assert(all_are(file + 3 * PAGE, PAGE, 0));
-    ck_assert(all_are(file + 4 * PAGE, size - 4 * PAGE, FILE_BYTE));
-
-    guest_memory_destroy(mem);
-    munmap((void *)file, size);
-    close(backing.fd);
-}
-END_TEST
-
 START_TEST(discard_refuses_partial_pages_and_several_regions)
 {
     struct guest_memory *mem = guest_memory_create();
@@ -265,19 +243,6 @@ static unsigned count_mappings(void)
     return count;
 }
 
-/* qemu-user ignores MADV_REMOVE. */
-static bool memfd_can_be_forgotten(void)
-{
-    struct guest_memory *mem = backed_by(MEMORY_SHARED, NULL);
-    char *host = guest_ptr(mem, GIB, PAGE);
-    bool can;
-
-    *host = 1;
-    can = madvise(host, PAGE, MADV_REMOVE) == 0 && *host == 0;
-    guest_memory_destroy(mem);
-    return can;
-}
-
 /* The range begins and ends within a page; the second time it is forgotten already. */
 START_TEST(forget_frees_whole_pages_without_a_mapping_for_each_backing)
 {
@@ -287,8 +252,6 @@ START_TEST(forget_frees_whole_pages_without_a_mapping_for_each_backing)
     char *host = guest_ptr(mem, GIB, size);
     unsigned mappings = count_mappings();
 
-    if (_i == MEMORY_SHARED && !memfd_can_be_forgotten())
-        unit_skip("madvise(MADV_REMOVE) does nothing");
     for (char round = 1; round <= 2; round++) {
         memset(host, round, size);
         ck_assert(has_pages(host, size));
@@ -350,72 +313,6 @@ START_TEST(the_guest_reads_a_private_file_and_never_writes_it)
 }
 END_TEST
 
-/* The child process of the next test. Its exit status is 0 if it sees the write. */
-static int look_at(const struct memory_backing *backing, struct host_pipe written)
-{
-    const char *bytes;
-    char byte;
-
-    if (read(written.reader, &byte, 1) != 1)
-        return 1;
-    bytes = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, backing->fd, (off_t)backing->offset);
-    return bytes == MAP_FAILED || memcmp(bytes + 100, "device", 6) != 0;
-}
-
-START_TEST(another_process_with_the_memfd_sees_device_writes)
-{
-    int fd = _i ? memfd_create("given", MFD_CLOEXEC) : -1;
-    struct memory_backing backing = { MEMORY_SHARED, fd, _i ? 2 * PAGE : 0 };
-    struct guest_memory *mem = guest_memory_create();
-    struct host_pipe written = host_pipe();
-    int status;
-    pid_t child;
-
-    if (fd >= 0)
-        ck_assert_int_eq(ftruncate(fd, (off_t)(3 * PAGE)), 0);
-    ck_assert_int_eq(guest_memory_add(mem, GIB, PAGE, &backing), 0);
-    if (fd >= 0)
-        close(fd);
-
-    child = fork();
-    if (child == 0)
-        _exit(look_at(&guest_memory_region(mem, 0)->backing, written));
-    ck_assert_int_eq(guest_write(mem, GIB + 100, "device", 6), 0);
-    ck_assert_int_eq(write(written.writer, "", 1), 1);
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert_int_eq(status, 0);
-
-    close(written.reader);
-    close(written.writer);
-    guest_memory_destroy(mem);
-}
-END_TEST
-
-START_TEST(the_memfd_cannot_be_truncated)
-{
-    struct guest_memory *mem = backed_by(MEMORY_SHARED, NULL);
-
-    ck_assert_int_eq(ftruncate(guest_memory_region(mem, 0)->backing.fd, 0), -1);
-    ck_assert_int_eq(errno, EPERM);
-    guest_memory_destroy(mem);
-}
-END_TEST
-
-START_TEST(clear_zeroes_a_memfd_that_is_sealed)
-{
-    size_t size = FILE_PAGES * PAGE;
-    struct guest_memory *mem = backed_by(MEMORY_SHARED, NULL);
-    char *host = guest_ptr(mem, GIB, size);
-
-    memset(host, 1, size);
-    ck_assert_int_eq(
-        fcntl(guest_memory_region(mem, 0)->backing.fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
-    guest_memory_clear(mem);
-    ck_assert(all_are(host, size, 0));
-    guest_memory_destroy(mem);
-}
-END_TEST
-
 START_TEST(an_unsuitable_file_is_refused)
 {
     struct guest_memory *mem = guest_memory_create();
@@ -428,8 +325,6 @@ START_TEST(an_unsuitable_file_is_refused)
         { { MEMORY_PRIVATE_FILE, fd, PAGE }, -EINVAL },       /* one page too short */
         { { MEMORY_PRIVATE_FILE, fd, 2 * size }, -EINVAL },   /* begins after the end */
         { { MEMORY_PRIVATE_FILE, fd, UINT64_MAX }, -EINVAL }, /* a sum would wrap */
-        { { MEMORY_SHARED, fd, PAGE }, -EINVAL },
-        { { MEMORY_SHARED, -1, PAGE }, -EINVAL }, /* a new one has no offset */
         { { MEMORY_PRIVATE_FILE, -1, 0 }, -EBADF },
     };
     struct memory_backing unaligned = { MEMORY_PRIVATE_FILE, fd, 1 };
@@ -512,15 +407,11 @@ int main(void)
                         MEMORY_PRIVATE_FILE + 1);
     tcase_add_loop_test(tcase, discard_frees_only_the_pages_of_the_range_for_each_backing,
                         MEMORY_ANONYMOUS, MEMORY_PRIVATE_FILE + 1);
-    tcase_add_test(tcase, discard_reaches_the_right_bytes_of_a_memfd);
     tcase_add_test(tcase, discard_refuses_partial_pages_and_several_regions);
     tcase_add_loop_test(tcase, forget_frees_whole_pages_without_a_mapping_for_each_backing,
                         MEMORY_ANONYMOUS, MEMORY_PRIVATE_FILE + 1);
     tcase_add_test(tcase, forget_leaves_what_is_no_whole_page);
     tcase_add_test(tcase, the_guest_reads_a_private_file_and_never_writes_it);
-    tcase_add_loop_test(tcase, another_process_with_the_memfd_sees_device_writes, 0, 2);
-    tcase_add_test(tcase, the_memfd_cannot_be_truncated);
-    tcase_add_test(tcase, clear_zeroes_a_memfd_that_is_sealed);
     tcase_add_test(tcase, an_unsuitable_file_is_refused);
     tcase_add_test(tcase, more_memory_than_the_host_has_is_refused);
     tcase_add_loop_test(tcase, ram_is_not_dumped, 0, 2);

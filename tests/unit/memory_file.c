@@ -237,18 +237,6 @@ START_TEST(a_full_disk_is_an_error)
 END_TEST
 
 /* Another process may write to it at any time. */
-START_TEST(shared_memory_is_not_saved)
-{
-    const struct memory_backing backing = { MEMORY_SHARED, -1, 0 };
-    struct guest_memory *mem = guest_memory_create();
-    int pagemap = page_map_open();
-
-    ck_assert_int_eq(guest_memory_add(mem, 0, LOW, &backing), 0);
-    ck_assert_int_eq(memory_file_write(mem, new_file(), pagemap, ids[0]), -ENOTSUP);
-    guest_memory_destroy(mem);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("memory_file");
@@ -261,7 +249,6 @@ int main(void)
     tcase_add_test(tcase, nothing_of_a_cleared_machine_is_left);
     tcase_add_test(tcase, the_trailer_tells_whose_it_is);
     tcase_add_test(tcase, a_full_disk_is_an_error);
-    tcase_add_test(tcase, shared_memory_is_not_saved);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -72,27 +72,6 @@ static void region_advise(const struct ram_region *region)
         madvise((char *)region->host + HUGE_PAGE, region->size - HUGE_PAGE, MADV_HUGEPAGE);
 }
 
-/* Sealed against shrinking: another process with the descriptor cannot truncate it. */
-static int region_create_memfd(uint64_t size)
-{
-    cleanup_close int fd = memfd_create("guest-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
-        return -errno;
-    return take_fd(&fd);
-}
-
-/* Duplicates the backing's descriptor, or creates a memfd. -errno. */
-static int region_open_backing(const struct memory_backing *backing, uint64_t size)
-{
-    int fd;
-
-    if (backing->kind == MEMORY_SHARED && backing->fd < 0)
-        return region_create_memfd(size);
-    fd = fcntl(backing->fd, F_DUPFD_CLOEXEC, 0);
-    return fd < 0 ? -errno : fd;
-}
-
 static int region_check_file(int fd, const struct memory_backing *backing, uint64_t size)
 {
     struct stat file;
@@ -102,7 +81,7 @@ static int region_check_file(int fd, const struct memory_backing *backing, uint6
         return -errno;
     if (backing->offset > (uint64_t)file.st_size || size > (uint64_t)file.st_size - backing->offset)
         return -EINVAL;
-    if (backing->kind == MEMORY_PRIVATE_FILE && (uint32_t)fs.f_type == HUGETLBFS_MAGIC)
+    if ((uint32_t)fs.f_type == HUGETLBFS_MAGIC)
         return -EINVAL;
     return 0;
 }
@@ -110,15 +89,13 @@ static int region_check_file(int fd, const struct memory_backing *backing, uint6
 /* Maps the file over the region's anonymous pages, to keep their alignment. */
 static int region_map_file(struct ram_region *region, const struct memory_backing *backing)
 {
-    bool is_shared = backing->kind == MEMORY_SHARED;
-    int flags = is_shared ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
-    cleanup_close int fd = region_open_backing(backing, region->size);
-    int error = fd < 0 ? fd : region_check_file(fd, backing, region->size);
+    cleanup_close int fd = fcntl(backing->fd, F_DUPFD_CLOEXEC, 0);
+    int error = fd < 0 ? -errno : region_check_file(fd, backing, region->size);
 
     if (error)
         return error;
-    if (mmap(region->host, region->size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd,
-             (off_t)backing->offset) == MAP_FAILED)
+    if (mmap(region->host, region->size, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, (off_t)backing->offset) == MAP_FAILED)
         return -errno;
     region->backing = *backing;
     region->backing.fd = take_fd(&fd);
@@ -173,10 +150,6 @@ static void region_discard(const struct ram_region *region, uint64_t offset, siz
     case MEMORY_ANONYMOUS:
         is_done = madvise(host, len, MADV_DONTNEED) == 0;
         break;
-    case MEMORY_SHARED:
-        is_done = fallocate(region->backing.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                            (off_t)(region->backing.offset + offset), (off_t)len) == 0;
-        break;
     case MEMORY_PRIVATE_FILE: /* MADV_DONTNEED would restore the file's contents */
         is_done =
             mmap(host, len, PROT_READ | PROT_WRITE,
@@ -216,16 +189,14 @@ static const struct ram_region *region_of(const struct guest_memory *mem, const 
 
 void guest_memory_forget(const struct guest_memory *mem, void *host, size_t len)
 {
-    const struct ram_region *region = region_of(mem, host, len);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t head = align_up((uintptr_t)host, page) - (uintptr_t)host;
 
-    assert(region);
+    assert(region_of(mem, host, len));
     if (len < head || len - head < page)
         return;
     /* May fail, as for locked memory: that leaves the pages as they are. */
-    madvise((char *)host + head, align_down(len - head, page),
-            region->backing.kind == MEMORY_SHARED ? MADV_REMOVE : MADV_DONTNEED);
+    madvise((char *)host + head, align_down(len - head, page), MADV_DONTNEED);
 }
 
 void guest_memory_clear(struct guest_memory *mem)

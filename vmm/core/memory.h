@@ -13,16 +13,15 @@ struct guest_memory;
 
 #define GUEST_MEMORY_REGIONS 4
 
-/* Where the pages of a region come from, and which processes see writes to them. */
+/* Where the pages of a region come from. */
 enum memory_kind {
     MEMORY_ANONYMOUS,    /* zeroed pages of this process */
-    MEMORY_SHARED,       /* a memfd's: every process that maps it sees writes */
     MEMORY_PRIVATE_FILE, /* a file's bytes, copy on write: writes stay in this process */
 };
 
 struct memory_backing {
     enum memory_kind kind;
-    int fd;          /* unused for MEMORY_ANONYMOUS; MEMORY_SHARED: -1 creates a memfd */
+    int fd;          /* unused for MEMORY_ANONYMOUS */
     uint64_t offset; /* of the region's first byte in the file; a multiple of the page size */
 };
 
@@ -43,9 +42,9 @@ void guest_memory_destroy(struct guest_memory *mem);
  * missing page raises SIGBUS.
  *
  * -ENOSPC if there are GUEST_MEMORY_REGIONS already; -ENOMEM if the host has too little memory;
- * -EINVAL for a file shorter than offset + size, an unaligned offset, or a private mapping of
- * hugetlbfs, where a write without a free huge page raises SIGBUS; or another error of mmap() and
- * the like. Prints nothing.
+ * -EINVAL for a file shorter than offset + size, an unaligned offset, or a file of hugetlbfs, where
+ * a write without a free huge page raises SIGBUS; or another error of mmap() and the like. Prints
+ * nothing.
  */
 int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size,
                      const struct memory_backing *backing);
@@ -53,8 +52,7 @@ int guest_memory_add(struct guest_memory *mem, gpa_t base, uint64_t size,
 /*
  * Returns the pages of [gpa, gpa + len) to the host. Afterwards the bytes read as zero, whatever
  * the backing: a private file's contents do not reappear. Where the host refuses, as it may for
- * locked memory, the pages are only zeroed. Other processes that map a shared region also see
- * zeros. Any thread, while no device uses the range.
+ * locked memory, the pages are only zeroed. Any thread, while no device uses the range.
  *
  * -EINVAL unless `gpa` and `len` are multiples of the host's page size; -EFAULT unless the range
  * lies in one region.
@@ -64,8 +62,8 @@ int guest_memory_discard(struct guest_memory *mem, gpa_t gpa, uint64_t len);
 /*
  * Returns the whole pages within [host, host + len), which is part of a slice of guest RAM, to the
  * host, where that takes no new mapping. Their contents are undefined afterwards: as they were,
- * zeros, or what a private file has there. Other processes that map a shared region see the same.
- * Any thread; a device that uses the range meanwhile may find either.
+ * zeros, or what a private file has there. Any thread; a device that uses the range meanwhile may
+ * find either.
  */
 void guest_memory_forget(const struct guest_memory *mem, void *host, size_t len);
 

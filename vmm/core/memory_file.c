@@ -75,8 +75,6 @@ static int write_region(int file, const struct ram_region *ram, int pagemap, uin
     struct page_run run;
     int more = 0, error = 0;
 
-    if (ram->backing.kind == MEMORY_SHARED)
-        return -ENOTSUP;
     if (ram->backing.kind == MEMORY_PRIVATE_FILE)
         error = write_template(file, ram, offset);
     page_map_begin(&map, pagemap, host, ram->size);
