@@ -350,7 +350,7 @@ static void throw_away_close(struct block *block)
 /* Zeros, which what was copied before may not be. Not every file system makes holes. */
 static int throw_away_write_zero_piece(const struct throw_away_piece *piece, int to)
 {
-    static const uint8_t zeros[65536];
+    static uint8_t zeros[65536]; /* if it were const it would lie in the program, too */
     uint64_t at = 0;
     int error = 0;
 
