@@ -850,8 +850,8 @@ def waiting_bytes(pipe: int) -> int:
 
 def connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(path))  # waits for a place in the backlog, which it does not with a timeout
     connection.settimeout(TIME_LIMIT)
-    connection.connect(str(path))
     return connection
 
 
