@@ -101,8 +101,8 @@ static void terminal_catch_deadly_signals(void)
     sigemptyset(&restore.sa_mask);
     for (unsigned i = 0; i < ARRAY_SIZE(deadly); i++)
         if (sigaction(deadly[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN &&
-            ((deadly[i] != SIGSYS && deadly[i] != SIGBUS) || before.sa_handler == SIG_DFL))
-            sigaction(deadly[i], &restore, NULL); /* the machine has its own for those two */
+            !(before.sa_flags & SA_RESETHAND)) /* the machine's own, but not a sanitizer's */
+            sigaction(deadly[i], &restore, NULL);
 }
 
 /* Saves the current mode of `fd`. NULL: failed, see errno. */
