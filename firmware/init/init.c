@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <termios.h>
 
 #include "firmware/init/clock.h"
 #include "firmware/init/job.h"
@@ -21,10 +22,15 @@
 #include "firmware/init/spawn.h"
 #include "firmware/init/sys.h"
 #include "firmware/init/text.h"
+#include "vmm/core/base.h"
 
 _Noreturn void init_main(void);
 
 enum { INIT_SIGNALS, INIT_PORT, INIT_STREAMS };
+
+/* Three of the command, two of what an earlier one has left. */
+#define PUMPS     5
+#define PUMP_LEFT 3
 
 struct init {
     struct message_sink sink;
@@ -36,7 +42,8 @@ struct init {
     int status;         /* of the command, as wait4(2) returns it */
     char line[32];      /* from the supervisor, incomplete */
     size_t line_length; /* bytes received */
-    struct pump pumps[3];
+    struct pump pumps[PUMPS];
+    int ports[3]; /* copies, so that they stay open for another command; -1: none */
     struct root_names names;
 };
 
@@ -44,13 +51,15 @@ struct init {
 static void init_parse_job(struct init *init, const char *bytes, size_t size)
 {
     void *scratch = sys_map(job_scratch_size(bytes, size), -1);
-    const char *unknown;
+    const char *unknown, *cwd = init->job.cwd;
 
     if (!scratch)
         message_fail(&init->sink, -ENOMEM, "read the job", "");
     unknown = job_read(&init->job, bytes, size, scratch);
     if (unknown)
         message_fail(&init->sink, 0, "unknown key in the job: ", unknown);
+    if (!init->job.cwd)
+        init->job.cwd = cwd ? cwd : "/";
 }
 
 static void init_read_job(struct init *init)
@@ -76,37 +85,67 @@ static void init_receive(struct init *init, char *bytes, size_t size)
         sys_power_off(); /* the supervisor is gone */
 }
 
+/* What else the supervisor may have said before is not about this machine any more. */
+static size_t init_receive_size(struct init *init)
+{
+    const char *number;
+    char line[32];
+
+    do {
+        size_t used = 0;
+
+        do
+            init_receive(init, &line[used], 1);
+        while (line[used++] != '\n' && used < sizeof(line));
+        line[used - 1] = '\0';
+        number = text_after(line, "job ");
+    } while (!number);
+    return text_number(number);
+}
+
+/* Input for the command before that was not read. */
+static void init_drop_input(struct init *init, const char *tty)
+{
+    int fd = tty ? ports_open_terminal(&init->sink, tty) : -1;
+    char bytes[256];
+
+    if (fd >= 0) {
+        sys_ioctl(fd, TCFLSH, TCIFLUSH);
+        sys_close(fd);
+    }
+    while (init->ports[0] >= 0 && sys_read(init->ports[0], bytes, sizeof(bytes)) > 0)
+        ;
+}
+
 /*
- * The warm point: no user process, nothing mounted, no random number drawn. What follows may happen
- * in many machines.
+ * The warm point. Without freeze: no user process, nothing mounted, no random number drawn. What
+ * follows may happen in many machines.
  */
 static void init_wait_for_job(struct init *init)
 {
-    const char **nodes = init->job.lists[JOB_NODE];
-    char line[32], *bytes = NULL;
-    const char *number = NULL;
-    size_t used = 0, size;
+    const struct job before = init->job;
+    char *bytes;
+    size_t size;
     int error;
 
     message_send(&init->sink, "warm");
-    do
-        init_receive(init, &line[used], 1);
-    while (line[used++] != '\n' && used < sizeof(line));
-    line[used - 1] = '\0';
-    number = text_after(line, "job ");
-    size = number ? text_number(number) : 0;
-    if (size > 0)
-        bytes = sys_map(size, -1);
+    size = init_receive_size(init);
+    bytes = size > 0 ? sys_map(size, -1) : NULL;
     if (!bytes)
-        message_fail(&init->sink, 0, "no job after \"warm\" but: ", line);
+        message_fail(&init->sink, -ENOMEM, "read the job", "");
     init_receive(init, bytes, size);
     if (bytes[size - 1])
         message_fail(&init->sink, 0, "the job does not end", "");
     init_parse_job(init, bytes, size);
-    init->job.lists[JOB_NODE] = nodes; /* of the modules, which were loaded before */
+    init->job.lists[JOB_NODE] = before.lists[JOB_NODE]; /* of the modules, which are loaded */
     error = init->job.seed ? random_reseed(init->job.seed) : -EINVAL;
     if (error)
         message_fail(&init->sink, error, "draw random numbers of its own", "");
+    if (before.freeze) {
+        init->job.lists[JOB_SHARE] = before.lists[JOB_SHARE];
+        init->job.hook = before.hook;
+        init_drop_input(init, before.tty);
+    }
     message_send(&init->sink, "forked");
 }
 
@@ -150,13 +189,16 @@ static void init_open_terminal(struct init *init)
 static void init_open_port(struct init *init, unsigned stream)
 {
     static const char *const names[] = { JOB_PORT_STDIN, JOB_PORT_STDOUT, JOB_PORT_STDERR };
-    int port =
-        ports_open(&init->sink, names[stream], (stream == 0 ? O_RDONLY : O_WRONLY) | O_NONBLOCK);
+    int port = init->ports[stream];
     int ends[2], ours = stream == 0 ? 1 : 0;
     int error = sys_pipe(ends);
 
     if (error)
         message_fail(&init->sink, error, "make a pipe", "");
+    if (port < 0)
+        port = ports_open(&init->sink, names[stream],
+                          (stream == 0 ? O_RDONLY : O_WRONLY) | O_NONBLOCK);
+    init->ports[stream] = init->job.freeze ? sys_copy(port) : -1;
     sys_set_flags(ends[ours], O_NONBLOCK);
     init->streams[stream] = ends[!ours];
     sys_chown_fd(ends[!ours], init->job.uid, init->job.gid);
@@ -190,6 +232,7 @@ static void init_close_streams(struct init *init)
             sys_close(init->streams[i]);
     if (init->tty >= 0)
         sys_close(init->tty);
+    init->tty = -1;
 }
 
 static void init_execute(struct init *init)
@@ -238,17 +281,17 @@ static int init_reap(struct init *init, int flags)
 /* One turn of the main loop. */
 static void init_poll(struct init *init)
 {
-    struct pollfd set[INIT_STREAMS + 6] = {
+    struct pollfd set[INIT_STREAMS + 2 * PUMPS] = {
         [INIT_SIGNALS] = { .fd = init->signals, .events = POLLIN },
         [INIT_PORT] = { .fd = init->sink.port, .events = POLLIN },
     };
     char info[128];
 
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < PUMPS; i++)
         pump_prepare(&init->pumps[i], &set[INIT_STREAMS + 2 * i]);
-    sys_poll(set, INIT_STREAMS + 6, NULL);
+    sys_poll(set, ARRAY_SIZE(set), NULL);
 
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < PUMPS; i++)
         pump_run(&init->pumps[i], &set[INIT_STREAMS + 2 * i]);
     if (set[INIT_PORT].revents)
         init_read_port(init);
@@ -294,17 +337,70 @@ static void init_set_up(struct init *init)
     init->signals = sys_signal_fd(children);
 }
 
+/* False: it has not ended well, or is the last one. */
+static bool init_run_command(struct init *init)
+{
+    init->command = spawn_command(&init->sink, &init->job, init->streams, init->tty);
+    if (init->command)
+        message_send(&init->sink, "running");
+    init_close_streams(init);
+    if (!init->command)
+        return false;
+    while (init->command)
+        init_poll(init);
+    if (init->job.freeze && init->status == 0)
+        return true;
+    init_finish(init);
+    return false;
+}
+
+/* As root, and before anybody but this machine can see what it changes. */
+static void init_run_hook(struct init *init)
+{
+    const char *words[] = { "/bin/sh", "-c", init->job.hook, NULL }, *none[] = { NULL };
+    int null = sys_open("/dev/null", O_RDWR);
+    const int streams[] = { null, init->streams[2], init->streams[2] };
+    struct job job = { .cwd = "/" };
+
+    job.lists[JOB_ARG] = words;
+    job.lists[JOB_ENV] = init->job.lists[JOB_ENV];
+    job.lists[JOB_GROUP] = none;
+    init->command = spawn_command(&init->sink, &job, streams, -1);
+    sys_close(null);
+    if (!init->command)
+        message_wait_for_end();
+    while (init->command)
+        init_poll(init);
+    if (init->status != 0)
+        message_fail(&init->sink, 0, "the command of --on-fork failed: ", init->job.hook);
+}
+
+/* The machine is saved, with the processes that the command has left, and goes on as others. */
+static void init_freeze(struct init *init)
+{
+    pump_close(&init->pumps[0]);
+    for (unsigned i = 1; i < 3; i++) {
+        pump_set_aside(&init->pumps[i]);
+        init->pumps[PUMP_LEFT + i - 1] = init->pumps[i];
+    }
+    sys_sync();
+    init_wait_for_job(init);
+    init->line_length = 0;
+    root_drop_names(&init->names); /* the host may have changed some meanwhile */
+    clock_set(&init->sink);
+    init_open_streams(init);
+    if (init->job.hook)
+        init_run_hook(init);
+}
+
 void init_main(void)
 {
-    struct init init = { .sink = { .port = -1, .log = -1 }, .tty = -1 };
+    struct init init = { .sink = { .port = -1, .log = -1 }, .tty = -1, .ports = { -1, -1, -1 } };
 
+    for (unsigned i = 0; i < PUMPS; i++)
+        pump_init(&init.pumps[i], -1, -1);
     init_set_up(&init);
-    init.command = spawn_command(&init.sink, &init.job, init.streams, init.tty);
-    init_close_streams(&init);
-    if (init.command) {
-        while (init.command)
-            init_poll(&init);
-        init_finish(&init);
-    }
+    while (init_run_command(&init))
+        init_freeze(&init);
     message_wait_for_end();
 }

@@ -11,6 +11,9 @@
  *     module=FILE            to load from JOB_MODULES_DIRECTORY, in this order
  *     warm=yes               load these and say "warm"; the rest of the job comes by the port
  *     seed=HEX               of such a rest: 32 bytes for the kernel's random number generator
+ *     freeze=yes             after a command that exits with 0, say "warm": another job comes by
+ *                            the port, of which only streams, user, cwd, env and arg count
+ *     hook=COMMAND           with freeze: the shell runs this before that command
  *     hostname=NAME
  *     share=ro:TAG:DIRECTORY a virtio-fs mount besides the root; rw: for a writable one
  *     node=TYPE:MAJOR:MINOR:NAME a device node in /dev, c or b, whose driver is not loaded yet
@@ -23,7 +26,8 @@
  *     stdin=tty|port|null    likewise stdout, stderr
  *     stderr=stdout          both are one stream
  *     uid=N, gid=N, group=N
- *     cwd=DIRECTORY          in another one the command must not run
+ *     cwd=DIRECTORY          in another one the command must not run; the default is that of
+ *                            the command before, or /
  *     env=NAME=VALUE
  *     arg=WORD               the first is the program, searched for in env's PATH, or in
  *                            JOB_DEFAULT_PATH if env has none
@@ -36,7 +40,8 @@
  *
  *     MS ready               the agent runs and its port is open
  *     MS warm                the job comes by the port, and nothing of it is in the machine yet:
- *                            from here any number of machines can go on
+ *                            from here any number of machines can go on. With freeze: the same,
+ *                            after the command's output and its changes to shares
  *     MS forked              the job is there, and the random numbers are this machine's own
  *     MS clock               a question: the supervisor answers with its time
  *     MS running             the command was executed

@@ -27,6 +27,8 @@ static const struct {
     { "ipv6=", JOB_VALUE_STRING, offsetof(struct job, ipv6) },
     { "warm=", JOB_VALUE_STRING, offsetof(struct job, warm) },
     { "seed=", JOB_VALUE_STRING, offsetof(struct job, seed) },
+    { "freeze=", JOB_VALUE_STRING, offsetof(struct job, freeze) },
+    { "hook=", JOB_VALUE_STRING, offsetof(struct job, hook) },
     { "tty=", JOB_VALUE_STRING, offsetof(struct job, tty) },
     { "winsize=", JOB_VALUE_STRING, offsetof(struct job, winsize) },
     { "stdin=", JOB_VALUE_STRING, offsetof(struct job, streams[0]) },
@@ -74,7 +76,7 @@ const char *job_read(struct job *ret, const char *bytes, size_t size, void *scra
 {
     size_t counts[JOB_LISTS] = { 0 }, length = job_count_strings(bytes, size) + 1;
 
-    *ret = (struct job){ .streams = { "null", "null", "null" }, .cwd = "/" };
+    *ret = (struct job){ .streams = { "null", "null", "null" } };
     for (unsigned i = 0; i < JOB_LISTS; i++)
         ret->lists[i] = (const char **)scratch + i * length;
     for (const char *string = bytes; string < bytes + size; string += strlen(string) + 1)

@@ -21,12 +21,12 @@ enum job_list {
 
 struct job {
     const char **lists[JOB_LISTS];  /* each ends with NULL */
-    const char *hostname, *network; /* NULL: not in the job, as the next three */
+    const char *hostname, *network; /* NULL: not in the job, as all that follow but streams */
     const char *ipv6;
-    const char *warm, *seed;
+    const char *warm, *seed, *freeze, *hook;
     const char *tty, *winsize;
     const char *streams[3]; /* default "null" */
-    const char *cwd;        /* default "/" */
+    const char *cwd;
     uint32_t uid, gid;
 };
 

@@ -5,6 +5,8 @@
 
 #include "firmware/init/sys.h"
 
+#define TURNS 64 /* of as much as a pipe holds: writers may go on for ever */
+
 void pump_init(struct pump *pump, int from, int to)
 {
     pump->from = from;
@@ -61,6 +63,25 @@ static bool pump_drain(struct pump *pump)
     }
     pump->start = pump->end = 0;
     return true;
+}
+
+void pump_set_aside(struct pump *pump)
+{
+    for (unsigned turn = 0; turn < TURNS && pump->to >= 0; turn++) {
+        struct pollfd set = { .fd = pump->to, .events = POLLOUT };
+
+        pump_fill(pump);
+        if (pump->start == pump->end || !pump_drain(pump))
+            break;
+        if (pump->start < pump->end)
+            sys_poll(&set, 1, NULL);
+    }
+    if (pump->to >= 0 && !pump->ended) {
+        sys_close(pump->to);
+        pump->to = sys_open("/dev/null", O_WRONLY);
+    }
+    if (pump->to < 0 || pump->ended)
+        pump_close(pump);
 }
 
 void pump_run(struct pump *pump, const struct pollfd set[2])

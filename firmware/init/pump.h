@@ -21,6 +21,12 @@ struct pump {
 void pump_init(struct pump *pump, int from, int to);
 void pump_close(struct pump *pump);
 
+/*
+ * Waits until what is in the input now is in the output, and then copies to /dev/null: for input
+ * whose writers live on.
+ */
+void pump_set_aside(struct pump *pump);
+
 /* Fills in what to poll() for; then moves bytes according to the result. */
 void pump_prepare(const struct pump *pump, struct pollfd set[2]);
 void pump_run(struct pump *pump, const struct pollfd set[2]);

@@ -180,7 +180,5 @@ int spawn_command(const struct message_sink *sink, const struct job *job, const 
     sys_close(result[0]);
     if (failed)
         spawn_report(sink, &failure);
-    else
-        message_send(sink, "running");
     return failed ? 0 : pid;
 }

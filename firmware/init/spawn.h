@@ -12,8 +12,8 @@ struct message_sink;
 
 /*
  * Starts the job's command in a session of its own, with `streams` as its standard descriptors;
- * `tty` is its controlling terminal, -1: none. Sends "running" and returns the process id, or sends
- * "failed" or "error" and returns 0.
+ * `tty` is its controlling terminal, -1: none. Returns the process id, or sends "failed" or "error"
+ * and returns 0.
  */
 int spawn_command(const struct message_sink *sink, const struct job *job, const int streams[3],
                   int tty);

@@ -75,6 +75,11 @@ static inline int sys_dup(int fd, int wanted)
     return (int)sys_call(SYS_dup3, fd, wanted, 0, 0, 0, 0);
 }
 
+static inline int sys_copy(int fd)
+{
+    return (int)sys_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0, 0, 0, 0);
+}
+
 static inline int sys_poll(struct pollfd *set, unsigned count, const struct timespec *timeout)
 {
     return (int)sys_call(SYS_ppoll, (long)set, count, (long)timeout, 0, 0, 0);

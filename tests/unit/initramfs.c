@@ -200,6 +200,27 @@ START_TEST(a_small_job)
     ck_assert_ptr_null(job.network);
     ck_assert_ptr_null(job.tty);
     ck_assert_ptr_null(job.winsize);
+    ck_assert_ptr_null(job.freeze);
+}
+END_TEST
+
+START_TEST(a_job_before_and_after_a_freeze)
+{
+    struct initramfs spec = {
+        .argv = argv, .env = no_words, .cwd = "/", .freeze = true, .hook = "a"
+    };
+    struct job job;
+
+    ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
+    job = read_job();
+    ck_assert_ptr_nonnull(job.freeze);
+    ck_assert_str_eq(job.hook, "a");
+    archive.used = 0;
+    spec = (struct initramfs){ .argv = argv, .env = no_words };
+    ck_assert_int_eq(initramfs_build(&archive, &spec), 0);
+    job = read_job();
+    ck_assert_ptr_null(job.freeze);
+    ck_assert_ptr_null(job.cwd);
 }
 END_TEST
 
@@ -213,7 +234,7 @@ START_TEST(an_unknown_key)
     ck_assert_str_eq(job_read(&job, bytes, sizeof(bytes), scratch), "ARG=y");
     ck_assert_ptr_null(job_read(&job, bytes, 12, scratch));
     ck_assert_uint_eq(job.uid, 5);
-    ck_assert_str_eq(job.cwd, "/");
+    ck_assert_ptr_null(job.cwd);
 }
 END_TEST
 
@@ -328,6 +349,7 @@ int main(void)
     tcase_add_test(tests, an_archive_that_is_too_large);
     tcase_add_test(tests, the_whole_job_arrives);
     tcase_add_test(tests, a_small_job);
+    tcase_add_test(tests, a_job_before_and_after_a_freeze);
     tcase_add_test(tests, an_unknown_key);
     tcase_add_test(tests, modules_in_the_order_of_loading);
     tcase_add_test(tests, a_driver_only_for_a_device_that_is_there);

@@ -104,6 +104,10 @@ static void initramfs_put_job(struct buffer *job, const struct initramfs *spec)
         [INITRAMFS_OUTPUT] = "stdout",
     };
 
+    if (spec->freeze)
+        initramfs_put(job, "freeze", "yes");
+    if (spec->hook)
+        initramfs_put(job, "hook", spec->hook);
     if (spec->hostname)
         initramfs_put(job, "hostname", spec->hostname);
     for (unsigned i = 0; i < spec->share_count; i++)
@@ -123,7 +127,8 @@ static void initramfs_put_job(struct buffer *job, const struct initramfs *spec)
     initramfs_put_number(job, "gid", spec->gid);
     for (unsigned i = 0; i < spec->group_count; i++)
         initramfs_put_number(job, "group", spec->groups[i]);
-    initramfs_put(job, "cwd", spec->cwd);
+    if (spec->cwd)
+        initramfs_put(job, "cwd", spec->cwd);
     for (unsigned i = 0; spec->env[i]; i++)
         initramfs_put(job, "env", spec->env[i]);
     for (unsigned i = 0; spec->argv[i]; i++)

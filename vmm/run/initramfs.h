@@ -25,11 +25,13 @@ struct initramfs {
     bool warm;           /* the agent gets its job by its port: initramfs_send_job() */
     const char *version; /* of the kernel, from kernel_version() */
     const char *modules; /* directory, from modules_find(); NULL: add none */
+    bool freeze;         /* the agent gets another job when the command has ended well */
+    const char *hook;    /* with freeze: what the shell runs before that; NULL: nothing */
 
     const char *const *argv; /* ends with NULL; at least one word */
     const char *const *env;  /* ends with NULL; the command's complete environment */
-    const char *cwd;         /* absolute */
-    const char *hostname;
+    const char *cwd;         /* absolute; NULL: that of the command before */
+    const char *hostname;    /* NULL: unchanged */
     uint32_t uid, gid;
     const uint32_t *groups; /* supplementary */
     unsigned group_count;
