@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""minivmm run --warm: later runs go on from a machine that has booted once."""
+"""minivmm run --warm, minivmm warm NAME: later runs go on from a machine that has booted once."""
 
 import json
 import os
 import struct
 import subprocess
 import time
+from pathlib import Path
 
-from machine import GuestTest, MINIVMM
-from test_run import run
+from machine import GuestTest, MINIVMM, Machine
+from test_run import LIMIT, run, version, words
 
 # What a machine draws: from the kernel, for its programs, and the host's clock beside the guest's.
 DRAW = ("cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id; "
@@ -120,9 +121,88 @@ class Warm(GuestTest):
         done, report = self.warm("--", "cat", data=b"text\n")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"text\n", b""))
         self.assertIsNotNone(report["kernel"])
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LIMIT
         while (entry / "state").read_bytes() == state and time.monotonic() < deadline:
             time.sleep(0.05)
         done, report = self.warm("--", "cat", data=b"text\n")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"text\n", b""))
         self.assertIsNone(report["kernel"])
+
+
+# What a machine with a name is made with: its process and what it has written live on.
+PREPARE = ("head -c 5; echo prepared >/root/state; echo made >>list; test ! -e /var/tmp/later; "
+           "(trap 'echo noise' USR1; while :; do sleep 1000 & wait $!; done) & echo $! >/root/pid")
+USE = ("kill -USR1 $(cat /root/pid); cat /root/state /etc/machine-id /var/tmp/later; ls /root/mine; "
+       "echo $NAME >/root/mine; kill -0 $(cat /root/pid) && echo alive; cat; pwd; "
+       "echo $NAME >>list; date +%s.%N; exit 3")
+
+
+class Named(GuestTest):
+    FROM = (MINIVMM, "run", "--from", "pg", "--boot-timeout", f"{2 * LIMIT}s")
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.environment = os.environ | {"XDG_CACHE_HOME": str(cls.directory / "cache")}
+        cls.shared = cls.directory / "shared"
+        cls.shared.mkdir()
+        cls.made = cls.run_words(
+            MINIVMM, "warm", "pg", *words("--rw", cls.shared, "--cwd", cls.shared, "--net", "user",
+                                          "--on-fork", "cat /proc/sys/kernel/random/uuid "
+                                          ">/etc/machine-id; echo hooked")[2:],
+            "--", "sh", "-c", PREPARE, data=b"12345 is read, and this is not\n")
+
+    @classmethod
+    def run_words(cls, *arguments: object, data: bytes = b"") -> subprocess.CompletedProcess:
+        began = time.monotonic()
+        done = subprocess.run(list(map(str, arguments)), input=data, capture_output=True,
+                              env=cls.environment, timeout=LIMIT)
+        print(f"# {time.monotonic() - began:.1f} s: {done}", flush=True)
+        return done
+
+    def test_each_run_is_a_fork_of_its_own(self):
+        self.assertEqual((self.made.returncode, self.made.stdout, self.made.stderr),
+                         (0, b"12345", b""))
+        later = Path("/var/tmp/later")  # the guest has looked for it before
+        self.addCleanup(later.unlink)
+        later.write_text("later\n")
+        report = self.directory / "report"
+        identities = set()
+        for number in range(3):
+            before = time.time()
+            done = self.run_words(*self.FROM, "--env", f"NAME={number}", "--json", report,
+                                  "--", "sh", "-c", USE, data=b"input\n")
+            after = time.time()
+            self.assertEqual(done.returncode, 3, done)
+            self.assertRegex(done.stderr, rb"\Ahooked\nls: [^\n]*No such file[^\n]*\n\Z")
+            lines = done.stdout.decode().splitlines()
+            self.assertEqual(lines[:1] + lines[2:6], ["prepared", "later", "alive", "input",
+                                                      str(self.shared)])
+            self.assertLess(before - 0.1, float(lines[6]))
+            self.assertLess(float(lines[6]), after + 0.1)
+            self.assertEqual(len(lines), 7)
+            identities.add(lines[1])
+            times = json.loads(report.read_text())
+            self.assertIsNone(times["ms"]["kernel"])
+            self.assertEqual(times["version"], version())
+        self.assertEqual(len(identities), 3)
+        self.assertEqual((self.shared / "list").read_text(), "made\n0\n1\n2\n")
+
+    def test_a_terminal_that_the_first_command_had_not(self):
+        machine = Machine("--", "sh", "-c", "stty size; tty; test -t 2 || echo stream",
+                          program=["env", f"XDG_CACHE_HOME={self.environment['XDG_CACHE_HOME']}",
+                                   *self.FROM], terminal=(33, 99))
+        self.addCleanup(machine.close)
+        self.assertEqual((machine.finish(LIMIT), machine.stderr()), (0, "hooked\n"))
+        self.assertEqual(machine.text().splitlines(), ["33 99", "/dev/hvc0", "stream"])
+
+    def test_a_command_that_fails_leaves_none(self):
+        done = self.run_words(MINIVMM, "warm", "bad", *words()[2:], "--", "sh", "-c", "exit 9")
+        self.assertEqual((done.returncode, done.stderr),
+                         (9, b"minivmm: bad is not kept: the command did not exit with 0\n"))
+        listed = self.run_words(MINIVMM, "warm", "--list").stdout.decode().splitlines()
+        self.assertEqual(len(listed), 1)
+        self.assertRegex(listed[0], rf"\Apg .* kernel {version()}; root /; sh -c head -c 5")
+        done = self.run_words(MINIVMM, "run", "--from", "bad", "true")
+        self.assertEqual((done.returncode, done.stderr),
+                         (125, b"minivmm: the warm machine bad: No such file or directory\n"))

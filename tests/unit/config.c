@@ -736,7 +736,7 @@ START_TEST(help_of_run_fits_on_a_screen)
     FILE *out = capture(STDOUT_FILENO);
     struct run_options run;
 
-    ck_assert_int_eq(run_options_parse(&run, 2, argv), CONFIG_DONE);
+    ck_assert_int_eq(run_options_parse(&run, NULL, 2, argv), CONFIG_DONE);
     run_options_finish(&run);
     check_screen(captured(out));
 }

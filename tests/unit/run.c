@@ -47,7 +47,7 @@ static enum config_result parse_words(char **words)
     while ((argv[argc] = words[argc]))
         argc++;
     run_options_finish(&options);
-    return run_options_parse(&options, argc, argv);
+    return run_options_parse(&options, NULL, argc, argv);
 }
 
 #define W(text)    ((char *)(text))
@@ -107,6 +107,44 @@ START_TEST(wrong_options)
     ck_assert_int_eq(parse(W("--kernel")), CONFIG_USAGE);
     ck_assert_int_eq(parse(W("--root=")), CONFIG_USAGE);
     ck_assert_int_eq(parse(W("-vj2"), W("true")), CONFIG_USAGE);
+}
+END_TEST
+
+static const char *const decided[] = {
+    "--kernel=a",  "--modules=a",  "--root=a", "--ro=a",   "--rw=a",
+    "--guarded",   "--memory=1G",  "--cpus=1", "--disk=a", "--net=user",
+    "--cmdline=a", "--no-balloon", "--warm",
+};
+
+START_TEST(a_machine_with_a_name_is_decided)
+{
+    ck_assert_int_eq(parse(W("--from"), W("pg"), W("--user=a"), W("--cwd=/"), W("true")),
+                     CONFIG_RUN);
+    for (unsigned i = 0; i < ARRAY_SIZE(decided); i++)
+        ck_assert_int_eq(parse(W("--from"), W("pg"), W(decided[i]), W("true")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("--from"), W("../pg"), W("true")), CONFIG_USAGE);
+    ck_assert_int_eq(parse(W("--on-fork"), W("a"), W("true")), CONFIG_USAGE);
+}
+END_TEST
+
+START_TEST(what_makes_a_machine_with_a_name)
+{
+    static char *const bad[][3] = { { W("pg"), W("--warm") },
+                                    { W("pg"), W("--from=a") },
+                                    { W("pg"), W("--kernel=a"), W("--kernel=b") } };
+    char *good[] = { W("pg"), W("--on-fork"), W("a"), W("--root=a"), W("true"), NULL };
+
+    run_options_finish(&options);
+    ck_assert_int_eq(run_options_parse(&options, "pg", 5, good), CONFIG_RUN);
+    ck_assert_str_eq(options.name, "pg");
+    ck_assert_str_eq(options.on_fork, "a");
+    ck_assert_uint_eq(options.machine.cpus, 1);
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        char *argv[4] = { bad[i][0], bad[i][1], bad[i][2], NULL };
+
+        run_options_finish(&options);
+        ck_assert_int_eq(run_options_parse(&options, "pg", bad[i][2] ? 3 : 2, argv), CONFIG_USAGE);
+    }
 }
 END_TEST
 
@@ -704,6 +742,8 @@ int main(void)
     tcase_add_test(tests, defaults);
     tcase_add_test(tests, two_dashes_end_the_options);
     tcase_add_test(tests, wrong_options);
+    tcase_add_test(tests, a_machine_with_a_name_is_decided);
+    tcase_add_test(tests, what_makes_a_machine_with_a_name);
     tcase_add_test(tests, several_machines_share_a_disk_that_none_writes);
     tcase_add_test(tests, several_machines_cannot_share_a_tap_or_a_port);
     tcase_add_test(tests, agent_messages);

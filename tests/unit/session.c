@@ -595,6 +595,43 @@ START_TEST(sigurg_is_sent_when_the_command_runs)
 }
 END_TEST
 
+/* As SIGURG, which has come before. */
+static int leaves_a_machine(void *owner, const struct session_ends *ends)
+{
+    int number;
+    sigset_t set;
+
+    put(ends->agent, "0 ready\n510 running\n600 warm\n");
+    sigemptyset(&set);
+    sigaddset(&set, SIGPROF);
+    if (sigwait(&set, &number) != 0)
+        return 98;
+    *ends->kept = owner;
+    return 0;
+}
+
+static void start_leaving(bool kept)
+{
+    start(leaves_a_machine, (struct session_config){ .boot_timeout_ms = 20000,
+                                                     .timeout_ms = 20000,
+                                                     .owner = kept ? &times : NULL });
+}
+
+START_TEST(a_machine_that_is_left_when_the_command_has_ended)
+{
+    start_leaving(true);
+    expect(OUTCOME_EXIT, 0);
+}
+END_TEST
+
+/* The guest says that it waits for a job, and powers off. */
+START_TEST(a_machine_that_is_not_left)
+{
+    start_leaving(false);
+    expect(OUTCOME_POWER_OFF, 0);
+}
+END_TEST
+
 static int sends_garbage(void *owner, const struct session_ends *ends)
 {
     static char garbage[100000];
@@ -721,6 +758,8 @@ int main(void)
     tcase_add_test(tests, a_sigint_has_no_time_limit);
     tcase_add_test(tests, a_signal_before_the_command_runs_ends_the_machine);
     tcase_add_test(tests, sigurg_is_sent_when_the_command_runs);
+    tcase_add_test(tests, a_machine_that_is_left_when_the_command_has_ended);
+    tcase_add_test(tests, a_machine_that_is_not_left);
     tcase_add_test(tests, garbage_is_ignored);
     tcase_add_test(tests, lines_are_labelled);
     tcase_add_test(tests, killing_the_supervisor_kills_the_child);

@@ -148,6 +148,7 @@ class Completion:
         self.check("minivmm fo", "minivmm fork ")
         self.check("minivmm wa", "minivmm warm ")
         self.check("minivmm warm --dr", "minivmm warm --drop" + self.AFTER_OPTION)
+        self.check("minivmm warm pg --on-f", "minivmm warm pg --on-fork" + self.AFTER_OPTION)
 
     def test_file(self):
         self.check("minivmm --kernel bz", "minivmm --kernel bzImage ")

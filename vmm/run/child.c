@@ -30,7 +30,8 @@
 #include "vmm/run/unpacked.h"
 #include "vmm/run/warm_start.h"
 
-#define HOSTNAME "minivmm"
+#define HOSTNAME  "minivmm"
+#define TEXT_SIZE 1000
 
 /* How the guest's command gets our standard input, output and error. */
 struct child_streams {
@@ -78,9 +79,28 @@ static int child_take_streams(struct child_streams *streams)
     return 0;
 }
 
-static int child_add_port(struct config *config, const char *name, int input, int output)
+static struct port_config *child_find_port(struct config *config, const char *name)
 {
-    struct port_config *port = config_add_port(config);
+    struct port_config *port = config->ports;
+
+    while (port && strcmp(port->name, name) != 0)
+        port = port->next;
+    return port ? port : config_add_port(config);
+}
+
+/*
+ * What is typed ahead is not for a machine that is saved before it has its job. While one goes on
+ * that another child may have to take the place of, nothing is read.
+ */
+static bool child_holds(const struct port_config *port, enum warm_mode mode)
+{
+    return mode == WARM_MAKE ? port->console : mode == WARM_FORK && !port->ordered;
+}
+
+static int child_add_port(struct config *config, enum warm_mode mode, const char *name, int input,
+                          int output)
+{
+    struct port_config *port = child_find_port(config, name);
 
     if (!port)
         return -ENOMEM;
@@ -89,25 +109,30 @@ static int child_add_port(struct config *config, const char *name, int input, in
     port->output = output;
     port->console = !strcmp(name, JOB_PORT_TTY);
     port->ordered = !strcmp(name, JOB_PORT_AGENT);
-    /* What is typed ahead is not for a machine that is saved; another child may need a stream. */
-    port->held = port->console ? config->saves : config->restored && !port->ordered;
+    port->held = child_holds(port, mode);
     return 0;
 }
 
-static int child_add_ports(struct config *config, const struct child_streams *streams, int control)
+/* A machine with a name has all ports: those who start from it may need others. */
+static int child_add_ports(struct config *config, enum warm_mode mode,
+                           const struct child_streams *streams, int control)
 {
     static const char *const names[] = { JOB_PORT_STDIN, JOB_PORT_STDOUT, JOB_PORT_STDERR };
+    bool all = mode == WARM_NAME || config->ports;
     bool typed = streams->kind[STDIN_FILENO] == INITRAMFS_TTY;
     int error = 0;
 
-    if (streams->terminal >= 0)
-        error = child_add_port(config, JOB_PORT_TTY, typed ? streams->fd[STDIN_FILENO] : -1,
-                               streams->fd[streams->terminal]);
-    for (int i = STDIN_FILENO; i <= STDERR_FILENO && !error; i++)
-        if (streams->kind[i] == INITRAMFS_PORT)
-            error = child_add_port(config, names[i], i == STDIN_FILENO ? streams->fd[i] : -1,
-                                   i == STDIN_FILENO ? -1 : streams->fd[i]);
-    return error ? error : child_add_port(config, JOB_PORT_AGENT, control, control);
+    if (streams->terminal >= 0 || all)
+        error = child_add_port(config, mode, JOB_PORT_TTY, typed ? streams->fd[STDIN_FILENO] : -1,
+                               streams->terminal < 0 ? -1 : streams->fd[streams->terminal]);
+    for (int i = STDIN_FILENO; i <= STDERR_FILENO && !error; i++) {
+        int fd = streams->kind[i] == INITRAMFS_PORT ? streams->fd[i] : -1;
+
+        if (fd >= 0 || all)
+            error = child_add_port(config, mode, names[i], i == STDIN_FILENO ? fd : -1,
+                                   i == STDIN_FILENO ? -1 : fd);
+    }
+    return error ? error : child_add_port(config, mode, JOB_PORT_AGENT, control, control);
 }
 
 /* If the command is root in the guest, so that it is at home there, the user's files are root's. */
@@ -222,6 +247,7 @@ static int child_describe_job(struct child_job *ret, struct config *config,
                               const struct child_params *child, const struct child_streams *streams)
 {
     struct initramfs *initramfs = &ret->initramfs;
+    bool named = child->snap;
     int error;
 
     *ret = (struct child_job){ .initramfs = {
@@ -230,7 +256,9 @@ static int child_describe_job(struct child_job *ret, struct config *config,
                                    .env = child->environment,
                                    .cwd = child->mounts.cwd,
                                    .run = child->mounts.run,
-                                   .hostname = HOSTNAME,
+                                   .freeze = child->options->name,
+                                   .hook = child->options->on_fork,
+                                   .hostname = named ? NULL : HOSTNAME,
                                    .uid = child->user.uid,
                                    .gid = child->user.gid,
                                    .groups = child->user.groups,
@@ -238,12 +266,14 @@ static int child_describe_job(struct child_job *ret, struct config *config,
                                    .nic = config->nets,
                                    .disk = config->disks,
                                    .balloon = config->balloon,
-                                   .network = child_user_network(child->options),
+                                   .network = named ? NULL : child_user_network(child->options),
                                    .etc = &ret->etc,
                                } };
+    child_describe_terminal(initramfs, streams);
+    if (named)
+        return 0; /* the rest is there */
     error = modules_find(&ret->modules, child->options->modules, child->kernel, child->version);
     initramfs->modules = ret->modules;
-    child_describe_terminal(initramfs, streams);
     if (!error)
         error = child_add_shares(child, initramfs);
     return error ? error : child_make_etc(&ret->etc, child, initramfs->network);
@@ -344,6 +374,37 @@ static const char *child_shape(struct run_options *options, const struct child_s
                               streams->kind[2], streams->terminal);
 }
 
+/* What `minivmm warm --list` shows of a machine with a name. */
+static const char *child_text(const struct child_params *child)
+{
+    char *text = run_options_format(child->options, WARM_TEXT_FORMAT, child->version,
+                                    child->mounts.root.host);
+
+    for (char *const *word = child->argv; text && *word && strlen(text) < TEXT_SIZE; word++)
+        text = run_options_format(child->options, "%s %.*s", text, TEXT_SIZE, *word);
+    return text;
+}
+
+/* Decides how to start: `warm` has the mode. */
+static int child_choose_mode(struct warm_start *warm, const struct child_params *child,
+                             const struct child_streams *streams, const struct child_job *job,
+                             const struct session_ends *ends)
+{
+    struct run_options *options = child->options;
+    struct config *config = &options->machine;
+    const char *shape = options->warm ? child_shape(options, streams) : NULL;
+    const char *text = options->name ? child_text(child) : NULL;
+
+    if (options->name)
+        return text ? warm_name(warm, config, options->name, text, ends->kept) : -ENOMEM;
+    if (child->snap)
+        warm_take(warm, child->snap);
+    else
+        warm_choose(warm, shape ? warm_key(config, shape, job->modules) : NULL, config->memory,
+                    child->boots);
+    return 0;
+}
+
 /* Finds a warm machine, or prepares to make one, or to boot. */
 static int child_choose_start(struct warm_start *warm, const struct child_params *child,
                               const struct child_streams *streams, const struct child_job *job,
@@ -352,18 +413,16 @@ static int child_choose_start(struct warm_start *warm, const struct child_params
     struct run_options *options = child->options;
     struct config *config = &options->machine;
     struct initramfs initramfs = job->initramfs;
-    const char *shape = options->warm ? child_shape(options, streams) : NULL;
-    int error;
+    int error = child_choose_mode(warm, child, streams, job, ends);
+    bool asks = warm->mode == WARM_MAKE || warm->mode == WARM_FORK;
 
-    warm_choose(warm, shape ? warm_key(config, shape, job->modules) : NULL, config->memory,
-                child->boots);
-    if (warm->mode != WARM_OFF && ((error = initramfs_send_job(&warm->job, &initramfs)) ||
-                                   (error = warm_prepare(warm, config, ends->names))))
+    if (error || (asks && ((error = initramfs_send_job(&warm->job, &initramfs)) ||
+                           (error = warm_prepare(warm, config, ends->names)))))
         return error;
     initramfs.warm = warm->mode == WARM_MAKE;
     *ends->warm = warm->mode == WARM_FORK;
     if (warm->mode == WARM_FORK) {
-        log_expect_errors(true); /* the supervisor starts a child that boots */
+        log_expect_errors(!child->snap); /* the supervisor starts a child that boots */
         return 0;
     }
     config->unpacked_fd = unpacked_open(child->kernel);
@@ -398,13 +457,14 @@ int child_run(const struct child_params *child, const struct session_ends *ends)
     int error = child_take_streams(&streams), status = STATUS_FAILED;
 
     config->kernel = child->kernel;
-    config->cmdline = child_cmdline(child->options);
+    if (!child->snap)
+        config->cmdline = child_cmdline(child->options);
     config->serial = (struct console_config){ .kind = CONSOLE_FD, .fd = ends->log };
     config->console.kind = CONSOLE_NONE;
     config->reboot = false;
     if (!error && config->cmdline && !child_describe_job(&job, config, child, &streams) &&
         !child_choose_start(&machine.warm, child, &streams, &job, ends) &&
-        !child_add_ports(config, &streams, ends->agent)) {
+        !child_add_ports(config, machine.warm.mode, &streams, ends->agent)) {
         config->shares->directory.overlaid = true; /* the first one, the root */
         config->shares->directory.names_fd = ends->names;
         status = child_boot(&machine, config);

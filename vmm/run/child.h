@@ -22,6 +22,7 @@ struct child_params {
     const char *const *environment; /* ends with NULL */
     char *const *argv;              /* ends with NULL; the command */
     bool boots;                     /* whatever warm machine there is */
+    struct snapshot *snap;          /* of --from: `options` has its configuration; NULL: none */
 };
 
 /*

@@ -10,6 +10,7 @@
 #include "vmm/core/arena.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/run/warm.h"
 
 #define DEFAULT_MEMORY       (1 * GIB)
 #define DEFAULT_BOOT_TIMEOUT 60000 /* ms; enough for nested or emulated hosts */
@@ -126,6 +127,26 @@ static const struct option run_options_list[] = {
           "lists and removes them. If that is not possible the run boots; --verbose says why.",
       .read = option_read_flag,
       .at = offsetof(struct run_options, warm) },
+    { .name = "from",
+      .argument = "NAME",
+      .help = "go on from the machine of minivmm warm NAME",
+      .more =
+          "Kernel, memory, CPUs, NICs, disks, root and shares are those of that machine, and so "
+          "is the default of --cwd.",
+      .read = option_read_text,
+      .at = offsetof(struct run_options, from),
+      .min = 1 },
+    { .name = "on-fork",
+      .rare = true,
+      .argument = "COMMAND",
+      .help = "of minivmm warm NAME: what each run from it does before CMD",
+      .more = "The guest's /bin/sh runs it as root, with the environment of CMD, and with CMD's "
+              "standard error as its output; if it does not exit with 0 the run fails with status "
+              "125. It is for what must differ between machines, such as host keys and "
+              "/etc/machine-id.",
+      .read = option_read_text,
+      .at = offsetof(struct run_options, on_fork),
+      .min = 1 },
     { .name = "timeout",
       .argument = "TIME",
       .help = "end a run after 30s, 500ms, 5m (never)",
@@ -197,6 +218,7 @@ static const struct option run_options_list[] = {
       .read = option_read_flag,
       .at = offsetof(struct run_options, verbose) },
     { .name = "json",
+      .rare = true,
       .argument = "FILE",
       .help = "write a report for programs",
       .read = option_read_text,
@@ -230,8 +252,48 @@ static int run_options_set_defaults(struct run_options *options)
     error = config_set_defaults(&options->machine);
     options->machine.nets = NULL;
     options->machine.balloon = true;
-    options->machine.memory = DEFAULT_MEMORY;
+    options->machine.memory = 0;
+    options->machine.cpus = 0;
     return error;
+}
+
+/* What of a machine with a name was decided when it was made. */
+static const char *run_options_decided(const struct run_options *options)
+{
+    const struct config *machine = &options->machine;
+
+    return options->kernels    ? "kernel"
+           : options->modules  ? "modules"
+           : options->root     ? "root"
+           : options->shares   ? "ro or --rw"
+           : options->guarded  ? "guarded"
+           : machine->memory   ? "memory"
+           : machine->cpus     ? "cpus"
+           : machine->disks    ? "disk"
+           : machine->nets     ? "net"
+           : options->cmdline  ? "cmdline"
+           : !machine->balloon ? "no-balloon"
+                               : NULL;
+}
+
+static int run_options_check_names(const struct run_options *options)
+{
+    const char *decided = options->from ? run_options_decided(options) : NULL;
+
+    if (options->from && !warm_is_name(options->from))
+        return log_refuse(EINVAL, "--from: '%s' is not the name of a warm machine", options->from);
+    if (options->name && options->from)
+        return log_refuse(EINVAL, "--from is of minivmm run");
+    if (options->warm && (options->name || options->from))
+        return log_refuse(EINVAL, "--warm is of minivmm run without --from");
+    if (options->name && options->kernels && options->kernels->next)
+        return log_refuse(EINVAL, "--kernel: a warm machine has one");
+    if (options->on_fork && !options->name)
+        return log_refuse(EINVAL, "--on-fork is of minivmm warm NAME");
+    if (decided)
+        return log_refuse(EINVAL, "--%s: with --from this is as minivmm warm %s was told", decided,
+                          options->from);
+    return 0;
 }
 
 /* Refuses what only one machine at a time can use: a tap, a forwarded port, a disk to write. */
@@ -260,7 +322,8 @@ static bool run_options_at_once(const struct run_options *options)
 }
 
 /* Options come first: the first other word begins the command. */
-enum config_result run_options_parse(struct run_options *options, int argc, char **argv)
+enum config_result run_options_parse(struct run_options *options, const char *name, int argc,
+                                     char **argv)
 {
     struct option_reader reader = { .table = &run_options_table,
                                     .other = &config_table,
@@ -269,11 +332,18 @@ enum config_result run_options_parse(struct run_options *options, int argc, char
     char **words = argv + (argc > 0);
     int result = run_options_set_defaults(options);
 
+    options->name = name;
     while (!result && *words && (*words)[0] == '-' && strcmp(*words, "--") != 0)
         result = option_read_next(&reader, &words);
     if (*words && !strcmp(*words, "--"))
         words++;
     options->argv = words;
+    if (!result)
+        result = run_options_check_names(options);
+    if (!options->machine.memory)
+        options->machine.memory = DEFAULT_MEMORY;
+    if (!options->machine.cpus)
+        options->machine.cpus = 1;
     if (!result && !(result = config_check_nets(&options->machine)) &&
         !(result = config_check_disks(&options->machine)) && run_options_at_once(options))
         result = run_options_check_shared(&options->machine);

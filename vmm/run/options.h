@@ -24,6 +24,8 @@ struct run_options {
     struct run_word *environment; /* NAME[=VALUE] */
     /* NULL: not given. */
     const char *modules, *root, *cwd, *user, *cmdline, *json;
+    const char *from, *on_fork;
+    const char *name;         /* not an option: of `minivmm warm NAME`; NULL: `minivmm run` */
     uint64_t timeout_ms;      /* 0: none */
     uint64_t boot_timeout_ms; /* 0: none */
     uint64_t grace_ms;
@@ -34,8 +36,10 @@ struct run_options {
     char **argv;  /* the command, in the caller's argv; argv[0] NULL: none given */
 };
 
-/* Returns as config_parse(). Call run_options_finish() whatever the result. */
-enum config_result run_options_parse(struct run_options *options, int argc, char **argv);
+/* `name` as in struct run_options. Returns as config_parse(). Call run_options_finish() whatever
+ * the result. */
+enum config_result run_options_parse(struct run_options *options, const char *name, int argc,
+                                     char **argv);
 void run_options_finish(struct run_options *options);
 
 /* Formats a string in the options' arena. Out of memory: NULL, after a message. */

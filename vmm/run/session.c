@@ -39,7 +39,7 @@ enum session_state {
 /* Memory that the child writes to. */
 struct session_shared {
     char reason[LOG_REASON_SIZE]; /* its last error message */
-    bool warm;                    /* see struct session_ends */
+    bool warm, kept;              /* see struct session_ends */
 };
 
 struct session {
@@ -54,9 +54,10 @@ struct session {
     enum session_state state;
     struct outcome outcome; /* from SESSION_FINISHED on */
     struct session_shared *shared;
-    int signals;       /* number sent to the command */
-    int last_signal;   /* SIGTERM or SIGHUP after which everything must end in time; or 0 */
-    unsigned warnings; /* for log_guest() */
+    bool command_ended; /* the agent waits for another job */
+    int signals;        /* number sent to the command */
+    int last_signal;    /* SIGTERM or SIGHUP after which everything must end in time; or 0 */
+    unsigned warnings;  /* for log_guest() */
     uint64_t begin_ns;
     struct session_times times;
 
@@ -173,8 +174,9 @@ static void session_handle_message(struct session *session, const struct agent_m
         session_record_ready(session, message->ms);
         break;
     case AGENT_WARM:
-        if (session->state == SESSION_BOOTING)
+        if (session->state < SESSION_FINISHED)
             session_tell_child(session, SIGPROF);
+        session->command_ended = session->state == SESSION_RUNNING;
         break;
     case AGENT_FORKED:
         session_record_forked(session);
@@ -235,6 +237,10 @@ static void session_set_outcome_of_child(struct session *session)
 {
     struct outcome *outcome = &session->outcome;
 
+    if (session->shared->kept) {
+        *outcome = (struct outcome){ .kind = OUTCOME_EXIT };
+        return;
+    }
     *outcome =
         outcome_of_child(session->wait_status, session->times.command >= 0, &session->kernel_log);
     if (outcome->kind == OUTCOME_FAILED && !*outcome->text) {
@@ -397,10 +403,10 @@ static void session_set_descriptor(int fd, int wanted)
 }
 
 /*
- * Closes the descriptors that the supervisor has opened, except two: other sessions' pipes would
+ * Closes the descriptors that the supervisor has opened, except these: other sessions' pipes would
  * not come to their end. Inherited ones, not close-on-exec, stay open for --net tap,fd=N.
  */
-static void session_close_others(const struct session_ends *keep)
+static void session_close_others(const struct session_ends *keep, int another)
 {
     DIR *directory = opendir("/proc/self/fd");
     struct dirent *entry;
@@ -409,7 +415,7 @@ static void session_close_others(const struct session_ends *keep)
         int fd = atoi(entry->d_name);
 
         if (fd > STDERR_FILENO && fd != dirfd(directory) && fd != keep->agent && fd != keep->log &&
-            fd != keep->names && fcntl(fd, F_GETFD) & FD_CLOEXEC)
+            fd != keep->names && fd != another && fcntl(fd, F_GETFD) & FD_CLOEXEC)
             close(fd);
     }
     if (directory)
@@ -443,7 +449,11 @@ static _Noreturn void session_run_child(struct session *session, int ours, const
                                         pid_t supervisor)
 {
     const struct session_ends ends = {
-        .agent = fds[0], .log = fds[1], .names = ours, .warm = &session->shared->warm
+        .agent = fds[0],
+        .log = fds[1],
+        .names = ours,
+        .warm = &session->shared->warm,
+        .kept = &session->shared->kept,
     };
 
     session_set_up_child_signals(supervisor);
@@ -453,7 +463,7 @@ static _Noreturn void session_run_child(struct session *session, int ours, const
         session_set_descriptor(fds[2], STDOUT_FILENO);
         session_set_descriptor(fds[3], STDERR_FILENO);
     }
-    session_close_others(&ends);
+    session_close_others(&ends, session->config.keep);
     exit(session->config.run(session->config.owner, &ends));
 }
 
@@ -585,7 +595,7 @@ void session_signal(struct session *session, int number)
     char line[32];
     int length = snprintf(line, sizeof(line), "signal %d\n", number);
 
-    if (session->state != SESSION_RUNNING || session->signals++ ||
+    if (session->state != SESSION_RUNNING || session->command_ended || session->signals++ ||
         send(session->agent.fd, line, (size_t)length, MSG_NOSIGNAL) != length)
         session_cut_short(session, OUTCOME_INTERRUPTED, number);
     else

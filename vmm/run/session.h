@@ -18,7 +18,8 @@
  * exit status decides, and the kernel's log explains. A child that is killed, or has exited but for
  * a thread that the host keeps waiting, is given a few seconds and then left alone. SIGURG tells
  * the child that the command runs: from then on Ctrl-C goes to the command. SIGPROF tells it that
- * the agent waits for its job, or has it.
+ * the agent waits for its job, or has it. If it waits for another one when the command has run, the
+ * child saves the machine and ends.
  */
 struct loop;
 struct session;
@@ -29,12 +30,14 @@ struct session_ends {
     int log;    /* a pipe's writing end, for the serial port */
     int names;  /* our end of `agent`: what is written here the agent reads, as from us */
     bool *warm; /* shared with us: the child goes on from a warm machine */
+    bool *kept; /* likewise: it has left one with the name that the user gave */
 };
 
 struct session_config {
     const char *label; /* put before each line of output; "": the child writes by itself */
     uint64_t timeout_ms, boot_timeout_ms; /* 0: none */
     uint64_t grace_ms;                    /* from SIGTERM or SIGHUP until the machine is stopped */
+    int keep;                             /* a descriptor that the child needs; -1: none */
     bool verbose;                         /* print the kernel's log to stderr at once */
     int (*run)(void *owner, const struct session_ends *ends); /* in the child; its exit status */
     void (*begun)(void *owner); /* the agent runs, and has its job or gets it; on the loop */

@@ -29,6 +29,7 @@
 #include "vmm/run/options.h"
 #include "vmm/run/report.h"
 #include "vmm/run/session.h"
+#include "vmm/run/warm.h"
 
 struct supervisor;
 
@@ -50,7 +51,8 @@ struct supervisor {
     char reason[LOG_REASON_SIZE]; /* the last error */
     struct supervisor_child *children;
     struct report *reports;            /* one for each kernel, even if no child is started */
-    char version[KERNEL_VERSION_SIZE]; /* of the default kernel; "": --kernel was given */
+    char version[KERNEL_VERSION_SIZE]; /* of the default kernel or of `snap`; "": of --kernel */
+    struct snapshot snap;              /* of --from; memory -1: none */
     unsigned count, started, ended;
     int interrupted; /* signal after which no child is started; 0: none */
     int terminal;    /* a duplicate of standard input; -1: it is not a terminal */
@@ -80,17 +82,19 @@ static int supervisor_choose_kernel(struct supervisor *s)
 {
     struct run_options *options = &s->options;
     cleanup_free char *found = NULL;
-    int error;
+    int error = 0;
 
     if (options->kernels)
         return 0;
-    error = kernel_find(&found, s->version, "");
+    if (!options->from)
+        error = kernel_find(&found, s->version, "");
     if (error)
         return error;
     options->kernels = arena_alloc(&options->machine.arena, sizeof(*options->kernels));
     if (!options->kernels)
         return log_error(ENOMEM, "kernel");
-    options->kernels->text = run_options_format(options, "%s", found);
+    options->kernels->text =
+        options->from ? options->machine.kernel : run_options_format(options, "%s", found);
     return options->kernels->text ? 0 : -ENOMEM;
 }
 
@@ -159,6 +163,28 @@ static int supervisor_add_children(struct supervisor *s, const struct child_para
     return error;
 }
 
+/* What is decided by the machine of --from; params->mounts has only what is needed besides. */
+static int supervisor_open_machine(struct supervisor *s, struct child_params *params)
+{
+    struct run_options *options = &s->options;
+    char text[WARM_TEXT_MAX];
+    int error = warm_open(&s->snap, text, WARM_NAMED, options->from);
+
+    if (!error)
+        error = snapshot_load_config(&s->snap, &options->machine);
+    if (!error)
+        error = snapshot_check_memory(&s->snap, options->machine.memory);
+    if (error)
+        return error;
+    if (sscanf(text, WARM_TEXT_VERSION, s->version) != 1 || !options->machine.shares)
+        return log_refuse(EINVAL, "the warm machine %s was not made by minivmm warm",
+                          options->from);
+    params->snap = &s->snap;
+    params->mounts = (struct mounts){ .root.host = options->machine.shares->directory.path,
+                                      .cwd = options->cwd };
+    return 0;
+}
+
 static int supervisor_prepare(struct supervisor *s)
 {
     struct run_options *options = &s->options;
@@ -167,8 +193,10 @@ static int supervisor_prepare(struct supervisor *s)
 
     if (options->verbose)
         log_set_level(LOG_LEVEL_INFO);
-    if ((error = supervisor_choose_command(options)) || (error = supervisor_choose_kernel(s)) ||
-        (error = mounts_find(&params.mounts, options)) ||
+    if ((error = supervisor_choose_command(options)) ||
+        (error = options->from ? supervisor_open_machine(s, &params) : 0) ||
+        (error = supervisor_choose_kernel(s)) ||
+        (error = options->from ? 0 : mounts_find(&params.mounts, options)) ||
         (error = user_find(&params.user, options, params.mounts.root.host)))
         return error;
     params.argv = options->argv;
@@ -201,6 +229,8 @@ static void supervisor_explain(const struct supervisor_child *child, const struc
     switch (outcome->kind) {
     case OUTCOME_EXIT:
     case OUTCOME_SIGNAL:
+        if (options->name && outcome_status(outcome) != 0)
+            log_warn("%s is not kept: the command did not exit with 0", options->name);
         break;
     case OUTCOME_NOT_RUN:
         log_warn("%scannot run '%s'%s%s", label, options->argv[0], separator, text);
@@ -250,7 +280,8 @@ static int supervisor_start_child(struct supervisor_child *child);
 /* Boots instead of going on from a warm machine, which is made anew. */
 static bool supervisor_try_again(struct supervisor_child *child)
 {
-    if (!session_was_stillborn(child->session) || child->failed || child->supervisor->interrupted)
+    if (!session_was_stillborn(child->session) || child->failed || child->supervisor->interrupted ||
+        child->params.snap)
         return false;
     log_info("%sthe warm machine does not go on; booting", child->label);
     child->failed = child->session;
@@ -303,6 +334,7 @@ static int supervisor_start_child(struct supervisor_child *child)
                                            .boot_timeout_ms = options->boot_timeout_ms,
                                            .grace_ms = options->grace_ms,
                                            .verbose = options->verbose,
+                                           .keep = child->supervisor->snap.memory,
                                            .run = supervisor_run_child,
                                            .begun = supervisor_child_begun,
                                            .ended = supervisor_child_ended,
@@ -439,6 +471,7 @@ static void supervisor_finish(struct supervisor *s)
         close(s->terminal);
     if (s->json)
         fclose(s->json);
+    snapshot_close(&s->snap);
     run_options_finish(&s->options);
 }
 
@@ -469,14 +502,14 @@ static void supervisor_limit(const struct run_options *options)
                 boot ? STATUS_HANG : STATUS_TIMEOUT);
 }
 
-int supervisor_main(int argc, char **argv)
+static int supervisor_do(const char *name, int argc, char **argv)
 {
-    struct supervisor s = { .signals = { .fd = -1 }, .terminal = -1 };
+    struct supervisor s = { .signals = { .fd = -1 }, .terminal = -1, .snap.memory = -1 };
     enum config_result parsed;
     int status = STATUS_FAILED; /* for usage errors, too: 2 may be the command's status */
 
     log_keep_reason(s.reason, true);
-    parsed = run_options_parse(&s.options, argc, argv);
+    parsed = run_options_parse(&s.options, name, argc, argv);
     if (parsed == CONFIG_RUN && descriptors_check(&s.options.machine))
         parsed = CONFIG_USAGE;
     descriptors_reserve();
@@ -490,4 +523,14 @@ int supervisor_main(int argc, char **argv)
     supervisor_finish(&s);
     log_keep_reason(NULL, true);
     return status;
+}
+
+int supervisor_main(int argc, char **argv)
+{
+    return supervisor_do(NULL, argc, argv);
+}
+
+int supervisor_warm(int argc, char **argv)
+{
+    return supervisor_do(argv[0], argc, argv);
 }

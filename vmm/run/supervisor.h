@@ -9,4 +9,7 @@
  */
 int supervisor_main(int argc, char **argv);
 
+/* `minivmm warm NAME`: also keeps the machine if the command exits with 0. argv[0] is NAME. */
+int supervisor_warm(int argc, char **argv);
+
 #endif

@@ -22,6 +22,10 @@
  */
 enum warm_kind { WARM_KEYED, WARM_NAMED, WARM_KINDS };
 
+/* How the text of a named one begins, and how scanf(3) finds the kernel's version in it. */
+#define WARM_TEXT_FORMAT  "kernel %s; root %s;"
+#define WARM_TEXT_VERSION "kernel %63[^;];"
+
 #define WARM_TEXT_MAX  16384 /* with the terminating 0 */
 #define WARM_NAME_SIZE 65    /* likewise */
 

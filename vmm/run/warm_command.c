@@ -7,6 +7,7 @@
 #include "vmm/cli/status.h"
 #include "vmm/core/arena.h"
 #include "vmm/core/log.h"
+#include "vmm/run/supervisor.h"
 #include "vmm/run/warm.h"
 
 struct warm_options {
@@ -31,9 +32,20 @@ static const struct option warm_options[] = {
 
 const struct option_table warm_table = {
     .program = "minivmm warm",
-    .usage = "--list | --drop NAME  (of minivmm run --warm)",
+    .usage = "NAME [--on-fork COMMAND] [OPTION of run]... -- CMD [ARG]... | --list | --drop NAME",
     .options = warm_options,
 };
+
+static int warm_make(int argc, char **argv)
+{
+    if (warm_is_name(argv[0]))
+        return supervisor_warm(argc, argv);
+    log_refuse(EINVAL,
+               "'%s' cannot be a name: letters, digits, - and _, at most %d, not \"all\" (see %s "
+               "--help)",
+               argv[0], WARM_NAME_SIZE - 1, warm_table.program);
+    return STATUS_FAILED;
+}
 
 int warm_main(int argc, char **argv)
 {
@@ -43,6 +55,8 @@ int warm_main(int argc, char **argv)
     char **words = argv + 1;
     int result = 0;
 
+    if (*words && **words != '-')
+        return warm_make(argc - 1, words);
     while (!result && *words)
         result = option_read_next(&reader, &words);
     arena_free(&arena);

@@ -68,8 +68,7 @@ static void key_add_host(struct key *key)
     key_add(key, "host %s; ", id);
 }
 
-/* Why a machine cannot start from a snapshot, or several at once not from the same; NULL: it can.
- */
+/* Why a machine cannot start from a snapshot, or several at once not from one; NULL: it can. */
 static const char *warm_obstacle(const struct config *config)
 {
     if (config->disks)
@@ -150,13 +149,18 @@ static bool warm_can_save(void)
     return fd >= 0;
 }
 
+static void warm_start_init(struct warm_start *w)
+{
+    *w = (struct warm_start){ .snap.memory = -1,
+                              .warm = { .files = { .state = -1, .memory = -1 }, .keeper = -1 },
+                              .job.limit = 2 * JOB_MAX };
+}
+
 void warm_choose(struct warm_start *w, const char *key, uint64_t memory, bool anew)
 {
     char name[WARM_NAME_SIZE];
 
-    *w = (struct warm_start){ .snap.memory = -1,
-                              .warm = { .files = { .state = -1, .memory = -1 }, .keeper = -1 },
-                              .job.limit = 2 * JOB_MAX };
+    warm_start_init(w);
     if (!key)
         return;
     warm_key_name(name, key);
@@ -166,6 +170,33 @@ void warm_choose(struct warm_start *w, const char *key, uint64_t memory, bool an
     else if (warm_can_save() && warm_begin(&w->warm, WARM_KEYED, name, key) == 0)
         w->mode = WARM_MAKE;
     log_expect_errors(false);
+}
+
+int warm_name(struct warm_start *w, struct config *config, const char *name, const char *text,
+              bool *kept)
+{
+    const char *obstacle = warm_obstacle(config);
+    int error;
+
+    warm_start_init(w);
+    if (obstacle)
+        return log_refuse(EINVAL, "a warm machine cannot be made with %s", obstacle);
+    if (!warm_can_save())
+        return log_refuse(ENOTSUP, "the host does not show which pages are to be saved");
+    error = warm_begin(&w->warm, WARM_NAMED, name, text);
+    if (error)
+        return error;
+    w->mode = WARM_NAME;
+    w->kept = kept;
+    config->saves = true;
+    return 0;
+}
+
+void warm_take(struct warm_start *w, struct snapshot *snap)
+{
+    warm_start_init(w);
+    w->snap = *snap;
+    w->mode = WARM_FORK;
 }
 
 /* The agent reads it when it runs. */
@@ -189,7 +220,11 @@ static bool warm_send_job(struct warm_start *w)
 
 int warm_prepare(struct warm_start *w, struct config *config, int port)
 {
+    bool named = w->mode == WARM_FORK && config->restored;
+
     w->port = port;
+    if (named && (w->job.used > JOB_MAX || w->job.full))
+        return log_refuse(E2BIG, "arguments and environment are too long for a warm machine");
     if (w->job.used > JOB_MAX || w->job.full) {
         log_info("no warm machine: arguments and environment are too long");
         warm_close(&w->warm);
@@ -204,10 +239,9 @@ int warm_prepare(struct warm_start *w, struct config *config, int port)
 static void warm_save(void *owner)
 {
     struct warm_start *w = owner;
-
     int error = snapshot_save(w->life->machine, &w->warm.files, w->why, sizeof(w->why));
 
-    if (!error && (error = warm_commit(&w->warm, false)))
+    if (!error && (error = warm_commit(&w->warm, w->mode == WARM_NAME)))
         snprintf(w->why, sizeof(w->why), "%s", strerror(-error));
 }
 
@@ -225,9 +259,23 @@ static void warm_go_on(struct warm_start *w)
         lifecycle_stop(w->life, STATUS_FAILED);
 }
 
+/* Kept or not, this machine has done its work. */
+static void warm_end(struct warm_start *w)
+{
+    *w->kept = !*w->why;
+    if (*w->why)
+        log_refuse(EIO, "the warm machine was not kept: %s", w->why);
+    w->mode = WARM_OFF;
+    warm_close(&w->warm);
+    if (*w->why)
+        lifecycle_stop(w->life, STATUS_FAILED);
+    else
+        lifecycle_leave(w->life);
+}
+
 void warm_asked(struct warm_start *w, struct lifecycle *life)
 {
-    if (w->mode != WARM_MAKE || w->asked)
+    if ((w->mode != WARM_MAKE && w->mode != WARM_NAME) || w->asked)
         return;
     w->asked = true;
     w->life = life;
@@ -236,13 +284,16 @@ void warm_asked(struct warm_start *w, struct lifecycle *life)
 
 void warm_on_event(struct warm_start *w, enum life_event event, const char *name)
 {
-    if (w->mode != WARM_MAKE || !w->asked)
+    if ((w->mode != WARM_MAKE && w->mode != WARM_NAME) || !w->asked)
         return;
     if (event == LIFE_HAS_PAUSED && lifecycle_work(w->life, warm_save, w))
         return;
     if (event != LIFE_HAS_WORKED && !*w->why)
         snprintf(w->why, sizeof(w->why), "%s", name ? name : "it did not come to rest");
-    warm_go_on(w);
+    if (w->mode == WARM_NAME)
+        warm_end(w);
+    else
+        warm_go_on(w);
 }
 
 void warm_finish(struct warm_start *w)

@@ -11,23 +11,27 @@
 /*
  * How the child of `minivmm run --warm` starts its machine: from a warm one or, if there is none
  * yet, by a boot that leaves one for later runs. Whatever prevents both makes it an ordinary boot.
+ * And how `minivmm warm NAME` makes a machine with a name, and `minivmm run --from NAME` starts
+ * from it. There whatever prevents it is an error.
  */
 struct config;
 
 enum warm_mode {
     WARM_OFF,
-    WARM_MAKE, /* boots; saves the machine when the agent says "warm" */
+    WARM_MAKE, /* boots; saves the machine when the agent says "warm", and goes on */
+    WARM_NAME, /* the same, after the command, and then ends */
     WARM_FORK, /* goes on from a warm machine */
 };
 
 struct warm_start {
     enum warm_mode mode;
     struct snapshot snap; /* WARM_FORK */
-    struct warm warm;     /* WARM_MAKE */
+    struct warm warm;     /* WARM_MAKE and WARM_NAME */
     struct buffer job;    /* what the agent gets by its port */
     int port;             /* where that is written to */
     struct lifecycle *life;
     bool asked; /* the agent has said "warm" */
+    bool *kept; /* WARM_NAME: set when the machine has its name */
     char why[200];
 };
 
@@ -41,6 +45,13 @@ const char *warm_key(struct config *config, const char *shape, const char *modul
 
 /* Chooses the mode. `memory`: the size of RAM in bytes. `anew`: none that there is will do. */
 void warm_choose(struct warm_start *w, const char *key, uint64_t memory, bool anew);
+
+/* To make one with a name: `text` is for warm_list(). Prints; -errno. */
+int warm_name(struct warm_start *w, struct config *config, const char *name, const char *text,
+              bool *kept);
+
+/* To go on from one, which was opened and becomes w's. */
+void warm_take(struct warm_start *w, struct snapshot *snap);
 
 /*
  * Before the machine is created, after the mode was chosen and `job` was filled: prepares the
