@@ -63,6 +63,7 @@ class Machine:
     debian: str            # Debian's name for the architecture
     qemu: str
     options: tuple[str, ...]
+    features: str          # of the CPU "max", after its name
     disk: tuple[str, ...]  # QEMU's options for a disk with {name}, {path} and {size}
     console: str
     modules: tuple[str, ...]
@@ -72,7 +73,8 @@ MACHINES = {
     "x86_64": Machine(
         debian="amd64",
         qemu="qemu-system-x86_64",
-        options=("-machine", "q35", "-cpu", "max"),
+        options=("-machine", "q35"),
+        features="",
         disk=MEMORY_DISK,
         # Nothing checks that the timer ticks in time, which it may not on a busy host.
         console="ttyS0 no_timer_check",
@@ -81,8 +83,8 @@ MACHINES = {
     "aarch64": Machine(
         debian="arm64",
         qemu="qemu-system-aarch64",
-        options=("-machine", "virt,virtualization=on,gic-version=3",
-                 "-cpu", "max,pauth-impdef=on"),
+        options=("-machine", "virt,virtualization=on,gic-version=3"),
+        features=",pauth-impdef=on",
         disk=BLOCK_DISK,  # this QEMU has no virtio-pmem
         console="ttyAMA0",
         modules=("fuse", "tun", "vhost_net", "virtio_pci"),
@@ -255,6 +257,7 @@ class Run:
     memory: int = 4096
     icount: bool = False
     seed: int = 42
+    cpu: str = "max"
     interactive: bool = False
 
 
@@ -327,6 +330,7 @@ def qemu_command(run: Run, files: int, channels: dict[str, int]) -> list[str]:
         memory += f",slots=2,maxmem={run.memory + 65536}M"
     command = [
         *qemu(machine), *machine.options,
+        "-cpu", run.cpu + (machine.features if run.cpu == "max" else ""),
         "-smp", "1", "-m", memory,
         "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none",
         "-no-reboot", "-serial", f"file:{run.log}",
