@@ -167,8 +167,8 @@ static int block_open_known(int path_fd, const char *path, int flags)
 /* Opens a regular file or a block device. Prints; -errno. */
 static int block_open_file(const struct block_options *options, int flags)
 {
-    const char *path = options->path;
-    cleanup_close int path_fd = open(path, O_PATH | O_CLOEXEC);
+    const char *path = options->path, *place = options->place ? options->place : path;
+    cleanup_close int path_fd = open(place, O_PATH | O_CLOEXEC);
     struct stat st;
     int fd;
 
@@ -178,7 +178,7 @@ static int block_open_file(const struct block_options *options, int flags)
         return log_refuse(EISDIR, "%s is a directory, not a disk image", path);
     if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
         return log_refuse(EINVAL, "%s is neither a regular file nor a block device", path);
-    fd = block_open_known(path_fd, path, flags);
+    fd = block_open_known(path_fd, place, flags);
     return fd < 0 ? block_explain(errno, options) : fd;
 }
 

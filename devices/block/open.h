@@ -13,8 +13,9 @@ enum block_engine { BLOCK_ENGINE_AUTO, BLOCK_ENGINE_IO_URING, BLOCK_ENGINE_THREA
 #define BLOCK_THROW_AWAY_MAX (1ull << 30)
 
 struct block_options {
-    const char *path; /* a raw image or a block device */
-    bool format_raw;  /* raw, even if it looks like another format (format.h) */
+    const char *path;  /* a raw image or a block device */
+    const char *place; /* what is opened instead, and called `path`; NULL: that */
+    bool format_raw;   /* raw, even if it looks like another format (format.h) */
     bool read_only;
     bool throw_away; /* writes stay in memory (throw_away.h); the image is only read */
     uint64_t max;    /* bytes of that memory; 0: BLOCK_THROW_AWAY_MAX */

@@ -107,9 +107,9 @@ bool lifecycle_work(struct lifecycle *l, void (*work)(void *owner), void *owner)
 
 int snapshot_save(struct machine *m, const struct snapshot_files *files, char *why, size_t size)
 {
-    demand(fake.state == LIFE_PAUSED && files->disk_count == 1);
-    demand(files->state >= 0 && files->memory >= 0 && files->disks[0] >= 0);
-    demand(dup2(files->state, files->state) >= 0); /* still open */
+    demand(fake.state == LIFE_PAUSED && files->count == SNAPSHOT_FD_DISKS + 1);
+    for (unsigned i = 0; i < files->count; i++)
+        demand(dup2(files->fds[i], files->fds[i]) >= 0); /* still open */
     if (fake.fails)
         snprintf(why, size, "write: \"\xe4\x01");
     fake.fails = false;

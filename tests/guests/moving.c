@@ -40,7 +40,7 @@ struct moving {
     struct watch move; /* a timer */
     unsigned wanted, moved;
     int fd;
-    int state, memory; /* files of the next snapshot, or -1 */
+    struct snapshot_files files; /* of the next one */
     uint64_t asked_ns, took_ns, longest_ns;
     uint32_t seed;
     bool failed;
@@ -57,28 +57,32 @@ static void fail(struct moving *m, const char *what)
 static void add_disks(const struct machine *machine, struct snapshot_files *files)
 {
     for (unsigned i = 0; i < machine->board.disk_count; i++)
-        files->disks[files->disk_count++] = memfd_create("disk", MFD_CLOEXEC);
+        snapshot_files_add(files, memfd_create("disk", MFD_CLOEXEC));
 }
 
 static void close_disks(struct snapshot_files *files)
 {
-    while (files->disk_count > 0)
-        close(files->disks[--files->disk_count]);
+    while (files->count > SNAPSHOT_FD_DISKS)
+        close(files->fds[--files->count]);
+}
+
+static struct snapshot_files new_files(void)
+{
+    return (struct snapshot_files){ .fds = { memfd_create("state", MFD_CLOEXEC),
+                                             memfd_create("memory", MFD_CLOEXEC) },
+                                    .count = SNAPSHOT_FD_DISKS };
 }
 
 static void save(void *owner)
 {
     struct moving *m = owner;
-    struct snapshot_files files;
     char why[200];
 
-    m->state = memfd_create("state", MFD_CLOEXEC);
-    m->memory = memfd_create("memory", MFD_CLOEXEC);
-    files = (struct snapshot_files){ .state = m->state, .memory = m->memory };
-    add_disks(&m->machine, &files);
-    if (snapshot_save(&m->machine, &files, why, sizeof(why)) < 0)
+    m->files = new_files();
+    add_disks(&m->machine, &m->files);
+    if (snapshot_save(&m->machine, &m->files, why, sizeof(why)) < 0)
         fail(m, why);
-    close_disks(&files);
+    close_disks(&m->files);
 }
 
 static void saved(struct moving *m)
@@ -143,7 +147,6 @@ static int run_machine(struct moving *m, const struct config *config, struct sna
     const struct life_end *end;
     int status = STATUS_FAILED;
 
-    m->state = m->memory = -1;
     m->loop = loop_create();
     if (!m->loop || machine_describe(&m->machine, config) ||
         lifecycle_init(&m->life, &m->machine, m->loop, &client, true) ||
@@ -183,20 +186,20 @@ static bool same_memory(int a, int b, size_t size)
 /* Saves a machine that has been loaded and has not run, and compares. */
 static bool save_again(struct machine *machine, const struct snapshot *snap)
 {
-    int state = memfd_create("state", MFD_CLOEXEC), memory = memfd_create("memory", MFD_CLOEXEC);
+    struct snapshot_files files = new_files();
     struct snapshot again;
     char why[300];
-    struct snapshot_files files = { .state = state, .memory = memory };
     bool same;
 
     add_disks(machine, &files);
     same = snapshot_save(machine, &files, why, sizeof(why)) == 0;
     close_disks(&files);
 
-    if (same && snapshot_open_files(&again, state, memory, "the second snapshot") == 0) {
+    if (same && snapshot_open_files(&again, &files, "the second snapshot") == 0) {
         same = same_state(snap->file.sections, snap->file.size, again.file.sections,
                           again.file.size, why, sizeof(why));
-        if (same && !same_memory(snap->memory, memory, machine->config->memory)) {
+        if (same && !same_memory(snap->files.fds[SNAPSHOT_FD_MEMORY], files.fds[SNAPSHOT_FD_MEMORY],
+                                 machine->config->memory)) {
             snprintf(why, sizeof(why), "RAM differs");
             same = false;
         }
@@ -251,12 +254,15 @@ static bool load_config(struct snapshot *snap, struct config *config, const stru
 /* Goes on in a new machine. */
 static int run_next(struct moving *m, const struct config *first)
 {
+    struct snapshot_files again = m->files;
     struct snapshot snap, copy;
     struct config config, same;
     int status = STATUS_FAILED;
 
-    if (snapshot_open_files(&copy, dup(m->state), dup(m->memory), "the snapshot") ||
-        snapshot_open_files(&snap, m->state, m->memory, "the snapshot"))
+    for (unsigned i = 0; i < again.count; i++)
+        again.fds[i] = dup(again.fds[i]);
+    if (snapshot_open_files(&copy, &again, "the snapshot") ||
+        snapshot_open_files(&snap, &m->files, "the snapshot"))
         return status;
     if (load_config(&copy, &same, first) && load_config(&snap, &config, first) &&
         (m->moved % CHECK_EVERY != 1 || check_again(&same, &copy)))
@@ -296,6 +302,7 @@ int main(int argc, char **argv)
         return STATUS_USAGE;
     config.saves = true;
     log_set_level(config.log_level);
+    config.saves = true;
     status = run(&m, &config);
     fprintf(stderr, "moved %u times, %llu us each, at most %llu us\n", m.moved,
             (unsigned long long)(m.moved ? m.took_ns / m.moved / 1000 : 0),

@@ -555,7 +555,7 @@ class Refusals(SnapshotTest):
     def test_no_snapshot(self):
         place = self.directory / "place"
         for words in (["restore", place], ["snapshot", "--show", place], ["snapshot", "--check", place]):
-            self.check_refused(words, FAILED, "place/state", "No such file")
+            self.check_refused(words, FAILED, "open", "place: No such file")
         place.mkdir()
         (place / "state").write_bytes(b"hello")
         self.check_refused(["restore", place], FAILED, "place/memory", "No such file")
@@ -703,21 +703,22 @@ class Refusals(SnapshotTest):
         self.check_not_restored("damaged or truncated")
 
     def test_other_peoples_files(self):
-        number, count = self.saved()
-        for name in ("state", "memory"):
-            for mode in (0o620, 0o602, 0o666):
-                (self.snap / name).chmod(mode)
-                self.check_not_restored(f"snap/{name}", "another user may have written it")
-                (self.snap / name).chmod(0o444)
+        number, count = self.saved("--disk", self.disk())
+        for path in (*self.snap.iterdir(), self.snap):
+            mode = path.stat().st_mode
+            for writable in (0o20, 0o2, 0o22):
+                path.chmod(mode | writable)
+                self.check_not_restored(f"/{path.name}: another user may have written it")
+                path.chmod(mode & ~0o222)
         self.check_continues(self.restore(), number, count)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root to give files away")
     def test_files_of_another_owner(self):
-        self.saved()
-        for name in ("state", "memory"):
-            os.chown(self.snap / name, 12345, -1)
-            self.check_not_restored(f"snap/{name}", "another user may have written it")
-            os.chown(self.snap / name, 0, -1)
+        self.saved("--disk", self.disk())
+        for path in (*self.snap.iterdir(), self.snap):
+            os.chown(path, 12345, -1)
+            self.check_not_restored(f"/{path.name}: another user may have written it")
+            os.chown(path, 0, -1)
         self.restore().runs()
 
     def test_read_only_disk(self):
@@ -752,7 +753,10 @@ class Refusals(SnapshotTest):
         copy.write_bytes(data[:SECTOR])
         self.check_not_restored("a disk has 512 bytes, and had 1048576")
         copy.unlink()
-        self.check_not_restored("disk-0", "No such file")
+        self.check_not_restored("snap/disk-0: No such file")
+        self.check_refused(["snapshot", "--check", self.snap], FAILED, "snap/state: the copy of a disk is missing")
+        disk.write_bytes(data)
+        self.check_continues(self.restore("--disk", f"0:{disk}"), number, count)
 
     def test_nics(self):
         self.saved("--net", "user", "--net", "user")

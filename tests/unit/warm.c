@@ -40,9 +40,9 @@ static void write_files(struct warm *w)
     state_begin_save(&s);
     state_section(&s, "test", 1);
     state_end_section(&s);
-    ck_assert_int_eq(state_file_write(w->files.state, &s, id), 0);
+    ck_assert_int_eq(state_file_write(w->files.fds[SNAPSHOT_FD_STATE], &s, id), 0);
     state_finish(&s);
-    ck_assert_int_eq(write(w->files.memory, "memory", 6), 6);
+    ck_assert_int_eq(write(w->files.fds[SNAPSHOT_FD_MEMORY], "memory", 6), 6);
 }
 
 static void make(const char *name, const char *text)

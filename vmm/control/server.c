@@ -18,8 +18,8 @@
 #include "vmm/machine/machine.h"
 #include "vmm/machine/snapshot.h"
 
-#define CLIENTS     16                        /* at a time; others wait in the socket's backlog */
-#define DESCRIPTORS (2 + HARDWARE_MAX_VIRTIO) /* of a request */
+#define CLIENTS     16 /* at a time; others wait in the socket's backlog */
+#define DESCRIPTORS (SNAPSHOT_FD_DISKS + HARDWARE_MAX_VIRTIO) /* of a request */
 #define PAUSE_MS    30000
 #define ACCEPT_MS   100   /* until the next try, without a descriptor for a client */
 #define ANSWER_SIZE 16384 /* bytes */
@@ -234,16 +234,14 @@ static void control_create_snapshot(struct client *client, const struct json *bo
         client_fault(client, "stop: expected true or false");
         return;
     }
-    if (client->fd_count != 2 + control_count_writable(control)) {
+    if (client->fd_count != SNAPSHOT_FD_DISKS + control_count_writable(control)) {
         client_fault(client, "expected the descriptors of files for state, memory, and each disk "
                              "that is not read-only");
         return;
     }
     control->stop = json_flag(stop);
-    control->files.state = client->fds[0];
-    control->files.memory = client->fds[1];
-    control->files.disk_count = client->fd_count - 2;
-    memcpy(control->files.disks, client->fds + 2, control->files.disk_count * sizeof(int));
+    control->files.count = client->fd_count;
+    memcpy(control->files.fds, client->fds, sizeof(client->fds));
     client->fd_count = 0;
     control_begin_work(control, REQUEST_SNAPSHOT, control_save);
 }
@@ -443,7 +441,6 @@ struct control *control_serve(int listener, struct lifecycle *life, struct loop 
     control->life = life;
     control->loop = loop;
     control->user = geteuid();
-    control->files.state = control->files.memory = -1;
     for (unsigned i = 0; i < CLIENTS; i++)
         control->clients[i].watch.fd = -1;
     control->listener = (struct watch){ .fd = listener, .events = POLLIN, .ready = control_accept };
@@ -474,19 +471,6 @@ static void control_finish(struct control *control)
     }
 }
 
-static void control_close_files(struct control *control)
-{
-    struct snapshot_files *files = &control->files;
-
-    if (files->state < 0)
-        return;
-    close(files->state);
-    close(files->memory);
-    while (files->disk_count > 0)
-        close(files->disks[--files->disk_count]);
-    files->state = files->memory = -1;
-}
-
 /* Whether somebody waits for the answer, and thus has the files. */
 static bool control_is_awaited(const struct control *control)
 {
@@ -505,7 +489,7 @@ static void control_worked(struct control *control)
 {
     bool stop = control->stop && !*control->why && control_is_awaited(control);
 
-    control_close_files(control);
+    snapshot_files_close(&control->files);
     if (!stop && !control->lost && control->was_paused) {
         control_finish(control);
         return;
@@ -557,7 +541,7 @@ void control_on_event(struct control *control, enum life_event event, const char
         snprintf(control->why, sizeof(control->why), "%s does not come to rest", name);
     else if (event == LIFE_HAS_STOPPED && control->request != REQUEST_DONE)
         snprintf(control->why, sizeof(control->why), "the machine has stopped meanwhile");
-    control_close_files(control);
+    snapshot_files_close(&control->files);
     control_finish(control);
 }
 
@@ -577,6 +561,6 @@ void control_close(struct control *control)
     alarm_close(&control->again, control->loop);
     loop_remove(control->loop, &control->listener);
     close(control->listener.fd);
-    control_close_files(control);
+    snapshot_files_close(&control->files);
     free(control);
 }

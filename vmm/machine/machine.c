@@ -115,7 +115,8 @@ static int machine_add_memory(struct machine *machine)
         if (error)
             return error;
         snapshot_watch_memory();
-        backing = (struct memory_backing){ MEMORY_PRIVATE_FILE, machine->snapshot->memory, 0 };
+        backing.kind = MEMORY_PRIVATE_FILE;
+        backing.fd = snapshot_memory(machine->snapshot);
     }
     for (unsigned i = 0; i < hw->ram_ranges && !error; i++) {
         error = guest_memory_add(machine->memory, hw->ram[i].base, hw->ram[i].size, &backing);

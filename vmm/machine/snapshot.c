@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,72 +23,94 @@
 #include "vmm/kvm/arch.h"
 #include "vmm/machine/machine.h"
 
+/* For messages: `snap->name` is DIR/state. */
+static void snapshot_path(const struct snapshot *snap, const char *file, char path[static PATH_MAX])
+{
+    int directory = (int)(strrchr(snap->name, '/') - snap->name);
+
+    snprintf(path, PATH_MAX, "%.*s/%s", directory, snap->name, file);
+}
+
 /* Its state names files that are opened for the guest, so it is trusted like a command line. */
-static int snapshot_check_owner(int fd, const char *directory, const char *file)
+static int snapshot_check_owner(int fd, const char *path)
 {
     struct stat st;
 
     if (fstat(fd, &st) < 0)
-        return log_error(errno, "%s/%s", directory, file);
+        return log_error(errno, "%s", path);
     if ((st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & (S_IWGRP | S_IWOTH))
-        return log_refuse(EPERM, "%s/%s: another user may have written it; copy it if you trust it",
-                          directory, file);
+        return log_refuse(EPERM, "%s: another user may have written it; copy it if you trust it",
+                          path);
     return 0;
 }
 
-static int snapshot_open_file(const char *directory, const char *file)
+/* Adds a file of the directory; -1 for one that `may_lack` and is not there. */
+static int snapshot_open_file(struct snapshot *snap, const char *file, bool may_lack)
 {
-    char path[4096];
-    int error, fd;
-
-    if (snprintf(path, sizeof(path), "%s/%s", directory, file) >= (int)sizeof(path))
-        return log_refuse(ENAMETOOLONG, "%s: too long", directory);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return log_error(errno, "open %s", path);
-    error = snapshot_check_owner(fd, directory, file);
-    if (error) {
-        close(fd);
-        return error;
-    }
-    return fd;
-}
-
-int snapshot_open_files(struct snapshot *snap, int state, int memory, const char *name)
-{
+    cleanup_close int fd = openat(snap->directory, file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    char path[PATH_MAX];
     int error;
 
-    *snap = (struct snapshot){ .memory = memory };
-    snprintf(snap->name, sizeof(snap->name), "%s", name);
-    error = state_file_read(state, snap->name, &snap->file);
-    close(state);
+    snapshot_path(snap, file, path);
+    if (fd < 0 && !(errno == ENOENT && may_lack))
+        return log_error(errno, "open %s", path);
+    if (fd >= 0 && (error = snapshot_check_owner(fd, path)))
+        return error;
+    return snapshot_files_add(&snap->files, take_fd(&fd));
+}
+
+static int snapshot_begin(struct snapshot *snap)
+{
+    int *state = &snap->files.fds[SNAPSHOT_FD_STATE], error;
+
+    error = state_file_read(*state, snap->name, &snap->file);
+    close(*state);
+    *state = -1;
     state_begin_load(&snap->state, snap->file.sections, snap->file.size);
     return error;
 }
 
+int snapshot_open_files(struct snapshot *snap, const struct snapshot_files *files, const char *name)
+{
+    *snap = (struct snapshot){ .directory = -1, .files = *files };
+    snprintf(snap->name, sizeof(snap->name), "%s", name);
+    return snapshot_begin(snap);
+}
+
+int snapshot_open_at(struct snapshot *snap, int directory, const char *path)
+{
+    int error;
+
+    *snap = (struct snapshot){ .directory = directory };
+    snprintf(snap->name, sizeof(snap->name), "%s/" SNAPSHOT_STATE, path);
+    error = snapshot_check_owner(directory, path);
+    if (!error)
+        error = snapshot_open_file(snap, SNAPSHOT_STATE, false);
+    if (!error)
+        error = snapshot_open_file(snap, SNAPSHOT_MEMORY, false);
+    return error ? error : snapshot_begin(snap);
+}
+
 int snapshot_open(struct snapshot *snap, const char *directory)
 {
-    cleanup_close int state = -1;
-    char name[sizeof(snap->name)];
-    int memory;
+    int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-    *snap = (struct snapshot){ .memory = -1 };
-    state = snapshot_open_file(directory, SNAPSHOT_STATE);
-    if (state < 0)
-        return state;
-    memory = snapshot_open_file(directory, SNAPSHOT_MEMORY);
-    if (memory < 0)
-        return memory;
-    snprintf(name, sizeof(name), "%s/" SNAPSHOT_STATE, directory);
-    return snapshot_open_files(snap, take_fd(&state), memory, name);
+    *snap = (struct snapshot){ .directory = -1 };
+    return fd < 0 ? log_error(errno, "open %s", directory) : snapshot_open_at(snap, fd, directory);
+}
+
+static void snapshot_close_directory(struct snapshot *snap)
+{
+    if (snap->directory >= 0)
+        close(snap->directory);
+    snap->directory = -1;
 }
 
 void snapshot_close(struct snapshot *snap)
 {
-    if (snap->memory >= 0)
-        close(snap->memory);
+    snapshot_close_directory(snap);
+    snapshot_files_close(&snap->files);
     state_file_free(&snap->file);
-    snap->memory = -1;
 }
 
 /* Prints the first error of the state, if there is one. */
@@ -98,16 +121,42 @@ static int snapshot_check(struct snapshot *snap)
     return s->error ? log_refuse(-s->error, "%s: %s", snap->name, s->why) : 0;
 }
 
+/* One that another image replaces may be gone. */
+static int snapshot_open_disks(struct snapshot *snap, const struct config *config)
+{
+    unsigned number = 0;
+    char name[32];
+    int error = 0;
+
+    for (const struct disk_config *disk = config->disks; disk && !error; disk = disk->next) {
+        snprintf(name, sizeof(name), SNAPSHOT_DISK, number++);
+        if (!disk->image.read_only)
+            error = snapshot_open_file(snap, name, true);
+    }
+    return error;
+}
+
 int snapshot_load_config(struct snapshot *snap, struct config *config)
 {
+    int error;
+
     config_state(config, &snap->state);
     snap->machine_at = snap->state.at;
-    return snapshot_check(snap);
+    error = snapshot_check(snap);
+    if (!error && snap->directory >= 0)
+        error = snapshot_open_disks(snap, config);
+    snapshot_close_directory(snap);
+    return error;
+}
+
+int snapshot_memory(const struct snapshot *snap)
+{
+    return snap->files.count > SNAPSHOT_FD_MEMORY ? snap->files.fds[SNAPSHOT_FD_MEMORY] : -1;
 }
 
 int snapshot_check_memory(const struct snapshot *snap, unsigned long long size)
 {
-    int error = memory_file_check(snap->memory, size, snap->file.id);
+    int error = memory_file_check(snapshot_memory(snap), size, snap->file.id);
 
     if (error == -ESTALE)
         return log_refuse(EINVAL, "%s: the memory beside it is another snapshot's", snap->name);
@@ -188,17 +237,17 @@ static int snapshot_save_disks(struct machine *machine, const struct snapshot_fi
                                char *why, size_t size)
 {
     const struct board *board = &machine->board;
-    unsigned saved = 0;
+    unsigned file = SNAPSHOT_FD_DISKS;
 
     for (unsigned i = 0; i < board->disk_count; i++) {
         int error;
 
         if (board->disks[i]->read_only)
             continue;
-        error = saved < files->disk_count
-                    ? block_copy(board->disks[i], files->disks[saved], SNAPSHOT_MAX_COPY)
+        error = file < files->count
+                    ? block_copy(board->disks[i], files->fds[file], SNAPSHOT_MAX_COPY)
                     : -EBADF;
-        saved++;
+        file++;
         if (error == -EFBIG)
             snprintf(why, size,
                      "disk %u: more than %llu MiB to copy; on a file system that shares blocks, as "
@@ -217,7 +266,7 @@ int snapshot_save(struct machine *machine, const struct snapshot_files *files, c
 {
     uint8_t id[SNAPSHOT_ID_SIZE];
     struct state s;
-    int error;
+    int state = files->fds[SNAPSHOT_FD_STATE], memory = files->fds[SNAPSHOT_FD_MEMORY], error;
 
     if (getrandom(id, sizeof(id), 0) != sizeof(id))
         memset(id, 0, sizeof(id)); /* cannot fail */
@@ -229,9 +278,9 @@ int snapshot_save(struct machine *machine, const struct snapshot_files *files, c
     error = s.error;
     if (error)
         snprintf(why, size, "%s", s.why);
-    else if ((error = state_file_write(files->state, &s, id)))
+    else if ((error = state_file_write(state, &s, id)))
         snprintf(why, size, "write the state: %s", strerror(-error));
-    else if ((error = memory_file_write(machine->memory, files->memory, machine->page_map, id)))
+    else if ((error = memory_file_write(machine->memory, memory, machine->page_map, id)))
         snprintf(why, size, "write the memory: %s", strerror(-error));
     else
         error = snapshot_save_disks(machine, files, why, size);

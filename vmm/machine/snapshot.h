@@ -5,9 +5,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "firmware/hardware.h"
 #include "vmm/core/state.h"
 #include "vmm/core/state_file.h"
+#include "vmm/machine/snapshot_files.h"
 
 /*
  * A machine frozen in files: its state (state_file.h), in the order configuration, disks,
@@ -18,14 +18,10 @@
 struct config;
 struct machine;
 
-/* Files of the snapshot's directory; of disks by their number. */
-#define SNAPSHOT_STATE  "state"
-#define SNAPSHOT_MEMORY "memory"
-#define SNAPSHOT_DISK   "disk-%u"
-
 struct snapshot {
-    char name[256];  /* for messages */
-    int memory;      /* the file */
+    char name[256]; /* for messages */
+    int directory;  /* -1: the files have been handed over, or are open */
+    struct snapshot_files files;
     bool real_clock; /* the guest's clock goes on as if it had not stopped */
     struct state_file file;
     struct state state; /* being loaded */
@@ -33,16 +29,21 @@ struct snapshot {
 };
 
 /*
- * Opens DIR/state and DIR/memory and begins to load. Both must be the user's own, or root's, and
- * writable by nobody else. Prints; -errno. snapshot_close() is due in any case.
+ * Opens DIR/state and DIR/memory and begins to load. The directory and all files must be the user's
+ * own, or root's, and writable by nobody else. Prints; -errno. snapshot_close() is due in any case.
  */
 int snapshot_open(struct snapshot *snap, const char *directory);
-/* The same with open files, which become the snapshot's. */
-int snapshot_open_files(struct snapshot *snap, int state, int memory, const char *name);
+/* The same with a directory or files that are open, and become the snapshot's. */
+int snapshot_open_at(struct snapshot *snap, int directory, const char *path);
+int snapshot_open_files(struct snapshot *snap, const struct snapshot_files *files,
+                        const char *name);
 void snapshot_close(struct snapshot *snap);
 
-/* Loads the configuration: first. Prints; -errno. */
+/* Loads the configuration: first. Opens the disks that are there. Prints; -errno. */
 int snapshot_load_config(struct snapshot *snap, struct config *config);
+
+/* The RAM file's descriptor, which stays the snapshot's; -1: it is not open. */
+int snapshot_memory(const struct snapshot *snap);
 
 /* Whether the RAM file belongs to the state, and holds `size` bytes. Prints; -errno. */
 int snapshot_check_memory(const struct snapshot *snap, unsigned long long size);
@@ -64,16 +65,9 @@ int snapshot_load(struct snapshot *snap, struct machine *machine);
  */
 int snapshot_rewind(struct machine *machine, char *why, size_t size);
 
-/* Empty files to save to. */
-struct snapshot_files {
-    int state, memory;
-    int disks[HARDWARE_MAX_VIRTIO]; /* one for each disk that the guest can write, in their order */
-    unsigned disk_count;
-};
-
 /*
- * Saves a paused machine. Waits for the devices' loops and for the files: not on a loop's thread.
- * Prints nothing; -errno, with the reason in `why`.
+ * Saves a paused machine to empty files. Waits for the devices' loops and for the files: not on a
+ * loop's thread. Prints nothing; -errno, with the reason in `why`.
  */
 int snapshot_save(struct machine *machine, const struct snapshot_files *files, char *why,
                   size_t size);

@@ -52,7 +52,7 @@ struct supervisor {
     struct supervisor_child *children;
     struct report *reports;            /* one for each kernel, even if no child is started */
     char version[KERNEL_VERSION_SIZE]; /* of the default kernel or of `snap`; "": of --kernel */
-    struct snapshot snap;              /* of --from; memory -1: none */
+    struct snapshot snap;              /* of --from; without files: none */
     unsigned count, started, ended;
     int interrupted; /* signal after which no child is started; 0: none */
     int terminal;    /* a duplicate of standard input; -1: it is not a terminal */
@@ -334,7 +334,7 @@ static int supervisor_start_child(struct supervisor_child *child)
                                            .boot_timeout_ms = options->boot_timeout_ms,
                                            .grace_ms = options->grace_ms,
                                            .verbose = options->verbose,
-                                           .keep = child->supervisor->snap.memory,
+                                           .keep = snapshot_memory(&child->supervisor->snap),
                                            .run = supervisor_run_child,
                                            .begun = supervisor_child_begun,
                                            .ended = supervisor_child_ended,
@@ -504,7 +504,7 @@ static void supervisor_limit(const struct run_options *options)
 
 static int supervisor_do(const char *name, int argc, char **argv)
 {
-    struct supervisor s = { .signals = { .fd = -1 }, .terminal = -1, .snap.memory = -1 };
+    struct supervisor s = { .signals = { .fd = -1 }, .terminal = -1, .snap.directory = -1 };
     enum config_result parsed;
     int status = STATUS_FAILED; /* for usage errors, too: 2 may be the command's status */
 

@@ -19,7 +19,7 @@
 #include "vmm/core/log.h"
 #include "vmm/core/open.h"
 #include "vmm/run/cache.h"
-#include "vmm/snapshot/directory.h"
+#include "vmm/snapshot/draft.h"
 
 #define TEXT_FILE "text"
 
@@ -64,13 +64,19 @@ int warm_read_text(char text[WARM_TEXT_MAX], int directory)
 
 static int warm_open_files(struct snapshot *ret, int directory, const char *name)
 {
-    cleanup_close int state = cache_open_file(directory, SNAPSHOT_STATE);
-    int memory = cache_open_file(directory, SNAPSHOT_MEMORY);
+    static const char *const names[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY };
+    struct snapshot_files files = { .count = 0 };
 
-    ret->memory = memory;
-    if (state < 0 || memory < 0)
-        return log_error(state < 0 ? -state : -memory, "the warm machine %s", name);
-    return snapshot_open_files(ret, take_fd(&state), memory, name);
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        int fd = cache_open_file(directory, names[i]);
+
+        if (fd < 0) {
+            snapshot_files_close(&files);
+            return log_error(-fd, "the warm machine %s", name);
+        }
+        snapshot_files_add(&files, fd);
+    }
+    return snapshot_open_files(ret, &files, name);
 }
 
 int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], enum warm_kind kind, const char *name)
@@ -78,7 +84,7 @@ int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], enum warm_kind kin
     cleanup_close int cache = warm_open_cache(kind), directory = -1;
     int error;
 
-    *ret = (struct snapshot){ .memory = -1 };
+    *ret = (struct snapshot){ .directory = -1 };
     if (cache < 0)
         return cache;
     directory = openat(cache, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -103,7 +109,7 @@ static void warm_close_all_but(int a, int b)
 }
 
 /* Lets go of everything that is the machine's. */
-static void warm_become_keeper(const struct directory *d, int machine)
+static void warm_become_keeper(const struct draft *d, int machine)
 {
     int null = open("/dev/null", O_RDWR);
     sigset_t all;
@@ -120,24 +126,24 @@ static void warm_become_keeper(const struct directory *d, int machine)
 }
 
 /* Waits for the machine's process, and keeps what that has made only if it says so. */
-static _Noreturn void warm_keep(struct directory *d, enum warm_kind kind, int machine)
+static _Noreturn void warm_keep(struct draft *d, enum warm_kind kind, int machine)
 {
     int error = -ECANCELED;
     char byte;
 
     warm_become_keeper(d, machine);
     if (read(0, &byte, 1) == 1)
-        error = directory_commit(d);
-    directory_finish(d);
+        error = draft_commit(d);
+    draft_finish(d);
     if (send(0, &error, sizeof(error), MSG_NOSIGNAL) > 0 && !error)
         warm_prune(kind, d->name);
     _exit(0);
 }
 
 /* Nobody is to write to them later: machines have the memory mapped. */
-static int warm_create_file(struct directory *d, const char *name)
+static int warm_create_file(struct draft *d, const char *name)
 {
-    int fd = directory_create(d, name);
+    int fd = draft_create(d, name);
 
     if (fd >= 0 && fchmod(fd, 0400) < 0) {
         log_error(errno, "create %s/%s", d->path, name);
@@ -147,8 +153,9 @@ static int warm_create_file(struct directory *d, const char *name)
     return fd;
 }
 
-static int warm_create(struct directory *d, struct warm *w, const char *text)
+static int warm_create(struct draft *d, struct warm *w, const char *text)
 {
+    static const char *const names[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY };
     cleanup_close int file = warm_create_file(d, TEXT_FILE);
     ssize_t size = (ssize_t)strlen(text);
 
@@ -158,12 +165,17 @@ static int warm_create(struct directory *d, struct warm *w, const char *text)
         return log_refuse(E2BIG, "the warm machine %s: its description is too long", d->path);
     if (write(file, text, (size_t)size) != size || fsync(file) < 0)
         return log_error(errno, "write %s", d->path);
-    w->files.state = warm_create_file(d, SNAPSHOT_STATE);
-    w->files.memory = w->files.state < 0 ? -1 : warm_create_file(d, SNAPSHOT_MEMORY);
-    return w->files.memory < 0 ? -EIO : 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        int fd = warm_create_file(d, names[i]);
+
+        if (fd < 0)
+            return fd;
+        snapshot_files_add(&w->files, fd);
+    }
+    return 0;
 }
 
-static int warm_start_keeper(struct directory *d, struct warm *w, enum warm_kind kind)
+static int warm_start_keeper(struct draft *d, struct warm *w, enum warm_kind kind)
 {
     int ends[2];
     pid_t child;
@@ -183,22 +195,22 @@ static int warm_start_keeper(struct directory *d, struct warm *w, enum warm_kind
 /* The lock tells warm_prune() that somebody is at it: the keeper, as this process closes it. */
 int warm_begin(struct warm *w, enum warm_kind kind, const char *name, const char *text)
 {
-    struct directory directory = { .parent = -1, .fd = -1 };
+    struct draft draft = { .parent = -1, .fd = -1 };
     cleanup_close int cache = warm_open_cache(kind);
-    int error = cache < 0 ? cache : directory_begin_in(&directory, cache, name);
+    int error = cache < 0 ? cache : draft_begin_in(&draft, cache, name);
 
-    *w = (struct warm){ .files = { .state = -1, .memory = -1 }, .keeper = -1 };
-    if (!error && flock(directory.fd, LOCK_EX | LOCK_NB) < 0)
+    *w = (struct warm){ .keeper = -1 };
+    if (!error && flock(draft.fd, LOCK_EX | LOCK_NB) < 0)
         error = log_error(errno, "the warm machine %s", name);
     if (!error)
-        error = warm_create(&directory, w, text);
+        error = warm_create(&draft, w, text);
     if (!error)
-        error = warm_start_keeper(&directory, w, kind);
+        error = warm_start_keeper(&draft, w, kind);
     if (error) {
-        directory_finish(&directory);
+        draft_finish(&draft);
         warm_close(w);
     } else {
-        directory_leave(&directory);
+        draft_leave(&draft);
     }
     return error;
 }
@@ -216,11 +228,8 @@ int warm_commit(struct warm *w, bool wait)
 
 void warm_close(struct warm *w)
 {
-    int *ours[] = { &w->files.state, &w->files.memory, &w->keeper };
-
-    for (unsigned i = 0; i < ARRAY_SIZE(ours); i++) {
-        if (*ours[i] >= 0)
-            close(*ours[i]);
-        *ours[i] = -1;
-    }
+    snapshot_files_close(&w->files);
+    if (w->keeper >= 0)
+        close(w->keeper);
+    w->keeper = -1;
 }

@@ -30,7 +30,7 @@ enum warm_kind { WARM_KEYED, WARM_NAMED, WARM_KINDS };
 #define WARM_NAME_SIZE 65    /* likewise */
 
 struct warm {
-    struct snapshot_files files; /* of one that is being made; state -1: none */
+    struct snapshot_files files; /* of one that is being made */
     int keeper;                  /* a socket: see warm_commit() */
 };
 

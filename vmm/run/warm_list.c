@@ -15,7 +15,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/run/warm.h"
-#include "vmm/snapshot/directory.h"
+#include "vmm/snapshot/draft.h"
 
 /* What is in the cache of warm machines: how much, to be printed, to be removed. */
 #define WARM_MAX (1 * GIB) /* of the keyed ones together */
@@ -68,7 +68,7 @@ static void warm_remove_abandoned(int cache, const char *name)
     cleanup_close int fd = openat(cache, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-        directory_remove(cache, name);
+        draft_remove(cache, name);
 }
 
 /* What the machines take, and the one that was not used for the longest time. */
@@ -113,7 +113,7 @@ void warm_prune(enum warm_kind kind, const char *newest)
         return;
     total = warm_measure(cache);
     while (total.size > WARM_MAX && *total.oldest && strcmp(total.oldest, newest) != 0 &&
-           directory_remove(cache, total.oldest))
+           draft_remove(cache, total.oldest))
         total = warm_measure(cache);
 }
 
@@ -179,7 +179,7 @@ static void warm_drop_one(int cache, const char *name, void *owner)
         if (all)
             warm_remove_abandoned(cache, name);
     } else if (all || !strcmp(name, drop->name)) {
-        drop->found |= directory_remove(cache, name);
+        drop->found |= draft_remove(cache, name);
     }
 }
 

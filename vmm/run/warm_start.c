@@ -151,9 +151,7 @@ static bool warm_can_save(void)
 
 static void warm_start_init(struct warm_start *w)
 {
-    *w = (struct warm_start){ .snap.memory = -1,
-                              .warm = { .files = { .state = -1, .memory = -1 }, .keeper = -1 },
-                              .job.limit = 2 * JOB_MAX };
+    *w = (struct warm_start){ .snap.directory = -1, .warm.keeper = -1, .job.limit = 2 * JOB_MAX };
 }
 
 void warm_choose(struct warm_start *w, const char *key, uint64_t memory, bool anew)

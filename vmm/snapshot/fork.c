@@ -20,6 +20,7 @@
 #include "vmm/core/arena.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
+#include "vmm/machine/snapshot_files.h"
 #include "vmm/snapshot/snapshot_command.h"
 #include "vmm/snapshot/take.h"
 
@@ -54,7 +55,7 @@ const struct option_table fork_table = {
 };
 
 /* Nobody can change what the forks share. */
-static int fork_seal(const struct take_files *files)
+static int fork_seal(const struct snapshot_files *files)
 {
     for (unsigned i = 0; i < files->count; i++)
         if (fcntl(files->fds[i], F_ADD_SEALS,
@@ -64,7 +65,7 @@ static int fork_seal(const struct take_files *files)
 }
 
 /* "fd=3,fd=4": the files as `minivmm restore` takes them. */
-static void fork_name_files(const struct take_files *files, char *text, size_t size)
+static void fork_name_files(const struct snapshot_files *files, char *text, size_t size)
 {
     size_t used = 0;
 
@@ -74,7 +75,7 @@ static void fork_name_files(const struct take_files *files, char *text, size_t s
 
 /* In the child. Its control socket is beside the parent's; its consoles are connected to nothing.
  */
-static _Noreturn void fork_execute(const struct take_files *files, const char *socket,
+static _Noreturn void fork_execute(const struct snapshot_files *files, const char *socket,
                                    char **options)
 {
     static char restore[] = "restore", control[] = "--control", none[] = "none";
@@ -133,7 +134,7 @@ static int fork_await(const char *path, pid_t child)
 }
 
 /* Prints the path of each fork's control socket, once it is served. */
-static int fork_start_all(const struct take_files *files, const char *socket, unsigned count,
+static int fork_start_all(const struct snapshot_files *files, const char *socket, unsigned count,
                           char **options)
 {
     char path[PATH_MAX];
@@ -159,17 +160,17 @@ static int fork_start_all(const struct take_files *files, const char *socket, un
 
 static int fork_machine(const char *path, unsigned count, char **options)
 {
-    struct take_files files = { .directory = NULL };
+    struct snapshot_files files = { .count = 0 };
     int error = json_open();
     cleanup_close int socket = error ? -1 : control_connect(path);
     const struct control_client client = { socket, -1 };
 
     if (socket < 0)
         return error ? error : socket;
-    error = take_snapshot(&client, &files, false);
+    error = take_snapshot(&client, NULL, false, &files);
     if (!error && !(error = fork_seal(&files)))
         error = fork_start_all(&files, path, count, options);
-    take_close(&files);
+    snapshot_files_close(&files);
     return error;
 }
 

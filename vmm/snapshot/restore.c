@@ -13,12 +13,11 @@
 #include "vmm/config/schema.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
+#include "vmm/core/open.h"
 #include "vmm/machine/snapshot.h"
 #include "vmm/snapshot/snapshot_command.h"
 
 /* `minivmm restore`. */
-#define MAX_FILES 64
-
 struct restore_options {
     struct config config;
     unsigned real_clock;
@@ -41,6 +40,7 @@ static int restore_read_disk(struct option_reader *r, char *value, void *target)
     if (!disk)
         return option_refuse(r, "the machine has no disk %s", value);
     disk->image.path = path;
+    disk->image.place = NULL;
     disk->image.throw_away = false;
     disk->image.max = 0;
     disk->replaced = true;
@@ -158,68 +158,74 @@ static int restore_check_console(struct console_config *console, bool had_one)
     return 0;
 }
 
-/* Where a snapshot is: a directory, or open files. */
-struct restore_place {
-    const char *directory; /* NULL: files */
-    int files[MAX_FILES];  /* state, memory, disks */
-    unsigned count;
-};
-
-/* DIR, or "fd=STATE,fd=MEMORY[,fd=DISK]...". */
-static int restore_find(struct restore_place *ret, const char *word)
+/* "fd=STATE,fd=MEMORY[,fd=DISK]...": open files instead of DIR. */
+static bool restore_names_files(const char *word)
 {
-    *ret = (struct restore_place){ .directory = word };
-    if (strncmp(word, "fd=", 3) != 0)
-        return 0;
-    ret->directory = NULL;
-    for (; *word; word += *word == ',') {
-        char *end;
-        long fd = strncmp(word, "fd=", 3) ? -1 : strtol(word + 3, &end, 10);
-
-        if (fd < 0 || fd > INT_MAX || end == word + 3 || (*end && *end != ',') ||
-            ret->count == MAX_FILES)
-            return log_refuse(EINVAL, "expected fd=STATE,fd=MEMORY[,fd=DISK]..., not '%s'", word);
-        ret->files[ret->count++] = (int)fd;
-        word = end;
-    }
-    return ret->count >= 2 ? 0 : log_refuse(EINVAL, "expected fd=STATE,fd=MEMORY");
+    return strncmp(word, "fd=", 3) == 0;
 }
 
-static int restore_open(struct snapshot *snap, const struct restore_place *place)
+static int restore_read_files(struct snapshot_files *ret, const char *word)
 {
-    return place->directory
-               ? snapshot_open(snap, place->directory)
-               : snapshot_open_files(snap, place->files[0], place->files[1], "the snapshot");
+    for (; *word; word += *word == ',') {
+        char *end;
+        long fd = restore_names_files(word) ? strtol(word + 3, &end, 10) : -1;
+
+        if (fd < 0 || fd > INT_MAX || end == word + 3 || (*end && *end != ',') ||
+            ret->count == ARRAY_SIZE(ret->fds))
+            return log_refuse(EINVAL, "expected fd=STATE,fd=MEMORY[,fd=DISK]..., not '%s'", word);
+        ret->fds[ret->count++] = (int)fd;
+        word = end;
+    }
+    return ret->count >= SNAPSHOT_FD_DISKS ? 0 : log_refuse(EINVAL, "expected fd=STATE,fd=MEMORY");
+}
+
+static int restore_open(struct snapshot *snap, const struct snapshot_files *files, const char *from)
+{
+    return files->count ? snapshot_open_files(snap, files, "the snapshot")
+                        : snapshot_open(snap, from);
+}
+
+/* The N-th disk's copy. `from` names the snapshot's directory; NULL: it is an open file. */
+static int restore_choose_disk(struct config *config, struct block_options *image, int fd,
+                               unsigned number, const char *from)
+{
+    size_t size = (from ? strlen(from) : 0) + 32;
+    char *path = arena_alloc(&config->arena, size);
+    char *place = arena_alloc(&config->arena, sizeof(struct fd_path));
+
+    if (!path || !place)
+        return log_error(ENOMEM, "disk %u", number);
+    if (fd < 0 && !from)
+        return log_refuse(EINVAL, "no file for disk %u", number);
+    if (from)
+        snprintf(path, size, "%s/" SNAPSHOT_DISK, from, number);
+    memcpy(place, fd_path(fd).text, sizeof(struct fd_path));
+    image->path = from ? path : place;
+    image->place = fd < 0 ? "" : place; /* --disk may name another; "" is not there */
+    image->throw_away = image->format_raw = true;
+    image->direct = false; /* the copy may be in memory */
+    return 0;
 }
 
 /*
  * A disk that the guest could write is the snapshot's copy, of which any number of machines may
  * start: each keeps its own writes in memory.
  */
-static int restore_choose_disks(struct config *config, const struct restore_place *place)
+static int restore_choose_disks(struct config *config, const struct snapshot_files *files,
+                                const char *from)
 {
-    unsigned number = 0, copy = 2;
+    unsigned number = 0, file = SNAPSHOT_FD_DISKS;
+    int error = 0;
 
-    for (struct disk_config *disk = config->disks; disk; disk = disk->next, number++) {
-        size_t size = (place->directory ? strlen(place->directory) : 0) + 32;
-        char *path;
+    for (struct disk_config *disk = config->disks; disk && !error; disk = disk->next, number++) {
+        int fd = file < files->count ? files->fds[file] : -1;
 
         if (disk->image.read_only)
             continue;
-        path = arena_alloc(&config->arena, size);
-        if (!path)
-            return log_error(ENOMEM, "disk %u", number);
-        if (place->directory)
-            snprintf(path, size, "%s/" SNAPSHOT_DISK, place->directory, number);
-        else if (copy < place->count)
-            snprintf(path, size, "/proc/self/fd/%d", place->files[copy++]);
-        else
-            return log_refuse(EINVAL, "no file for disk %u", number);
-        disk->image.path = path;
-        disk->image.throw_away = disk->image.format_raw = true;
-        disk->image.direct = false; /* the copy may be in memory */
+        error = restore_choose_disk(config, &disk->image, fd, number, from);
+        file++;
     }
-    return 0;
+    return error;
 }
 
 /* The options change what the snapshot says. */
@@ -250,8 +256,8 @@ static int restore_read_options(struct restore_options *options, char **words)
 int restore_main(int argc, char **argv)
 {
     struct restore_options options = { .real_clock = 0 };
-    struct snapshot snap = { .memory = -1 };
-    struct restore_place place;
+    struct snapshot snap = { .directory = -1 };
+    struct snapshot_files files = { .count = 0 }; /* that are open */
     int status = STATUS_FAILED, result;
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
@@ -265,11 +271,11 @@ int restore_main(int argc, char **argv)
                    restore_table.program);
         return STATUS_USAGE;
     }
-    if (restore_find(&place, argv[1]) < 0)
+    if (restore_names_files(argv[1]) && restore_read_files(&files, argv[1]) < 0)
         return STATUS_USAGE;
-    if (config_set_defaults(&options.config) == 0 && restore_open(&snap, &place) == 0 &&
+    if (config_set_defaults(&options.config) == 0 && restore_open(&snap, &files, argv[1]) == 0 &&
         snapshot_load_config(&snap, &options.config) == 0 &&
-        restore_choose_disks(&options.config, &place) == 0) {
+        restore_choose_disks(&options.config, &snap.files, files.count ? NULL : argv[1]) == 0) {
         result = restore_read_options(&options, argv + 2);
         log_set_level(options.config.log_level);
         snap.real_clock = options.real_clock;

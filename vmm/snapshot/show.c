@@ -65,6 +65,14 @@ int snapshot_show(const char *directory)
     return error ? error : fflush(stdout) ? log_error(errno, "write") : 0;
 }
 
+static int show_check_disks(const struct snapshot *snap)
+{
+    for (unsigned i = SNAPSHOT_FD_DISKS; i < snap->files.count; i++)
+        if (snap->files.fds[i] < 0)
+            return log_refuse(ENOENT, "%s: the copy of a disk is missing", snap->name);
+    return 0;
+}
+
 int snapshot_verify(const char *directory)
 {
     struct config config;
@@ -75,7 +83,8 @@ int snapshot_verify(const char *directory)
     if (config_set_defaults(&config) < 0)
         error = -ENOMEM;
     if (!error && !(error = snapshot_load_config(&snap, &config)) &&
-        !(error = snapshot_check_memory(&snap, config.memory)))
+        !(error = snapshot_check_memory(&snap, config.memory)) &&
+        !(error = show_check_disks(&snap)))
         while ((more = state_next(&snap.state, &item)) > 0)
             ;
     if (more < 0)

@@ -6,7 +6,8 @@
  */
 int snapshot_show(const char *directory);
 
-/* Checks both files of a snapshot, and that they belong together. Prints errors; -errno. */
+/* Checks the files of a snapshot, and that state and memory belong together. Prints errors; -errno.
+ */
 int snapshot_verify(const char *directory);
 
 #endif

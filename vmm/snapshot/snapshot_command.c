@@ -18,7 +18,8 @@
 #include "vmm/core/arena.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
-#include "vmm/snapshot/directory.h"
+#include "vmm/machine/snapshot_files.h"
+#include "vmm/snapshot/draft.h"
 #include "vmm/snapshot/show.h"
 #include "vmm/snapshot/take.h"
 
@@ -50,10 +51,19 @@ const struct option_table snapshot_table = {
     .options = snapshot_options,
 };
 
-static int snapshot_take(const char *path, const char *to, bool stop)
+/* Waits until they are on the disk. */
+static int snapshot_sync(const struct snapshot_files *files, const char *path)
 {
-    struct directory directory = { .fd = -1 };
-    struct take_files files = { .directory = &directory };
+    for (unsigned i = 0; i < files->count; i++)
+        if (fsync(files->fds[i]) < 0)
+            return log_error(errno, "write %s", path);
+    return 0;
+}
+
+static int snapshot_take_into(const char *path, const char *to, bool stop)
+{
+    struct draft draft = { .fd = -1 };
+    struct snapshot_files files = { .count = 0 };
     struct control_client client;
     sigset_t signals;
     bool written;
@@ -66,16 +76,16 @@ static int snapshot_take(const char *path, const char *to, bool stop)
     sigprocmask(SIG_BLOCK, &signals, NULL); /* until nothing is left behind */
     cancel = signalfd(-1, &signals, SFD_CLOEXEC);
     client = (struct control_client){ socket, cancel };
-    error = directory_begin(&directory, to);
+    error = draft_begin(&draft, to);
     if (!error)
-        error = take_snapshot(&client, &files, stop);
+        error = take_snapshot(&client, &draft, stop, &files);
     written = !error || error == -EINTR; /* an answer to --stop may have been on its way */
-    if (!error && !(error = take_sync(&files, to)))
-        error = directory_commit(&directory);
-    take_close(&files);
+    if (!error && !(error = snapshot_sync(&files, to)))
+        error = draft_commit(&draft);
+    snapshot_files_close(&files);
     if (written && stop && error)
-        directory_abandon(&directory); /* the machine is in these files, and nowhere else */
-    directory_finish(&directory);
+        draft_abandon(&draft); /* the machine is in these files, and nowhere else */
+    draft_finish(&draft);
     sigprocmask(SIG_UNBLOCK, &signals, NULL); /* one that has come meanwhile ends the process */
     return error;
 }
@@ -117,7 +127,7 @@ int snapshot_main(int argc, char **argv)
     } else {
         if (count != 2)
             return snapshot_usage();
-        result = snapshot_take(words[0], words[1], options.stop);
+        result = snapshot_take_into(words[0], words[1], options.stop);
     }
     return result ? STATUS_FAILED : EXIT_SUCCESS;
 }

@@ -4,24 +4,16 @@
 
 #include <stdbool.h>
 
-/* Has a machine write its snapshot, by its control socket. json_open() comes first. */
 struct control_client;
-struct directory;
+struct draft;
+struct snapshot_files;
 
-#define TAKE_MAX_FILES 64
-
-struct take_files {
-    struct directory *directory; /* where they are made; NULL: in memory */
-    int fds[TAKE_MAX_FILES];     /* state, memory, then each disk that the guest can write */
-    unsigned count;
-};
-
-/* Makes the files and has them written; `stop`: the machine then ends. Prints; -errno. */
-int take_snapshot(const struct control_client *client, struct take_files *files, bool stop);
-
-/* Waits until they are on the disk. `path` is for messages. Prints; -errno. */
-int take_sync(const struct take_files *files, const char *path);
-
-void take_close(struct take_files *files); /* also after an error */
+/*
+ * Has a machine write its snapshot, by its control socket: to new files in `draft`, or in memory,
+ * NULL. `stop`: the machine then ends. json_open() comes first. Prints; -errno.
+ * snapshot_files_close() is due in any case.
+ */
+int take_snapshot(const struct control_client *client, struct draft *draft, bool stop,
+                  struct snapshot_files *ret);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef VMM_SNAPSHOT_DIRECTORY_H
-#define VMM_SNAPSHOT_DIRECTORY_H
+#ifndef VMM_SNAPSHOT_DRAFT_H
+#define VMM_SNAPSHOT_DRAFT_H
 
 #include <limits.h>
 #include <stdbool.h>
@@ -12,7 +12,7 @@
  */
 #define DIRECTORY_SUFFIX 7 /* ".XXXXXX" */
 
-struct directory {
+struct draft {
     const char *path;                             /* for messages */
     int parent;                                   /* where it is; -1: not made */
     char name[NAME_MAX + 1], aside[NAME_MAX + 1]; /* in `parent` */
@@ -20,27 +20,27 @@ struct directory {
 };
 
 /* Refuses a path where something else than a snapshot is. Prints; -errno. */
-int directory_begin(struct directory *d, const char *path);
+int draft_begin(struct draft *d, const char *path);
 
 /* The same in an open directory, where whatever has this name is replaced. Copies nothing. */
-int directory_begin_in(struct directory *d, int parent, const char *name);
+int draft_begin_in(struct draft *d, int parent, const char *name);
 
 /* Creates an empty file. Prints; the descriptor or -errno. */
-int directory_create(struct directory *d, const char *name);
+int draft_create(struct draft *d, const char *name);
 
 /* Gives the directory its name, once its files are on the disk (fsync()). Prints; -errno. */
-int directory_commit(struct directory *d);
+int draft_commit(struct draft *d);
 
 /* Leaves the files where they are, and says where. */
-void directory_abandon(struct directory *d);
+void draft_abandon(struct draft *d);
 
 /* Closes it: another process has it, too, and goes on. */
-void directory_leave(struct directory *d);
+void draft_leave(struct draft *d);
 
 /* Removes what was not committed. Due in any case. */
-void directory_finish(struct directory *d);
+void draft_finish(struct draft *d);
 
 /* Removes a directory of files. False: something of it stays. */
-bool directory_remove(int parent, const char *name);
+bool draft_remove(int parent, const char *name);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "vmm/snapshot/directory.h"
+#include "vmm/snapshot/draft.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -67,7 +67,7 @@ static int check_replaceable(const char *path)
 }
 
 /* As mkdtemp(3), in d->parent. */
-static int directory_make_aside(struct directory *d)
+static int draft_make_aside(struct draft *d)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
     uint8_t drawn[6];
@@ -88,26 +88,26 @@ static int directory_make_aside(struct directory *d)
     return d->fd < 0 ? -errno : 0;
 }
 
-int directory_begin_in(struct directory *d, int parent, const char *name)
+int draft_begin_in(struct draft *d, int parent, const char *name)
 {
     int error;
 
-    *d = (struct directory){ .path = name, .fd = -1 };
+    *d = (struct draft){ .path = name, .fd = -1 };
     d->parent = fcntl(parent, F_DUPFD_CLOEXEC, 0);
     if (strlen(name) >= sizeof(d->name) - DIRECTORY_SUFFIX)
         return log_refuse(ENAMETOOLONG, "%s: too long", name);
     strcpy(d->name, name);
-    error = directory_make_aside(d);
+    error = draft_make_aside(d);
     return error ? log_error(-error, "create %s", name) : 0;
 }
 
-int directory_begin(struct directory *d, const char *path)
+int draft_begin(struct draft *d, const char *path)
 {
     char above[PATH_MAX], last[PATH_MAX];
     cleanup_close int parent = -1;
     int error = check_replaceable(path);
 
-    *d = (struct directory){ .path = path, .parent = -1, .fd = -1 };
+    *d = (struct draft){ .path = path, .parent = -1, .fd = -1 };
     if (error)
         return error;
     if (snprintf(above, sizeof(above), "%s", path) >= (int)sizeof(above))
@@ -116,19 +116,19 @@ int directory_begin(struct directory *d, const char *path)
     parent = open(dirname(above), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (parent < 0)
         return log_error(errno, "create %s", path);
-    error = directory_begin_in(d, parent, basename(last));
+    error = draft_begin_in(d, parent, basename(last));
     d->path = path;
     return error;
 }
 
-int directory_create(struct directory *d, const char *name)
+int draft_create(struct draft *d, const char *name)
 {
     int fd = openat(d->fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
     return fd < 0 ? log_error(errno, "create %s/%s", d->path, name) : fd;
 }
 
-bool directory_remove(int parent, const char *name)
+bool draft_remove(int parent, const char *name)
 {
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *list = fd < 0 ? NULL : fdopendir(fd);
@@ -141,7 +141,7 @@ bool directory_remove(int parent, const char *name)
     return unlinkat(parent, name, AT_REMOVEDIR) == 0;
 }
 
-void directory_leave(struct directory *d)
+void draft_leave(struct draft *d)
 {
     if (d->fd >= 0)
         close(d->fd);
@@ -151,38 +151,38 @@ void directory_leave(struct directory *d)
 }
 
 /* Another process may put its own there at any time. */
-static int directory_rename(const struct directory *d, unsigned flags)
+static int draft_rename(const struct draft *d, unsigned flags)
 {
     return syscall(SYS_renameat2, d->parent, d->aside, d->parent, d->name, flags) < 0 ? -errno : 0;
 }
 
-int directory_commit(struct directory *d)
+int draft_commit(struct draft *d)
 {
     int error = 0;
 
     if (fsync(d->fd) < 0)
         return log_error(errno, "write %s", d->path);
     if (renameat(d->parent, d->aside, d->parent, d->name) < 0)
-        error = directory_rename(d, RENAME_EXCHANGE);
+        error = draft_rename(d, RENAME_EXCHANGE);
     if (error)
         return log_error(-error, "create %s", d->path);
-    directory_remove(d->parent, d->aside); /* the old one, which has that name now, if any */
+    draft_remove(d->parent, d->aside); /* the old one, which has that name now, if any */
     error = fsync(d->parent) < 0 ? log_error(errno, "write %s", d->path) : 0;
-    directory_leave(d);
+    draft_leave(d);
     return error;
 }
 
-void directory_abandon(struct directory *d)
+void draft_abandon(struct draft *d)
 {
     if (d->fd < 0)
         return;
     log_warn("what was written is kept beside %s: %s", d->path, d->aside);
-    directory_leave(d);
+    draft_leave(d);
 }
 
-void directory_finish(struct directory *d)
+void draft_finish(struct draft *d)
 {
     if (d->fd >= 0)
-        directory_remove(d->parent, d->aside);
-    directory_leave(d);
+        draft_remove(d->parent, d->aside);
+    draft_leave(d);
 }
