@@ -9,8 +9,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-from vmm import (FILES, GUESTS, LANE, ROOT, SECTOR, TIME_LIMIT, GuestTest, command, preloads, text,
-                 wait_until)
+from vmm import (FILES, GUESTS, LANE, ROOT, SECTOR, TIME_LIMIT, GuestTest, add_tap, command, preloads,
+                 text, wait_until)
 
 PROGRAMS = Path(FILES or ROOT / "build/tests/guests").absolute()
 PAUSING, MOVING = PROGRAMS / "pausing", PROGRAMS / "moving"
@@ -19,6 +19,7 @@ PAUSES = 1000
 MOVES = int(os.environ.get("MINIVMM_MOVES", "20" if LANE == "nested" else "100"))
 SEED = int(os.environ.get("LAB_SEED", "1"))  # of the moments
 SECTORS = 64
+TAP = f"moving-{os.getpid()}"
 
 
 def pattern(number: int) -> bytes:
@@ -84,12 +85,12 @@ class Pause(GuestTest):
         file = (share / "file").read_bytes()
         self.assertEqual(file.ljust(SECTORS * SECTOR, b"\0"), contents(rounds))
 
-    def check_move(self, **more):
+    def check_move(self, net="user", **more):
         """The machine is saved at random moments, destroyed, and a new one goes on."""
         disk = self.disk()
         share = self.directory / "share"
         share.mkdir()
-        serial, console = self.pausing("steady", "--net", "user", "--disk", disk, "--sandbox", "off",
+        serial, console = self.pausing("steady", "--net", net, "--disk", disk, "--sandbox", "off",
                                        "--share", f"{share},rw", program=MOVING, **more)
         rounds = self.check_steady(disk, serial, console)
         file = (share / "file").read_bytes()
@@ -100,6 +101,10 @@ class Pause(GuestTest):
 
     def test_move_one_cpu(self):
         self.check_move(times=MOVES // 4, cpus=1, cmdline="single")
+
+    def test_move_tap(self):
+        add_tap(TAP, self.addCleanup)
+        self.check_move(net=f"tap,name={TAP}", times=MOVES // 4)
 
     def test_move_cpus_that_are_off(self):
         """The third and fourth CPU were never started."""

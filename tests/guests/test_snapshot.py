@@ -22,8 +22,8 @@ import unittest
 from pathlib import Path
 
 from test_pause import MOVES, PROGRAMS, SEED
-from vmm import (MINIVMM, SECTOR, TIME_LIMIT, GuestTest, command, only_on, output_lines, payload, text,
-                 wait_until)
+from vmm import (MINIVMM, SECTOR, TIME_LIMIT, GuestTest, add_tap, command, only_on, output_lines,
+                 payload, text, wait_until)
 
 USAGE = 2
 FAILED = 125
@@ -32,6 +32,7 @@ KILLS = int(os.environ.get("KILLS", "12"))  # of a process while it makes a snap
 MUTATIONS = 60
 LINES = 400     # of 4 KiB: more than pipes and machines hold
 MIB = 1 << 20
+TAP = f"saved-{os.getpid()}"
 HEADER = struct.Struct("<8sIIQ16sII")
 FIELD_SIZES = {1: 1, 2: 2, 3: 4, 4: 8, 5: 1, 6: 4, 7: 4, 8: 8}
 DATA = 6
@@ -764,6 +765,11 @@ class Refusals(SnapshotTest):
             self.check_not_restored("the machine has 2 NICs", options=nics, status=USAGE)
         self.restore("--net", "user", "--net", "user").runs()
         self.restore().runs()
+        mac = "52:54:00:00:00:07"
+        self.saved("--net", f"user,mac={mac}")
+        for nic in ("user", f"user,mac={mac}"):
+            self.restore("--net", nic).runs()
+        self.check_not_restored(f"knows NIC 0 by {mac}", options=["--net", "user,mac=52:54:00:00:00:08"], status=USAGE)
 
     def test_share_that_is_gone(self):
         share = self.directory / "share"
@@ -1266,13 +1272,15 @@ class Control(SnapshotTest):
 
 
 class Forks(SnapshotTest):
-    def fork(self, control: Path, *options: object) -> list[Path]:
-        """Sockets of the forks, which end with the test."""
-        with open(self.directory / "errors", "a+b") as errors: # of the forks, too, as long as they run
+    def fork(self, control: Path, *options: object, status=0, error="") -> list[Path]:
+        """Sockets of the forks, which end with the test. ERROR: a pattern."""
+        with open(self.directory / "errors", "w+b") as errors: # of the forks, too, as long as they run
             done = self.run_vmm([str(word) for word in (MINIVMM, "fork", control, *options)],
                                 stderr=errors)
             errors.seek(0)
-            self.assertEqual((done.returncode, text(errors.read())), (0, ""))
+            said = text(errors.read())
+        self.assertEqual(done.returncode, status, said)
+        self.assertRegex(said, rf"\A{error}\Z")
         found = [Path(line) for line in text(done.stdout).splitlines()]
         for path in found:
             wait_until(path.exists, "a fork's socket")
@@ -1326,6 +1334,16 @@ class Forks(SnapshotTest):
         self.assertEqual(done.returncode, FAILED)
         self.check_one_line(done.stderr, "the machine has no disk 7")
         wait_until(lambda: self.names() == {"s"}, "the fork's end")
+        machine.runs()
+
+    def test_tap_serves_one(self):
+        for name in (TAP, f"{TAP}b"):
+            add_tap(name, self.addCleanup)
+        machine = self.start("--net", f"tap,name={TAP}")
+        self.fork(self.socket, status=FAILED, error=f"minivmm: tap {TAP} is in use by another program[^\n]*\n")
+        forks = self.fork(self.socket, "-n", 2, "--", "--net", f"tap,name={TAP}b", status=FAILED,
+                          error=f"minivmm: tap {TAP}b is in use by another program[^\n]*\n")
+        self.assertEqual(forks, [Path(f"{self.socket}.1")])
         machine.runs()
 
 

@@ -5,11 +5,10 @@ import os
 import re
 import subprocess
 import time
-import unittest
 from pathlib import Path
 from resource import RLIMIT_NOFILE, setrlimit
 
-from vmm import LANE, GuestTest, cpu_seconds, text, wait_until
+from vmm import GuestTest, add_tap, cpu_seconds, needs_vhost, text, wait_until
 
 DESCRIPTORS = 256  # RLIMIT_NOFILE with several shares
 # Rounds of the payload mutate for each device. A million in all takes hours where KVM is emulated.
@@ -150,14 +149,8 @@ class Tap(Rng):
 
     @classmethod
     def setUpClass(cls):
-        if os.geteuid() != 0 or not os.access("/dev/net/tun", os.W_OK):
-            raise unittest.SkipTest("a tap needs root and /dev/net/tun")
         super().setUpClass()
-        for words in (f"tuntap add {cls.name} mode tap", f"address add 10.0.2.2/24 dev {cls.name}",
-                      f"link set {cls.name} up"):
-            subprocess.run(["ip", *words.split()], check=True)
-            if "tuntap" in words:
-                cls.addClassCleanup(subprocess.run, ["ip", "link", "delete", cls.name], check=True)
+        add_tap(cls.name, cls.addClassCleanup)
 
     def options(self):
         return ["--net", f"tap,name={self.name}{self.vhost}"]
@@ -187,8 +180,7 @@ class Vhost(Tap):
 
     @classmethod
     def setUpClass(cls):
-        if not os.access("/dev/vhost-net", os.W_OK) and LANE != "nested":
-            raise unittest.SkipTest("no /dev/vhost-net")
+        needs_vhost()
         super().setUpClass()
 
     def test_hostile(self):

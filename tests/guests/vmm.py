@@ -52,6 +52,21 @@ def command(name: str | None, *options: object, cmdline: str = "") -> list[str]:
     return [str(word) for word in [*words, *options]]
 
 
+def add_tap(name: str, add_cleanup):
+    """Makes a tap whose host answers for 10.0.2.2. ADD_CLEANUP: of a test or its class."""
+    if os.geteuid() != 0 or not os.access("/dev/net/tun", os.W_OK):
+        raise unittest.SkipTest("a tap needs root and /dev/net/tun")
+    subprocess.run(["ip", "tuntap", "add", name, "mode", "tap"], check=True)
+    add_cleanup(subprocess.run, ["ip", "link", "delete", name], check=True)
+    subprocess.run(["ip", "address", "add", "10.0.2.2/24", "dev", name], check=True)
+    subprocess.run(["ip", "link", "set", name, "up"], check=True)
+
+
+def needs_vhost():
+    if not os.access("/dev/vhost-net", os.W_OK) and LANE != "nested":
+        raise unittest.SkipTest("no /dev/vhost-net")
+
+
 def output_lines(count: int) -> bytes:
     """The lines that the payload output writes."""
     return b"".join(b"%08d" % i + b"-" * (LINE - 9) + b"\n" for i in range(count))

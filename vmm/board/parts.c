@@ -73,14 +73,6 @@ static unsigned parts_count_nets(const struct config *config)
     return count;
 }
 
-/* The default has the prefix of KVM guests, 52:54:00; the last byte differs for each NIC. */
-static void parts_choose_mac(uint8_t mac[6], const struct net_config *config, unsigned number)
-{
-    const uint8_t fallback[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + number) };
-
-    memcpy(mac, config->mac_set ? config->mac : fallback, sizeof(fallback));
-}
-
 /* Creates the device for the back-end `net`. */
 static int parts_create_nic(struct board *board, struct virtio_device **ret, const char *name,
                             const struct net_config *config, struct net *net, const uint8_t mac[6],
@@ -122,7 +114,7 @@ static int parts_create_net(struct board *board, struct hardware_device *place, 
         user_attach(net, own->loop);
     else if ((error = tap_open(&net, &config->tap, own->loop)))
         return error;
-    parts_choose_mac(mac, config, number);
+    config_choose_mac(mac, config, number);
     board->nics = number + 1;
     error = parts_create_nic(board, &virtio, place->name, config, net, mac, own->loop);
     if (error) {

@@ -195,6 +195,14 @@ int config_check(const struct config *config)
     return config_check_shares(config);
 }
 
+/* The default has the prefix of KVM guests, 52:54:00; the last byte differs for each NIC. */
+void config_choose_mac(uint8_t mac[6], const struct net_config *net, unsigned number)
+{
+    const uint8_t fallback[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)(0x56 + number) };
+
+    memcpy(mac, net->mac_set ? net->mac : fallback, sizeof(fallback));
+}
+
 void config_finish(struct config *config)
 {
     arena_free(&config->arena);

@@ -146,6 +146,9 @@ int config_check(const struct config *config);
 int config_check_nets(const struct config *config);  /* checks NICs only */
 int config_check_disks(const struct config *config); /* checks disks only */
 
+/* The address of a NIC, the first of which is number 0. */
+void config_choose_mac(uint8_t mac[6], const struct net_config *net, unsigned number);
+
 void config_finish(struct config *config);
 
 #endif

@@ -39,19 +39,6 @@ static int socket_try(int fd, const struct sockaddr_un *address)
     return connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
 }
 
-bool control_is_served(const char *path)
-{
-    cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    int error;
-
-    if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
-        return false;
-    strcpy(address.sun_path, path);
-    error = socket_try(fd, &address);
-    return error == 0 || error == -EAGAIN;
-}
-
 int control_connect(const char *path)
 {
     const struct timeval patience = { .tv_sec = CONNECT_S };

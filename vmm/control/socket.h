@@ -14,9 +14,6 @@
  */
 int control_listen(const char *path);
 
-/* Whether such a socket is served. Prints nothing. */
-bool control_is_served(const char *path);
-
 /* Connects to such a socket. Prints; -errno. */
 int control_connect(const char *path);
 

@@ -120,17 +120,42 @@ static int fork_choose_name(char path[PATH_MAX], const char *socket, unsigned *n
     return -EEXIST;
 }
 
-/* Waits until the fork is there; -ECHILD: it has ended, and said why. */
+/* Whether the guest runs. Only then may no device and no state be refused any more. */
+static bool fork_runs(const char *path)
+{
+    cleanup_close int socket = control_connect(path);
+    const struct control_client client = { socket, -1 };
+    cleanup_free char *answer = malloc(CONTROL_ANSWER_SIZE);
+    char why[128];
+    const char *state;
+    struct json *json;
+    bool runs;
+
+    if (socket < 0 || !answer || control_ask(&client, "GET", "/", NULL, NULL, 0, answer) < 0)
+        return false;
+    json = json_read(answer, strlen(answer), why, sizeof(why));
+    state = json_text(json_member(json, "state"));
+    runs = state && !strcmp(state, "Running");
+    json_free(json);
+    return runs;
+}
+
+/* Waits until the fork runs; -ECHILD: it has ended, and said why. */
 static int fork_await(const char *path, pid_t child)
 {
     const struct timespec pause = { .tv_nsec = 1000000 };
 
-    while (!control_is_served(path)) {
+    int error = 0;
+
+    log_expect_errors(true);
+    while (!error && !fork_runs(path)) {
         if (waitpid(child, NULL, WNOHANG) != 0)
-            return -ECHILD;
-        nanosleep(&pause, NULL);
+            error = -ECHILD;
+        else
+            nanosleep(&pause, NULL);
     }
-    return 0;
+    log_expect_errors(false);
+    return error;
 }
 
 /* Prints the path of each fork's control socket, once it is served. */

@@ -148,6 +148,24 @@ static unsigned restore_count_nets(const struct config *config)
     return count;
 }
 
+/* The guest's driver has read its NICs' addresses, and would not read others. As many as saved. */
+static int restore_keep_macs(struct net_config *net, const struct net_config *saved)
+{
+    for (unsigned i = 0; net; net = net->next, saved = saved->next, i++) {
+        uint8_t mac[6];
+
+        config_choose_mac(mac, saved, i);
+        if (net->mac_set && memcmp(net->mac, mac, sizeof(mac)) != 0)
+            return log_refuse(EINVAL,
+                              "--net: the guest knows NIC %u by %02x:%02x:%02x:%02x:%02x:%02x, and "
+                              "would not notice another mac",
+                              i, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+        memcpy(net->mac, mac, sizeof(mac));
+        net->mac_set = true;
+    }
+    return 0;
+}
+
 /* A virtio console cannot come or go; connected to nothing it is a descriptor that is not there. */
 static int restore_check_console(struct console_config *console, bool had_one)
 {
@@ -249,7 +267,9 @@ static int restore_read_options(struct restore_options *options, char **words)
         options->config.nets = saved;
     else if (restore_count_nets(&options->config) != count)
         return log_refuse(EINVAL, "--net: the machine has %u NICs; name each", count);
-    result = restore_check_console(&options->config.console, had_console);
+    result = restore_keep_macs(options->config.nets, saved);
+    if (!result)
+        result = restore_check_console(&options->config.console, had_console);
     return result ? result : config_check(&options->config);
 }
 
