@@ -88,17 +88,23 @@ static int draft_make_aside(struct draft *d)
     return d->fd < 0 ? -errno : 0;
 }
 
-int draft_begin_in(struct draft *d, int parent, const char *name)
+/* `path` is for messages. */
+static int draft_begin_as(struct draft *d, int parent, const char *name, const char *path)
 {
     int error;
 
-    *d = (struct draft){ .path = name, .fd = -1 };
+    *d = (struct draft){ .path = path, .fd = -1 };
     d->parent = fcntl(parent, F_DUPFD_CLOEXEC, 0);
     if (strlen(name) >= sizeof(d->name) - DIRECTORY_SUFFIX)
-        return log_refuse(ENAMETOOLONG, "%s: too long", name);
+        return log_refuse(ENAMETOOLONG, "%s: too long", path);
     strcpy(d->name, name);
     error = draft_make_aside(d);
-    return error ? log_error(-error, "create %s", name) : 0;
+    return error ? log_error(-error, "create %s", path) : 0;
+}
+
+int draft_begin_in(struct draft *d, int parent, const char *name)
+{
+    return draft_begin_as(d, parent, name, name);
 }
 
 int draft_begin(struct draft *d, const char *path)
@@ -116,9 +122,7 @@ int draft_begin(struct draft *d, const char *path)
     parent = open(dirname(above), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (parent < 0)
         return log_error(errno, "create %s", path);
-    error = draft_begin_in(d, parent, basename(last));
-    d->path = path;
-    return error;
+    return draft_begin_as(d, parent, basename(last), path);
 }
 
 int draft_create(struct draft *d, const char *name)
