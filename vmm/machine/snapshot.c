@@ -26,9 +26,10 @@
 /* For messages: `snap->name` is DIR/state. */
 static void snapshot_path(const struct snapshot *snap, const char *file, char path[static PATH_MAX])
 {
-    int directory = (int)(strrchr(snap->name, '/') - snap->name);
+    const char *end = strrchr(snap->name, '/'); /* NULL: it had no room for that */
+    size_t directory = end ? (size_t)(end - snap->name) : strlen(snap->name);
 
-    snprintf(path, PATH_MAX, "%.*s/%s", directory, snap->name, file);
+    snprintf(path, PATH_MAX, "%.*s/%s", (int)directory, snap->name, file);
 }
 
 /* Its state names files that are opened for the guest, so it is trusted like a command line. */
