@@ -5,7 +5,7 @@
  * console, while the host pauses the machine. The second CPU counts on the serial port; the virtio
  * console gets a line per round. At the end it prints the number of rounds. With "alone" on the
  * command line it uses only the disk and the consoles; with "single", no second CPU; with "eight",
- * six more, which only run.
+ * six more, which only run; with "vhost", vhost-net serves the NIC.
  */
 #include <linux/fuse.h>
 #include <linux/virtio_blk.h>
@@ -61,12 +61,16 @@ static void pattern(uint32_t words[WORDS], uint32_t round)
         words[i] = round * 2654435761u + i;
 }
 
-/* A used buffer sets the bit in InterruptStatus; the acknowledgement clears it. */
+/*
+ * A used buffer sets the bit in InterruptStatus; the acknowledgement clears it, but not where
+ * vhost-net serves the queues.
+ */
 static void acknowledge(const struct virtio *v)
 {
     wait_for(virtio_get(v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING);
     virtio_set(v, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING);
-    wait_for(!(virtio_get(v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING));
+    if (v != &net || !word_is(0, "vhost"))
+        wait_for(!(virtio_get(v, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING));
 }
 
 static uint32_t ask(const struct virtio *v, struct queue *q, unsigned queue,

@@ -9,8 +9,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-from vmm import (FILES, GUESTS, LANE, ROOT, SECTOR, TIME_LIMIT, GuestTest, add_tap, command, preloads,
-                 text, wait_until)
+from vmm import (FILES, GUESTS, LANE, ROOT, SECTOR, TIME_LIMIT, GuestTest, add_tap, command,
+                 needs_vhost, preloads, text, wait_until)
 
 PROGRAMS = Path(FILES or ROOT / "build/tests/guests").absolute()
 PAUSING, MOVING = PROGRAMS / "pausing", PROGRAMS / "moving"
@@ -105,6 +105,12 @@ class Pause(GuestTest):
     def test_move_tap(self):
         add_tap(TAP, self.addCleanup)
         self.check_move(net=f"tap,name={TAP}", times=MOVES // 4)
+
+    def test_move_vhost(self):
+        """The queues go on where vhost-net has stopped, in another machine's."""
+        needs_vhost()
+        add_tap(TAP, self.addCleanup)
+        self.check_move(net=f"tap,name={TAP},vhost", times=MOVES // 4, cmdline="vhost")
 
     def test_move_cpus_that_are_off(self):
         """The third and fourth CPU were never started."""
