@@ -13,10 +13,12 @@ from pathlib import Path
 import contenders
 import fs
 import measure
+import warm
 from command import L1_PACKAGES, VIRTME_NG, fetch_virtme_ng, kernel_files
 from density import measure_density
 from disk import measure_disk
 from fio import fetch_disk
+from forks import COUNTS, measure_forks
 from pictures import draw
 from packets import measure_packets
 from restore import measure_restore
@@ -28,8 +30,9 @@ BENCH = Path(__file__).resolve().parent
 SCRIPTS = BENCH.parent.parent / "scripts"
 LAB = BENCH.parent / "lab/lab"
 STALLED = 124  # the lab's exit status at its time limit: guests sometimes stall, see tests/lab/README.md
-PARTS = ("start", "phases", "restore", "rewind", "density", "memory", "disk", "fio", "fs", "boot", "run", "exits",
-         "net")
+BY_INSTRUCTIONS = ("boot", "fs", "fs-large", "run", "warm", "tap")
+PARTS = ("start", "phases", "restore", "rewind", "density", "memory", "disk", "fio", "fs", "boot", "run", "warm",
+         "exits", "net")
 
 
 def peer(text: str) -> contenders.Contender:
@@ -86,7 +89,7 @@ def brought(part: str, options: argparse.Namespace, scratch: Path) -> dict[Path,
         modules = [word for name in fs.MODULES for word in ("--module", name)]
         subprocess.run([SCRIPTS / "mkinitrd", kernel.parents[1], image, *modules], check=True)
         bring[image] = fs.INITRD.name
-    if part.startswith("fs") or part == "run":
+    if part.startswith("fs") or part in ("run", "warm"):
         bring |= kernel_files(kernel)
     if part == "run":
         if options.virtme_ng:
@@ -99,6 +102,7 @@ def run_nested(part: str, options: argparse.Namespace, scratch: Path, seed: int
                ) -> list[measure.Figure]:
     """One turn inside the lab, some parts under its instruction clock."""
     packages = ["qemu-system-x86", *(fs.PACKAGES if part.startswith("fs") else ()),
+                *(warm.PACKAGES if part == "warm" else ()),
                 *(L1_PACKAGES if part == "run" and options.virtme_ng else ())]
     inside = [("minivmm", "/files/minivmm"), ("qemu", "/usr/bin/qemu-system-x86_64"),
               *((each.name, f"/files/{each.name}") for each in options.peer)]
@@ -106,7 +110,7 @@ def run_nested(part: str, options: argparse.Namespace, scratch: Path, seed: int
     words += [word for name in packages for word in ("--package", name)]
     words += [word for path, name in brought(part, options, scratch).items()
               for word in ("--bring", f"{path}:{name}")]
-    words += ["--icount", "--seed", str(seed)] if part in ("boot", "fs", "fs-large", "run", "tap") else []
+    words += ["--icount", "--seed", str(seed)] if part in BY_INSTRUCTIONS else []
     for _ in range(2):
         done = subprocess.run([*words, "--", "python3", "nested.py", json.dumps([part, inside])],
                               stdout=subprocess.PIPE, text=True)
@@ -132,6 +136,8 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
         yield from measure_rewind(everybody[0], tools, scratch, min(options.turns, 5), options.quick)
     if "density" in options.parts:
         yield from measure_density(everybody, tools, min(options.turns, 3), options.quick)
+        yield from measure_forks(everybody, contenders.Guest(tools / "idle.elf"), scratch,
+                                 min(options.turns, 3), COUNTS[:2] if options.quick else COUNTS)
     if "memory" in options.parts:
         yield from measure_memory(everybody, tools, scratch, min(options.turns, 5))
         yield from measure_program(minivmm, scratch)
@@ -147,8 +153,8 @@ def take(options: argparse.Namespace, scratch: Path) -> Iterator[measure.Figure]
     for turn in range(3 if "boot" in options.parts else 0):
         yield from run_nested("boot", options, scratch, 42 + turn)
     files = "fs-large" if options.large else "fs"
-    for part, within in (("fio", "fio"), (files, "fs"), ("run", "run"), ("memory", "memory"), ("exits", "exits"),
-                         ("stats", "exits"), ("tap", "net"), ("user-net", "net")):
+    for part, within in (("fio", "fio"), (files, "fs"), ("run", "run"), ("warm", "warm"),
+                         ("memory", "memory"), ("exits", "exits"), ("stats", "exits"), ("tap", "net"), ("user-net", "net")):
         if within in options.parts:
             yield from run_nested(part, options, scratch, 42)
 

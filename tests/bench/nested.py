@@ -18,6 +18,7 @@ from contenders import Contender, Guest, contender
 from measure import (MIB, Failed, Figure, private_kib, read_some, stats_tables, stopwatch,
                      take_turns)
 from start import warm_up
+from warm import measure_warm
 
 KERNEL, INITRD = Path("vmlinuz"), Path("initrd.img")
 VMLINUX = Path("vmlinux")  # the same kernel
@@ -261,6 +262,11 @@ def measure_run(contenders: list[Contender]) -> Iterator[Figure]:
         yield from measure_commands(contenders)
 
 
+def measure_warm_runs(contenders: list[Contender]) -> Iterator[Figure]:
+    with never_idle():
+        yield from measure_warm(contenders)
+
+
 def measure_files(contenders: list[Contender], large: bool = False) -> Iterator[Figure]:
     with never_idle():
         yield from fs.measure_fs(contenders, large)
@@ -289,9 +295,9 @@ def measure_fio(contenders: list[Contender]) -> Iterator[Figure]:
     return take_turns("fio", 3, {each.name: partial(take, each) for each in contenders})
 
 
-PARTS = {"boot": measure_boot, "run": measure_run, "memory": measure_memory, "fio": measure_fio,
-         "fs": measure_files, "fs-large": partial(measure_files, large=True), "exits": measure_exits,
-         "stats": measure_stats, "tap": measure_tap, "user-net": measure_user_net}
+PARTS = {"boot": measure_boot, "run": measure_run, "warm": measure_warm_runs, "memory": measure_memory,
+         "fio": measure_fio, "fs": measure_files, "fs-large": partial(measure_files, large=True),
+         "exits": measure_exits, "stats": measure_stats, "tap": measure_tap, "user-net": measure_user_net}
 
 
 def main():
