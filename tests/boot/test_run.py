@@ -280,8 +280,8 @@ class Clock(GuestTest):
 
 
 class SmallRoot(GuestTest):
-    def make(self) -> Path:
-        root = self.directory / "root"
+    def make(self, name: str) -> Path:
+        root = self.directory / name
         (root / "bin").mkdir(parents=True)
         shutil.copy(FILES / "busybox", root / "bin")
         (root / "bin/sh").symlink_to("busybox")
@@ -290,8 +290,8 @@ class SmallRoot(GuestTest):
     def test_in_namespaces(self):
         """The strictest sandbox serves directories, too."""
         (self.directory / "rw").mkdir()
-        done = run("--sandbox", "strict", "--root", self.make(), "--rw", f"{self.directory}/rw:/rw",
-                   "--cwd", "/rw", "--", "sh", "-c",
+        done = run("--sandbox", "strict", "--root", self.make("strict"),
+                   "--rw", f"{self.directory}/rw:/rw", "--cwd", "/rw", "--", "sh", "-c",
                    "echo text >made && busybox stat -c %u made && busybox cat made")
         if b"does not provide" in done.stderr:
             self.skipTest(done.stderr.decode())
@@ -300,7 +300,7 @@ class SmallRoot(GuestTest):
 
     def test_small_root(self):
         """It has no /tmp, and the command is a script without #!. The words of --cmdline prevail."""
-        root = self.make()
+        root = self.make("small")
         (root / "script").write_text("echo $0 $1; cd /tmp && busybox stat -c %a . &&\n"
                                       "busybox cat /sys/module/cryptomgr/parameters/notests && exit 3\n")
         (root / "script").chmod(0o755)
