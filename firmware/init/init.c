@@ -386,8 +386,8 @@ static void init_freeze(struct init *init)
     sys_sync();
     init_wait_for_job(init);
     init->line_length = 0;
-    root_drop_names(&init->names); /* the host may have changed some meanwhile */
     clock_set(&init->sink);
+    root_drop_names(&init->names); /* the host may have changed some meanwhile */
     init_open_streams(init);
     if (init->job.hook)
         init_run_hook(init);

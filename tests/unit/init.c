@@ -432,6 +432,25 @@ START_TEST(clock_is_set_by_the_fastest_answer)
 }
 END_TEST
 
+/* As the server of a share sends it, in a machine that was running before. */
+START_TEST(clock_is_set_while_names_change)
+{
+    const char *const answers[] = { "names\nnames\ntime 1700000000 0\n",
+                                    "names\ntime 1700000000 0\n",
+                                    "time 1700000000 0\n",
+                                    "time 1700000000 0\n",
+                                    "time 1700000000 0\n",
+                                    "time 1700000000 0\n",
+                                    "time 1700000000 0\n",
+                                    "time 1700000000 0\n",
+                                    NULL };
+    const struct message_sink sink = answering(answers, 0);
+
+    clock_set(&sink);
+    ck_assert_int_ge(set_clock.tv_sec, 1700000000);
+}
+END_TEST
+
 static const char *const no_times[] = {
     "signal 2\n", "time 17\n",
     "time 0 0\n", "time 17 1000000000\n",
@@ -461,6 +480,7 @@ int main(void)
     tcase_add_test(tests, pump_set_aside_when_no_writer_lives);
     tcase_add_test(tests, clock_is_ahead_by_the_time_of_the_answer);
     tcase_add_test(tests, clock_is_set_by_the_fastest_answer);
+    tcase_add_test(tests, clock_is_set_while_names_change);
     tcase_add_loop_test(tests, clock_stays_without_an_answer, 0, ARRAY_SIZE(no_times));
     suite_add_tcase(suite, tests);
 
