@@ -14,6 +14,7 @@
 #include "tests/unit/dead_mount.h"
 #include "tests/unit/host.h"
 #include "tests/unit/unit.h"
+#include "vmm/cli/status.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 
@@ -595,6 +596,8 @@ START_TEST(sigurg_is_sent_when_the_command_runs)
 }
 END_TEST
 
+static int leaving_status;
+
 /* As SIGURG, which has come before. */
 static int leaves_a_machine(void *owner, const struct session_ends *ends)
 {
@@ -607,11 +610,12 @@ static int leaves_a_machine(void *owner, const struct session_ends *ends)
     if (sigwait(&set, &number) != 0)
         return 98;
     *ends->kept = owner;
-    return 0;
+    return leaving_status;
 }
 
-static void start_leaving(bool kept)
+static void start_leaving(bool kept, int status)
 {
+    leaving_status = status;
     start(leaves_a_machine, (struct session_config){ .boot_timeout_ms = 20000,
                                                      .timeout_ms = 20000,
                                                      .owner = kept ? &times : NULL });
@@ -619,15 +623,23 @@ static void start_leaving(bool kept)
 
 START_TEST(a_machine_that_is_left_when_the_command_has_ended)
 {
-    start_leaving(true);
+    start_leaving(true, 0);
     expect(OUTCOME_EXIT, 0);
+}
+END_TEST
+
+/* As other runs do. */
+START_TEST(a_machine_that_is_left_when_output_was_lost)
+{
+    start_leaving(true, STATUS_FAILED);
+    expect(OUTCOME_FAILED, 0);
 }
 END_TEST
 
 /* The guest says that it waits for a job, and powers off. */
 START_TEST(a_machine_that_is_not_left)
 {
-    start_leaving(false);
+    start_leaving(false, 0);
     expect(OUTCOME_POWER_OFF, 0);
 }
 END_TEST
@@ -759,6 +771,7 @@ int main(void)
     tcase_add_test(tests, a_signal_before_the_command_runs_ends_the_machine);
     tcase_add_test(tests, sigurg_is_sent_when_the_command_runs);
     tcase_add_test(tests, a_machine_that_is_left_when_the_command_has_ended);
+    tcase_add_test(tests, a_machine_that_is_left_when_output_was_lost);
     tcase_add_test(tests, a_machine_that_is_not_left);
     tcase_add_test(tests, garbage_is_ignored);
     tcase_add_test(tests, lines_are_labelled);

@@ -237,7 +237,7 @@ static void session_set_outcome_of_child(struct session *session)
 {
     struct outcome *outcome = &session->outcome;
 
-    if (session->shared->kept) {
+    if (session->shared->kept && !session_child_failed(session)) {
         *outcome = (struct outcome){ .kind = OUTCOME_EXIT };
         return;
     }
