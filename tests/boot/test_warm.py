@@ -205,4 +205,9 @@ class Named(GuestTest):
         self.assertRegex(listed[0], rf"\Apg .* kernel {version()}; root /; sh -c head -c 5")
         done = self.run_words(MINIVMM, "run", "--from", "bad", "true")
         self.assertEqual((done.returncode, done.stderr),
-                         (125, b"minivmm: the warm machine bad: No such file or directory\n"))
+                         (125, b"minivmm: there is no warm machine 'bad'; see minivmm warm --list\n"))
+
+    def test_a_directory_must_be_absolute(self):
+        done = self.run_words(*self.FROM, "--cwd", "tmp", "true")
+        self.assertEqual((done.returncode, done.stderr),
+                         (125, b"minivmm: --cwd tmp: must be an absolute path without '..'\n"))

@@ -498,6 +498,24 @@ START_TEST(no_such_directories)
 }
 END_TEST
 
+/* As it is read for a machine with a name, whose mounts are not looked for. */
+START_TEST(a_directory_of_the_guest)
+{
+    const char *cwd = "";
+
+    ck_assert_int_eq(parse(W("--from=pg"), W("true")), CONFIG_RUN);
+    ck_assert_int_eq(mounts_read_cwd(&cwd, &options), 0);
+    ck_assert_ptr_null(cwd);
+    ck_assert_int_eq(parse(W("--from=pg"), W("--cwd=/a//b/"), W("true")), CONFIG_RUN);
+    ck_assert_int_eq(mounts_read_cwd(&cwd, &options), 0);
+    ck_assert_str_eq(cwd, "/a/b");
+    ck_assert_int_eq(parse(W("--from=pg"), W("--cwd=a"), W("true")), CONFIG_RUN);
+    ck_assert_int_eq(mounts_read_cwd(&cwd, &options), -EINVAL);
+    ck_assert_int_eq(parse(W("--from=pg"), W("--cwd=/a/.."), W("true")), CONFIG_RUN);
+    ck_assert_int_eq(mounts_read_cwd(&cwd, &options), -EINVAL);
+}
+END_TEST
+
 /* The strings of a list that ends with NULL, each followed by a space. */
 static const char *sorted(const char **list)
 {
@@ -761,6 +779,7 @@ int main(void)
     tcase_add_test(tests, outer_shares_come_first);
     tcase_add_test(tests, shares_that_contradict);
     tcase_add_test(tests, no_such_directories);
+    tcase_add_test(tests, a_directory_of_the_guest);
     tcase_add_loop_test(tests, the_current_directory_or_none, 0, ARRAY_SIZE(currents));
     tcase_add_test(tests, a_current_directory_that_was_deleted);
     if (guest_file_open("/", "/", O_DIRECTORY) >= 0) {

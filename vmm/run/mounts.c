@@ -326,18 +326,23 @@ static int mounts_use_current(struct mounts *mounts, struct run_options *options
                       here);
 }
 
-static int mounts_find_cwd(struct mounts *mounts, struct run_options *options)
+int mounts_read_cwd(const char **ret, struct run_options *options)
 {
     char *given = options->cwd ? run_options_format(options, "%s", options->cwd) : NULL;
 
-    if (!options->cwd)
-        return mounts_use_current(mounts, options);
-    if (!given)
+    if (options->cwd && !given)
         return -ENOMEM;
-    if (!mounts_normalize(given))
+    if (given && !mounts_normalize(given))
         return log_refuse(EINVAL, "--cwd %s: must be an absolute path without '..'", options->cwd);
-    mounts->cwd = given;
+    *ret = given;
     return 0;
+}
+
+static int mounts_find_cwd(struct mounts *mounts, struct run_options *options)
+{
+    int error = mounts_read_cwd(&mounts->cwd, options);
+
+    return error || mounts->cwd ? error : mounts_use_current(mounts, options);
 }
 
 /* Programs and places that distributions keep in /run, and links that lead out of it. */

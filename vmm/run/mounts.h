@@ -32,6 +32,9 @@ struct mounts {
  */
 int mounts_find(struct mounts *ret, struct run_options *options);
 
+/* Only --cwd; NULL: not given. */
+int mounts_read_cwd(const char **ret, struct run_options *options);
+
 /* The rest of `path` below `directory`: "" or "/..."; NULL: it is not below. */
 const char *mounts_below(const char *path, const char *directory);
 

@@ -36,8 +36,10 @@ struct run_options {
     char **argv;  /* the command, in the caller's argv; argv[0] NULL: none given */
 };
 
-/* `name` as in struct run_options. Returns as config_parse(). Call run_options_finish() whatever
- * the result. */
+/*
+ * `name` as in struct run_options. Returns as config_parse(). Call run_options_finish() whatever
+ * the result.
+ */
 enum config_result run_options_parse(struct run_options *options, const char *name, int argc,
                                      char **argv);
 void run_options_finish(struct run_options *options);

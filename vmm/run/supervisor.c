@@ -168,8 +168,11 @@ static int supervisor_open_machine(struct supervisor *s, struct child_params *pa
 {
     struct run_options *options = &s->options;
     char text[WARM_TEXT_MAX];
-    int error = warm_open(&s->snap, text, WARM_NAMED, options->from);
+    const char *cwd;
+    int error = mounts_read_cwd(&cwd, options);
 
+    if (!error)
+        error = warm_open(&s->snap, text, WARM_NAMED, options->from);
     if (!error)
         error = snapshot_load_config(&s->snap, &options->machine);
     if (!error)
@@ -180,8 +183,8 @@ static int supervisor_open_machine(struct supervisor *s, struct child_params *pa
         return log_refuse(EINVAL, "the warm machine %s was not made by minivmm warm",
                           options->from);
     params->snap = &s->snap;
-    params->mounts = (struct mounts){ .root.host = options->machine.shares->directory.path,
-                                      .cwd = options->cwd };
+    params->mounts =
+        (struct mounts){ .root.host = options->machine.shares->directory.path, .cwd = cwd };
     return 0;
 }
 

@@ -89,7 +89,8 @@ int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], enum warm_kind kin
         return cache;
     directory = openat(cache, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (directory < 0)
-        return log_error(errno, "the warm machine %s", name);
+        return errno == ENOENT ? warm_report_missing(name)
+                               : log_error(errno, "the warm machine %s", name);
     error = warm_read_text(text, directory);
     if (error)
         return log_error(-error, "the warm machine %s", name);

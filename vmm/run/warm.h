@@ -64,6 +64,7 @@ int warm_list(void);
 /* Of the two files that implement this. */
 int warm_open_cache(enum warm_kind kind);                    /* prints; -errno */
 int warm_read_text(char text[WARM_TEXT_MAX], int directory); /* prints nothing; -errno */
+int warm_report_missing(const char *name);                   /* prints; -ENOENT */
 
 /* Removes what nobody completes any more, and the least recently used but the newest. */
 void warm_prune(enum warm_kind kind, const char *newest);

@@ -32,7 +32,8 @@ static const struct option warm_options[] = {
 
 const struct option_table warm_table = {
     .program = "minivmm warm",
-    .usage = "NAME [--on-fork COMMAND] [OPTION of run]... -- CMD [ARG]... | --list | --drop NAME",
+    .usage =
+        "NAME [--on-fork COMMAND] [OPTION of run]... [--] [CMD [ARG]...] | --list | --drop NAME",
     .options = warm_options,
 };
 
@@ -63,7 +64,7 @@ int warm_main(int argc, char **argv)
     if (result)
         return result > 0 ? EXIT_SUCCESS : STATUS_USAGE;
     if (options.list == !!options.drop) {
-        log_refuse(EINVAL, "expected --list or --drop (see %s --help)", warm_table.program);
+        log_refuse(EINVAL, "expected a name, --list or --drop (see %s --help)", warm_table.program);
         return STATUS_USAGE;
     }
     return (options.list ? warm_list() : warm_drop(options.drop)) ? STATUS_FAILED : EXIT_SUCCESS;

@@ -4,7 +4,7 @@
 
 #include "vmm/config/option.h"
 
-/* `minivmm warm`: lists and removes warm machines. Returns the exit status. */
+/* `minivmm warm`: makes, lists and removes warm machines. Returns the exit status. */
 int warm_main(int argc, char **argv);
 
 extern const struct option_table warm_table;

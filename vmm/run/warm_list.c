@@ -165,6 +165,11 @@ int warm_list(void)
     return error ? error : fflush(stdout) || ferror(stdout) ? log_error(errno, "write") : 0;
 }
 
+int warm_report_missing(const char *name)
+{
+    return log_refuse(ENOENT, "there is no warm machine '%s'; see minivmm warm --list", name);
+}
+
 struct warm_drop {
     const char *name;
     bool found;
@@ -190,5 +195,5 @@ int warm_drop(const char *name)
 
     if (error || drop.found)
         return error;
-    return log_refuse(ENOENT, "there is no warm machine '%s'; see minivmm warm --list", name);
+    return warm_report_missing(name);
 }
