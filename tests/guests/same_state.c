@@ -23,7 +23,9 @@ static const struct changing {
     { "clock", "realtime", .size = 8 },
     { "vcpu", "tsc", .size = 8 },
     { "vcpu", "deadline", .size = 8 }, /* one that has just passed becomes the TSC's value */
-    /* After its size: IRR, as a timer may expire meanwhile; the timer's current count. */
+    /* After its size: PPR, which KVM derives from others when it needs it (SDM 3, 11.8.3.1). */
+    { "vcpu", "lapic", .skip = 4 + 0xa0, .size = 4 },
+    /* IRR, as a timer may expire meanwhile; the timer's current count. */
     { "vcpu", "lapic", .skip = 4 + 0x200, .size = 0x80 },
     { "vcpu", "lapic", .skip = 4 + 0x390, .size = 4 },
     { "clock", "counter", .size = 8 },
