@@ -112,6 +112,24 @@ START_TEST(the_last_one_made_is_kept)
 }
 END_TEST
 
+START_TEST(one_that_is_replaced_is_there_all_the_time)
+{
+    unsigned misses = 0;
+    pid_t maker;
+
+    make("pg", "text");
+    maker = fork();
+    if (maker == 0) {
+        for (unsigned i = 0; i < 50; i++)
+            make("pg", "text");
+        _exit(0);
+    }
+    while (kill(maker, 0) == 0)
+        misses += strcmp(found("pg"), "text") != 0;
+    ck_assert_uint_eq(misses, 0);
+}
+END_TEST
+
 START_TEST(what_is_not_committed_leaves_nothing)
 {
     struct warm w;
@@ -199,6 +217,7 @@ int main(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, the_last_one_made_is_kept);
+    tcase_add_test(tests, one_that_is_replaced_is_there_all_the_time);
     tcase_add_test(tests, what_is_not_committed_leaves_nothing);
     tcase_add_test(tests, what_a_killed_keeper_leaves);
     tcase_add_loop_test(tests, damaged, 0, 8);

@@ -62,40 +62,62 @@ int warm_read_text(char text[WARM_TEXT_MAX], int directory)
     return 0;
 }
 
-static int warm_open_files(struct snapshot *ret, int directory, const char *name)
+/* Prints nothing; -errno. */
+static int warm_open_files(struct snapshot_files *ret, char text[WARM_TEXT_MAX], int directory)
 {
     static const char *const names[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY };
-    struct snapshot_files files = { .count = 0 };
+    int error = warm_read_text(text, directory);
 
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+    ret->count = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(names) && !error; i++) {
         int fd = cache_open_file(directory, names[i]);
 
-        if (fd < 0) {
-            snapshot_files_close(&files);
-            return log_error(-fd, "the warm machine %s", name);
-        }
-        snapshot_files_add(&files, fd);
+        error = fd < 0 ? fd : snapshot_files_add(ret, fd);
     }
-    return snapshot_open_files(ret, &files, name);
+    if (error)
+        snapshot_files_close(ret);
+    return error;
+}
+
+/* Has another one got this name? Then the files of this one go. */
+static bool warm_is_replaced(int cache, const char *name, int directory)
+{
+    struct stat now, opened;
+
+    return fstatat(cache, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && fstat(directory, &opened) == 0 &&
+           now.st_ino != opened.st_ino;
+}
+
+/* Prints; 1: again. */
+static int warm_try_to_open(struct snapshot_files *ret, char text[WARM_TEXT_MAX], int cache,
+                            const char *name)
+{
+    cleanup_close int directory =
+        openat(cache, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int error;
+
+    if (directory < 0)
+        return errno == ENOENT ? warm_report_missing(name)
+                               : log_error(errno, "the warm machine %s", name);
+    error = warm_open_files(ret, text, directory);
+    if (error)
+        return error == -ENOENT && warm_is_replaced(cache, name, directory)
+                   ? 1
+                   : log_error(-error, "the warm machine %s", name);
+    utimensat(directory, TEXT_FILE, NULL, 0); /* it was used now */
+    return 0;
 }
 
 int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], enum warm_kind kind, const char *name)
 {
-    cleanup_close int cache = warm_open_cache(kind), directory = -1;
-    int error;
+    cleanup_close int cache = warm_open_cache(kind);
+    struct snapshot_files files = { .count = 0 };
+    int error = cache < 0 ? cache : 1;
 
     *ret = (struct snapshot){ .directory = -1 };
-    if (cache < 0)
-        return cache;
-    directory = openat(cache, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (directory < 0)
-        return errno == ENOENT ? warm_report_missing(name)
-                               : log_error(errno, "the warm machine %s", name);
-    error = warm_read_text(text, directory);
-    if (error)
-        return log_error(-error, "the warm machine %s", name);
-    utimensat(directory, TEXT_FILE, NULL, 0); /* it was used now */
-    return warm_open_files(ret, directory, name);
+    while (error > 0)
+        error = warm_try_to_open(&files, text, cache, name);
+    return error ? error : snapshot_open_files(ret, &files, name);
 }
 
 static void warm_close_all_but(int a, int b)
