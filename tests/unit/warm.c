@@ -130,6 +130,25 @@ START_TEST(one_that_is_replaced_is_there_all_the_time)
 }
 END_TEST
 
+START_TEST(nobody_removes_one_that_has_just_begun)
+{
+    pid_t pruner = fork();
+    struct warm w;
+
+    while (pruner == 0)
+        warm_prune(WARM_NAMED, "");
+    for (unsigned i = 0; i < 300; i++) {
+        int error = warm_begin(&w, WARM_NAMED, "pg", "text");
+
+        if (error)
+            kill(pruner, SIGKILL);
+        ck_assert_int_eq(error, 0);
+        warm_close(&w);
+    }
+    kill(pruner, SIGKILL);
+}
+END_TEST
+
 START_TEST(what_is_not_committed_leaves_nothing)
 {
     struct warm w;
@@ -218,6 +237,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, the_last_one_made_is_kept);
     tcase_add_test(tests, one_that_is_replaced_is_there_all_the_time);
+    tcase_add_test(tests, nobody_removes_one_that_has_just_begun);
     tcase_add_test(tests, what_is_not_committed_leaves_nothing);
     tcase_add_test(tests, what_a_killed_keeper_leaves);
     tcase_add_loop_test(tests, damaged, 0, 8);

@@ -215,16 +215,37 @@ static int warm_start_keeper(struct draft *d, struct warm *w, enum warm_kind kin
     return child < 0 ? log_error(errno, "the warm machine %s", d->path) : 0;
 }
 
-/* The lock tells warm_prune() that somebody is at it: the keeper, as this process closes it. */
+/*
+ * The lock tells warm_prune() that somebody is at it: the keeper, as this process closes it. If one
+ * came before the lock, it removes the directory, and another is made.
+ */
+static int warm_begin_draft(struct draft *d, int cache, const char *name)
+{
+    bool is_mine = false;
+    struct stat st;
+    int error;
+
+    do {
+        error = draft_begin_in(d, cache, name);
+        if (error)
+            return error;
+        is_mine = flock(d->fd, LOCK_EX | LOCK_NB) == 0 &&
+                  fstatat(d->parent, d->aside, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        if (!is_mine && errno != EWOULDBLOCK && errno != ENOENT)
+            return log_error(errno, "the warm machine %s", name);
+        if (!is_mine)
+            draft_finish(d);
+    } while (!is_mine);
+    return 0;
+}
+
 int warm_begin(struct warm *w, enum warm_kind kind, const char *name, const char *text)
 {
     struct draft draft = { .parent = -1, .fd = -1 };
     cleanup_close int cache = warm_open_cache(kind);
-    int error = cache < 0 ? cache : draft_begin_in(&draft, cache, name);
+    int error = cache < 0 ? cache : warm_begin_draft(&draft, cache, name);
 
     *w = (struct warm){ .keeper = -1 };
-    if (!error && flock(draft.fd, LOCK_EX | LOCK_NB) < 0)
-        error = log_error(errno, "the warm machine %s", name);
     if (!error)
         error = warm_create(&draft, w, text);
     if (!error)

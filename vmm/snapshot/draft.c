@@ -83,8 +83,8 @@ static int draft_make_aside(struct draft *d)
             *end++ = letters[drawn[i] % (sizeof(letters) - 1)];
         *end = '\0';
         made = mkdirat(d->parent, d->aside, 0700);
-    } while (made < 0 && errno == EEXIST);
-    d->fd = made < 0 ? -1 : openat(d->parent, d->aside, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        d->fd = made < 0 ? -1 : openat(d->parent, d->aside, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    } while (d->fd < 0 && errno == (made < 0 ? EEXIST : ENOENT)); /* others remove what they find */
     return d->fd < 0 ? -errno : 0;
 }
 
