@@ -11,6 +11,8 @@
 #include "tests/unit/host.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
+#include "vmm/config/config.h"
+#include "vmm/config/config_state.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 #include "vmm/core/state.h"
@@ -32,24 +34,54 @@ static void tear_down(void)
     tree_remove(tree);
 }
 
-static void write_files(struct warm *w)
+static void configure(struct config *config)
+{
+    struct share_config *share;
+
+    ck_assert_int_eq(config_set_defaults(config), 0);
+    share = config_add_share(config);
+    ck_assert_ptr_nonnull(share);
+    share->directory.path = "/";
+    strcpy(share->tag, "root");
+}
+
+static void write_files_of(struct warm *w, struct config *config)
 {
     const uint8_t id[SNAPSHOT_ID_SIZE] = { 1 };
     struct state s;
 
     state_begin_save(&s);
-    state_section(&s, "test", 1);
-    state_end_section(&s);
+    config_state(config, &s);
     ck_assert_int_eq(state_file_write(w->files.fds[SNAPSHOT_FD_STATE], &s, id), 0);
     state_finish(&s);
     ck_assert_int_eq(write(w->files.fds[SNAPSHOT_FD_MEMORY], "memory", 6), 6);
+}
+
+static void write_files(struct warm *w)
+{
+    struct config config;
+
+    configure(&config);
+    write_files_of(w, &config);
+    config_finish(&config);
+}
+
+static int begin(struct warm *w, const char *name, const char *text)
+{
+    struct config config;
+    int error;
+
+    configure(&config);
+    error = warm_begin(w, WARM_NAMED, name, text, &config);
+    config_finish(&config);
+    return error;
 }
 
 static void make(const char *name, const char *text)
 {
     struct warm w;
 
-    ck_assert_int_eq(warm_begin(&w, WARM_NAMED, name, text), 0);
+    ck_assert_int_eq(begin(&w, name, text), 0);
     write_files(&w);
     ck_assert_int_eq(warm_commit(&w, true), 0);
     warm_close(&w);
@@ -60,11 +92,14 @@ static const char *found(const char *name)
 {
     static char text[WARM_TEXT_MAX];
     struct snapshot snap;
+    struct config config;
 
     *text = '\0';
-    if (warm_open(&snap, text, WARM_NAMED, name) < 0)
+    ck_assert_int_eq(config_set_defaults(&config), 0);
+    if (warm_open(&snap, text, &config, WARM_NAMED, name) < 0)
         *text = '\0';
     snapshot_close(&snap);
+    config_finish(&config);
     return text;
 }
 
@@ -97,8 +132,8 @@ START_TEST(the_last_one_made_is_kept)
     ck_assert_str_eq(found("pg"), "");
     make("pg", "one");
     ck_assert_str_eq(found("pg"), "one");
-    ck_assert_int_eq(warm_begin(&first, WARM_NAMED, "pg", "two"), 0);
-    ck_assert_int_eq(warm_begin(&second, WARM_NAMED, "pg", "three"), 0);
+    ck_assert_int_eq(begin(&first, "pg", "two"), 0);
+    ck_assert_int_eq(begin(&second, "pg", "three"), 0);
     write_files(&first);
     write_files(&second);
     ck_assert_str_eq(found("pg"), "one");
@@ -138,7 +173,7 @@ START_TEST(nobody_removes_one_that_has_just_begun)
     while (pruner == 0)
         warm_prune(WARM_NAMED, "");
     for (unsigned i = 0; i < 300; i++) {
-        int error = warm_begin(&w, WARM_NAMED, "pg", "text");
+        int error = begin(&w, "pg", "text");
 
         if (error)
             kill(pruner, SIGKILL);
@@ -153,7 +188,7 @@ START_TEST(what_is_not_committed_leaves_nothing)
 {
     struct warm w;
 
-    ck_assert_int_eq(warm_begin(&w, WARM_NAMED, "pg", "text"), 0);
+    ck_assert_int_eq(begin(&w, "pg", "text"), 0);
     write_files(&w);
     ck_assert_uint_eq(entries(), 1);
     warm_close(&w);
@@ -166,7 +201,7 @@ START_TEST(what_a_killed_keeper_leaves)
 {
     struct warm w;
 
-    ck_assert_int_eq(warm_begin(&w, WARM_NAMED, "other", "text"), 0);
+    ck_assert_int_eq(begin(&w, "other", "text"), 0);
     tree_put_text(named, "pg.aaaaaa/memory", "memory");
     make("pg", "text");
     wait_for_entries(2);
@@ -180,16 +215,49 @@ START_TEST(what_a_killed_keeper_leaves)
 }
 END_TEST
 
+/* A guest that has taken over the process that saves it asks for all that the user may open. */
+START_TEST(the_configuration_is_what_the_user_asked_for)
+{
+    struct config config;
+    struct snapshot snap;
+    char text[WARM_TEXT_MAX];
+    struct warm w;
+
+    configure(&config);
+    config.shares->directory.writable = true;
+    config_add_share(&config)->directory.path = "/home";
+    config_add_disk(&config)->image.path = "/dev/sda";
+    config_add_net(&config, NET_TAP);
+    config.memory *= 2;
+    ck_assert_int_eq(begin(&w, "pg", "text"), 0);
+    write_files_of(&w, &config);
+    config_finish(&config);
+    ck_assert_int_eq(warm_commit(&w, true), 0);
+    warm_close(&w);
+
+    ck_assert_int_eq(config_set_defaults(&config), 0);
+    ck_assert_int_eq(warm_open(&snap, text, &config, WARM_NAMED, "pg"), 0);
+    ck_assert_str_eq(config.shares->directory.path, "/");
+    ck_assert(!config.shares->directory.writable);
+    ck_assert(!config.shares->next && !config.disks && !config.nets->next);
+    ck_assert_int_eq(config.nets->kind, NET_USER);
+    ck_assert_uint_eq(config.memory, 512 * MIB);
+    config_finish(&config);
+    snapshot_close(&snap);
+}
+END_TEST
+
 static void damage(unsigned how)
 {
+    static const char *const names[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY, "config" };
     char path[200];
 
-    snprintf(path, sizeof(path), "%s/pg/%s", named, how % 2 ? SNAPSHOT_STATE : SNAPSHOT_MEMORY);
-    if (how < 2)
+    snprintf(path, sizeof(path), "%s/pg/%s", named, names[how % 3]);
+    if (how < 3)
         ck_assert_int_eq(unlink(path), 0);
-    else if (how < 4)
-        ck_assert_int_eq(chmod(path, 0666), 0);
     else if (how < 6)
+        ck_assert_int_eq(chmod(path, 0666), 0);
+    else if (how < 9)
         ck_assert(unlink(path) == 0 && symlink("/etc/hostname", path) == 0);
     else
         ck_assert(unlink(path) == 0 && mkfifo(path, 0600) == 0);
@@ -200,7 +268,7 @@ START_TEST(damaged)
     make("pg", "text");
     damage((unsigned)_i);
     ck_assert_str_eq(found("pg"), "");
-    if (_i < 6) {
+    if (_i < 9) {
         make("pg", "text");
         ck_assert_str_eq(found("pg"), "text");
     }
@@ -240,7 +308,8 @@ int main(void)
     tcase_add_test(tests, nobody_removes_one_that_has_just_begun);
     tcase_add_test(tests, what_is_not_committed_leaves_nothing);
     tcase_add_test(tests, what_a_killed_keeper_leaves);
-    tcase_add_loop_test(tests, damaged, 0, 8);
+    tcase_add_test(tests, the_configuration_is_what_the_user_asked_for);
+    tcase_add_loop_test(tests, damaged, 0, 12);
     tcase_add_test(tests, names);
     suite_add_tcase(suite, tests);
     return unit_run(suite);

@@ -79,15 +79,6 @@ static int child_take_streams(struct child_streams *streams)
     return 0;
 }
 
-static struct port_config *child_find_port(struct config *config, const char *name)
-{
-    struct port_config *port = config->ports;
-
-    while (port && strcmp(port->name, name) != 0)
-        port = port->next;
-    return port ? port : config_add_port(config);
-}
-
 /*
  * What is typed ahead is not for a machine that is saved before it has its job. While one goes on
  * that another child may have to take the place of, nothing is read.
@@ -100,7 +91,7 @@ static bool child_holds(const struct port_config *port, enum warm_mode mode)
 static int child_add_port(struct config *config, enum warm_mode mode, const char *name, int input,
                           int output)
 {
-    struct port_config *port = child_find_port(config, name);
+    struct port_config *port = config_add_port(config);
 
     if (!port)
         return -ENOMEM;
@@ -113,12 +104,11 @@ static int child_add_port(struct config *config, enum warm_mode mode, const char
     return 0;
 }
 
-/* A machine with a name has all ports: those who start from it may need others. */
-static int child_add_ports(struct config *config, enum warm_mode mode,
+/* `all`: of a machine with a name, as those who start from it may need others. */
+static int child_add_ports(struct config *config, enum warm_mode mode, bool all,
                            const struct child_streams *streams, int control)
 {
     static const char *const names[] = { JOB_PORT_STDIN, JOB_PORT_STDOUT, JOB_PORT_STDERR };
-    bool all = mode == WARM_NAME || config->ports;
     bool typed = streams->kind[STDIN_FILENO] == INITRAMFS_TTY;
     int error = 0;
 
@@ -183,8 +173,10 @@ static int child_add_shares(const struct child_params *child, struct initramfs *
     if (!shares)
         return log_error(ENOMEM, "shares");
     initramfs->shares = shares;
-    if (!error)
+    if (!error) {
+        config->shares->directory.overlaid = true;
         error = child_add_modules(child, initramfs, shares);
+    }
     for (unsigned i = 0; i < mounts->share_count && !error; i++) {
         const struct mount *mount = &mounts->shares[i];
         char *tag = arena_alloc(&config->arena, 16);
@@ -464,9 +456,9 @@ int child_run(const struct child_params *child, const struct session_ends *ends)
     config->reboot = false;
     if (!error && config->cmdline && !child_describe_job(&job, config, child, &streams) &&
         !child_choose_start(&machine.warm, child, &streams, &job, ends) &&
-        !child_add_ports(config, machine.warm.mode, &streams, ends->agent)) {
-        config->shares->directory.overlaid = true; /* the first one, the root */
-        config->shares->directory.names_fd = ends->names;
+        !child_add_ports(config, machine.warm.mode, child->options->name || child->snap, &streams,
+                         ends->agent)) {
+        config->shares->directory.names_fd = ends->names; /* the first one, the root */
         status = child_boot(&machine, config);
     }
     child_finish_job(&job);

@@ -172,9 +172,7 @@ static int supervisor_open_machine(struct supervisor *s, struct child_params *pa
     int error = mounts_read_cwd(&cwd, options);
 
     if (!error)
-        error = warm_open(&s->snap, text, WARM_NAMED, options->from);
-    if (!error)
-        error = snapshot_load_config(&s->snap, &options->machine);
+        error = warm_open(&s->snap, text, &options->machine, WARM_NAMED, options->from);
     if (!error)
         error = snapshot_check_memory(&s->snap, options->machine.memory);
     if (error)

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/config/config.h"
+#include "vmm/config/config_state.h"
 #include "vmm/core/base.h"
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
@@ -21,7 +23,8 @@
 #include "vmm/run/cache.h"
 #include "vmm/snapshot/draft.h"
 
-#define TEXT_FILE "text"
+#define TEXT_FILE   "text"
+#define CONFIG_FILE "config" /* of a named one: as state_file.h describes, with one section */
 
 /* 64-bit FNV-1a. Keys of the same name are told apart by their text. */
 void warm_key_name(char ret[WARM_NAME_SIZE], const char *key)
@@ -62,14 +65,16 @@ int warm_read_text(char text[WARM_TEXT_MAX], int directory)
     return 0;
 }
 
-/* Prints nothing; -errno. */
-static int warm_open_files(struct snapshot_files *ret, char text[WARM_TEXT_MAX], int directory)
+/* The configuration of a named one is the last. Prints nothing; -errno. */
+static int warm_open_files(struct snapshot_files *ret, char text[WARM_TEXT_MAX],
+                           enum warm_kind kind, int directory)
 {
-    static const char *const names[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY };
+    static const char *const names[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY, CONFIG_FILE };
+    unsigned count = ARRAY_SIZE(names) - (kind != WARM_NAMED);
     int error = warm_read_text(text, directory);
 
     ret->count = 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(names) && !error; i++) {
+    for (unsigned i = 0; i < count && !error; i++) {
         int fd = cache_open_file(directory, names[i]);
 
         error = fd < 0 ? fd : snapshot_files_add(ret, fd);
@@ -89,8 +94,8 @@ static bool warm_is_replaced(int cache, const char *name, int directory)
 }
 
 /* Prints; 1: again. */
-static int warm_try_to_open(struct snapshot_files *ret, char text[WARM_TEXT_MAX], int cache,
-                            const char *name)
+static int warm_try_to_open(struct snapshot_files *ret, char text[WARM_TEXT_MAX],
+                            enum warm_kind kind, int cache, const char *name)
 {
     cleanup_close int directory =
         openat(cache, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -99,7 +104,7 @@ static int warm_try_to_open(struct snapshot_files *ret, char text[WARM_TEXT_MAX]
     if (directory < 0)
         return errno == ENOENT ? warm_report_missing(name)
                                : log_error(errno, "the warm machine %s", name);
-    error = warm_open_files(ret, text, directory);
+    error = warm_open_files(ret, text, kind, directory);
     if (error)
         return error == -ENOENT && warm_is_replaced(cache, name, directory)
                    ? 1
@@ -108,7 +113,31 @@ static int warm_try_to_open(struct snapshot_files *ret, char text[WARM_TEXT_MAX]
     return 0;
 }
 
-int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], enum warm_kind kind, const char *name)
+static int warm_load_config(int file, struct config *config, const char *name)
+{
+    const struct snapshot_files files = { .fds = { file }, .count = 1 };
+    struct snapshot snap;
+    int error = snapshot_open_files(&snap, &files, name);
+
+    if (!error)
+        error = snapshot_load_config(&snap, config);
+    snapshot_close(&snap);
+    return error;
+}
+
+static int warm_skip_config(struct snapshot *snap)
+{
+    struct config saved;
+    int error = config_set_defaults(&saved);
+
+    if (!error)
+        error = snapshot_load_config(snap, &saved);
+    config_finish(&saved);
+    return error;
+}
+
+int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], struct config *config,
+              enum warm_kind kind, const char *name)
 {
     cleanup_close int cache = warm_open_cache(kind);
     struct snapshot_files files = { .count = 0 };
@@ -116,8 +145,15 @@ int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], enum warm_kind kin
 
     *ret = (struct snapshot){ .directory = -1 };
     while (error > 0)
-        error = warm_try_to_open(&files, text, cache, name);
-    return error ? error : snapshot_open_files(ret, &files, name);
+        error = warm_try_to_open(&files, text, kind, cache, name);
+    if (!error && kind == WARM_NAMED)
+        error = warm_load_config(files.fds[--files.count], config, name);
+    if (error) {
+        snapshot_files_close(&files);
+        return error;
+    }
+    error = snapshot_open_files(ret, &files, name);
+    return error ? error : warm_skip_config(ret);
 }
 
 static void warm_close_all_but(int a, int b)
@@ -176,11 +212,31 @@ static int warm_create_file(struct draft *d, const char *name)
     return fd;
 }
 
-static int warm_create(struct draft *d, struct warm *w, const char *text)
+static int warm_write_config(struct draft *d, struct config *config)
+{
+    const uint8_t id[SNAPSHOT_ID_SIZE] = { 0 };
+    cleanup_close int file = warm_create_file(d, CONFIG_FILE);
+    struct state s;
+    int error;
+
+    if (file < 0)
+        return file;
+    state_begin_save(&s);
+    config_state(config, &s);
+    error = s.error ? log_refuse(-s.error, "the warm machine %s: %s", d->path, s.why)
+                    : state_file_write(file, &s, id);
+    if (!s.error && (error || fsync(file) < 0))
+        error = log_error(error ? -error : errno, "write %s", d->path);
+    state_finish(&s);
+    return error;
+}
+
+static int warm_create(struct draft *d, struct warm *w, const char *text, struct config *config)
 {
     static const char *const names[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY };
     cleanup_close int file = warm_create_file(d, TEXT_FILE);
     ssize_t size = (ssize_t)strlen(text);
+    int error;
 
     if (file < 0)
         return file;
@@ -188,6 +244,8 @@ static int warm_create(struct draft *d, struct warm *w, const char *text)
         return log_refuse(E2BIG, "the warm machine %s: its description is too long", d->path);
     if (write(file, text, (size_t)size) != size || fsync(file) < 0)
         return log_error(errno, "write %s", d->path);
+    if (config && (error = warm_write_config(d, config)))
+        return error;
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
         int fd = warm_create_file(d, names[i]);
 
@@ -239,7 +297,8 @@ static int warm_begin_draft(struct draft *d, int cache, const char *name)
     return 0;
 }
 
-int warm_begin(struct warm *w, enum warm_kind kind, const char *name, const char *text)
+int warm_begin(struct warm *w, enum warm_kind kind, const char *name, const char *text,
+               struct config *config)
 {
     struct draft draft = { .parent = -1, .fd = -1 };
     cleanup_close int cache = warm_open_cache(kind);
@@ -247,7 +306,7 @@ int warm_begin(struct warm *w, enum warm_kind kind, const char *name, const char
 
     *w = (struct warm){ .keeper = -1 };
     if (!error)
-        error = warm_create(&draft, w, text);
+        error = warm_create(&draft, w, text, config);
     if (!error)
         error = warm_start_keeper(&draft, w, kind);
     if (error) {

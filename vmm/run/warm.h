@@ -6,6 +6,8 @@
 
 #include "vmm/machine/snapshot.h"
 
+struct config;
+
 /*
  * Warm machines: snapshots of guests that wait for a job, kept in the user's cache, one directory
  * each: memory, state, and a text. There are two kinds.
@@ -15,7 +17,9 @@
  * size, as each can be made anew.
  *
  * WARM_NAMED, in minivmm/named: prepared by a command of the user's, who has named them and alone
- * removes them. The text is for whoever starts from them.
+ * removes them. The text is for whoever starts from them, and so is the configuration. Both are
+ * written, and closed, before the guest runs: files that are opened for a machine, with all rights
+ * of the user's, must not be chosen by what a guest may have made of the process that saves it.
  *
  * They are made aside, renamed when complete, and never written again. Any number of processes may
  * make the same one: the last one's is kept.
@@ -38,18 +42,20 @@ void warm_key_name(char ret[WARM_NAME_SIZE], const char *key);
 bool warm_is_name(const char *name); /* may the user give this name? */
 
 /*
- * Opens the one with this name, and reads its text. Prints; -errno, -ENOENT: there is none.
- * snapshot_close() is due in any case.
+ * Opens the one with this name, reads its text, and loads the configuration of a named one, into
+ * `config` with its defaults; NULL: it is a keyed one. The configuration in the state is passed
+ * over. Prints; -errno, -ENOENT: there is none. snapshot_close() is due in any case.
  */
-int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], enum warm_kind kind,
-              const char *name);
+int warm_open(struct snapshot *ret, char text[WARM_TEXT_MAX], struct config *config,
+              enum warm_kind kind, const char *name);
 
 /*
  * Begins to make one, in the place of any other with this name: opens its files. A process of its
  * own keeps or removes them when this one commits or ends, as this one gives up its files before
- * the guest runs. With one thread. Prints; -errno.
+ * the guest runs. `config` as in warm_open(). With one thread. Prints; -errno.
  */
-int warm_begin(struct warm *w, enum warm_kind kind, const char *name, const char *text);
+int warm_begin(struct warm *w, enum warm_kind kind, const char *name, const char *text,
+               struct config *config);
 
 /* The files are complete. `wait`: until they have their name. Prints nothing; -errno. */
 int warm_commit(struct warm *w, bool wait);

@@ -115,26 +115,16 @@ const char *warm_key(struct config *config, const char *shape, const char *modul
     return copy ? strcpy(copy, key.text) : NULL;
 }
 
-/* The configuration that was saved is this one's: the key says so. */
-static bool warm_skip_config(struct warm_start *w, uint64_t memory)
-{
-    struct config saved;
-    bool good = config_set_defaults(&saved) == 0 && snapshot_load_config(&w->snap, &saved) == 0 &&
-                snapshot_check_memory(&w->snap, memory) == 0;
-
-    config_finish(&saved);
-    return good;
-}
-
+/* The configuration is this run's: the key says so. */
 static bool warm_find(struct warm_start *w, const char *key, const char *name, uint64_t memory)
 {
     char text[WARM_TEXT_MAX];
 
-    if (warm_open(&w->snap, text, WARM_KEYED, name) < 0)
+    if (warm_open(&w->snap, text, NULL, WARM_KEYED, name) < 0)
         return false;
     if (strcmp(text, key) != 0)
         return !log_refuse(ENOENT, "the warm machine %s is of another kind", name);
-    return warm_skip_config(w, memory);
+    return snapshot_check_memory(&w->snap, memory) == 0;
 }
 
 /* The page map is needed to find the pages that are to be saved. */
@@ -165,7 +155,7 @@ void warm_choose(struct warm_start *w, const char *key, uint64_t memory, bool an
     log_expect_errors(true); /* each of them is a reason to boot */
     if (!anew && warm_find(w, key, name, memory))
         w->mode = WARM_FORK;
-    else if (warm_can_save() && warm_begin(&w->warm, WARM_KEYED, name, key) == 0)
+    else if (warm_can_save() && warm_begin(&w->warm, WARM_KEYED, name, key, NULL) == 0)
         w->mode = WARM_MAKE;
     log_expect_errors(false);
 }
@@ -181,7 +171,7 @@ int warm_name(struct warm_start *w, struct config *config, const char *name, con
         return log_refuse(EINVAL, "a warm machine cannot be made with %s", obstacle);
     if (!warm_can_save())
         return log_refuse(ENOTSUP, "the host does not show which pages are to be saved");
-    error = warm_begin(&w->warm, WARM_NAMED, name, text);
+    error = warm_begin(&w->warm, WARM_NAMED, name, text, config);
     if (error)
         return error;
     w->mode = WARM_NAME;

@@ -46,7 +46,8 @@ const char *warm_key(struct config *config, const char *shape, const char *modul
 /* Chooses the mode. `memory`: the size of RAM in bytes. `anew`: none that there is will do. */
 void warm_choose(struct warm_start *w, const char *key, uint64_t memory, bool anew);
 
-/* To make one with a name: `text` is for warm_list(). Prints; -errno. */
+/* To make one with a name: `text` is for warm_list(), and `config` has all but the ports, which are
+ * the same in each. Prints; -errno. */
 int warm_name(struct warm_start *w, struct config *config, const char *name, const char *text,
               bool *kept);
 
