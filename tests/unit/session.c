@@ -644,6 +644,21 @@ START_TEST(a_machine_that_is_not_left)
 }
 END_TEST
 
+static int says_that_all_is_well(void *owner, const struct session_ends *ends)
+{
+    put(ends->agent, "0 ready\n510 running\n600 exit 0\n");
+    return 0;
+}
+
+/* A hostile guest does not even say that it waits for a job. */
+START_TEST(a_machine_that_is_not_left_by_a_command_without_fault)
+{
+    start(says_that_all_is_well, (struct session_config){ .must_keep = _i });
+    expect(_i ? OUTCOME_FAILED : OUTCOME_EXIT, 0);
+    ck_assert_str_eq(outcome.text, _i ? "the machine was not kept" : "");
+}
+END_TEST
+
 static int sends_garbage(void *owner, const struct session_ends *ends)
 {
     static char garbage[100000];
@@ -773,6 +788,7 @@ int main(void)
     tcase_add_test(tests, a_machine_that_is_left_when_the_command_has_ended);
     tcase_add_test(tests, a_machine_that_is_left_when_output_was_lost);
     tcase_add_test(tests, a_machine_that_is_not_left);
+    tcase_add_loop_test(tests, a_machine_that_is_not_left_by_a_command_without_fault, 0, 2);
     tcase_add_test(tests, garbage_is_ignored);
     tcase_add_test(tests, lines_are_labelled);
     tcase_add_test(tests, killing_the_supervisor_kills_the_child);

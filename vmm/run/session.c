@@ -250,6 +250,15 @@ static void session_set_outcome_of_child(struct session *session)
     }
 }
 
+/* Whatever the guest says: the child alone knows whether the machine was kept. */
+static void session_demand_machine(struct session *session)
+{
+    if (session->config.must_keep && !session->shared->kept &&
+        outcome_status(&session->outcome) == 0)
+        session->outcome =
+            (struct outcome){ .kind = OUTCOME_FAILED, .text = "the machine was not kept" };
+}
+
 /* Ends the session once the child has ended and all of its output has been read. */
 static void session_check_end(struct session *session)
 {
@@ -264,6 +273,7 @@ static void session_check_end(struct session *session)
     } else if (session->state == SESSION_FINISHED && session_child_failed(session)) {
         session_set_outcome_of_child(session);
     }
+    session_demand_machine(session);
     alarm_set(&session->limit, 0);
     alarm_set(&session->phase, 0);
     alarm_set(&session->check, 0);

@@ -38,6 +38,7 @@ struct session_config {
     uint64_t timeout_ms, boot_timeout_ms; /* 0: none */
     uint64_t grace_ms;                    /* from SIGTERM or SIGHUP until the machine is stopped */
     int keep;                             /* a descriptor that the child needs; -1: none */
+    bool must_keep;                       /* no success unless the child has kept its machine */
     bool verbose;                         /* print the kernel's log to stderr at once */
     int (*run)(void *owner, const struct session_ends *ends); /* in the child; its exit status */
     void (*begun)(void *owner); /* the agent runs, and has its job or gets it; on the loop */

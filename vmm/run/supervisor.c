@@ -334,6 +334,7 @@ static int supervisor_start_child(struct supervisor_child *child)
                                            .timeout_ms = options->timeout_ms,
                                            .boot_timeout_ms = options->boot_timeout_ms,
                                            .grace_ms = options->grace_ms,
+                                           .must_keep = options->name,
                                            .verbose = options->verbose,
                                            .keep = snapshot_memory(&child->supervisor->snap),
                                            .run = supervisor_run_child,
