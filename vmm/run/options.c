@@ -143,7 +143,7 @@ static const struct option run_options_list[] = {
       .more = "The guest's /bin/sh runs it as root, with the environment of CMD, and with CMD's "
               "standard error as its output; if it does not exit with 0 the run fails with status "
               "125. It is for what must differ between machines, such as host keys and "
-              "/etc/machine-id.",
+              "/etc/machine-id. The processes that are there already do not wait for it.",
       .read = option_read_text,
       .at = offsetof(struct run_options, on_fork),
       .min = 1 },
