@@ -11,12 +11,14 @@
 #include "tests/unit/host.h"
 #include "tests/unit/tree.h"
 #include "tests/unit/unit.h"
+#include "vmm/cli/status.h"
 #include "vmm/config/config.h"
 #include "vmm/config/config_state.h"
 #include "vmm/core/base.h"
 #include "vmm/core/log.h"
 #include "vmm/core/state.h"
 #include "vmm/core/state_file.h"
+#include "vmm/run/warm_command.h"
 
 static char tree[64], named[128];
 
@@ -297,6 +299,22 @@ START_TEST(names)
 }
 END_TEST
 
+/* As of `minivmm run`, whose options follow the name. */
+START_TEST(the_name_comes_first)
+{
+    static char lines[][2][12] = {
+        { "--root", "/" }, { "--root=/", "pg" }, { "--", "true" }, { "-m2G", "pg" }
+    };
+    char *words[] = { NULL, lines[_i][0], lines[_i][1], NULL }, reason[LOG_REASON_SIZE] = "";
+
+    log_expect_errors(false);
+    log_keep_reason(reason, true);
+    ck_assert_int_eq(warm_main(3, words), STATUS_USAGE);
+    log_keep_reason(NULL, true);
+    ck_assert_msg(strstr(reason, "the machine's NAME comes first"), "%s", reason);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("warm");
@@ -311,6 +329,7 @@ int main(void)
     tcase_add_test(tests, the_configuration_is_what_the_user_asked_for);
     tcase_add_loop_test(tests, damaged, 0, 12);
     tcase_add_test(tests, names);
+    tcase_add_loop_test(tests, the_name_comes_first, 0, 4);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -279,6 +279,13 @@ static const struct option *option_find_word(const struct option *list, const ch
                           : option_find_letter(list, word, length);
 }
 
+bool option_is_of(const struct option_table *table, const char *word)
+{
+    size_t length;
+
+    return word[0] == '-' && word[1] && option_find_word(table->options, word, &length);
+}
+
 /* Does an option follow where a value is expected, or the end of the options? */
 static bool option_follows(const struct option *list, const char *word)
 {
@@ -293,10 +300,10 @@ static bool option_follows(const struct option *list, const char *word)
 static int option_refuse_unknown(const struct option_reader *r, const char *word)
 {
     const struct option_table *table = r->table;
-    size_t length = strcspn(word, "="), dashes = strspn(word, "-"), ignored;
+    size_t length = strcspn(word, "="), dashes = strspn(word, "-");
     const char *nearest = option_nearest(table->options, word + dashes, length - dashes);
 
-    if (r->other && option_find_word(r->other->options, word, &ignored))
+    if (r->other && option_is_of(r->other, word))
         return log_refuse(EINVAL, "'%.*s' is an option of %s, not of %s (see %s --help)",
                           (int)length, word, r->other->program, table->program, table->program);
     if (nearest)

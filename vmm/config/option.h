@@ -62,6 +62,9 @@ struct option {
 
 bool option_is_available(const struct option *option); /* does this architecture have it? */
 
+/* Is the word one of its options, or one with its value? */
+bool option_is_of(const struct option_table *table, const char *word);
+
 /* Reads one option with its value and advances `*words`. 0, 1 to stop reading, or -errno. */
 int option_read_next(struct option_reader *r, char ***words);
 

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/cli/status.h"
 #include "vmm/core/arena.h"
 #include "vmm/core/log.h"
+#include "vmm/run/options.h"
 #include "vmm/run/supervisor.h"
 #include "vmm/run/warm.h"
 
@@ -48,6 +50,13 @@ static int warm_make(int argc, char **argv)
     return STATUS_FAILED;
 }
 
+/* Does the word belong behind a name? */
+static bool warm_lacks_name(const char *word)
+{
+    return !strcmp(word, "--") ||
+           (option_is_of(&run_options_table, word) && !option_is_of(&warm_table, word));
+}
+
 int warm_main(int argc, char **argv)
 {
     struct warm_options options = { .drop = NULL };
@@ -58,6 +67,11 @@ int warm_main(int argc, char **argv)
 
     if (*words && **words != '-')
         return warm_make(argc - 1, words);
+    if (*words && warm_lacks_name(*words)) {
+        log_refuse(EINVAL, "'%s': the machine's NAME comes first (see %s --help)", *words,
+                   warm_table.program);
+        return STATUS_USAGE;
+    }
     while (!result && *words)
         result = option_read_next(&reader, &words);
     arena_free(&arena);
