@@ -618,6 +618,7 @@ static void start_leaving(bool kept, int status)
     leaving_status = status;
     start(leaves_a_machine, (struct session_config){ .boot_timeout_ms = 20000,
                                                      .timeout_ms = 20000,
+                                                     .must_keep = true,
                                                      .owner = kept ? &times : NULL });
 }
 
