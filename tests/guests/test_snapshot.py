@@ -666,7 +666,7 @@ class Refusals(SnapshotTest):
         change(1.0001) # that is how exactly it is measured
         self.check_continues(self.restore(), number, count)
         change(1.25)
-        done = self.run_vmm([str(MINIVMM), "restore", str(self.snap), "--timeout", "50ms"])
+        done = self.run_vmm([str(MINIVMM), "restore", str(self.snap), "--timeout", "2s"])
         if done.returncode == FAILED: # else the CPU scales it
             self.check_one_line(done.stderr, "state: host: the time stamp counter runs at", "kHz here, and ran at",
                                 "cannot scale it")
