@@ -165,8 +165,10 @@ static void remember(struct known *known, uint32_t opcode, const uint8_t *payloa
     }
 }
 
+/* A request may have taken its owner's rights to the share. */
 static void start(struct server *server)
 {
+    demand(chmod(server->options->path, 0755) == 0);
     demand(share_open(&server->share, server->options, &server->budget, server->loop) == 0);
     demand((server->fuse = fuse_create(server->share)) != NULL);
 }
