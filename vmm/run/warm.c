@@ -20,6 +20,7 @@
 #include "vmm/core/cleanup.h"
 #include "vmm/core/log.h"
 #include "vmm/core/open.h"
+#include "vmm/core/write.h"
 #include "vmm/run/cache.h"
 #include "vmm/snapshot/draft.h"
 
@@ -235,15 +236,16 @@ static int warm_create(struct draft *d, struct warm *w, const char *text, struct
 {
     static const char *const names[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY };
     cleanup_close int file = warm_create_file(d, TEXT_FILE);
-    ssize_t size = (ssize_t)strlen(text);
+    size_t size = strlen(text);
     int error;
 
     if (file < 0)
         return file;
     if (size >= WARM_TEXT_MAX)
         return log_refuse(E2BIG, "the warm machine %s: its description is too long", d->path);
-    if (write(file, text, (size_t)size) != size || fsync(file) < 0)
-        return log_error(errno, "write %s", d->path);
+    error = write_all(file, text, size);
+    if (error || fsync(file) < 0)
+        return log_error(error ? -error : errno, "write %s", d->path);
     if (config && (error = warm_write_config(d, config)))
         return error;
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
