@@ -261,9 +261,14 @@ static void warm_end(struct warm_start *w)
         lifecycle_leave(w->life);
 }
 
+static bool warm_makes(const struct warm_start *w)
+{
+    return w->mode == WARM_MAKE || w->mode == WARM_NAME;
+}
+
 void warm_asked(struct warm_start *w, struct lifecycle *life)
 {
-    if ((w->mode != WARM_MAKE && w->mode != WARM_NAME) || w->asked)
+    if (!warm_makes(w) || w->asked)
         return;
     w->asked = true;
     w->life = life;
@@ -272,7 +277,7 @@ void warm_asked(struct warm_start *w, struct lifecycle *life)
 
 void warm_on_event(struct warm_start *w, enum life_event event, const char *name)
 {
-    if ((w->mode != WARM_MAKE && w->mode != WARM_NAME) || !w->asked)
+    if (!warm_makes(w) || !w->asked)
         return;
     if (event == LIFE_HAS_PAUSED && lifecycle_work(w->life, warm_save, w))
         return;

@@ -95,7 +95,7 @@ static int draft_begin_as(struct draft *d, int parent, const char *name, const c
 
     *d = (struct draft){ .path = path, .fd = -1 };
     d->parent = fcntl(parent, F_DUPFD_CLOEXEC, 0);
-    if (strlen(name) >= sizeof(d->name) - DIRECTORY_SUFFIX)
+    if (strlen(name) >= sizeof(d->name) - DRAFT_SUFFIX)
         return log_refuse(ENAMETOOLONG, "%s: too long", path);
     strcpy(d->name, name);
     error = draft_make_aside(d);

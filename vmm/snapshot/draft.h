@@ -10,7 +10,7 @@
  * renamed when it is complete. Whenever the process is killed, there is the old snapshot, or the
  * new one, or none; at worst DIR.XXXXXX is left beside it.
  */
-#define DIRECTORY_SUFFIX 7 /* ".XXXXXX" */
+#define DRAFT_SUFFIX 7 /* ".XXXXXX" */
 
 struct draft {
     const char *path;                             /* for messages */
